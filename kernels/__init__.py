@@ -1,0 +1,9 @@
+"""The fused kernels of ssdfast, usable alone: tensors in, statistics out.
+
+Installed as ``ssdfast.kernels``. Every operation is a directory that can be read alone:
+``reference.py`` is the definition in plain torch, the other files compute the same numbers faster.
+"""
+
+from .probe_stats import Decoding, ModelStats, PairStats, ProbeSpec, ProbeStats, probe_stats
+
+__all__ = ["Decoding", "ModelStats", "PairStats", "ProbeSpec", "ProbeStats", "probe_stats"]

@@ -1,0 +1,202 @@
+"""What goes into ``probe_stats`` and what comes out: the one place that names the columns.
+
+Shape legend: N scored positions, V vocabulary, K = ``spec.top``, C token classes, M temperatures.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+MAX_TOP = 128
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A decoding setting, applied in vLLM's order: divide by T, keep the top k, keep the nucleus of mass p.
+
+    Ties at the k-th place are kept by smaller token id, so exactly ``top_k`` tokens survive (fewer
+    where fewer can occur). ``top_k=0`` and ``top_p=1`` switch each truncation off.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be a finite number above 0, got {self.temperature}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be at least 1, or 0 to switch it off, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+
+    @property
+    def is_identity(self) -> bool:
+        """True where decoding draws from the model's own softmax: T = 1 and no truncation."""
+        return self.temperature == 1 and self.top_k == 0 and self.top_p == 1
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeSpec:
+    """Which statistics ``probe_stats`` computes.
+
+    top: length K of the top lists, 1 to 128; at least every ``top_k`` below.
+    decoding: the setting of ``top_mass``, ``nucleus_size`` and the ``support_*`` columns.
+    train: the setting that self-distillation sampled with (``ssd_*``, ``kept_mass``).
+    temperatures: the M temperatures of ``lse_T``.
+    token_class: uint8 [V], the class of each vocabulary entry, or None for no ``class_mass``.
+    sweeps: 2 for everything; 1 reads each row once and leaves ``js`` and ``tv`` NaN and a nucleus
+        longer than K at -1, with KL right to 2e-7 + 1e-4 relative.
+    """
+
+    top: int = 20
+    decoding: Decoding = Decoding(1.0, 20, 0.95)
+    train: Decoding = Decoding(1.1, 20, 0.95)
+    temperatures: tuple[float, ...] = (0.4, 0.7, 1.0, 1.4, 2.0)
+    token_class: Tensor | None = None
+    sweeps: int = 2
+    n_classes: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top <= MAX_TOP:
+            raise ValueError(f"top must lie in 1..{MAX_TOP}, got {self.top}")
+        if self.sweeps not in (1, 2):
+            raise ValueError(f"sweeps must be 1 or 2, got {self.sweeps}")
+        for name in ("decoding", "train"):
+            top_k = getattr(self, name).top_k
+            if top_k > self.top:
+                raise ValueError(f"{name}.top_k = {top_k} is longer than the top list: set top to {top_k} or more")
+            if top_k == 0 and self.sweeps == 1:
+                raise ValueError(f"{name}.top_k = 0 needs a second look at each row: set sweeps to 2")
+        for t in self.temperatures:
+            if not (math.isfinite(t) and t > 0):
+                raise ValueError(f"every one of temperatures must be a finite number above 0, got {t}")
+        if self.token_class is not None:
+            if self.token_class.dtype != torch.uint8 or self.token_class.dim() != 1:
+                got = f"{self.token_class.dtype} {list(self.token_class.shape)}"
+                raise ValueError(f"token_class must be a uint8 tensor of shape [V], got {got}")
+            seen = int(self.token_class.max()) + 1 if self.token_class.numel() else 0
+            object.__setattr__(self, "n_classes", max(self.n_classes, seen))
+        elif self.n_classes:
+            raise ValueError("n_classes needs a token_class")
+
+
+@dataclass(frozen=True)
+class ModelStats:
+    """One model's columns. Floats are float32 (float64 from the reference on float64 logits), in nats.
+
+    Ids, ranks and sizes are int64. In a row whose logits hold NaN or +inf, or are all -inf, every
+    float is NaN and every integer -1.
+    """
+
+    lse: Tensor  # [N]     logsumexp of the logits
+    entropy: Tensor  # [N]     of softmax(logits)
+    token_logprob: Tensor  # [N]     of the token that stands in the trace
+    top_mass: Tensor  # [N]     mass of the decoding.top_k largest
+    tail_mass: Tensor  # [N]     mass outside them, summed directly
+    support_entropy: Tensor  # [N]     of the decoding distribution
+    top_logprobs: Tensor  # [N, K]  -inf where fewer than K tokens can occur
+    class_mass: Tensor  # [N, C]
+    lse_T: Tensor  # [N, M]  logsumexp of logits / T
+    token_rank: Tensor  # [N]     0 = most likely
+    nucleus_size: Tensor  # [N]     tokens to reach decoding.top_p of the whole vocabulary's mass
+    support_size: Tensor  # [N]     tokens that decoding can draw
+    top_ids: Tensor  # [N, K]  -1 where fewer than K tokens can occur
+
+
+@dataclass(frozen=True)
+class PairStats:
+    """Columns of the pair (baseline a, trained model b); NaN or -1 where either row is invalid.
+
+    The ``ssd_*`` columns take the support S and the distribution q from the baseline at ``spec.train``.
+    """
+
+    kl_ab: Tensor  # [N]       KL(a || b); +inf where b forbids a token that a allows
+    kl_ba: Tensor  # [N]
+    js: Tensor  # [N]       Jensen-Shannon divergence, nats
+    tv: Tensor  # [N]       total variation distance
+    delta_var: Tensor  # [N]       Var_a(log p_b - log p_a)
+    ssd_push: Tensor  # [N]       Cov_a(log p_b - log p_a, q / p_a - 1)
+    ssd_chi2: Tensor  # [N]       Var_a(q / p_a - 1)
+    ssd_alignment: Tensor  # [N]       their correlation
+    b_at_a_top: Tensor  # [N, K]    log p_b at a's top ids
+    a_at_b_top: Tensor  # [N, K]    log p_a at b's top ids
+    ssd_terms: Tensor  # [N, 2, 3] compression, reshaping, alignment of CE(q, p), for a and for b
+    kept_mass: Tensor  # [N, 2]    mass of a and of b on S
+    support_overlap: Tensor  # [N]       tokens in both decoding supports
+
+
+@dataclass(frozen=True)
+class ProbeStats:
+    """``a`` the baseline, ``b`` the trained model (None if absent), ``pair`` their comparison."""
+
+    a: ModelStats
+    b: ModelStats | None
+    pair: PairStats | None
+
+
+MODEL_INTS = ("token_rank", "nucleus_size", "support_size", "top_ids")
+PAIR_INTS = ("support_overlap",)
+
+
+def widths(spec: ProbeSpec, group: type) -> dict[str, int]:
+    """Values per position of each column of ModelStats or PairStats, in order."""
+    wide = {
+        "top_logprobs": spec.top,
+        "top_ids": spec.top,
+        "b_at_a_top": spec.top,
+        "a_at_b_top": spec.top,
+        "class_mass": spec.n_classes,
+        "lse_T": len(spec.temperatures),
+        "ssd_terms": 6,
+        "kept_mass": 2,
+    }
+    return {f.name: wide.get(f.name, 1) for f in fields(group)}
+
+
+def columns(spec: ProbeSpec, pair: bool) -> list[tuple[str, str, int, bool]]:
+    """Every column in packed order: (group, name, values per position, is integer).
+
+    Backends write two flat buffers, floats and integers. A column of w values per position takes
+    N * w consecutive elements of its buffer, position-major, in this order.
+    """
+    groups = (("a", ModelStats), ("b", ModelStats), ("pair", PairStats)) if pair else (("a", ModelStats),)
+    integers = MODEL_INTS + PAIR_INTS
+    return [(group, name, w, name in integers) for group, cls in groups for name, w in widths(spec, cls).items()]
+
+
+def packed_sizes(spec: ProbeSpec, pair: bool) -> tuple[int, int]:
+    """Values per position in the float buffer and in the integer buffer."""
+    table = columns(spec, pair)
+    return sum(w for *_, w, is_int in table if not is_int), sum(w for *_, w, is_int in table if is_int)
+
+
+def unpack(floats: Tensor, ints: Tensor, n: int, spec: ProbeSpec, pair: bool) -> ProbeStats:
+    """Give the columns of two packed buffers their names; the columns are views."""
+    found: dict[str, dict[str, Tensor]] = {"a": {}, "b": {}, "pair": {}}
+    offset = {False: 0, True: 0}
+    for group, name, w, is_int in columns(spec, pair):
+        flat = (ints if is_int else floats).narrow(0, offset[is_int], n * w)
+        offset[is_int] += n * w
+        shape = {"ssd_terms": (n, 2, 3)}.get(name, (n, w) if _is_wide(name) else (n,))
+        found[group][name] = flat.view(shape)
+    if not pair:
+        return ProbeStats(ModelStats(**found["a"]), None, None)
+    return ProbeStats(ModelStats(**found["a"]), ModelStats(**found["b"]), PairStats(**found["pair"]))
+
+
+def pack(stats: ProbeStats, spec: ProbeSpec) -> tuple[Tensor, Tensor]:
+    """The inverse of ``unpack``, for a backend that builds its columns one by one."""
+    pair = stats.pair is not None
+    flat: dict[bool, list[Tensor]] = {False: [], True: []}
+    for group, name, _, is_int in columns(spec, pair):
+        flat[is_int].append(getattr(getattr(stats, group), name).reshape(-1))
+    return torch.cat(flat[False]), torch.cat(flat[True])
+
+
+def _is_wide(name: str) -> bool:
+    return name in ("top_logprobs", "top_ids", "b_at_a_top", "a_at_b_top", "class_mass", "lse_T", "kept_mass")

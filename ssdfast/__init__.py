@@ -1,0 +1,1 @@
+"""ssdfast: was it self-distillation, or just training?"""

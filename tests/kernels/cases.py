@@ -1,0 +1,219 @@
+"""The one table of hard cases, and how far from the float64 oracle a backend may be.
+
+Every backend, at every dtype, goes through ``CASES`` and ``assert_matches_oracle``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssdfast.kernels import Decoding, ProbeSpec, ProbeStats, probe_stats
+
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Makes float32 logits of both models; `large` cases are left out where a backend is slow."""
+
+    name: str
+    make: Callable[[torch.Generator], tuple[Tensor, Tensor]]
+    spec: ProbeSpec = ProbeSpec()
+    large: bool = False
+
+
+def language_like(n: int, v: int, g: torch.Generator, spread: float = 2.0) -> Tensor:
+    """Logits with a broad tail and a few likely tokens, as a language model has them."""
+    z = torch.randn(n, v, generator=g) * spread
+    heads = torch.randint(0, v, (n, min(v, 12)), generator=g)
+    return z.scatter_add(1, heads, torch.rand(n, min(v, 12), generator=g) * 14)
+
+
+def _pair(n: int, v: int, spread: float = 2.0, move: float = 0.3):
+    def make(g):
+        a = language_like(n, v, g, spread)
+        return a, a + move * torch.randn(n, v, generator=g)
+
+    return make
+
+
+def _edit(edit: Callable[[Tensor, Tensor], object], n: int = 4, v: int = 1003):
+    def make(g):
+        a, b = _pair(n, v)(g)
+        edit(a, b)
+        return a, b
+
+    return make
+
+
+def _bad_rows(a: Tensor, b: Tensor) -> None:
+    a[1, 5], a[3, 0], b[4, -1] = torch.nan, INF, torch.nan
+    a[6], b[7] = -INF, -INF
+
+
+def _some_impossible(a: Tensor, b: Tensor) -> None:
+    a[0, ::2] = b[0, ::2] = -INF  # the same tokens
+    a[1, ::3] = -INF  # forbidden by the baseline alone
+    b[2, 5:40] = -INF  # by the trained model alone: KL(a || b) is infinite
+    a[3, 7:], b[3, 7:] = -INF, -INF  # fewer tokens than top_k
+
+
+def _one_token(a: Tensor, b: Tensor) -> None:
+    a[:], b[:] = 0.0, 0.0
+    a[:, 17], b[:, 17] = 27.6, 28.5  # mass 1 - 1e-9
+
+
+def _tiny_kl(g):
+    a = language_like(6, 5000, g)
+    return a, a + 4.5e-4 * torch.randn(6, 5000, generator=g)
+
+
+def _sorted(g):
+    a = language_like(3, 4099, g).sort(1).values  # every element is a new maximum
+    a[1] = a[1].flip(0)
+    return a, a.flip(1)
+
+
+def _signed_zeros(g):
+    a = torch.zeros(2, 300)
+    a[:, ::2] = -0.0
+    a[:, 7] = 1.0
+    return a, a.clone()
+
+
+def _tied(g):
+    a = (language_like(4, 2050, g) * 2).round() / 2
+    return a, (a + torch.randn(4, 2050, generator=g)).round()
+
+
+def _all_equal(g):
+    return torch.full((2, 1000), 3.0), torch.full((2, 1000), -3.0)
+
+
+def _classes(v: int, n: int = 12) -> Tensor:
+    return torch.randint(0, n, (v,), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+
+
+WIDE = ProbeSpec(decoding=Decoding(0.9, 0, 0.9), train=Decoding(1.3, 0, 0.8))
+UNTRUNCATED = ProbeSpec(decoding=Decoding(), train=Decoding())
+ONE_SWEEP = ProbeSpec(sweeps=1, temperatures=())
+GREEDY = ProbeSpec(top=1, decoding=Decoding(1.0, 1, 1.0), train=Decoding(0.7, 1, 0.5))
+LONG_TOP = ProbeSpec(top=64, decoding=Decoding(0.6, 40, 0.9), train=Decoding(2.0, 64, 1.0), temperatures=(3.0, 0.9))
+
+CASES = [
+    Case("plain", _pair(8, 3001), ProbeSpec(token_class=_classes(3001))),
+    Case("one sweep", _pair(8, 3001), dataclasses.replace(ONE_SWEEP, token_class=_classes(3001))),
+    Case("far apart", _pair(5, 2500, move=4.0)),
+    Case("flat: long nucleus", _pair(4, 5003, spread=0.3)),
+    Case("wide support", _pair(4, 1500), WIDE),
+    Case("no truncation", _pair(4, 1500), UNTRUNCATED),
+    Case("no truncation, some -inf", _edit(_some_impossible), UNTRUNCATED),
+    Case("wide support, some -inf", _edit(_some_impossible), WIDE),
+    Case("greedy", _pair(4, 700), GREEDY),
+    Case("top 64", _pair(4, 1999), LONG_TOP),
+    Case("V = 1", _pair(3, 1)),
+    Case("V = 17, top_k above V", _pair(3, 17)),
+    Case("N = 0", _pair(0, 50)),
+    Case("bad rows", _edit(_bad_rows, n=9)),
+    Case("bad rows, one sweep", _edit(_bad_rows, n=9), ONE_SWEEP),
+    Case("some -inf", _edit(_some_impossible)),
+    Case("some -inf, one sweep", _edit(_some_impossible), ONE_SWEEP),
+    Case("one token has all", _edit(_one_token)),
+    Case("all equal", _all_equal),
+    Case("ties", _tied),
+    Case("ties, wide", _tied, WIDE),
+    Case("signed zeros", _signed_zeros),
+    Case("sorted", _sorted),
+    Case("KL of 1e-7", _tiny_kl),
+    Case("the same model", lambda g: (z := language_like(4, 900, g), z.clone())),
+    Case("far from zero", _edit(lambda a, b: (a.add_(3000), b.sub_(20000)))),
+    Case("V = 129,920", _pair(2, 129_920), ProbeSpec(token_class=_classes(129_920)), large=True),
+    Case("V = 151,936", _pair(2, 151_936, spread=1.0), LONG_TOP, large=True),
+    Case("V = 248,320", _pair(2, 248_320), large=True),
+    Case("V = 248,320, wide", _pair(2, 248_320), WIDE, large=True),
+]
+
+# Columns that jump where a nucleus boundary falls within this much mass of p.
+BOUNDARY = 1e-6
+_AFTER_DECODING = ("support_entropy", "support_overlap")
+_AFTER_TRAIN = ("ssd_push", "ssd_chi2", "ssd_alignment", "ssd_terms", "kept_mass")
+
+
+def tokens(n: int, v: int) -> Tensor:
+    return torch.arange(n) * 7919 % v
+
+
+def make(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    a, b = case.make(torch.Generator().manual_seed(sum(map(ord, case.name))))
+    return a.to(dtype), b.to(dtype), tokens(*a.shape)
+
+
+def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> None:
+    """Floats: error at most 4 x that of the same-dtype plain torch, plus 2e-6 + 1e-5 relative. Integers: exact.
+
+    A nucleus size may be any that p within BOUNDARY of its value allows; columns that depend on a support are
+    compared where its size is not in doubt.
+    """
+    oracle = _oracle(a, b, token, spec)
+    plain = probe_stats(a, b, token, spec, backend="reference")
+    lower, upper = (_oracle(a, b, token, _shift_p(spec, s)) for s in (-BOUNDARY, BOUNDARY))
+    sure = torch.ones(a.shape[0], dtype=torch.bool)
+    sure_train = sure.clone()
+    for model in ("a", "b") if b is not None else ("a",):
+        low, high, mine = getattr(lower, model), getattr(upper, model), getattr(got, model)
+        for size in ("nucleus_size", "support_size"):
+            size_low, size_high, size_mine = (getattr(m, size) for m in (low, high, mine))
+            in_doubt_top = (spec.sweeps == 1) & (size == "nucleus_size")
+            ok = (size_low <= size_mine) & (size_mine <= size_high)
+            if in_doubt_top:  # -1 stands for longer than the top list
+                ok |= (size_mine == -1) & (size_high == -1)
+                ok |= (size_mine >= size_low) & (size_low >= 0) & (size_high == -1) & (size_mine <= spec.top)
+            assert ok.all(), f"{model}.{size}: {size_mine.tolist()} not in {size_low.tolist()}..{size_high.tolist()}"
+        sure &= low.support_size == high.support_size
+    if b is not None:
+        swapped = dataclasses.replace(spec, decoding=spec.train, sweeps=2)
+        edges = [_oracle(a, None, token, _shift_p(swapped, s)).a.support_size for s in (-BOUNDARY, BOUNDARY)]
+        sure_train &= edges[0] == edges[1]
+    for group in ("a", "b", "pair") if b is not None else ("a",):
+        for name, want in vars(getattr(oracle, group)).items():
+            if name in ("nucleus_size", "support_size"):
+                continue
+            mine, ref = getattr(getattr(got, group), name), getattr(getattr(plain, group), name)
+            assert mine.shape == want.shape, f"{group}.{name}: shape {list(mine.shape)}, not {list(want.shape)}"
+            keep = sure if name in _AFTER_DECODING else sure_train if name in _AFTER_TRAIN else torch.ones_like(sure)
+            mine, want, ref = mine[keep], want[keep], ref[keep]
+            if name == "ssd_alignment":  # a ratio of two noises where nothing moved
+                moved = (oracle.pair.delta_var[keep] > 1e-9) & (oracle.pair.ssd_chi2[keep] > 1e-9)
+                moved |= oracle.pair.delta_var[keep].isnan()
+                mine, want, ref = mine[moved], want[moved], ref[moved]
+            if not want.is_floating_point():
+                assert torch.equal(mine, want), f"{group}.{name}: {mine.tolist()} is not {want.tolist()}"
+                continue
+            _assert_close(f"{group}.{name}", mine.double(), want, ref.double(), spec)
+
+
+def _assert_close(name: str, mine: Tensor, want: Tensor, plain: Tensor, spec: ProbeSpec) -> None:
+    finite = want.isfinite()
+    same_odd = (mine == want) | (mine.isnan() & want.isnan())
+    assert same_odd[~finite].all(), f"{name}: {mine[~finite].tolist()} is not {want[~finite].tolist()}"
+    error, allowed = (mine - want).abs(), 4 * (plain - want).abs().nan_to_num(0, 0) + 2e-6 + 1e-5 * want.abs()
+    if spec.sweeps == 1 and name.startswith(("pair.kl", "pair.ssd_push", "pair.delta_var", "pair.ssd_alignment")):
+        allowed = allowed + 1e-4 * want.abs()
+    wrong = finite & ~(error <= allowed)
+    assert not wrong.any(), f"{name}: {mine[wrong][:5].tolist()} is not {want[wrong][:5].tolist()}"
+
+
+def _oracle(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> ProbeStats:
+    return probe_stats(a.double(), None if b is None else b.double(), token, spec, backend="reference")
+
+
+def _shift_p(spec: ProbeSpec, by: float) -> ProbeSpec:
+    def shifted(d: Decoding) -> Decoding:
+        return d if d.top_p == 1 else dataclasses.replace(d, top_p=d.top_p + by)
+
+    return dataclasses.replace(spec, decoding=shifted(spec.decoding), train=shifted(spec.train))
