@@ -1,0 +1,22 @@
+#include "probe_stats.h"
+
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c,bmi,bmi2,popcnt")
+#endif
+#define SSDFAST_ISA avx2
+#define SSDFAST_AVX2 1
+#include "simd_vector.h"
+#include "probe_row.h"
+#include "probe_nucleus.h"
+#include "probe_sweeps.h"
+#include "probe_diverge.h"
+#include "probe_patterns.h"
+#include "probe_columns.h"
+#include "probe_rows.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,147 @@
+// The operator ssdfast::probe_stats_cpu: unpacks its arguments, plans the powers, runs the rows on torch's threads.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include "probe_stats.h"
+
+namespace ssdfast {
+namespace {
+
+using torch::stable::Tensor;
+
+bool runs_here(const std::string& isa) {
+#if defined(__x86_64__)
+  if (isa == "avx512")
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
+  if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#endif
+  return isa == "portable";
+}
+
+RowsFn choose(std::string isa) {
+  if (isa.empty()) isa = runs_here("avx512") ? "avx512" : runs_here("avx2") ? "avx2" : "portable";
+  STD_TORCH_CHECK(runs_here(isa), "this processor cannot run the instruction set '", isa,
+                  "' (known: avx512, avx2, portable): unset SSDFAST_CPU to choose the best one");
+#if defined(__x86_64__)
+  if (isa == "avx512") return avx512::rows;
+  if (isa == "avx2") return avx2::rows;
+#endif
+  return portable::rows;
+}
+
+// For each temperature but 1, how to get e^(x/T): a product of powers already there, where 1/T is the sum of theirs.
+void plan_powers(const std::vector<double>& temperatures, Job& job) {
+  std::vector<std::pair<double, int>> wanted;  // 1/T and its column
+  for (size_t i = 0; i < temperatures.size(); ++i)
+    if (temperatures[i] != 1) wanted.emplace_back(1 / temperatures[i], static_cast<int>(i));
+  std::sort(wanted.begin(), wanted.end());
+  job.n_temperatures = static_cast<int>(temperatures.size());
+  std::vector<double> have{1.0};
+  for (const auto& [beta, column] : wanted) {
+    Power p{static_cast<float>(beta), column, {-1, -1, -1}};
+    const auto matches = [&, target = beta](double sum) { return std::abs(sum - target) < 1e-9 * target; };
+    const int n = static_cast<int>(have.size());
+    for (int i = 0; i < n && p.factor[0] < 0; ++i)
+      for (int j = i; j < n && p.factor[0] < 0; ++j) {
+        if (matches(have[i] + have[j])) p.factor[0] = i, p.factor[1] = j;
+        for (int k = j; k < n && p.factor[0] < 0; ++k)
+          if (matches(have[i] + have[j] + have[k])) p.factor[0] = i, p.factor[1] = j, p.factor[2] = k;
+      }
+    have.push_back(beta);
+    job.powers.push_back(p);
+  }
+}
+
+void sort_classes(Job& job) {
+  if (job.n_classes == 0) return;
+  std::vector<int64_t> members(job.n_classes);
+  for (int64_t i = 0; i < job.v; ++i) ++members[job.token_class[i]];
+  job.common_class = static_cast<int>(std::max_element(members.begin(), members.end()) - members.begin());
+  job.common_class_mask.assign(job.v / 64 + 1, 0);
+  for (int64_t i = 0; i < job.v; ++i) {
+    if (i % BLOCK == 0) job.others_start.push_back(static_cast<int32_t>(job.others.size()));
+    if (job.token_class[i] == job.common_class) job.common_class_mask[i / 64] |= uint64_t{1} << i % 64;
+    else job.others.push_back({static_cast<uint8_t>(i % BLOCK), job.token_class[i]});
+  }
+  job.others_start.push_back(static_cast<int32_t>(job.others.size()));
+}
+
+// Hands out consecutive columns of a packed buffer, in the order of schema.py.
+template <class T>
+struct Columns {
+  T* next;
+  int64_t n;
+  T* operator()(int64_t width = 1) {
+    T* column = next;
+    next += n * width;
+    return column;
+  }
+};
+
+ModelColumns model_columns(Columns<float>& f, Columns<int64_t>& i, const Job& job) {
+  ModelColumns out;
+  for (float** c : {&out.lse, &out.entropy, &out.token_logprob, &out.top_mass, &out.tail_mass, &out.support_entropy}) *c = f();
+  out.top_logprobs = f(job.top), out.class_mass = f(job.n_classes), out.lse_T = f(job.n_temperatures);
+  out.token_rank = i(), out.nucleus_size = i(), out.support_size = i(), out.top_ids = i(job.top);
+  return out;
+}
+
+PairColumns pair_columns(Columns<float>& f, Columns<int64_t>& i, const Job& job) {
+  PairColumns out;
+  for (float** c : {&out.kl_ab, &out.kl_ba, &out.js, &out.tv, &out.delta_var, &out.ssd_push, &out.ssd_chi2, &out.ssd_alignment})
+    *c = f();
+  out.b_at_a_top = f(job.top), out.a_at_b_top = f(job.top), out.ssd_terms = f(6), out.kept_mass = f(2);
+  out.support_overlap = i();
+  return out;
+}
+
+DType dtype_of(const Tensor& t) {
+  using torch::headeronly::ScalarType;
+  if (t.scalar_type() == ScalarType::Float) return DType::float32;
+  if (t.scalar_type() == ScalarType::BFloat16) return DType::bfloat16;
+  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Half, "logits must be fp32, bf16 or fp16");
+  return DType::float16;
+}
+
+void probe_stats_cpu(const Tensor& a, const std::optional<Tensor>& b, const Tensor& token,
+                     const std::optional<Tensor>& token_class, Tensor floats, Tensor ints, int64_t n_classes, int64_t top,
+                     int64_t sweeps, const std::vector<double>& temperature_and_p, const std::vector<int64_t>& top_k,
+                     const std::vector<double>& temperatures, std::string isa) {
+  Job job;
+  const int64_t n = a.size(0);
+  job.dtype = dtype_of(a);
+  job.a = a.data_ptr(), job.b = b ? b->data_ptr() : nullptr;
+  job.stride_a = a.stride(0), job.stride_b = b ? b->stride(0) : 0;
+  job.v = a.size(1);
+  STD_TORCH_CHECK(job.v <= std::numeric_limits<int32_t>::max(), "a vocabulary of ", job.v, " entries is too large");
+  job.token = static_cast<const int64_t*>(token.data_ptr());
+  job.top = static_cast<int>(top), job.sweeps = static_cast<int>(sweeps);
+  job.decoding = {temperature_and_p[0], top_k[0], temperature_and_p[1]};
+  job.train = {temperature_and_p[2], top_k[1], temperature_and_p[3]};
+  job.n_classes = static_cast<int>(n_classes);
+  job.token_class = token_class ? static_cast<const uint8_t*>(token_class->data_ptr()) : nullptr;
+  plan_powers(temperatures, job);
+  sort_classes(job);
+  Columns<float> f{static_cast<float*>(floats.data_ptr()), n};
+  Columns<int64_t> i{static_cast<int64_t*>(ints.data_ptr()), n};
+  job.out_a = model_columns(f, i, job);
+  if (b) {
+    job.out_b = model_columns(f, i, job);
+    job.out_pair = pair_columns(f, i, job);
+  }
+  const RowsFn rows = choose(isa);
+  torch::stable::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) { rows(job, begin, end); });
+}
+
+}  // namespace
+}  // namespace ssdfast
+
+STABLE_TORCH_LIBRARY(ssdfast_cpu, m) {
+  m.def(
+      "probe_stats(Tensor a, Tensor? b, Tensor token, Tensor? token_class, Tensor(a!) floats, Tensor(b!) ints, "
+      "int n_classes, int top, int sweeps, float[] temperature_and_p, int[] top_k, float[] temperatures, str isa) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CPU, m) { m.impl("probe_stats", TORCH_BOX(&ssdfast::probe_stats_cpu)); }

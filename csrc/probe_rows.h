@@ -1,0 +1,179 @@
+// The rows of a job, one pair of rows at a time; the entry of each instruction set.
+#pragma once
+
+namespace ssdfast::SSDFAST_ISA {
+
+inline void blank(float* column, int64_t row, int64_t width = 1) {
+  std::fill_n(column + row * width, width, NOT_A_NUMBER);
+}
+
+inline void blank_model(const Job& job, const ModelColumns& out, int64_t n) {
+  for (float* c : {out.lse, out.entropy, out.token_logprob, out.top_mass, out.tail_mass, out.support_entropy}) blank(c, n);
+  blank(out.top_logprobs, n, job.top);
+  blank(out.class_mass, n, job.n_classes);
+  blank(out.lse_T, n, job.n_temperatures);
+  out.token_rank[n] = out.nucleus_size[n] = out.support_size[n] = -1;
+  std::fill_n(out.top_ids + n * job.top, job.top, -1);
+}
+
+inline void blank_pair(const Job& job, int64_t n) {
+  const PairColumns& out = job.out_pair;
+  for (float* c : {out.kl_ab, out.kl_ba, out.js, out.tv, out.delta_var, out.ssd_push, out.ssd_chi2, out.ssd_alignment})
+    blank(c, n);
+  blank(out.b_at_a_top, n, job.top), blank(out.a_at_b_top, n, job.top);
+  blank(out.ssd_terms, n, 6), blank(out.kept_mass, n, 2);
+  out.support_overlap[n] = -1;
+}
+
+template <class T>
+struct Rows {
+  const Job& job;
+  Model<T> a, b;
+  Powers powers;
+  ClassSums classes;
+
+  explicit Rows(const Job& j) : job(j), powers(j), classes(j) {}
+
+  void load(Model<T>& m, const void* logits, int64_t stride, int64_t n, int64_t last) {
+    const T* z = static_cast<const T*>(logits) + n * stride;
+    m.load(z, job.v, n + 1 < last ? z + stride : nullptr);
+  }
+
+  void run(int64_t n, int64_t last) {
+    const bool pair = job.b != nullptr;
+    const int64_t y = job.token[n];
+    load(a, job.a, job.stride_a, n, last);
+    if (pair) load(b, job.b, job.stride_b, n, last);
+    PairSweep<T> sweep{a.row, b.row, a.sums, b.sums};
+    const bool together = pair && job.sweeps == 1 && job.powers.empty() && job.n_classes == 0 && sweep.run();
+    Support support_a, support_b;
+    const bool good_a = model(a, job.out_a, n, y, together, support_a);
+    const bool good_b = pair && model(b, job.out_b, n, y, together, support_b);
+    if (good_a && good_b) {
+      pair_columns(n, together ? &sweep : nullptr, support_a, support_b);
+    } else {
+      if (good_a) classes_alone(a, job.out_a, n);
+      if (good_b) classes_alone(b, job.out_b, n);
+      if (pair) blank_pair(job, n);
+    }
+  }
+
+  void classes_alone(const Model<T>& m, const ModelColumns& out, int64_t n) {
+    if (job.n_classes == 0) return;
+    classes.start();
+    class_masses(m.row, m.sum, classes);
+    write_classes(classes.mass[0], out, n);
+  }
+  void write_classes(const std::vector<double>& mass, const ModelColumns& out, int64_t n) {
+    for (int c = 0; c < job.n_classes; ++c) out.class_mass[n * job.n_classes + c] = float(mass[c]);
+  }
+
+  bool model(Model<T>& m, const ModelColumns& out, int64_t n, int64_t y, bool swept, Support& support) {
+    if (!(swept ? m.measured(job.top) : m.measure(job.top, powers))) return blank_model(job, out, n), false;
+    support = support_of(m, job.decoding);
+
+    out.lse[n] = float(m.row.max + m.log_sum);
+    out.entropy[n] = float(m.log_sum - m.sums.weighted / m.sum);
+    out.token_logprob[n] = float(m.logp_at(y));
+    out.token_rank[n] = rank_of(m.row, y);
+    const size_t k = job.decoding.top_k > 0 ? std::min<size_t>(job.decoding.top_k, m.best.list.size()) : 0;
+    double head = 0;
+    for (size_t i = k; i-- > 0;) head += std::exp(m.x(i));
+    out.top_mass[n] = job.decoding.top_k > 0 ? float(head / m.sum) : 1.f;
+    out.tail_mass[n] = job.decoding.top_k > 0 ? float(m.outside(k)) : 0.f;
+    out.nucleus_size[n] = nucleus_size(m, job);
+    out.support_size[n] = support.cut.size;
+    out.support_entropy[n] = float(std::log(support.sum) - support.weighted / support.sum);
+    for (int i = 0; i < job.top; ++i) {
+      const bool there = size_t(i) < m.best.list.size();
+      out.top_ids[n * job.top + i] = there ? m.best.list[i].id : -1;
+      out.top_logprobs[n * job.top + i] = there ? float(m.x(i) - m.log_sum) : NEVER;
+    }
+    for (int t = 0; t < job.n_temperatures; ++t) out.lse_T[n * job.n_temperatures + t] = out.lse[n];  // T = 1
+    for (size_t s = 0; s < job.powers.size(); ++s) {
+      const Power& p = job.powers[s];
+      out.lse_T[n * job.n_temperatures + p.column] = float(double(m.row.max) * p.beta + std::log(powers.sums[s]));
+    }
+    return true;
+  }
+
+  void pair_columns(int64_t n, const PairSweep<T>* one_sweep, const Support& support_a, const Support& support_b) {
+    const PairColumns& out = job.out_pair;
+    const bool b_forbids = forbids(b.row, a.row), a_forbids = forbids(a.row, b.row);
+    // Moments of Δ are taken about its value at the likeliest token, so that none is a difference of two large numbers.
+    double centre = b.logp_at(a.best.list[0].id) + a.log_sum;
+    if (!std::isfinite(centre)) centre = 0;
+    double kl_ab, kl_ba, mean, square;
+    Divergences d;
+    if (one_sweep) {
+      const double shift = a.log_sum - b.log_sum, mean_d = one_sweep->a_d / a.sum;
+      kl_ab = std::max(0.0, mean_d - shift), kl_ba = std::max(0.0, shift - one_sweep->b_d / b.sum);
+      mean = shift - mean_d - centre, square = one_sweep->a_dd / a.sum - mean_d * mean_d + mean * mean;
+    } else {
+      classes.start();
+      d = Diverge<T>{a.row, b.row, a.sum, b.sum, centre, classes}.run();
+      write_classes(classes.mass[0], job.out_a, n), write_classes(classes.mass[1], job.out_b, n);
+      kl_ab = d.kl_ab, kl_ba = d.kl_ba, mean = d.mean, square = d.square;
+    }
+    const double delta_var = b_forbids ? NAN : std::max(0.0, square - mean * mean);
+    if (b_forbids) kl_ab = INFINITY;
+    if (a_forbids) kl_ba = INFINITY;
+    out.kl_ab[n] = float(kl_ab), out.kl_ba[n] = float(kl_ba);
+    out.js[n] = job.sweeps == 1 ? NOT_A_NUMBER : float(d.js);
+    out.tv[n] = job.sweeps == 1 ? NOT_A_NUMBER : float(d.tv);
+    out.delta_var[n] = float(delta_var);
+    out.support_overlap[n] = overlap(a, support_a, b, support_b);
+    other_at_top(a, b, out.b_at_a_top + n * job.top);
+    other_at_top(b, a, out.a_at_b_top + n * job.top);
+    self_distillation(n, centre, b_forbids ? NAN : mean, delta_var);
+  }
+
+  void other_at_top(const Model<T>& mine, const Model<T>& other, float* column) {
+    for (int i = 0; i < job.top; ++i)
+      column[i] = size_t(i) < mine.best.list.size() ? float(other.logp_at(mine.best.list[i].id)) : NEVER;
+  }
+
+  void self_distillation(int64_t n, double centre, double mean, double delta_var) {
+    const PairColumns& out = job.out_pair;
+    const double t = job.train.temperature, beta = 1 / t;
+    const Support s = support_of(a, job.train);
+    const SupportSums sums = s.listed ? listed_sums(a, b, s, beta, centre) : wide_sums(a, b, s, beta, centre);
+    const double push = sums.q_delta - mean;
+    const double chi2 = job.train.is_identity() ? 0 : sums.square + outside_support(a, s);
+    const double variance = delta_var * chi2;
+    out.ssd_push[n] = float(push), out.ssd_chi2[n] = float(chi2);
+    out.ssd_alignment[n] = variance > 0 ? float(std::clamp(push / std::sqrt(variance), -1.0, 1.0)) : NOT_A_NUMBER;
+    for (int model = 0; model < 2; ++model) {
+      const double log_power = sums.log_sum_scaled[model] - beta * sums.log_sum_x[model];
+      // T KL(q || r tempered) = T sum q (log q - log r_T); for the baseline r_T is q.
+      const double gap = sums.q_gap - sums.log_sum_scaled[0] + sums.log_sum_scaled[1];
+      float* terms = out.ssd_terms + (n * 2 + model) * 3;
+      terms[0] = float(-std::log(sums.kept[model]));
+      terms[1] = float(-t * log_power);
+      terms[2] = model == 0 ? 0.f : float(t * gap);
+      out.kept_mass[n * 2 + model] = float(sums.kept[model]);
+    }
+    if (!s.listed && b_lacks(s)) out.ssd_terms[(n * 2 + 1) * 3 + 2] = INFINITY;
+  }
+
+  // Does b forbid a token of the baseline's support?
+  bool b_lacks(const Support& s) {
+    bool found = false;
+    if (b.row.some_impossible())
+      for_each_inside(a.row, s.cut, [&](int64_t i, M in, F) {
+        for (uint32_t lanes = bits(in); lanes; lanes &= lanes - 1) found |= value(b.row.z + i + __builtin_ctz(lanes)) == NEVER;
+      });
+    return found;
+  }
+};
+
+void rows(const Job& job, int64_t begin, int64_t end) {
+  const auto all = [&](auto rows) {
+    for (int64_t n = begin; n < end; ++n) rows.run(n, end);
+  };
+  if (job.dtype == DType::float32) all(Rows<float>(job));
+  else if (job.dtype == DType::bfloat16) all(Rows<BF16>(job));
+  else all(Rows<FP16>(job));
+}
+
+}  // namespace ssdfast::SSDFAST_ISA

@@ -1,0 +1,74 @@
+// What the operator hands to the rows' code, and what each instruction set offers. Shapes: N rows, V vocabulary, K top.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace ssdfast {
+
+constexpr int BLOCK = 256;  // tokens whose maximum is remembered
+
+enum class DType { float32, bfloat16, float16 };
+
+struct Decoding {
+  double temperature;
+  int64_t top_k;  // 0: off
+  double top_p;   // 1: off
+  bool is_identity() const { return temperature == 1 && top_k == 0 && top_p == 1; }
+};
+
+// The columns of one model, in the order of schema.py; each points at the column's N * width values.
+struct ModelColumns {
+  float *lse, *entropy, *token_logprob, *top_mass, *tail_mass, *support_entropy, *top_logprobs, *class_mass, *lse_T;
+  int64_t *token_rank, *nucleus_size, *support_size, *top_ids;
+};
+
+struct PairColumns {
+  float *kl_ab, *kl_ba, *js, *tv, *delta_var, *ssd_push, *ssd_chi2, *ssd_alignment;
+  float *b_at_a_top, *a_at_b_top, *ssd_terms, *kept_mass;
+  int64_t* support_overlap;
+};
+
+// How to get e^(x beta) of one temperature: a product of two or three powers already at hand, or an exponential.
+struct Power {
+  float beta;     // 1 / T
+  int column;     // which of lse_T
+  int factor[3];  // indices into the powers so far (0 is e^x); -1 = none; factor[0] = -1: an exponential
+};
+
+struct OtherToken {
+  uint8_t place, token_class;  // place: within its BLOCK
+};
+
+struct Job {
+  DType dtype;
+  const void *a, *b;  // b may be null
+  int64_t stride_a, stride_b, v;
+  const int64_t* token;
+  int top, sweeps;
+  Decoding decoding, train;
+  int n_temperatures;
+  std::vector<Power> powers;  // by rising beta
+  int n_classes;
+  const uint8_t* token_class;               // [V] or null
+  int common_class;                         // the one with most tokens
+  std::vector<uint64_t> common_class_mask;  // which tokens are of it, a bit each
+  std::vector<OtherToken> others;           // the rest, by id
+  std::vector<int32_t> others_start;        // where each BLOCK's start
+  ModelColumns out_a, out_b;
+  PairColumns out_pair;
+};
+
+using RowsFn = void (*)(const Job&, int64_t begin, int64_t end);
+
+namespace avx512 { void rows(const Job&, int64_t begin, int64_t end); }
+namespace avx2 { void rows(const Job&, int64_t begin, int64_t end); }
+namespace portable { void rows(const Job&, int64_t begin, int64_t end); }
+
+}  // namespace ssdfast
