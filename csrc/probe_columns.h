@@ -75,7 +75,7 @@ struct Model {
     for (size_t i = best.list.size(); i-- > n;) rest += std::exp(x(i));
     return rest / sum;
   }
-  Cut cut_at(double beta, double target) const { return find_cut(row, patterns, beta, target); }
+  Prefix prefix(double beta, double target) const { return find_prefix(row, patterns, beta, target); }
 };
 
 // The tokens that a decoding setting can draw, all those up to the cut, with sums of u = e^(x / T) over them.
@@ -120,7 +120,10 @@ Support support_of(const Model<T>& model, const Decoding& d) {
   }
   if (complete) return s;
   s = {{count_possible(model.row), NEVER, -1}, false, 0, 0};
-  if (d.top_p < 1) s.cut = model.cut_at(beta, target);
+  if (d.top_p < 1) {
+    const Prefix p = model.prefix(beta, target);
+    s.cut = {p.size, p.z, nth_equal(model.row, p.z, p.ties)};
+  }
   for_each_inside(model.row, s.cut, [&](int64_t, M in, F x) {
     const F scaled = x * float(beta), u = keep(in, exp(scaled));
     s.sum += SSDFAST_ISA::sum(u), s.weighted += SSDFAST_ISA::sum(u * scaled);
@@ -220,7 +223,7 @@ int64_t nucleus_size(const Model<T>& model, const Job& job) {
     const int64_t n = count_possible(model.row);
     return job.sweeps == 1 && n > job.top ? -1 : n;
   }
-  return job.sweeps == 1 ? -1 : model.cut_at(1, target).size;
+  return job.sweeps == 1 ? -1 : model.prefix(1, target).size;
 }
 
 }  // namespace ssdfast::SSDFAST_ISA

@@ -3,6 +3,13 @@
 
 namespace ssdfast::SSDFAST_ISA {
 
+// A prefix by its length, its smallest logit and how many of the tokens with that logit it takes, those of smallest id.
+struct Prefix {
+  int64_t size;
+  float z;
+  int64_t ties;
+};
+
 // The last token of a prefix. A token is inside if its logit is larger, or equal with an id up to this one.
 struct Cut {
   int64_t size;
@@ -56,7 +63,7 @@ inline float from_ordered_key(uint32_t key) {
 
 // fp32 logits: three passes fix 11, 11 and 10 bits of the key at the cut; each sums the mass of every digit.
 template <class T>
-Cut find_cut(const Row<T>& row, double beta, double target) {
+Prefix find_prefix(const Row<T>& row, double beta, double target) {
   std::vector<int64_t> counts;
   std::vector<double> mass;
   uint32_t prefix = 0, prefix_mask = 0;
@@ -90,7 +97,7 @@ Cut find_cut(const Row<T>& row, double beta, double target) {
       const int64_t count = counts[last];
       const int64_t n = found ? tokens_needed(target - reached, mass[last] / count, count) : count;
       const float z = from_ordered_key(prefix);
-      return {size + n, z, nth_equal(row, z, n)};
+      return {size + n, z, n};
     }
   }
   return {};  // not reached: the last shift returns

@@ -100,7 +100,7 @@ struct Patterns {
   F all_times(int64_t i, int n) const { return n == W ? load(&times[i]) : keep(first_lanes(n), load_padded(&times[i], n)); }
 
   // The shortest prefix whose sum of e^(x beta) reaches `target`: each value is counted, so this is exact.
-  Cut find_cut(const Row<T>& row, double beta, double target) const {
+  Prefix find_prefix(const Row<T>& row, double beta, double target) const {
     double reached = 0;
     int64_t size = 0, before = 0;
     for (size_t i = 0; i < different; ++i) {
@@ -109,7 +109,7 @@ struct Patterns {
       const bool last = i + 1 == different;  // rounding may keep the sum below the target
       if (last || reached + each * times[i] >= target) {
         const int64_t n = tokens_needed(target - reached, each, int64_t(times[i]));
-        return {size + n, z[i], nth_equal(row, z[i], before + n)};
+        return {size + n, z[i], before + n};
       }
       reached += each * times[i], size += int64_t(times[i]);
     }
@@ -121,9 +121,9 @@ template <>
 struct Patterns<float> {};
 
 template <class T>
-Cut find_cut(const Row<T>& row, const Patterns<T>& patterns, double beta, double target) {
-  if constexpr (sizeof(T) == 2) return patterns.find_cut(row, beta, target);
-  else return find_cut(row, beta, target);
+Prefix find_prefix(const Row<T>& row, const Patterns<T>& patterns, double beta, double target) {
+  if constexpr (sizeof(T) == 2) return patterns.find_prefix(row, beta, target);
+  else return find_prefix(row, beta, target);
 }
 
 }  // namespace ssdfast::SSDFAST_ISA

@@ -1,4 +1,4 @@
-"""Uninitialised memory is filled with NaN (integers with their maximum) in every test, so that no result can rest on it."""
+"""Uninitialised memory is filled with NaN (integers: their maximum) in every test, so that no result can rest on it."""
 
 import pytest
 import torch

@@ -10,7 +10,6 @@ Backends: ``reference`` (plain torch, anywhere, float64), ``cpu`` (C++), ``trito
 from __future__ import annotations
 
 import functools
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -133,7 +132,7 @@ def _why_no_triton() -> str | None:
         from . import triton
     except ImportError as error:
         return f"triton is not installed ({error}): pip install triton"
-    return cast("str | None", triton.why_not())
+    return triton.why_not()
 
 
 def _check(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> None:

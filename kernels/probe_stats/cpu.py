@@ -29,8 +29,8 @@ def probe_stats_packed(
     ints = torch.empty(n * n_ints, dtype=torch.int64)
     token_class = None if spec.token_class is None else spec.token_class.contiguous()
     torch.ops.ssdfast_cpu.probe_stats(
-        logits_a_NV, logits_b_NV, token_N.contiguous(), token_class, floats, ints, spec.n_classes, spec.top, spec.sweeps,
-        [spec.decoding.temperature, spec.decoding.top_p, spec.train.temperature, spec.train.top_p],
+        logits_a_NV, logits_b_NV, token_N.contiguous(), token_class, floats, ints, spec.n_classes, spec.top,
+        spec.sweeps, [spec.decoding.temperature, spec.decoding.top_p, spec.train.temperature, spec.train.top_p],
         [spec.decoding.top_k, spec.train.top_k], list(spec.temperatures), os.environ.get("SSDFAST_CPU", ""),
     )  # fmt: skip
     return floats, ints

@@ -100,7 +100,7 @@ def _model_stats(row: _Row, token_N: Tensor, spec: ProbeSpec) -> ModelStats:
 
 
 def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
-    n, v = a.z_NV.shape
+    v = a.z_NV.shape[1]
     bad_N = a.bad_N | b.bad_N
     log_mean_NV = torch.logaddexp(a.logp_NV, b.logp_NV) - torch.log(torch.tensor(2.0, dtype=a.p_NV.dtype))
     js_N = (_kl(a.logp_NV, log_mean_NV) + _kl(b.logp_NV, log_mean_NV)) / 2
@@ -122,7 +122,9 @@ def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
     p_a_NV, p_b_NV = a.p_NV.gather(1, a.order_NV), b.p_NV.gather(1, a.order_NV)
     push_N = (q_NV * delta_NV.gather(1, a.order_NV)).sum(1) + kl_ab_N
     # Var_a(q / p - 1), written as a sum of squares: outside S the integrand is 1, inside (q - p)^2 / p.
-    square_NV = torch.where(inside_NV & (p_a_NV > 0), (q_NV - p_a_NV) ** 2 / p_a_NV, torch.where(inside_NV, 0.0, p_a_NV))
+    square_NV = torch.where(
+        inside_NV & (p_a_NV > 0), (q_NV - p_a_NV) ** 2 / p_a_NV, torch.where(inside_NV, 0.0, p_a_NV)
+    )
     chi2_N = square_NV.sum(1) * (0.0 if spec.train.is_identity else 1.0)
     push_N = push_N.masked_fill(infinite_N, torch.nan)
     variance_N = delta_var_N * chi2_N

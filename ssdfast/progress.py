@@ -1,0 +1,43 @@
+"""Progress on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Advance(Protocol):
+    def __call__(self, n: int = 1, /) -> object: ...
+
+
+def say(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+    """Counts to `total`; yields the function that reports `n` more."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, initial=done, desc=what, unit=f" {unit}", leave=False) as bar:
+            yield bar.update
+    else:
+        yield _Lines(what, total, unit, done)
+
+
+class _Lines:
+    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
+        self.what, self.total, self.unit, self.done = what, total, unit, done
+        self.last = time.monotonic()
+
+    def __call__(self, n: int = 1, /) -> None:
+        self.done += n
+        if self.done >= self.total or time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
+            self.last = time.monotonic()
+            say(f"{self.what}: {self.done} of {self.total} {self.unit}")

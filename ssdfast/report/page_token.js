@@ -1,0 +1,101 @@
+// One selected token: both models' candidates side by side, and the numbers of the position.
+
+const CLASS_OF = { l: "lock", f: "fork", d: "diffuse", m: "mixed", " ": "unclassed" };
+
+function describe(trace, position) {
+  const { columns } = trace;
+  const kind = CLASS_OF[columns.class[position]];
+  const { a, b } = columns;
+  return [
+    plainToken(data.tokens.texts[columns.token[position]]),
+    `position ${position}`,
+    kind,
+    `KL ${number(columns.kl[position])}`,
+    `p ${probability(a.probability[position])} → ${probability(b.probability[position])}`,
+  ].join("  ");
+}
+
+// The candidates of a position; the token that stands there is among them even when neither model ranks it high.
+function candidatesAt(columns, position) {
+  const { candidates, a, b } = columns;
+  const start = columns.candidateStart[position];
+  const kept = candidates.kept[position];
+  const here = columns.token[position];
+  const found = Array.from({ length: candidates.count[position] }, (_, i) => ({
+    token: candidates.token[start + i],
+    before: candidates.a[start + i],
+    after: candidates.b[start + i],
+    cut: kept !== null && i >= kept,
+    here: candidates.token[start + i] === here,
+  }));
+  if (found.some((candidate) => candidate.here)) return found;
+  const cut = found.some((candidate) => candidate.cut);
+  return [...found, { token: here, before: a.probability[position], after: b.probability[position], cut, here: true }];
+}
+
+function drawDetail(trace, position) {
+  const { columns } = trace;
+  const kind = CLASS_OF[columns.class[position]];
+  const badges = [
+    kind in CLASS_LINES ? className(kind) : null,
+    columns.swap[position] === "1" ? html("span", { class: "badge" }, "swap") : null,
+    columns.selfCorrection[position] === "1" ? html("span", { class: "badge" }, "self-correction") : null,
+  ];
+  byId("detail").replaceChildren(
+    html("div", { class: "detail-head" },
+      html("span", { class: "token-big" }, ...tokenNodes(data.tokens.texts[columns.token[position]])),
+      html("span", { class: "small" }, `position ${position} of ${columns.token.length}`),
+      ...badges),
+    candidateTable(candidatesAt(columns, position)),
+    numberTable(columns, position));
+}
+
+function candidateTable(candidates) {
+  const row = ({ token, before, after, cut, here }) => html("tr", { class: `${here ? "here" : ""} ${cut ? "cut" : ""}` },
+    html("th", { scope: "row", title: `token id ${data.tokens.ids[token]}` },
+      html("span", { class: "mark", "aria-hidden": "true" }, here ? "▸" : ""),
+      html("span", { class: "candidate" }, ...tokenNodes(data.tokens.texts[token])),
+      here ? html("span", { class: "badge" }, "in trace") : null,
+      cut ? html("span", { class: "badge quiet", title: "the training samples' truncation leaves it out" }, "cut") : null),
+    barCell(before, "baseline"),
+    barCell(after, "trained"),
+    html("td", { class: "change" }, change(before, after, probability)));
+  return html("table", { class: "candidates" },
+    html("caption", { class: "small" }, "Next-token candidates before and after training"),
+    html("thead", {}, html("tr", {}, ...["token", "baseline", "trained", "change"].map((name) =>
+      html("th", { scope: "col" }, name)))),
+    html("tbody", {}, ...candidates.map(row)));
+}
+
+function barCell(p, model) {
+  const width = `${100 * (p ?? 0)}%`;
+  return html("td", { class: `bar-cell ${model}` },
+    html("span", { class: "figure" }, probability(p)),
+    svg("svg", { "aria-hidden": "true" },
+      svg("rect", { class: "groove", width: "100%", height: "100%" }),
+      svg("rect", { class: "level", width, height: "100%" })));
+}
+
+function numberTable(columns, position) {
+  const { a, b } = columns;
+  const pair = (name, key, unit, format = number) => {
+    const [before, after] = [a[key][position], b[key][position]];
+    return html("tr", {}, html("th", { scope: "row" }, name, html("small", {}, unit)),
+      html("td", {}, format(before)), html("td", {}, format(after)), html("td", { class: "change" }, change(before, after, format)));
+  };
+  const single = (name, unit, value) =>
+    html("div", {}, html("dt", {}, name), html("dd", {}, value, html("small", {}, unit)));
+  return html("div", { class: "numbers" },
+    html("dl", { class: "pair-numbers" },
+      single("KL", "nats", number(columns.kl[position])),
+      single("JS", "nats", number(columns.js[position])),
+      single("alignment", "−1 … 1", number(columns.alignment[position]))),
+    html("table", {},
+      html("thead", {}, html("tr", {}, ...["", "baseline", "trained", "change"].map((name) => html("th", { scope: "col" }, name)))),
+      html("tbody", {},
+        pair("probability", "probability", "of this token", probability),
+        pair("rank", "rank", "of this token"),
+        pair("entropy", "entropy", "nats"),
+        pair("nucleus size", "nucleus", "tokens"),
+        pair("tail mass", "tail", "", probability))));
+}

@@ -1,0 +1,174 @@
+// The trace browser: choose a trace, read its tokens, move between them.
+
+const KL_EDGES = [1e-4, 1e-3, 1e-2, 1e-1, 1];
+const klLevel = (kl) => KL_EDGES.filter((edge) => kl >= edge).length;
+
+const state = { listed: [], trace: null, position: 0, jumps: 0, colour: "class" };
+
+async function inflate(packed) {
+  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).json();
+}
+
+async function columnsOf(trace) {
+  if (!trace.columns) {
+    const columns = await inflate(trace.packed);
+    let start = 0;
+    columns.candidateStart = columns.candidates.count.map((count) => (start += count) - count);
+    const shift = (position) => columns.kl[position] ?? -1;
+    columns.byShift = columns.token.map((_, position) => position).sort((x, y) => shift(y) - shift(x));
+    trace.columns = columns;
+  }
+  return trace.columns;
+}
+
+async function openTrace(trace, position = 0, focus = false) {
+  state.trace = trace;
+  state.jumps = 0;
+  try {
+    await columnsOf(trace);
+  } catch (error) {
+    byId("flow").textContent = `This browser cannot open the trace: ${error.message}`;
+    return;
+  }
+  if (state.trace !== trace) return;  // another one was chosen meanwhile
+  drawFlow(trace);
+  drawStrip(trace);
+  markListed();
+  select(Math.min(Math.max(position, 0), trace.positions - 1), focus);
+}
+
+function stepTrace(step) {
+  const at = state.listed.indexOf(state.trace);
+  const trace = state.listed[Math.min(Math.max(at + step, 0), state.listed.length - 1)];
+  if (trace && trace !== state.trace) openTrace(trace);
+}
+
+function drawList() {
+  const query = byId("search").value.toLowerCase();
+  const label = byId("label").value;
+  state.listed = data.traces.filter((trace) => (label === "" || trace.label === label)
+    && [trace.id, trace.problem, trace.text].some((text) => text.toLowerCase().includes(query)));
+  byId("found").textContent = `${state.listed.length} of ${data.traces.length} traces`;
+  byId("list").replaceChildren(...state.listed.map((trace) => html("li", {},
+    html("button", { type: "button", onclick: () => openTrace(trace) },
+      html("span", { class: "trace-id" }, trace.id),
+      html("span", { class: "small" }, `by ${trace.label} · ${trace.positions.toLocaleString("en-US")} tokens · KL ${number(trace.kl)}`),
+      excerpt(trace.text, query)))));
+  markListed();
+}
+
+// The first match of the search in the text, with a little text around it.
+function excerpt(text, query) {
+  const at = query ? text.toLowerCase().indexOf(query) : -1;
+  if (at < 0) return null;
+  const end = at + query.length;
+  return html("span", { class: "excerpt" }, plainToken(text.slice(Math.max(0, at - 18), at)),
+    html("mark", {}, plainToken(text.slice(at, end))), plainToken(text.slice(end, end + 30)));
+}
+
+function markListed() {
+  [...byId("list").children].forEach((item, index) => {
+    const current = state.listed[index] === state.trace;
+    item.firstChild.toggleAttribute("data-current", current);
+    if (current) item.firstChild.setAttribute("aria-current", "true");
+    else item.firstChild.removeAttribute("aria-current");
+    if (current) scrollInside(byId("list"), item);
+  });
+}
+
+function drawFlow({ columns }) {
+  const nodes = [];
+  columns.token.forEach((token, position) => {
+    const text = data.tokens.texts[token];
+    const kind = CLASS_OF[columns.class[position]];
+    const swapped = columns.swap[position] === "1" && kind === "lock" ? "swap" : "";
+    nodes.push(html("span", {
+      class: `token ${kind} kl-${klLevel(columns.kl[position] ?? 0)} ${swapped}`,
+      role: "option", tabindex: "-1", "data-position": position, "aria-selected": "false",
+    }, ...tokenNodes(text)));
+    if (text.includes("\n")) nodes.push(html("br"));
+  });
+  byId("flow").replaceChildren(...nodes);
+}
+
+// The whole trace at a glance: one bar a token, its height the KL on a logarithmic scale.
+function drawStrip({ columns }) {
+  const height = (kl) => Math.min(1, Math.max(0.03, (Math.log10(Math.max(kl ?? 0, 1e-9)) + 4) / 4.5));
+  const path = columns.kl.map((kl, x) => `M${x} 1V${(1 - height(kl)).toFixed(3)}h.8V1z`).join("");
+  const count = columns.token.length;
+  byId("strip").replaceChildren(svg("svg", { viewBox: `0 0 ${count} 1`, preserveAspectRatio: "none" },
+    svg("path", { d: path }), svg("rect", { id: "strip-here", width: Math.max(1, count / 300), height: 1 })));
+}
+
+const tokenNode = (position) => byId("flow").querySelector(`[data-position="${position}"]`);
+
+function select(position, focus = true) {
+  const old = byId("flow").querySelector("[aria-selected=true]");
+  if (old) {
+    old.setAttribute("aria-selected", "false");
+    old.tabIndex = -1;
+  }
+  const node = tokenNode(position);
+  state.position = position;
+  node.setAttribute("aria-selected", "true");
+  node.setAttribute("aria-label", describe(state.trace, position));
+  node.tabIndex = 0;
+  if (focus) node.focus({ preventScroll: true });
+  scrollInside(byId("flow"), node);
+  byId("strip-here").setAttribute("x", position);
+  drawDetail(state.trace, position);
+  hideTip();
+  const where = new URLSearchParams({ trace: state.trace.id, by: state.trace.label, position });
+  history.replaceState(null, "", `#${where}`);
+}
+
+// Scrolls the box alone, never the page.
+function scrollInside(box, node) {
+  const [outer, inner] = [box.getBoundingClientRect(), node.getBoundingClientRect()];
+  if (inner.top < outer.top || inner.bottom > outer.bottom) {
+    box.scrollTop += inner.top - outer.top - outer.height / 3;
+  }
+}
+
+// To the largest KL of the trace; pressed again there, to the next largest.
+function jumpToLargest() {
+  const { byShift } = state.trace.columns ?? {};
+  if (!byShift) return;
+  const there = state.jumps > 0 && byShift[state.jumps - 1] === state.position;
+  const jump = there && state.jumps < byShift.length ? state.jumps : 0;
+  select(byShift[jump]);
+  state.jumps = jump + 1;
+}
+
+// The nearest token on the line above (-1) or below (+1).
+function onNextLine(step) {
+  const nodes = [...byId("flow").querySelectorAll(".token")];
+  const here = nodes[state.position].getBoundingClientRect();
+  const middle = here.left + here.width / 2;
+  let [best, line, distance] = [state.position, null, Infinity];
+  for (let i = state.position + step; i >= 0 && i < nodes.length; i += step) {
+    const there = nodes[i].getBoundingClientRect();
+    if (Math.abs(there.top - here.top) < 4) continue;
+    line ??= there.top;
+    if (Math.abs(there.top - line) > 4) break;
+    const off = Math.abs(there.left + there.width / 2 - middle);
+    if (off < distance) [best, distance] = [i, off];
+  }
+  return best;
+}
+
+function showTip(node) {
+  const tip = byId("tip");
+  tip.textContent = describe(state.trace, Number(node.dataset.position));
+  tip.hidden = false;
+  const [at, size] = [node.getBoundingClientRect(), tip.getBoundingClientRect()];
+  const above = at.top - size.height - 6;
+  tip.style.left = `${Math.max(4, Math.min(at.left, innerWidth - size.width - 4))}px`;
+  tip.style.top = `${above > 4 ? above : at.bottom + 6}px`;
+}
+
+function hideTip() {
+  byId("tip").hidden = true;
+}

@@ -1,0 +1,198 @@
+"""Run directories: a file appears whole or not at all; a run goes on only with the same settings and inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .config import Settings, dump
+
+MANIFEST = "manifest.json"
+_HASH_BLOCK = 1 << 20
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; on success it becomes `path`, durably, on failure it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp made it private
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory to fill; on success it becomes `path`, which must not exist yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        for file in temporary.rglob("*"):
+            _sync(file)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON: a NaN is a ValueError."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed run left half written in `directory`."""
+    for leftover in directory.glob(".*.tmp"):
+        _remove(leftover)
+
+
+def claim(
+    directory: Path,
+    config: Settings,
+    results: Sequence[str],
+    overwrite: bool,
+    config_name: str = "config.yaml",
+) -> None:
+    """Make `directory` the home of a run with these settings, new or continued.
+
+    results: names inside it that the run makes. `overwrite` removes them first, and nothing else; where there are none,
+    as after a mistake in the settings, nothing is lost by new settings and they are taken.
+    Raises ValueError where it holds results of other settings, or of no known settings at all.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file: name a directory to write to")
+    saved = directory / config_name
+    if overwrite:
+        for name in results:
+            _remove(directory / name)
+    present = [name for name in results if (directory / name).exists()]
+    if present:
+        if not saved.exists():
+            raise ValueError(
+                f"{directory} holds {present[0]} but no {config_name}: choose another --out, or --overwrite"
+            )
+        before, now = yaml.safe_load(saved.read_text(encoding="utf-8")), yaml.safe_load(dump(config))
+        if difference := _first_difference(before, now):
+            raise ValueError(
+                f"{directory} holds a run with other settings ({difference}): choose another --out, or --overwrite it"
+            )
+    else:
+        _remove(directory / MANIFEST)
+        write_text(saved, dump(config))
+    sweep(directory)
+
+
+def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Path]) -> None:
+    """Record what the run is made from; a continued run must be made from the same.
+
+    inputs: files, or directories whose files count (one level); each is named with its sha256.
+    Raises ValueError where an input is not what the manifest already there says.
+    """
+    path = directory / MANIFEST
+    hashes = {str(file): sha256(file) for root in inputs for file in _files(root)}
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))["inputs"]
+        for name in sorted(before.keys() | hashes.keys()):
+            if before.get(name) != hashes.get(name):
+                what = "is new" if name not in before else "is gone" if name not in hashes else "has changed"
+                raise ValueError(f"{name} {what} since {directory} was begun: choose another --out, or --overwrite it")
+        return
+    packages = ("ssdfast", "torch", "transformers", "pyarrow", "numpy")
+    write_json(
+        path,
+        {
+            "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+            "device": device,
+            "machine": platform.platform(),
+            "git_commit": _git_commit(),
+            "seed": seed,
+            "inputs": hashes,
+        },
+    )
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(f for f in root.iterdir() if f.is_file() and f.name[0] != ".") if root.is_dir() else [root]
+
+
+def _first_difference(before: Any, now: Any, key: str = "") -> str | None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in [*now, *(name for name in before if name not in now)]:
+            if found := _first_difference(before.get(name), now.get(name), f"{key}.{name}" if key else name):
+                return found
+        return None
+    return None if before == now else f"{key}: {before!r} there, {now!r} here"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree that runs, None for an installed package."""
+    source = Path(__file__).resolve().parent.parent
+    if not (source / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

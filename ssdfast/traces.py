@@ -1,0 +1,146 @@
+"""The trace table: what was asked, which tokens were sampled, and how. Parquet, a row a trace.
+
+Token ids are what counts; `text` is for people. Columns beyond the schema are kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .rundir import atomic
+
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample", pa.int32()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("completion_ids", pa.list_(pa.int32())),
+        ("finish_reason", pa.string()),  # "stop": the model ended it; "length": it was cut off
+        ("seed", pa.int64()),
+        ("engine", pa.string()),
+        ("temperature", pa.float64()),
+        ("top_k", pa.int32()),
+        ("top_p", pa.float64()),
+        ("text", pa.string()),
+    ]
+)
+REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One prompt and one completion, as token ids (int32)."""
+
+    trace_id: str
+    problem_id: str
+    prompt_ids: np.ndarray
+    completion_ids: np.ndarray
+    file: Path
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+    def __str__(self) -> str:
+        return f"{self.file}, trace {self.trace_id}"
+
+
+def part_path(directory: Path, index: int) -> Path:
+    return directory / f"part-{index:05d}.parquet"
+
+
+def append(directory: Path, index: int, table: pa.Table) -> Path:
+    """Write `table` as part `index` of `directory`, whole or not at all. Raises ValueError for a missing column."""
+    path = part_path(directory, index)
+    table = _conform(table, path, SCHEMA.names)
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return path
+
+
+def files(path: Path) -> list[Path]:
+    """The Parquet files of a source: itself, or all that a directory holds, by name. Raises ValueError for none."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"there are no traces at {path}: name a Parquet file or a directory of them")
+    found = sorted(path.glob("*.parquet"))
+    if not found:
+        raise ValueError(f"the directory {path} holds no .parquet file")
+    return found
+
+
+def scan(path: Path) -> Iterator[pa.Table]:
+    """The tables of a source, a file at a time, checked and in the types of SCHEMA.
+
+    Raises ValueError that names the file, for one that is no whole Parquet file or lacks a required column.
+    """
+    for file in files(path):
+        try:
+            table = pq.read_table(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{file} is not a whole Parquet file ({reason}): write it again") from None
+        yield _conform(table, file, REQUIRED)
+
+
+def read(path: Path) -> Iterator[Trace]:
+    """The traces of a source, in order. Raises ValueError as `scan`, and for an empty prompt or a repeated trace."""
+    seen: set[str] = set()
+    for file, table in zip(files(path), scan(path), strict=True):
+        columns = [table[name] for name in REQUIRED]
+        for problem_id, sample, prompt, completion in zip(*columns, strict=True):
+            trace = Trace(
+                f"{problem_id.as_py()}#{sample.as_py()}",
+                problem_id.as_py(),
+                prompt.values.to_numpy(zero_copy_only=False),
+                completion.values.to_numpy(zero_copy_only=False),
+                file,
+            )
+            if not len(trace.prompt_ids):
+                raise ValueError(f"{trace}: the prompt is empty, so nothing predicts the first token")
+            if trace.trace_id in seen:
+                raise ValueError(f"{trace}: it is there twice; problem_id and sample together must be unique in {path}")
+            seen.add(trace.trace_id)
+            yield trace
+
+
+def check_ids(trace: Trace, vocabulary: int) -> None:
+    """Raises ValueError that names file, trace, position and id where an id is not in 0..vocabulary-1."""
+    for where, ids in (("prompt", trace.prompt_ids), ("completion", trace.completion_ids)):
+        outside = np.flatnonzero((ids < 0) | (ids >= vocabulary))
+        if outside.size:
+            at = int(outside[0])
+            raise ValueError(
+                f"{trace}: {where} position {at} holds token id {ids[at]}, outside the models' vocabulary of"
+                f" {vocabulary}: were the traces made with another tokenizer?"
+            )
+
+
+def _conform(table: pa.Table, path: Path, required: tuple[str, ...] | list[str]) -> pa.Table:
+    missing = [name for name in required if name not in table.column_names]
+    if missing:
+        present = ", ".join(table.column_names) or "none"
+        raise ValueError(f"{path} is not a trace table: it lacks {', '.join(missing)} (its columns: {present})")
+    for field in SCHEMA:
+        if field.name not in table.column_names:
+            continue
+        try:
+            column = table[field.name].cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            got = table.schema.field(field.name).type
+            raise ValueError(f"{path}: column {field.name} should be {field.type}, it is {got}") from None
+        if field.name in REQUIRED and (column.null_count or (pa.types.is_list(field.type) and _null_inside(column))):
+            raise ValueError(f"{path}: column {field.name} has empty (null) values")
+        table = table.set_column(table.column_names.index(field.name), field, column)
+    return table
+
+
+def _null_inside(column: pa.ChunkedArray) -> bool:
+    return bool(pc.list_flatten(column).null_count)

@@ -1,0 +1,56 @@
+"""Which traces a training step sees, and as which tensors.
+
+Shape legend: B traces of a batch, L longest input, S completion tokens of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..traces import Trace
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded inputs, and where each completion token is predicted."""
+
+    input_ids_BL: Tensor
+    keep: int  # logits are wanted at the last `keep` of the L places
+    row_S: Tensor  # into those logits, flattened to [B * keep, V]
+    label_S: Tensor
+
+
+def batches(traces: list[Trace], batch_size: int, epochs: int, seed: int) -> Iterator[Batch]:
+    """Every trace once an epoch, in an order that the seed decides; the last batch of an epoch may be short."""
+    shuffle = np.random.default_rng(seed)
+    for _ in range(epochs):
+        order = shuffle.permutation(len(traces))
+        for start in range(0, len(traces), batch_size):
+            yield collate([traces[i] for i in order[start : start + batch_size]])
+
+
+def steps(traces: int, batch_size: int, epochs: int) -> int:
+    return -(-traces // batch_size) * epochs
+
+
+def collate(traces: list[Trace]) -> Batch:
+    """Labels are the completion's own tokens, so an end of text is learnt only where one was sampled.
+
+    Padding stands to the right, where causal attention keeps it from every scored row.
+    """
+    longest = max(len(trace) for trace in traces) - 1
+    keep = longest - (min(len(trace.prompt_ids) for trace in traces) - 1)
+    input_ids_BL = torch.zeros(len(traces), longest, dtype=torch.int64)
+    rows, labels = [], []
+    for b, trace in enumerate(traces):
+        ids = torch.from_numpy(np.concatenate([trace.prompt_ids, trace.completion_ids]).astype(np.int64))
+        input_ids_BL[b, : len(ids) - 1] = ids[:-1]
+        first = len(trace.prompt_ids) - 1 - (longest - keep)
+        rows.append(b * keep + first + torch.arange(len(trace.completion_ids)))
+        labels.append(ids[len(trace.prompt_ids) :])
+    return Batch(input_ids_BL, keep, torch.cat(rows), torch.cat(labels))

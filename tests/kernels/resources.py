@@ -1,0 +1,153 @@
+"""What each Triton kernel takes from a GPU, compiled ahead of time: no GPU is needed.
+
+    python -m tests.kernels.resources
+
+The launches are recorded from the host code, so that a kernel is compiled with the constants and warps that it ships
+with. Prints registers a thread, shared memory a block and spills, for each target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, CompiledKernel
+from triton.runtime.jit import JITFunction, mangle_type
+
+from ssdfast.kernels import Decoding, ProbeSpec
+from ssdfast.kernels.probe_stats import triton as backend
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel with everything that its machine code depends on."""
+
+    fn: JITFunction
+    signature: tuple[tuple[str, str], ...]
+    constants: tuple[tuple[str, object], ...]
+    aligned: tuple[int, ...]  # arguments that are multiples of 16
+    num_warps: int
+
+    def __str__(self) -> str:
+        dtypes = {kind[1:] for name, kind in self.signature if name in ("a_ptr", "b_ptr", "z_ptr")}
+        shown = {k: v for k, v in self.constants if k.isupper() and k not in ("RATES", "ROOTS", "ROOT_OF", "RATE_OF")}
+        return " ".join([self.fn.__name__, *dtypes, *(f"{k}={v}" for k, v in shown.items())])
+
+
+@dataclass(frozen=True)
+class Resources:
+    registers: int
+    shared_bytes: int
+    spilled: int  # bytes of stack and local memory (NVIDIA), registers (AMD)
+
+
+def launches(n: int, v: int, dtype: torch.dtype, spec: ProbeSpec, pair: bool) -> list[Launch]:
+    """The kernels that ``probe_stats`` launches for [n, v] logits, every row with a nucleus beyond its list."""
+    recorded: dict[Launch, None] = {}
+
+    def record(fn: JITFunction, *args: object, grid: object, warmup: bool, num_warps: int, **constants: object) -> None:
+        recorded[_launch(fn, args, constants, num_warps)] = None
+        if fn.__name__ == "top_tokens":
+            named = dict(zip(fn.arg_names, args, strict=False))
+            named["nucleus_size_ptr"].fill_(-1)  # type: ignore[attr-defined]
+            named["row_ptr"].fill_(0)  # type: ignore[attr-defined]
+
+    logits = torch.zeros(n, v, dtype=dtype)
+    with _as_if_interpreted(), mock.patch.object(JITFunction, "run", record):
+        backend.probe_stats_packed(logits, logits if pair else None, torch.zeros(n, dtype=torch.int64), spec)
+    return list(recorded)
+
+
+@contextlib.contextmanager
+def _as_if_interpreted() -> Iterator[None]:
+    """The backend refuses CPU tensors unless the interpreter is on."""
+    with triton.knobs.runtime.scope():
+        triton.knobs.runtime.interpret = True
+        yield
+
+
+def _launch(fn: JITFunction, args: tuple, constants: dict[str, object], num_warps: int) -> Launch:
+    """The signature and the specialisation that the just-in-time compiler would derive from these arguments."""
+    signature, aligned = [], []
+    for param, value in zip(fn.params, args, strict=False):
+        if isinstance(value, torch.Tensor):
+            signature.append((param.name, mangle_type(value)))
+            multiple = not param.do_not_specialize_on_alignment
+        elif value == 1 and not param.do_not_specialize:
+            constants[param.name] = value
+            multiple = False
+        else:
+            signature.append((param.name, mangle_type(value)))
+            multiple = not param.do_not_specialize and value % 16 == 0
+        if multiple:
+            aligned.append(param.num)
+    return Launch(fn, tuple(signature), tuple(constants.items()), tuple(aligned), num_warps)
+
+
+def compiled(launch: Launch, target: GPUTarget) -> CompiledKernel:
+    kinds = dict(launch.signature)
+    signature = {name: kinds.get(name, "constexpr") for name in launch.fn.arg_names}
+    attrs = {(i,): [["tt.divisibility", 16]] for i in launch.aligned}
+    source = ASTSource(launch.fn, signature, dict(launch.constants), attrs)
+    return triton.compile(source, target=target, options={"num_warps": launch.num_warps})
+
+
+def measure(launch: Launch, target: GPUTarget) -> Resources:
+    """Compile one kernel and read what the assembler says of it."""
+    kernel = compiled(launch, target)
+    if target.backend == "cuda":
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(kernel.asm["cubin"])
+            file.flush()
+            said = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True)
+        found = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", said.stdout)}
+        return Resources(found["REG"], kernel.metadata.shared, found["STACK"] + found["LOCAL"])
+    found = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", kernel.asm["amdgcn"])}
+    spilled = found["vgpr_spill_count"] + found["sgpr_spill_count"]
+    return Resources(found["vgpr_count"], kernel.metadata.shared, spilled)
+
+
+DEFAULT = ProbeSpec()
+LONG_LIST = ProbeSpec(top=128, decoding=Decoding(0.6, 40, 0.9), train=Decoding(2.0, 64, 1.0), temperatures=(3.0, 0.9))
+SHORT = ProbeSpec(top=1, decoding=Decoding(1.0, 1, 1.0), train=Decoding(0.7, 1, 0.5), sweeps=1, temperatures=())
+CLASSES = ProbeSpec(token_class=torch.zeros(151_936, dtype=torch.uint8), n_classes=12, sweeps=1)
+
+
+def shipped() -> list[Launch]:
+    """Every kernel in every dtype, with one model and two, one sweep and two, short and long lists, odd row strides."""
+    found: dict[Launch, None] = {}
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        found |= dict.fromkeys(launches(2, 151_936, dtype, DEFAULT, pair=True))
+    for v, spec, pair in (
+        (151_936, DEFAULT, False),
+        (151_936, CLASSES, True),
+        (151_669, SHORT, True),
+        (248_320, LONG_LIST, True),
+    ):
+        found |= dict.fromkeys(launches(2, v, torch.bfloat16, spec, pair))
+    return list(found)
+
+
+if __name__ == "__main__":
+    for launch in shipped():
+        print(launch, f"num_warps={launch.num_warps}")
+        for name, target in TARGETS.items():
+            r = measure(launch, target)
+            print(f"    {name:8}{r.registers:5} registers {r.shared_bytes:7} shared bytes {r.spilled:5} spilled")

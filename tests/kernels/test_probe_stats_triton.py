@@ -1,0 +1,114 @@
+"""The Triton kernels against the float64 oracle: on a GPU, or with TRITON_INTERPRET=1 in Triton's interpreter."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from ssdfast.kernels import Decoding, ProbeSpec, ProbeStats, probe_stats
+from ssdfast.kernels.probe_stats.triton import powers_of_few
+
+from .cases import CASES, assert_matches_oracle, language_like, make, tokens
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if not (INTERPRETED or torch.cuda.is_available()):
+    pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
+pytestmark = pytest.mark.interpreter if INTERPRETED else pytest.mark.gpu
+DEVICE = "cpu" if INTERPRETED else "cuda"
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def quick_interpreter(monkeypatch):
+    """The interpreter prepares ``triton.language`` anew at every call of a helper, most of its time: once is enough."""
+    if not INTERPRETED:
+        return
+    from triton.runtime.interpreter import InterpretedFunction
+
+    prepare_and_call, prepared = InterpretedFunction.__call__, set()
+
+    def call(self, *args, **kwargs):
+        if self.fn.__module__ in prepared:
+            return self.rewrite()(*args, **kwargs)
+        prepared.add(self.fn.__module__)
+        return prepare_and_call(self, *args, **kwargs)
+
+    monkeypatch.setattr(InterpretedFunction, "__call__", call)
+
+
+def on_cpu(stats: ProbeStats) -> ProbeStats:
+    groups = (stats.a, stats.b, stats.pair)
+    return ProbeStats(*(g and type(g)(**{name: column.cpu() for name, column in vars(g).items()}) for g in groups))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if not (c.large and INTERPRETED)], ids=lambda c: c.name)
+def test_matches_oracle(case, dtype):
+    a, b, token = make(case, dtype)
+    got = probe_stats(a.to(DEVICE), b.to(DEVICE), token.to(DEVICE), case.spec, backend="triton")
+    assert_matches_oracle(on_cpu(got), a, b, token, case.spec)
+
+
+def test_longest_list():
+    spec = ProbeSpec(top=128, decoding=Decoding(0.8, 100, 0.999), train=Decoding(1.2, 128, 1.0))
+    a, b = (language_like(2, 5000, torch.Generator().manual_seed(i)) for i in (0, 1))
+    got = probe_stats(a.to(DEVICE), b.to(DEVICE), tokens(2, 5000).to(DEVICE), spec, backend="triton")
+    assert_matches_oracle(on_cpu(got), a, b, tokens(2, 5000), spec)
+
+
+def test_one_model_alone_has_the_same_columns():
+    case = next(c for c in CASES if c.name == "ties")
+    a, b, token = (x.to(DEVICE) for x in make(case, torch.bfloat16))
+    both, alone = (probe_stats(a, x, token, case.spec, backend="triton") for x in (b, None))
+    assert alone.b is None
+    assert alone.pair is None
+    for name, column in vars(alone.a).items():
+        assert torch.equal(column, getattr(both.a, name)), name
+
+
+def test_repeats_to_the_last_bit():
+    case = next(c for c in CASES if c.name == "plain")
+    a, b, token = (x[:2].to(DEVICE) for x in make(case, torch.float16))
+    first, second = (probe_stats(a, b, token, case.spec, backend="triton") for _ in range(2))
+    for group in ("a", "b", "pair"):
+        for name, column in vars(getattr(first, group)).items():
+            assert torch.equal(column, getattr(getattr(second, group), name)), name
+
+
+def test_variance_of_a_move_away_from_a_sure_token():
+    """log p_b - log p_a is -40 on all but 1e-6 of the mass, so its variance is 1e-6 of its mean square."""
+    a = 0.1 * torch.randn(3, 300, generator=torch.Generator().manual_seed(4))
+    b = a.clone()
+    a[:, 17] += 20
+    b[:, 17] -= 20
+    token = tokens(3, 300)
+    want = probe_stats(a.double(), b.double(), token, backend="reference").pair
+    got = on_cpu(probe_stats(a.to(DEVICE), b.to(DEVICE), token.to(DEVICE), backend="triton")).pair
+    torch.testing.assert_close(got.delta_var.double(), want.delta_var, rtol=1e-5, atol=0)
+    torch.testing.assert_close(got.ssd_push.double(), want.ssd_push, rtol=1e-5, atol=0)
+
+
+def test_rows_lie_beyond_32_bit_offsets():
+    """Three rows 2^30 logits apart: the last begins at 2^31. Memory is reserved, but only the rows are touched."""
+    v, stride = 300, 1 << 30
+    if DEVICE == "cpu":
+        memory = torch.from_numpy(np.empty(2 * stride + v, dtype=np.int16)).view(torch.bfloat16)
+    else:
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory = torch.empty(2 * stride + v, dtype=torch.bfloat16, device=DEVICE)
+    rows = memory.as_strided((3, v), (stride, 1))
+    near = language_like(3, v, torch.Generator().manual_seed(3)).to(torch.bfloat16).to(DEVICE)
+    rows.copy_(near)
+    token = tokens(3, v).to(DEVICE)
+    far, want = (probe_stats(x, x, token, backend="triton") for x in (rows, near))
+    for name, column in vars(want.a).items():
+        assert torch.equal(getattr(far.a, name), column), name
+
+
+def test_few_exponentials():
+    roots, root_of, powers = powers_of_few((1.0, 1 / 0.4, 1 / 0.7, 1 / 1.4, 1 / 2.0))
+    assert roots == (1 / 2.0, 1 / 1.4)
+    assert root_of == (0, 0, 1, 1, 0)
+    assert powers == (2, 5, 2, 1, 1)

@@ -1,0 +1,131 @@
+"""The command line: quick help, exit codes, one sentence for a mistake, flags over file over preset."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from ssdfast import cli
+
+from . import tiny
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    baseline, trained = tiny.save_pair(tmp_path)
+    return {"baseline": baseline, "trained": trained, "traces": f"given={tiny.save_traces(tmp_path / 'traces', 4)}"}
+
+
+def flags(values: dict) -> list[str]:
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
+def mistake(capsys, *args) -> str:
+    """The one line that a mistake prints."""
+    capsys.readouterr()
+    assert cli.run(list(args)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("ssdfast: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["probe", "--help"], ["demo", "--help"]])
+def test_help_imports_no_torch(args):
+    code = f"""
+import sys
+from ssdfast import cli
+try:
+    code = cli.run({args!r})
+except SystemExit as stop:
+    code = stop.code
+heavy = {{"torch", "transformers", "numpy", "pyarrow"}} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--out" in done.stdout if args[0] != "--help" else "probe" in done.stdout and "demo" in done.stdout
+
+
+def test_probe_writes_a_run(inputs, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.run(["probe", *flags(inputs), "--out", str(out)]) == 0
+    names = {str(f.relative_to(out)) for f in out.rglob("*") if f.is_file()}
+    made = {"config.yaml", "manifest.json", "summary.json", "report.html"}
+    assert names == made | {"probe/part-00000.parquet", "probe/vocabulary.json"}
+    printed = capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text())
+    assert f"{summary['positions']:,} positions of 4 traces" in printed
+    assert f"report: {out / 'report.html'}" in printed
+
+
+def test_flags_override_the_file_and_the_file_the_preset(inputs, tmp_path):
+    file = tmp_path / "probe.yaml"
+    given = {**inputs, "traces": [inputs["traces"]], "train": {"temperature": 1.5}, "seed": 3}
+    file.write_text(yaml.safe_dump(given))
+    out = tmp_path / "out"
+    args = ["probe", "--config", str(file), "--preset", "paper", "--seed", "4", "--decoding.top-k", "10"]
+    assert cli.run([*args, "--out", str(out)]) == 0
+    saved = yaml.safe_load((out / "config.yaml").read_text())
+    assert saved["train"] == {"temperature": 1.5, "top_k": 20, "top_p": 0.8}
+    assert saved["decoding"] == {"temperature": 1.0, "top_k": 10, "top_p": 0.95}
+    assert saved["seed"] == 4
+    assert saved["traces"] == [dict(zip(("label", "path"), inputs["traces"].split("="), strict=True))]
+
+
+def test_a_run_with_other_settings_is_kept_until_overwritten(inputs, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.run(["probe", *flags(inputs), *out]) == 0
+    assert "seed: 0 there, 1 here" in mistake(capsys, "probe", *flags(inputs), "--seed", "1", *out)
+    assert cli.run(["probe", *flags(inputs), "--seed", "1", "--overwrite", *out]) == 0
+
+
+def test_an_unknown_key_names_file_key_and_what_is_allowed(tmp_path, capsys):
+    file = tmp_path / "probe.yaml"
+    file.write_text("decoding: {temprature: 1.0}")
+    said = mistake(capsys, "probe", "--config", str(file), "--out", str(tmp_path / "out"))
+    assert str(file) in said
+    assert "unknown key 'decoding.temprature' (allowed here: temperature, top_k, top_p)" in said
+
+
+def test_what_is_not_there_is_named(inputs, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert "nowhere" in mistake(capsys, "probe", *flags(inputs | {"baseline": tmp_path / "nowhere"}), *out)
+    assert "nowhere" in mistake(capsys, "probe", *flags(inputs | {"traces": f"a={tmp_path}/nowhere"}), *out)
+    assert "no config file" in mistake(capsys, "probe", "--config", str(tmp_path / "nowhere.yaml"), *out)
+
+
+def test_bad_traces_are_named(inputs, tmp_path, capsys):
+    whole = next((tmp_path / "traces").glob("*.parquet")).read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    given = inputs | {"traces": f"a={tmp_path}/cut.parquet", "out": tmp_path / "out"}
+    assert "cut.parquet is not a whole" in mistake(capsys, "probe", *flags(given))
+
+
+def test_the_top_list_must_hold_the_truncation(inputs, tmp_path, capsys):
+    said = mistake(capsys, "probe", *flags(inputs), "--top", "10", "--out", str(tmp_path / "out"))
+    assert "set top to 20 or more" in said
+
+
+@pytest.mark.parametrize("args", [["probe"], ["probe", "--seed", "x"], ["probe", "--preset", "none"]])
+def test_wrong_flags_are_a_mistake_too(args, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(args)
+    assert stop.value.code == 2
+
+
+def test_no_or_an_unknown_command(capsys):
+    assert cli.run([]) == 2
+    assert "the commands are probe, demo" in mistake(capsys, "prob")
+
+
+def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):
+    def broken(args):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "_probe", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.run(["probe"])

@@ -1,0 +1,149 @@
+"""Rows stand where they should, logits are the model's own, and what does not fit together is refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
+
+from ssdfast import models
+from ssdfast.traces import Trace
+
+from . import tiny
+
+SMALL = {
+    "vocab_size": tiny.VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "eos_token_id": 1,
+}
+
+
+def trace(prompt=(3, 9, 4), completion=(8, 8, 2, 70, 5)):
+    return Trace("p#0", "p", np.array(prompt, np.int32), np.array(completion, np.int32), Path("traces.parquet"))
+
+
+def workspace(rows, model):
+    return torch.full((rows, model.vocabulary), torch.nan)
+
+
+def full_forward(model, ids):
+    with torch.inference_mode():
+        return model.model(input_ids=torch.tensor([ids])).logits[0].float()
+
+
+def test_the_first_completion_token_is_scored_from_the_last_prompt_position(tmp_path):
+    model = models.load(tiny.save_model(tmp_path), "float32")
+    t = trace()
+    hidden_SH = model.hidden_states(t)
+    logits_SV = model.logits(hidden_SH, workspace(9, model))
+    full_LV = full_forward(model, [*t.prompt_ids, *t.completion_ids])
+    assert hidden_SH.shape[0] == 5
+    torch.testing.assert_close(logits_SV, full_LV[2:7], rtol=1e-5, atol=1e-5)
+
+
+def test_one_token_after_one_token(tmp_path):
+    model = models.load(tiny.save_model(tmp_path), "float32")
+    logits_SV = model.logits(model.hidden_states(trace((3,), (8,))), workspace(1, model))
+    torch.testing.assert_close(logits_SV, full_forward(model, [3]), rtol=1e-5, atol=1e-5)
+
+
+def test_logits_of_a_bf16_model_are_not_rounded_to_bf16(tmp_path):
+    model = models.load(tiny.save_model(tmp_path), "bfloat16")
+    hidden_SH = model.hidden_states(trace())
+    assert hidden_SH.dtype == torch.bfloat16
+    exact_SV = hidden_SH.double() @ model.model.lm_head.weight.double().T
+    torch.testing.assert_close(model.logits(hidden_SH, workspace(5, model)).double(), exact_SV, rtol=1e-5, atol=1e-5)
+
+
+def test_the_workspace_is_used_and_rows_beyond_are_left(tmp_path):
+    model = models.load(tiny.save_model(tmp_path), "float32")
+    space_NV = workspace(7, model)
+    logits_SV = model.logits(model.hidden_states(trace()), space_NV)
+    assert logits_SV.data_ptr() == space_NV.data_ptr()
+    assert space_NV[5:].isnan().all()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Gemma2ForCausalLM(
+            Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0, initializer_range=0.3)
+        ),
+        lambda: GraniteForCausalLM(GraniteConfig(**SMALL, logits_scaling=4.0, initializer_range=0.3)),
+    ],
+    ids=["softcap", "scale"],
+)
+def test_what_a_model_does_to_its_logits_is_done(tmp_path, make):
+    torch.manual_seed(0)
+    make().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    model = models.load(str(tmp_path), "float32")
+    t = trace()
+    logits_SV = model.logits(model.hidden_states(t), workspace(5, model))
+    full_LV = full_forward(model, [*t.prompt_ids, *t.completion_ids])
+    torch.testing.assert_close(logits_SV, full_LV[2:7], rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_that_does_more_than_is_known_is_refused(tmp_path, monkeypatch):
+    path = tiny.save_model(tmp_path)
+    plain = models.transformers.LlamaForCausalLM.forward
+
+    def shifted(self, *args, **kwargs):
+        out = plain(self, *args, **kwargs)
+        out.logits = out.logits.roll(1, -1)
+        return out
+
+    monkeypatch.setattr(models.transformers.LlamaForCausalLM, "forward", shifted)
+    with pytest.raises(ValueError, match="LlamaForCausalLM makes its logits by more than a linear head"):
+        models.load(path, "float32")
+
+
+def test_tokenizers_that_differ_are_refused_with_the_difference(tmp_path):
+    a = models.load(tiny.save_model(tmp_path / "a"), "float32")
+    swapped = [*tiny.WORDS[:2], "But", "Wait", *tiny.WORDS[4:]]
+    b = models.load(tiny.save_model(tmp_path / "b", words=swapped), "float32")
+    with pytest.raises(
+        ValueError, match=r"tokenizers .*/a and .*/b differ: 'Wait' is id 2 in the first and 3 in the sec"
+    ):
+        models.check_same_vocabulary(a, b)
+    renamed = [*tiny.WORDS[:2], "Hmm", *tiny.WORDS[3:]]
+    c = models.load(tiny.save_model(tmp_path / "c", words=renamed), "float32")
+    with pytest.raises(ValueError, match=r"1 tokens are in .*/a alone, the first is 'Wait' \(id 2\)"):
+        models.check_same_vocabulary(a, c)
+
+
+def test_heads_of_different_height_are_refused(tmp_path):
+    a = models.load(tiny.save_model(tmp_path / "a"), "float32")
+    b = models.load(tiny.save_model(tmp_path / "b", rows=128), "float32")
+    with pytest.raises(ValueError, match=r"lm_head has 96 rows in .*/a and 128 in .*/b"):
+        models.check_same_vocabulary(a, b)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no model at .*nowhere"):
+        models.load(str(tmp_path / "nowhere"), "float32")
+    with pytest.raises(ValueError, match=r"has no config.json: is it the directory"):
+        models.load(str(tmp_path), "float32")
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ValueError, match=r"has no config.json: name the file, .*small.gguf"):
+        models.load(str(tmp_path), "float32")
+
+
+def test_pickled_weights_are_not_read(tmp_path):
+    path = tiny.save_model(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    torch.save({"lm_head.weight": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(ValueError, match="cannot be loaded as a model"):
+        models.load(path, "float32")
+
+
+def test_every_token_that_ends_a_text_is_known(tmp_path):
+    model = models.load(tiny.save_model(tmp_path), "float32")
+    model.model.generation_config.eos_token_id = [7, 9]
+    assert models.end_ids(model) == {1, 7, 9}

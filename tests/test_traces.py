@@ -1,0 +1,102 @@
+"""The trace table: what goes in comes out, and what is no trace table is refused by name."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ssdfast import traces
+
+from . import tiny
+
+
+def test_a_part_comes_back_as_it_was(tmp_path):
+    table = tiny.trace_table(3, difficulty=["easy", "hard", "hard"])
+    traces.append(tmp_path, 0, table)
+    assert next(traces.scan(tmp_path)).equals(table)
+
+
+def test_parts_are_read_in_order(tmp_path):
+    for index in (1, 0):
+        traces.append(tmp_path, index, tiny.trace_table(2, problem_id=[f"{index}a", f"{index}b"]))
+    assert [trace.trace_id for trace in traces.read(tmp_path)] == ["0a#0", "0b#0", "1a#0", "1b#0"]
+
+
+def test_ids_come_back_as_they_were(tmp_path):
+    path = tiny.save_traces(tmp_path, prompt_ids=[[5, 6]], completion_ids=[[7]], count=1)
+    (trace,) = traces.read(Path(path))
+    assert (trace.prompt_ids.tolist(), trace.completion_ids.tolist(), len(trace)) == ([5, 6], [7], 3)
+
+
+def test_columns_that_only_tell_the_origin_may_be_missing(tmp_path):
+    file = tmp_path / "mine.parquet"
+    pq.write_table(tiny.trace_table(2).select(list(traces.REQUIRED)), file)
+    assert len(list(traces.read(file))) == 2
+
+
+def test_a_part_without_a_column_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="lacks engine"):
+        traces.append(tmp_path, 0, tiny.trace_table(1).drop_columns("engine"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    file = traces.append(tmp_path, 0, tiny.trace_table(50))
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"part-00000.parquet is not a whole Parquet file"):
+        list(traces.read(tmp_path))
+
+
+def test_a_foreign_table_is_named_with_what_it_lacks(tmp_path):
+    pq.write_table(pa.table({"problem_id": ["a"], "answer": ["b"]}), tmp_path / "foreign.parquet")
+    with pytest.raises(
+        ValueError, match=r"foreign.parquet .* lacks sample, prompt_ids, completion_ids \(its columns: p"
+    ):
+        list(traces.read(tmp_path))
+
+
+def test_a_column_of_another_type_is_named(tmp_path):
+    table = tiny.trace_table(1).drop_columns("completion_ids").append_column("completion_ids", pa.array(["7 8"]))
+    pq.write_table(table, tmp_path / "text.parquet")
+    with pytest.raises(ValueError, match=r"text.parquet: column completion_ids should be list.*it is string"):
+        list(traces.read(tmp_path))
+
+
+@pytest.mark.parametrize("values", [[None], [[3, None]]])
+def test_missing_ids_are_refused(tmp_path, values):
+    column = pa.array(values, type=pa.list_(pa.int32()))
+    table = tiny.trace_table(1).drop_columns("completion_ids").append_column("completion_ids", column)
+    pq.write_table(table, tmp_path / "null.parquet")
+    with pytest.raises(ValueError, match=r"null.parquet: column completion_ids has empty \(null\) values"):
+        list(traces.read(tmp_path))
+
+
+@pytest.mark.parametrize("bad", [tiny.VOCABULARY, -1])
+def test_an_id_outside_the_vocabulary_is_named_with_its_place(tmp_path, bad):
+    path = tiny.save_traces(tmp_path, count=1, completion_ids=[[4, 4, bad]])
+    (trace,) = traces.read(Path(path))
+    with pytest.raises(
+        ValueError, match=f"part-00000.parquet, trace problem0#0: completion position 2 holds.* {bad}, "
+    ):
+        traces.check_ids(trace, tiny.VOCABULARY)
+
+
+def test_an_empty_prompt_is_refused(tmp_path):
+    tiny.save_traces(tmp_path, count=1, prompt_ids=[[]])
+    with pytest.raises(ValueError, match="problem0#0: the prompt is empty"):
+        list(traces.read(tmp_path))
+
+
+def test_a_repeated_trace_is_refused(tmp_path):
+    for index in (0, 1):
+        traces.append(tmp_path, index, tiny.trace_table(1))
+    with pytest.raises(ValueError, match="problem0#0: it is there twice"):
+        list(traces.read(tmp_path))
+
+
+def test_no_traces_at_a_path(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no .parquet file"):
+        list(traces.read(tmp_path))
+    with pytest.raises(ValueError, match="there are no traces at"):
+        list(traces.read(tmp_path / "nowhere"))
