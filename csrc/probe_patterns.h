@@ -58,7 +58,7 @@ struct Patterns {
       std::memcpy(&u, &x, 4);
       return static_cast<int>(u >> 16);
     }
-    return std::signbit(x) ? 0xFC00 : 0x7C00;  // the infinities
+    return std::signbit(x) ? T::MINUS_INFINITY : T::MINUS_INFINITY ^ SIGN;
   }
 
   void sums(const Row<T>& row, ModelSums& out, Powers& powers) {

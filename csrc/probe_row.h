@@ -11,17 +11,12 @@ constexpr float FLOOR = -1e18f;
 constexpr float NOT_A_NUMBER = std::numeric_limits<float>::quiet_NaN();
 constexpr int CHUNK = 8 * BLOCK;  // tokens that are looked at and summed while they are in the L1 cache
 
+// The first n of W logits; the other lanes hold -inf.
 template <class T>
 inline F load_padded(const T* z, int n) {
   T lanes[W];
-  const float never = NEVER;
-  uint32_t raw;
-  std::memcpy(&raw, &never, 4);
-  for (int i = 0; i < W; ++i) {
-    if constexpr (sizeof(T) == 4) lanes[i] = NEVER;
-    else if constexpr (std::is_same_v<T, BF16>) lanes[i] = T{static_cast<uint16_t>(raw >> 16)};
-    else lanes[i] = T{0xFC00};
-  }
+  if constexpr (sizeof(T) == 4) std::fill_n(lanes, W, NEVER);
+  else std::fill_n(lanes, W, T{T::MINUS_INFINITY});
   std::memcpy(lanes, z, n * sizeof(T));
   return load(lanes);
 }

@@ -106,9 +106,9 @@ struct Rows {
     double kl_ab, kl_ba, mean, square;
     Divergences d;
     if (one_sweep) {
-      const double shift = a.log_sum - b.log_sum, mean_d = one_sweep->a_d / a.sum;
-      kl_ab = std::max(0.0, mean_d - shift), kl_ba = std::max(0.0, shift - one_sweep->b_d / b.sum);
-      mean = shift - mean_d - centre, square = one_sweep->a_dd / a.sum - mean_d * mean_d + mean * mean;
+      const double shift = a.log_sum - b.log_sum, mean_d = one_sweep->a_d / a.sums.sum;
+      kl_ab = std::max(0.0, mean_d - shift), kl_ba = std::max(0.0, shift - one_sweep->b_d / b.sums.sum);
+      mean = shift - mean_d - centre, square = one_sweep->a_dd / a.sums.sum - mean_d * mean_d + mean * mean;
     } else {
       classes.start();
       d = Diverge<T>{a.row, b.row, a.sum, b.sum, centre, classes}.run();

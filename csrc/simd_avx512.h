@@ -9,8 +9,14 @@ constexpr int W = 16;
 using F = __m512;
 using M = __mmask16;
 
-struct BF16 { uint16_t bits; };
-struct FP16 { uint16_t bits; };
+struct BF16 {
+  uint16_t bits;
+  static constexpr uint16_t MINUS_INFINITY = 0xFF80;
+};
+struct FP16 {
+  uint16_t bits;
+  static constexpr uint16_t MINUS_INFINITY = 0xFC00;
+};
 
 inline F set(float x) { return _mm512_set1_ps(x); }
 inline F load(const float* p) { return _mm512_loadu_ps(p); }

@@ -12,8 +12,14 @@ constexpr int W = 8;
 typedef float F __attribute__((vector_size(32)));
 typedef int32_t M __attribute__((vector_size(32)));
 
-struct BF16 { uint16_t bits; };
-struct FP16 { uint16_t bits; };
+struct BF16 {
+  uint16_t bits;
+  static constexpr uint16_t MINUS_INFINITY = 0xFF80;
+};
+struct FP16 {
+  uint16_t bits;
+  static constexpr uint16_t MINUS_INFINITY = 0xFC00;
+};
 
 inline F set(float x) { return F{x, x, x, x, x, x, x, x}; }
 inline F load(const float* p) { F x; std::memcpy(&x, p, sizeof x); return x; }

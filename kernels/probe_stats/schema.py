@@ -50,7 +50,7 @@ class ProbeSpec:
     temperatures: the M temperatures of ``lse_T``.
     token_class: uint8 [V], the class of each vocabulary entry, or None for no ``class_mass``.
     sweeps: 2 for everything; 1 reads each row once and leaves ``js`` and ``tv`` NaN and a nucleus
-        longer than K at -1, with KL right to 2e-7 + 1e-4 relative.
+        longer than K at -1, with KL right to 2e-7 + 1e-4 relative (and what is made of it accordingly).
     """
 
     top: int = 20
@@ -139,12 +139,17 @@ class ProbeStats:
     pair: PairStats | None
 
 
-MODEL_INTS = ("token_rank", "nucleus_size", "support_size", "top_ids")
-PAIR_INTS = ("support_overlap",)
+MODEL_COLUMNS = tuple(field.name for field in fields(ModelStats))
+PAIR_COLUMNS = tuple(field.name for field in fields(PairStats))
+INTEGERS = ("token_rank", "nucleus_size", "support_size", "top_ids", "support_overlap")
 
 
-def widths(spec: ProbeSpec, group: type) -> dict[str, int]:
-    """Values per position of each column of ModelStats or PairStats, in order."""
+def columns(spec: ProbeSpec, pair: bool) -> list[tuple[str, str, int, bool]]:
+    """Every column in packed order: (group, name, values per position, is integer).
+
+    Backends write two flat buffers, floats and integers. A column of w values per position takes
+    N * w consecutive elements of its buffer, position-major, in this order.
+    """
     wide = {
         "top_logprobs": spec.top,
         "top_ids": spec.top,
@@ -155,18 +160,8 @@ def widths(spec: ProbeSpec, group: type) -> dict[str, int]:
         "ssd_terms": 6,
         "kept_mass": 2,
     }
-    return {f.name: wide.get(f.name, 1) for f in fields(group)}
-
-
-def columns(spec: ProbeSpec, pair: bool) -> list[tuple[str, str, int, bool]]:
-    """Every column in packed order: (group, name, values per position, is integer).
-
-    Backends write two flat buffers, floats and integers. A column of w values per position takes
-    N * w consecutive elements of its buffer, position-major, in this order.
-    """
-    groups = (("a", ModelStats), ("b", ModelStats), ("pair", PairStats)) if pair else (("a", ModelStats),)
-    integers = MODEL_INTS + PAIR_INTS
-    return [(group, name, w, name in integers) for group, cls in groups for name, w in widths(spec, cls).items()]
+    groups = [("a", MODEL_COLUMNS)] + ([("b", MODEL_COLUMNS), ("pair", PAIR_COLUMNS)] if pair else [])
+    return [(group, name, wide.get(name, 1), name in INTEGERS) for group, names in groups for name in names]
 
 
 def packed_sizes(spec: ProbeSpec, pair: bool) -> tuple[int, int]:

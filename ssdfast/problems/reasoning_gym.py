@@ -1,12 +1,12 @@
-"""Short sums from reasoning-gym, asked with two worked examples: a 135M model can do some of them."""
+"""Single-digit sums from reasoning-gym, asked with two worked examples: a 135M model gets about two in five right."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 _WORKED = (
-    ("2 + 7 - 4", "We start with 2 + 7 = 9. Then 9 - 4 = 5. The answer is 5."),
-    ("8 - 3 + 6", "First, 8 - 3 = 5. Next, 5 + 6 = 11. The answer is 11."),
+    ("2 + 7", "We have 2 + 7 = 9. The answer is 9."),
+    ("8 - 3", "First, 8 - 3 = 5. So the answer is 5."),
 )
 
 
@@ -20,18 +20,18 @@ class Problem:
 
 
 def chain_sums(count: int, seed: int) -> list[Problem]:
-    """`count` different sums of two or three single digits, in an order that the seed decides.
+    """`count` different sums or differences of two digits, in an order that the seed decides.
 
-    Raises ValueError where reasoning-gym is not installed, and for more than 2,000 sums (only 4,200 exist).
+    Raises ValueError where reasoning-gym is not installed, and for more than 150 sums (only 200 exist).
     """
     try:
         from reasoning_gym import create_dataset
     except ImportError:
         raise ValueError("the problems come from reasoning-gym: pip install reasoning-gym") from None
-    if count > 2000:
-        raise ValueError(f"there are too few different sums for {count} problems: ask for 2000 at most")
+    if count > 150:
+        raise ValueError(f"there are too few different sums for {count} problems: ask for 150 at most")
     found: dict[str, Problem] = {}
-    drawn = create_dataset("chain_sum", size=4 * count, seed=seed, min_terms=2, max_terms=3, min_digits=1, max_digits=1)
+    drawn = create_dataset("chain_sum", size=8 * count, seed=seed, min_terms=2, max_terms=2, min_digits=1, max_digits=1)
     for item in drawn:
         expression = item["metadata"]["expression"]
         problem_id = f"chain_sum/{expression.replace(' ', '')}"
@@ -43,7 +43,7 @@ def chain_sums(count: int, seed: int) -> list[Problem]:
 
 
 def _conversation(expression: str) -> list[dict[str, str]]:
-    turns = [{"role": "system", "content": "Work step by step."}]
+    turns = [{"role": "system", "content": "Show your work."}]
     for asked, answered in _WORKED:
-        turns += [{"role": "user", "content": f"What is {asked}?"}, {"role": "assistant", "content": answered}]
-    return [*turns, {"role": "user", "content": f"What is {expression}?"}]
+        turns += [{"role": "user", "content": f"{asked} = ?"}, {"role": "assistant", "content": answered}]
+    return [*turns, {"role": "user", "content": f"{expression} = ?"}]

@@ -1,0 +1,158 @@
+"""What the caller gets wrong: one clear error each, and never another row's result."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+
+from .cases import language_like
+
+BACKENDS = [name for name in probe_stats.backends() if name != "triton"]  # the interpreter has its own tests
+
+
+def _inputs(n=4, v=300):
+    g = torch.Generator().manual_seed(3)
+    return language_like(n, v, g), language_like(n, v, g), torch.arange(n)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, b, y: (a[0], b, y), r"logits_a_NV must have shape \[N, V\]"),
+        (lambda a, b, y: (a, b[:, :200], y), r"differ in shape: \[4, 300\] and \[4, 200\]"),
+        (lambda a, b, y: (a, b[:3], y), "differ in shape"),
+        (lambda a, b, y: (a, b.bfloat16(), y), "differ in dtype"),
+        (lambda a, b, y: (a.long(), None, y), "must be bf16, fp16, fp32 or fp64"),
+        (lambda a, b, y: (a.T[:, :4].T.T, None, y), "stride 300 along the vocabulary"),
+        (lambda a, b, y: (a[:, :0], None, y), "empty vocabulary"),
+        (lambda a, b, y: (a, b, y[:3]), r"token_N must be integer \[4\]"),
+        (lambda a, b, y: (a, b, y.float()), "token_N must be integer"),
+        (
+            lambda a, b, y: (a, b, torch.tensor([0, 1, 300, 2])),
+            r"token_N\[2\] = 300 lies outside the vocabulary 0..299",
+        ),
+        (lambda a, b, y: (a, b, torch.tensor([0, -1, 0, 2])), r"token_N\[1\] = -1 lies outside"),
+        (lambda a, b, y: (a, b.to("meta"), y), "different devices"),
+        (lambda a, b, y: (a, b, y.to("meta")), "token_N is on meta"),
+    ],
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_mismatched_tensors(backend, change, message):
+    with pytest.raises(ValueError, match=message):
+        probe_stats(*change(*_inputs()), ProbeSpec(), backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Decoding(temperature=0), "temperature must be a finite number above 0"),
+        (lambda: Decoding(temperature=-1), "temperature"),
+        (lambda: Decoding(temperature=float("nan")), "temperature"),
+        (lambda: Decoding(top_p=0), r"top_p must lie in \(0, 1\]"),
+        (lambda: Decoding(top_p=1.01), "top_p"),
+        (lambda: Decoding(top_p=float("nan")), "top_p"),
+        (lambda: Decoding(top_k=-1), "top_k"),
+        (lambda: ProbeSpec(top=0), r"top must lie in 1..128"),
+        (lambda: ProbeSpec(top=129), "top must"),
+        (lambda: ProbeSpec(sweeps=3), "sweeps must be 1 or 2"),
+        (lambda: ProbeSpec(top=10), "set top to 20 or more"),
+        (lambda: ProbeSpec(sweeps=1, train=Decoding()), "set sweeps to 2"),
+        (lambda: ProbeSpec(temperatures=(0.5, 0.0)), "temperatures"),
+        (lambda: ProbeSpec(token_class=torch.zeros(5)), "token_class must be a uint8 tensor"),
+        (lambda: ProbeSpec(n_classes=3), "n_classes needs a token_class"),
+    ],
+)
+def test_impossible_specifications(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_token_class_of_another_vocabulary():
+    spec = ProbeSpec(token_class=torch.zeros(299, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="token_class has 299 entries for a vocabulary of 300"):
+        probe_stats(*_inputs(), spec)
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match="backend must be one of reference"):
+        probe_stats(*_inputs(), ProbeSpec(), backend="cuda")
+
+
+def test_float64_belongs_to_the_reference():
+    a, b, token = _inputs()
+    with pytest.raises(ValueError, match="use backend='reference'"):
+        probe_stats(a.double(), b.double(), token, ProbeSpec(), backend="cpu")
+    assert probe_stats(a.double(), b.double(), token).a.lse.dtype == torch.float64
+
+
+def test_unknown_instruction_set(monkeypatch):
+    monkeypatch.setenv("SSDFAST_CPU", "neon")
+    with pytest.raises(RuntimeError, match="cannot run the instruction set 'neon'"):
+        probe_stats(*_inputs(), ProbeSpec(), backend="cpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.nan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sweeps", [1, 2])
+def test_a_bad_row_changes_no_other(backend, poison, dtype, sweeps):
+    spec = ProbeSpec(sweeps=sweeps)
+    a, b, token = (x.to(dtype) if x.is_floating_point() else x for x in _inputs(5, 1200))
+    clean = probe_stats(a, b, token, spec, backend=backend)
+    for place in (0, 700, 1199):
+        broken = a.clone()
+        broken[2, place] = poison
+        stats = probe_stats(broken, b, token, spec, backend=backend)
+        others = torch.arange(5) != 2
+        for group in ("a", "b", "pair"):
+            for name, column in vars(getattr(stats, group)).items():
+                want = getattr(getattr(clean, group), name)
+                assert torch.equal(column[others].nan_to_num(7), want[others].nan_to_num(7)), f"{group}.{name}"
+                if group == "b":
+                    assert torch.equal(column[2].nan_to_num(7), want[2].nan_to_num(7)), f"b.{name}"
+                else:
+                    lost = column[2].isnan() if column.is_floating_point() else column[2] == -1
+                    assert lost.all(), f"{group}.{name}"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_row_strides_are_honoured(backend):
+    a, b, token = _inputs(6, 517)
+    want = probe_stats(a[::2], b[1::2], token[:3], ProbeSpec(), backend="reference")
+    wide = torch.full((6, 900), torch.nan)
+    wide[:, 100:617] = a
+    views = [(a[::2], b[1::2]), (wide[::2, 100:617], b[1::2])]
+    for view_a, view_b in views:
+        assert not view_a.is_contiguous()
+        got = probe_stats(view_a, view_b, token[:3], ProbeSpec(), backend=backend)
+        assert torch.allclose(got.pair.kl_ab, want.pair.kl_ab, rtol=1e-5)
+        assert torch.equal(got.a.top_ids, want.a.top_ids)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_model_alone(backend):
+    a, b, token = _inputs(3, 1000)
+    spec = ProbeSpec(token_class=torch.arange(1000).remainder(7).to(torch.uint8))
+    alone, both = (probe_stats(a, x, token, spec, backend=backend) for x in (None, b))
+    assert alone.b is None
+    assert alone.pair is None
+    for name, column in vars(alone.a).items():
+        assert torch.allclose(column.double(), getattr(both.a, name).double(), rtol=1e-6), name
+
+
+@pytest.mark.parametrize("n_classes", [1, 65, 256])
+def test_many_classes(n_classes):
+    a, b, token = _inputs(3, 2000)
+    spec = ProbeSpec(token_class=torch.arange(2000).remainder(n_classes).to(torch.uint8))
+    got, want = (probe_stats(a, b, token, spec, backend=name) for name in ("cpu", "reference"))
+    assert got.a.class_mass.shape == (3, n_classes)
+    assert torch.allclose(got.a.class_mass, want.a.class_mass, rtol=1e-5, atol=1e-7)
+
+
+def test_class_names_may_outnumber_the_classes_in_use():
+    a, b, token = _inputs()
+    spec = ProbeSpec(token_class=torch.zeros(300, dtype=torch.uint8), n_classes=11)
+    assert probe_stats(a, b, token, spec).a.class_mass.shape == (4, 11)
+    assert dataclasses.replace(spec, top=30).n_classes == 11
