@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,12 +46,9 @@ def providers(a: Tensor, b: Tensor, token: Tensor, slow: bool) -> dict[str, tupl
         if (backend == "triton") != a.is_cuda:
             continue
         for columns, s in (("one sweep", ONE_SWEEP), ("all", spec)):
-
-            def call(a=a, b=b, token=token, s=s, backend=backend):
-                return probe_stats(a, b, token, s, backend=backend)
-
-            gate(call, a, b, token, s)
-            found[f"{backend}, {columns}"] = (columns, lambda call=call, s=s: call(a, b, token, s))
+            call = partial(probe_stats, spec=s, backend=backend)
+            gate(lambda a, b, token, _, call=call: call(a, b, token), a, b, token, s)
+            found[f"{backend}, {columns}"] = (columns, partial(call, a, b, token))
     if a.is_cuda:
         copy = torch.empty_like(a), torch.empty_like(b)
         found["copy"] = ("none: the memory's speed", lambda: (copy[0].copy_(a), copy[1].copy_(b)))

@@ -11,6 +11,7 @@ namespace ssdfast::SSDFAST_ISA {
 constexpr int W = 8;
 typedef float F __attribute__((vector_size(32)));
 typedef int32_t M __attribute__((vector_size(32)));
+typedef uint32_t U __attribute__((vector_size(32)));
 
 struct BF16 {
   uint16_t bits;
@@ -119,9 +120,10 @@ inline F exp(F x) {
   p = fma(p, f, set(2.40226509e-1f));
   p = fma(p, f, set(6.93147188e-1f));
   p = fma(p, f, set(1.f));
-  const M scale = (as_int(shifted) - 0x4b400000 + 127) << 23;
-  if constexpr (FAR) return keep(~(x < -87.33f), p * as_float(scale));
-  else return p * as_float(scale);
+  // Unsigned: far below -87.3 this wraps, and the lane is dropped.
+  const U scale = (reinterpret_cast<U>(as_int(shifted)) - 0x4b400000u + 127u) << 23;
+  if constexpr (FAR) return keep(~(x < -87.33f), p * as_float(reinterpret_cast<M>(scale)));
+  else return p * as_float(reinterpret_cast<M>(scale));
 }
 
 // The order-preserving keys of 16-bit floats.

@@ -163,7 +163,9 @@ def _check(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> None:
 
 
 def _check_tokens(token: Tensor, v: int) -> None:
-    outside = (token < 0) | (token >= v)
-    if token.numel() and bool(outside.any()):
-        at = int(outside.nonzero()[0, 0])
+    if token.numel() == 0:
+        return
+    smallest, largest = token.aminmax()
+    if int(smallest) < 0 or int(largest) >= v:
+        at = int(((token < 0) | (token >= v)).nonzero()[0, 0])
         raise ValueError(f"token_N[{at}] = {int(token[at])} lies outside the vocabulary 0..{v - 1}")

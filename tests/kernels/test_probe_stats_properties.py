@@ -29,11 +29,14 @@ def problems(draw):
     dtype = draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
     top = draw(st.sampled_from([1, 5, 20, 64]))
     sweeps = draw(st.sampled_from([1, 2]))
-    decodings = [
-        Decoding(draw(st.sampled_from([0.5, 1.0, 1.7])), draw(st.integers(0 if sweeps == 2 else 1, top)), draw(st.sampled_from([0.3, 0.95, 1.0])))
-        for _ in range(2)
-    ]  # fmt: skip
-    spec = ProbeSpec(top, *decodings, draw(st.sampled_from([(), (2.0,), (0.3, 0.6, 1.0)])), sweeps=sweeps)
+    decoding = st.builds(
+        Decoding,
+        temperature=st.sampled_from([0.5, 1.0, 1.7]),
+        top_k=st.integers(0 if sweeps == 2 else 1, top),
+        top_p=st.sampled_from([0.3, 0.95, 1.0]),
+    )
+    temperatures = draw(st.sampled_from([(), (2.0,), (0.3, 0.6, 1.0)]))
+    spec = ProbeSpec(top, draw(decoding), draw(decoding), temperatures, sweeps=sweeps)
     token = torch.randint(0, v, (n,), generator=g)
     return (a + shift).to(dtype), (b - shift).to(dtype), token, spec
 
