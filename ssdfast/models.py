@@ -105,7 +105,7 @@ def check_same_vocabulary(a: LanguageModel, b: LanguageModel) -> None:
             raise ValueError(
                 f"{what}: {len(only)} tokens are in {name} alone, the first is {only[0]!r} (id {one[only[0]]})"
             )
-    for token, token_id in ids_a.items():
+    for token, token_id in sorted(ids_a.items(), key=lambda item: item[1]):
         if ids_b[token] != token_id:
             raise ValueError(f"{what}: {token!r} is id {token_id} in the first and {ids_b[token]} in the second")
     if a.vocabulary != b.vocabulary:

@@ -84,5 +84,5 @@ def test_self_correction_by_the_top_token_or_the_sampled_one():
     in_class_V = np.array([False, True, False])
     top_N, token_N = np.array([1, 0, 0, -1]), np.array([0, 1, 2, 0])
     assert self_corrections(top_N, token_N, in_class_V).tolist() == [True, True, False, False]
-    in_class_V = np.array([False, False, True])  # the last id: -1, "no token", must not reach it
-    assert self_corrections(np.array([-1]), np.array([0]), in_class_V).tolist() == [False]
+    for in_class_V in ([True, False, False], [False, False, True]):  # -1 is no token: neither the first nor the last
+        assert self_corrections(np.array([-1]), np.array([1]), np.array(in_class_V)).tolist() == [False]
