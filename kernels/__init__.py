@@ -4,6 +4,9 @@ Installed as ``ssdfast.kernels``. Every operation is a directory that can be rea
 ``reference.py`` is the definition in plain torch, the other files compute the same numbers faster.
 """
 
-from .probe_stats import Decoding, ModelStats, PairStats, ProbeSpec, ProbeStats, probe_stats
+# In a checkout, transformers finds this directory when it looks for the package "kernels", and imports it. Under that
+# name it is empty, or its operators would be registered twice.
+if __name__ != "kernels":
+    from .probe_stats import Decoding, ModelStats, PairStats, ProbeSpec, ProbeStats, probe_stats
 
-__all__ = ["Decoding", "ModelStats", "PairStats", "ProbeSpec", "ProbeStats", "probe_stats"]
+    __all__ = ["Decoding", "ModelStats", "PairStats", "ProbeSpec", "ProbeStats", "probe_stats"]
