@@ -68,6 +68,8 @@ struct Model {
 
   double x(size_t i) const { return double(best.list[i].z) - row.max; }
   double x_at(int64_t id) const { return double(value(row.z + id)) - row.max; }
+  // As the vector code rounds it.
+  float float_x(int64_t id) const { return std::max(FLOOR, value(row.z + id) - row.max); }
   double logp_at(int64_t id) const { return x_at(id) - log_sum; }
   // Mass outside the first n of the top list.
   double outside(size_t n) const {
@@ -147,7 +149,7 @@ SupportSums listed_sums(const Model<T>& a, const Model<T>& b, const Support& s, 
   for (size_t i = 0; i < n; ++i) {
     const double xa = a.x(i), xb = b.x_at(a.best.list[i].id), q = std::exp(xa * beta) / s.sum;
     const double pa = std::exp(xa - a.log_sum);
-    out.q_delta += q * ((xb - b.log_sum) - (xa - a.log_sum) - centre);
+    out.q_delta += q * ((b.float_x(a.best.list[i].id) - a.float_x(a.best.list[i].id)) - centre);
     if (pa > 0) out.square += (q - pa) * (q - pa) / pa;
     out.kept[0] += pa, out.kept[1] += std::exp(xb - b.log_sum);
     out.q_gap += q * (xa - xb) * beta;
@@ -162,21 +164,29 @@ template <class T>
 SupportSums wide_sums(const Model<T>& a, const Model<T>& b, const Support& s, double beta_, double centre) {
   SupportSums out;
   const F mb = set(b.row.max), beta = set(float(beta_)), iq = set(float(1 / s.sum)), ia = set(float(1 / a.sum));
-  const F shift = set(float(b.log_sum - a.log_sum + centre));
+  const F shift = set(float(centre));
+  const auto xb_at = [&](int64_t i) {
+    const int n = static_cast<int>(std::min<int64_t>(W, a.row.v - i));
+    return below_max(n == W ? load(b.row.z + i) : load_padded(b.row.z + i, n), mb);
+  };
+  F best_b = set(FLOOR);  // b may have its own mass far from here
+  for_each_inside(a.row, s.cut, [&](int64_t i, M in, F) { best_b = max(select(in, xb_at(i), set(FLOOR)), best_b); });
+  const float top_b = max_lane(best_b);
+  const F top = set(top_b);
   double sum_a = 0, sum_b = 0, sum_b_scaled = 0;
   for_each_inside(a.row, s.cut, [&](int64_t i, M in, F xa) {
-    const int n = static_cast<int>(std::min<int64_t>(W, a.row.v - i));
-    const F xb = below_max(n == W ? load(b.row.z + i) : load_padded(b.row.z + i, n), mb);
-    const F ea = exp(xa), eb = exp(xb), q = keep(in, exp(xa * beta) * iq), pa = ea * ia, step = q - pa;
+    const F xb = xb_at(i), below = max(set(FLOOR), xb - top);
+    const M there = both(in, greater(xb, set(FLOOR)));
+    const F ea = exp(xa), eb = exp(below), q = keep(in, exp(xa * beta) * iq), pa = ea * ia, step = q - pa;
     out.q_delta += sum(q * ((xb - xa) - shift));
     out.q_gap += sum(q * (xa - xb));
     out.square += sum(keep(both(in, greater(pa, set(0))), step * step / pa));
-    sum_a += sum(keep(in, ea)), sum_b += sum(keep(in, eb)), sum_b_scaled += sum(keep(in, exp(xb * beta)));
+    sum_a += sum(keep(in, ea)), sum_b += sum(keep(there, eb)), sum_b_scaled += sum(keep(there, exp(below * beta)));
   });
   out.q_gap *= beta_;
-  out.kept[0] = sum_a / a.sum, out.kept[1] = sum_b / b.sum;
-  out.log_sum_x[0] = std::log(sum_a), out.log_sum_x[1] = std::log(sum_b);
-  out.log_sum_scaled[0] = std::log(s.sum), out.log_sum_scaled[1] = std::log(sum_b_scaled);
+  out.kept[0] = sum_a / a.sum, out.kept[1] = sum_b * std::exp(double(top_b)) / b.sum;
+  out.log_sum_x[0] = std::log(sum_a), out.log_sum_x[1] = std::log(sum_b) + top_b;
+  out.log_sum_scaled[0] = std::log(s.sum), out.log_sum_scaled[1] = std::log(sum_b_scaled) + top_b * beta_;
   return out;
 }
 

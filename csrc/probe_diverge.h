@@ -79,7 +79,7 @@ struct Diverge {
         const F xa = below_max<FAR>(za, ma), xb = below_max<FAR>(zb, mb);
         const F pa = exp<FAR>(xa) * ia, pb = exp<FAR>(xb) * ib;
         if constexpr (CLASSES) store(classes.p[0] + (i - begin), pa), store(classes.p[1] + (i - begin), pb);
-        const F d = (xb - xa) - shift, dd = d * d, both_p = pa + pb, off = d - middle, pa_off = pa * off;
+        const F gap_ab = xb - xa, d = gap_ab - shift, dd = d * d, both_p = pa + pb, off = gap_ab - middle, pa_off = pa * off;
         const F even = fma(dd, fma(dd, set(1.39821969e-3f), set(4.16657910e-2f)), set(0.5f));
         const F odd = d * fma(dd, set(8.38309832e-3f), set(0.166665110f));
         const F phi = dd * (even + odd), phi_back = dd * (even - odd);

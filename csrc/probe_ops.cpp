@@ -1,4 +1,4 @@
-// The operator ssdfast::probe_stats_cpu: unpacks its arguments, plans the powers, runs the rows on torch's threads.
+// The operator ssdfast_cpu::probe_stats: unpacks its arguments, plans the powers, runs the rows on torch's threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>

@@ -1,5 +1,5 @@
 // 16-bit logits: a row holds few different values, so it is enough to count each bit pattern (about 1.5 cycles a token)
-// and to do the arithmetic once a value, in double.
+// and to do the arithmetic once a value.
 #pragma once
 
 namespace ssdfast::SSDFAST_ISA {
@@ -28,8 +28,8 @@ struct Patterns {
     }
     different = 0;
     if (!row.usable()) return std::fill(counts.begin(), counts.end(), 0u);
-    if (!std::signbit(row.max)) take(pattern_of(row.max), 0, -1);
-    if (std::signbit(row.min)) take(SIGN, pattern_of(row.min), 1);
+    if (row.max >= 0) take(scan_start(std::abs(row.max)), 0, -1);
+    if (row.min <= 0) take(SIGN, scan_start(-std::abs(row.min)), 1);
   }
 
   // Moves the counts from the table, which it leaves zero, to the lists; tokens that cannot occur are left out.
@@ -52,7 +52,8 @@ struct Patterns {
     for (int i = 0; i < SKIP; i += 2) std::memcpy(&two, &counts[group * SKIP + i], 8), any |= two;
     return any == 0;
   }
-  static int pattern_of(float x) {
+  // Where to start looking for values up to |x| of x's sign.
+  static int scan_start(float x) {
     if constexpr (std::is_same_v<T, BF16>) {
       uint32_t u;
       std::memcpy(&u, &x, 4);

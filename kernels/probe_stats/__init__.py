@@ -31,8 +31,9 @@ def probe_stats(
 ) -> ProbeStats:
     """Statistics of N positions under a baseline and, optionally, a trained model.
 
-    logits_a_NV, logits_b_NV: [N, V], bf16, fp16 or fp32 (fp64 with the reference); any row stride,
-        unit stride along V. ``-inf`` marks a token that cannot occur. ``logits_b_NV`` may be None.
+    logits_a_NV, logits_b_NV: [N, V], bf16, fp16 or fp32 (fp64 with the reference); any row stride, unit stride along V.
+        ``-inf`` marks a token that cannot occur (mask with -inf, not with a large number: differences saturate at
+        1e18). ``logits_b_NV`` may be None.
     token_N: integer [N], the token that stands in the trace, 0 <= token < V.
     spec: which statistics; ``ProbeSpec()`` if None.
     backend: a name from ``backends()``, or None for the fastest on the tensors' device.
@@ -73,25 +74,25 @@ def _packed(
         top, Decoding(t, top_k[0], p), Decoding(t_train, top_k[1], p_train), tuple(temperatures),
         token_class, sweeps, n_classes,
     )  # fmt: skip
+    if backend not in ("reference", "cpu", "triton"):
+        raise ValueError(f"backend must be one of {', '.join(backends())}, got {backend!r}")
+    if backend != "reference" and a.dtype not in _DTYPES:
+        raise ValueError(f"backend {backend!r} takes bf16, fp16 or fp32 logits, got {a.dtype}: use backend='reference'")
     if a.shape[0] == 0:
         return _empty(a, b, spec)
     if backend == "reference":
         return reference.probe_stats_packed(a, b, token, spec)
-    if a.dtype not in _DTYPES:
-        raise ValueError(f"backend {backend!r} takes bf16, fp16 or fp32 logits, got {a.dtype}: use backend='reference'")
     if backend == "cpu":
         if reason := _why_no_cpu():
             raise RuntimeError(reason)
         from . import cpu
 
         return cpu.probe_stats_packed(a, b, token, spec)
-    if backend == "triton":
-        if reason := _why_no_triton():
-            raise RuntimeError(reason)
-        from . import triton
+    if reason := _why_no_triton():
+        raise RuntimeError(reason)
+    from . import triton
 
-        return triton.probe_stats_packed(a, b, token, spec)
-    raise ValueError(f"backend must be one of {', '.join(backends())}, got {backend!r}")
+    return triton.probe_stats_packed(a, b, token, spec)
 
 
 @_packed.register_fake

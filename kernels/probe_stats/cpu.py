@@ -19,7 +19,7 @@ def probe_stats_packed(
 ) -> tuple[Tensor, Tensor]:
     """The packed columns (see ``schema.columns``) of CPU tensors in bf16, fp16 or fp32.
 
-    Each thread keeps one pair of rows in its cache and at most about 0.5 MB of working memory, whatever N is.
+    Each thread keeps one pair of rows in its cache and less than 1 MB of working memory, whatever N is.
     """
     if logits_a_NV.device.type != "cpu":
         raise ValueError(f"backend 'cpu' takes tensors on the CPU, got {logits_a_NV.device}")

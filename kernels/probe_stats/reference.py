@@ -196,13 +196,16 @@ def _kl(log_p_NV: Tensor, log_q_NV: Tensor) -> Tensor:
 def _ssd_terms(q_NV: Tensor, z_NV: Tensor, inside_NV: Tensor, kept_N: Tensor, temperature: float) -> Tensor:
     """[N, 3]: -log K, (1 - T) H_{1/T}(r), T KL(q || r tempered by T), with r the model restricted to S.
 
-    The Rényi term is -T log sum r^(1/T), which needs no case for T = 1.
+    The Rényi term is -T log sum r^(1/T), which needs no case for T = 1. The last is +inf where the model forbids a
+    token of S; where it forbids all of S, r does not exist and the second is NaN.
     """
     log_r_NV = torch.where(inside_NV, z_NV, -torch.inf).log_softmax(1)
     log_power_N = torch.where(inside_NV, log_r_NV / temperature, -torch.inf).logsumexp(1)
     log_tempered_NV = log_r_NV / temperature - log_power_N[:, None]
     gap_NV = torch.where(q_NV > 0, q_NV * (q_NV.log() - log_tempered_NV), 0.0)
-    return torch.stack([-kept_N.log(), -temperature * log_power_N, temperature * gap_NV.sum(1)], 1)
+    forbidden_N = (inside_NV & (z_NV == -torch.inf)).any(1)
+    gap_N = gap_NV.sum(1).masked_fill(forbidden_N, torch.inf)
+    return torch.stack([-kept_N.log(), -temperature * log_power_N, temperature * gap_N], 1)
 
 
 def _membership(row: _Row, size_N: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def test_mismatched_tensors(backend, change, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Decoding(temperature=0), "temperature must be a finite number above 0"),
+        (lambda: Decoding(temperature=0), r"temperature must lie in 0.0001..10000, got 0"),
         (lambda: Decoding(temperature=-1), "temperature"),
         (lambda: Decoding(temperature=float("nan")), "temperature"),
         (lambda: Decoding(top_p=0), r"top_p must lie in \(0, 1\]"),
@@ -75,9 +75,10 @@ def test_token_class_of_another_vocabulary():
         probe_stats(*_inputs(), spec)
 
 
-def test_unknown_backend():
+@pytest.mark.parametrize("n", [0, 4])
+def test_unknown_backend(n):
     with pytest.raises(ValueError, match="backend must be one of reference"):
-        probe_stats(*_inputs(), ProbeSpec(), backend="cuda")
+        probe_stats(*_inputs(n), ProbeSpec(), backend="cuda")
 
 
 def test_float64_belongs_to_the_reference():
