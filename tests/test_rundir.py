@@ -21,6 +21,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_file_is_replaced_rather_than_written_over(tmp_path):
+    file, opened_before = tmp_path / "summary.json", tmp_path / "same file"
+    rundir.write_text(file, "old")
+    opened_before.hardlink_to(file)
+    rundir.write_text(file, "new")
+    assert (file.read_text(), opened_before.read_text()) == ("new", "old")
+
+
 def test_a_directory_appears_whole(tmp_path):
     target = tmp_path / "checkpoint"
     with contextlib.suppress(RuntimeError), rundir.atomic_directory(target) as temporary:
