@@ -43,14 +43,13 @@ def token_classes(v: int, classes: int = 12) -> Tensor:
     return torch.where(torch.rand(v, generator=g) < 0.9, 0, drawn).to(torch.uint8)
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], seconds: float, rounds: int = 200) -> dict[str, float]:
+def interleaved(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
     """Median seconds of each call. They take turns, so that a busy moment of the machine meets all of them."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()
-    while len(times[next(iter(calls))]) < 3 or (time.perf_counter() - start < seconds and rounds > 0):
-        rounds -= 1
+    while len(times[next(iter(calls))]) < 3 or time.perf_counter() - start < seconds:
         for name, call in calls.items():
             times[name].append(_timed(call))
     return {name: statistics.median(found) for name, found in times.items()}

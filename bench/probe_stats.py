@@ -36,7 +36,7 @@ def gate(stats: Callable[..., ProbeStats], a: Tensor, b: Tensor, token: Tensor, 
     assert_matches_oracle(stats(a[rows], b[rows], token[rows], spec), a[rows], b[rows], token[rows], spec)
 
 
-def providers(a: Tensor, b: Tensor, token: Tensor, slow: bool) -> dict[str, tuple[str, Callable[[], Any]]]:
+def providers(a: Tensor, b: Tensor, token: Tensor) -> dict[str, tuple[str, Callable[[], Any]]]:
     """name -> (which columns it gives, the call). Each but logsumexp and copy has passed the gate."""
     spec = everything(a.shape[1])
     found: dict[str, tuple[str, Callable[[], Any]]] = {
@@ -52,9 +52,8 @@ def providers(a: Tensor, b: Tensor, token: Tensor, slow: bool) -> dict[str, tupl
     if a.is_cuda:
         copy = torch.empty_like(a), torch.empty_like(b)
         found["copy"] = ("none: the memory's speed", lambda: (copy[0].copy_(a), copy[1].copy_(b)))
-    if slow:
-        found["reference, eager"] = ("all", lambda: probe_stats(a, b, token, spec, backend="reference"))
-        found["reference, torch.compile"] = ("all", compiled_reference(a, b, token, spec))
+    found["reference, eager"] = ("all", lambda: probe_stats(a, b, token, spec, backend="reference"))
+    found["reference, torch.compile"] = ("all", compiled_reference(a, b, token, spec))
     return found
 
 
@@ -74,7 +73,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a, b, token = logits_pair(args.rows, args.vocabulary, getattr(torch, args.dtype), device)
-    found = providers(a, b, token, slow=True)
+    found = providers(a, b, token)
     slow = {name: call for name, (_, call) in found.items() if name.startswith("reference")}
     fast = {name: call for name, (_, call) in found.items() if name not in slow}
     seconds = interleaved(fast, args.seconds) | interleaved(slow, 0)

@@ -3,20 +3,13 @@
 
 #include <immintrin.h>
 
+#include "half_floats.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 constexpr int W = 16;
 using F = __m512;
 using M = __mmask16;
-
-struct BF16 {
-  uint16_t bits;
-  static constexpr uint16_t MINUS_INFINITY = 0xFF80;
-};
-struct FP16 {
-  uint16_t bits;
-  static constexpr uint16_t MINUS_INFINITY = 0xFC00;
-};
 
 inline F set(float x) { return _mm512_set1_ps(x); }
 inline F load(const float* p) { return _mm512_loadu_ps(p); }
@@ -25,14 +18,6 @@ inline F load(const BF16* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
 }
 inline F load(const FP16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-inline float value(const float* p) { return *p; }
-inline float value(const BF16* p) {
-  const uint32_t wide = static_cast<uint32_t>(p->bits) << 16;
-  float x;
-  std::memcpy(&x, &wide, 4);
-  return x;
-}
-inline float value(const FP16* p) { return _cvtsh_ss(p->bits); }
 inline void store(float* p, F x) { _mm512_storeu_ps(p, x); }
 
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
@@ -61,7 +46,8 @@ inline float sum(F x) { return _mm512_reduce_add_ps(x); }
 inline float max_lane(F x) { return _mm512_reduce_max_ps(x); }
 inline float min_lane(F x) { return _mm512_reduce_min_ps(x); }
 
-// e^x for x <= 0, within 5e-7 relative; 0 below -87.3 (if FAR; else x must not be so low); NaN stays. 2^f by a 16-entry table and a minimax quadratic.
+// e^x for x <= 0, within 5e-7 relative; 0 below -87.3 (if FAR; else x must not be so low); NaN stays. 2^f by a table of
+// sixteen and a minimax quadratic.
 template <bool FAR = true>
 inline F exp(F x) {
   const F log2e = set(1.44269504088896f), shift = set(786432.f);  // 1.5 * 2^19: the sum keeps four fraction bits

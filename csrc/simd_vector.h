@@ -6,6 +6,8 @@
 #include <immintrin.h>
 #endif
 
+#include "half_floats.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 constexpr int W = 8;
@@ -13,36 +15,9 @@ typedef float F __attribute__((vector_size(32)));
 typedef int32_t M __attribute__((vector_size(32)));
 typedef uint32_t U __attribute__((vector_size(32)));
 
-struct BF16 {
-  uint16_t bits;
-  static constexpr uint16_t MINUS_INFINITY = 0xFF80;
-};
-struct FP16 {
-  uint16_t bits;
-  static constexpr uint16_t MINUS_INFINITY = 0xFC00;
-};
-
 inline F set(float x) { return F{x, x, x, x, x, x, x, x}; }
 inline F load(const float* p) { F x; std::memcpy(&x, p, sizeof x); return x; }
 inline void store(float* p, F x) { std::memcpy(p, &x, sizeof x); }
-inline float value(const float* p) { return *p; }
-inline float value(const BF16* p) {
-  const uint32_t wide = static_cast<uint32_t>(p->bits) << 16;
-  float x;
-  std::memcpy(&x, &wide, 4);
-  return x;
-}
-inline float value(const FP16* p) {
-  const uint32_t h = p->bits, exponent = (h >> 10) & 31, fraction = h & 1023;
-  float x;
-  if (exponent == 0) {  // zero and the subnormals, in units of 2^-24
-    x = static_cast<float>(fraction) * 5.9604644775390625e-8f;
-  } else {
-    const uint32_t wide = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
-    std::memcpy(&x, &wide, 4);
-  }
-  return h & 0x8000u ? -x : x;
-}
 inline F as_float(M x) { F y; std::memcpy(&y, &x, sizeof y); return y; }
 inline M as_int(F x) { M y; std::memcpy(&y, &x, sizeof y); return y; }
 
@@ -106,7 +81,8 @@ inline float min_lane(F x) {
   return m;
 }
 
-// e^x for x <= 0, within 2 ulp; 0 below -87.3 (if FAR; else x must not be so low); NaN stays. 2^f by a polynomial of degree six.
+// e^x for x <= 0, within 2 ulp; 0 below -87.3 (if FAR; else x must not be so low); NaN stays. 2^f by a polynomial of
+// degree six.
 template <bool FAR = true>
 inline F exp(F x) {
   const F shift = set(12582912.f);  // 1.5 * 2^23: the sum keeps whole numbers

@@ -47,10 +47,7 @@ def convert(directory: Path) -> Path:
     if directory.is_dir():
         return directory
     say("reading SmolLM2-135M-Instruct out of its package (once)")
-    model = models.load(str(_packaged_gguf()), "bfloat16")
-    with rundir.atomic_directory(directory) as temporary:
-        model.model.save_pretrained(temporary)
-        model.tokenizer.save_pretrained(temporary)
+    models.save(models.load(str(_packaged_gguf()), "bfloat16"), directory)
     return directory
 
 

@@ -16,6 +16,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from .rundir import atomic_directory
 from .traces import Trace
 
 
@@ -94,6 +95,13 @@ def load(path: str, dtype: str) -> LanguageModel:
     loaded = _with_head(path, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)
     _check_head(loaded)
     return loaded
+
+
+def save(model: LanguageModel, directory: Path) -> None:
+    """Write weights (safetensors) and tokenizer as `directory`, whole or not at all."""
+    with atomic_directory(directory) as temporary:
+        model.model.save_pretrained(temporary)
+        model.tokenizer.save_pretrained(temporary)
 
 
 def check_same_vocabulary(a: LanguageModel, b: LanguageModel) -> None:

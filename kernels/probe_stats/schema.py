@@ -151,13 +151,9 @@ PAIR_COLUMNS = tuple(field.name for field in fields(PairStats))
 INTEGERS = ("token_rank", "nucleus_size", "support_size", "top_ids", "support_overlap")
 
 
-def columns(spec: ProbeSpec, pair: bool) -> list[tuple[str, str, int, bool]]:
-    """Every column in packed order: (group, name, values per position, is integer).
-
-    Backends write two flat buffers, floats and integers. A column of w values per position takes
-    N * w consecutive elements of its buffer, position-major, in this order.
-    """
-    wide = {
+def _wide(spec: ProbeSpec) -> dict[str, int]:
+    """Values per position of the columns that are not [N]."""
+    return {
         "top_logprobs": spec.top,
         "top_ids": spec.top,
         "b_at_a_top": spec.top,
@@ -167,6 +163,15 @@ def columns(spec: ProbeSpec, pair: bool) -> list[tuple[str, str, int, bool]]:
         "ssd_terms": 6,
         "kept_mass": 2,
     }
+
+
+def columns(spec: ProbeSpec, pair: bool) -> list[tuple[str, str, int, bool]]:
+    """Every column in packed order: (group, name, values per position, is integer).
+
+    Backends write two flat buffers, floats and integers. A column of w values per position takes
+    N * w consecutive elements of its buffer, position-major, in this order.
+    """
+    wide = _wide(spec)
     groups = [("a", MODEL_COLUMNS)] + ([("b", MODEL_COLUMNS), ("pair", PAIR_COLUMNS)] if pair else [])
     return [(group, name, wide.get(name, 1), name in INTEGERS) for group, names in groups for name in names]
 
@@ -181,10 +186,11 @@ def unpack(floats: Tensor, ints: Tensor, n: int, spec: ProbeSpec, pair: bool) ->
     """Give the columns of two packed buffers their names; the columns are views."""
     found: dict[str, dict[str, Tensor]] = {"a": {}, "b": {}, "pair": {}}
     offset = {False: 0, True: 0}
+    wide = _wide(spec)
     for group, name, w, is_int in columns(spec, pair):
         flat = (ints if is_int else floats).narrow(0, offset[is_int], n * w)
         offset[is_int] += n * w
-        shape = {"ssd_terms": (n, 2, 3)}.get(name, (n, w) if _is_wide(name) else (n,))
+        shape = {"ssd_terms": (n, 2, 3)}.get(name, (n, w) if name in wide else (n,))
         found[group][name] = flat.view(shape)
     if not pair:
         return ProbeStats(ModelStats(**found["a"]), None, None)
@@ -198,7 +204,3 @@ def pack(stats: ProbeStats, spec: ProbeSpec) -> tuple[Tensor, Tensor]:
     for group, name, _, is_int in columns(spec, pair):
         flat[is_int].append(getattr(getattr(stats, group), name).reshape(-1))
     return torch.cat(flat[False]), torch.cat(flat[True])
-
-
-def _is_wide(name: str) -> bool:
-    return name in ("top_logprobs", "top_ids", "b_at_a_top", "a_at_b_top", "class_mass", "lse_T", "kept_mass")

@@ -38,9 +38,7 @@ def train(model_path: str, traces: Path, config: TrainConfig, seed: int, out: Pa
     torch.manual_seed(seed)
     metrics = _optimize(model, data, config, seed)
     rundir.write_text(out / "metrics.jsonl", "".join(json.dumps(step) + "\n" for step in metrics))
-    with rundir.atomic_directory(checkpoint) as directory:
-        model.model.save_pretrained(directory)
-        model.tokenizer.save_pretrained(directory)
+    models.save(model, checkpoint)
     return checkpoint
 
 
