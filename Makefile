@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 
 # The Triton interpreter has to be chosen before triton is imported, and then nothing can be compiled: one process each.
 test: $(VENV)/installed
-	$(PYTEST) tests
+	$(PYTEST) -m "not interpreter and not aot" tests
 	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels
 	$(PYTEST) -m aot tests/kernels
 
