@@ -7,6 +7,16 @@ Installed as ``ssdfast.kernels``. Every operation is a directory that can be rea
 # In a checkout, transformers finds this directory when it looks for the package "kernels", and imports it. Under that
 # name it is empty, or its operators would be registered twice.
 if __name__ != "kernels":
+    from .linear_probe_stats import LmHead, linear_probe_stats
     from .probe_stats import Decoding, ModelStats, PairStats, ProbeSpec, ProbeStats, probe_stats
 
-    __all__ = ["Decoding", "ModelStats", "PairStats", "ProbeSpec", "ProbeStats", "probe_stats"]
+    __all__ = [
+        "Decoding",
+        "LmHead",
+        "ModelStats",
+        "PairStats",
+        "ProbeSpec",
+        "ProbeStats",
+        "linear_probe_stats",
+        "probe_stats",
+    ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import _C  # type: ignore[attr-defined]  # noqa: F401  # loading it registers the operator
-from .schema import ProbeSpec, packed_sizes
+from .schema import ProbeSpec, new_packed
 
 
 def probe_stats_packed(
@@ -23,10 +23,7 @@ def probe_stats_packed(
     """
     if logits_a_NV.device.type != "cpu":
         raise ValueError(f"backend 'cpu' takes tensors on the CPU, got {logits_a_NV.device}")
-    n = logits_a_NV.shape[0]
-    n_floats, n_ints = packed_sizes(spec, logits_b_NV is not None)
-    floats = torch.empty(n * n_floats, dtype=torch.float32)
-    ints = torch.empty(n * n_ints, dtype=torch.int64)
+    floats, ints = new_packed(logits_a_NV, logits_a_NV.shape[0], spec, logits_b_NV is not None)
     token_class = None if spec.token_class is None else spec.token_class.contiguous()
     torch.ops.ssdfast_cpu.probe_stats(
         logits_a_NV, logits_b_NV, token_N.contiguous(), token_class, floats, ints, spec.n_classes, spec.top,

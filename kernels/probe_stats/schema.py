@@ -92,6 +92,31 @@ class ProbeSpec:
             raise ValueError("n_classes needs a token_class")
 
 
+def to_numbers(spec: ProbeSpec, device: torch.device) -> tuple[Tensor | None, int, int, int, list, list, list]:
+    """A specification as what a torch operator may take; the inverse is ``from_numbers``."""
+    decoding, train = spec.decoding, spec.train
+    return (
+        None if spec.token_class is None else spec.token_class.to(device), spec.n_classes, spec.top, spec.sweeps,
+        [decoding.temperature, decoding.top_p, train.temperature, train.top_p], [decoding.top_k, train.top_k],
+        list(spec.temperatures),
+    )  # fmt: skip
+
+
+def from_numbers(
+    token_class: Tensor | None, n_classes: int, top: int, sweeps: int, temperature_and_p: list[float],
+    top_k: list[int], temperatures: list[float], has_values: bool = True,
+) -> ProbeSpec:  # fmt: skip
+    """``has_values=False`` where the classes are a fake tensor: what depends on its values is taken as given."""
+    t, p, t_train, p_train = temperature_and_p
+    spec = ProbeSpec(
+        top, Decoding(t, top_k[0], p), Decoding(t_train, top_k[1], p_train), tuple(temperatures),
+        token_class if has_values else None, sweeps, n_classes if has_values else 0,
+    )  # fmt: skip
+    if not has_values:
+        object.__setattr__(spec, "n_classes", n_classes)
+    return spec
+
+
 @dataclass(frozen=True)
 class ModelStats:
     """One model's columns. Floats are float32 (float64 from the reference on float64 logits), in nats.
@@ -182,6 +207,13 @@ def packed_sizes(spec: ProbeSpec, pair: bool) -> tuple[int, int]:
     return sum(w for *_, w, is_int in table if not is_int), sum(w for *_, w, is_int in table if is_int)
 
 
+def new_packed(like: Tensor, n: int, spec: ProbeSpec, pair: bool) -> tuple[Tensor, Tensor]:
+    """The two buffers for N positions, uninitialised, on the device of ``like``; float64 if it is."""
+    floats, ints = packed_sizes(spec, pair)
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return like.new_empty(n * floats, dtype=dtype), like.new_empty(n * ints, dtype=torch.int64)
+
+
 def unpack(floats: Tensor, ints: Tensor, n: int, spec: ProbeSpec, pair: bool) -> ProbeStats:
     """Give the columns of two packed buffers their names; the columns are views."""
     found: dict[str, dict[str, Tensor]] = {"a": {}, "b": {}, "pair": {}}
@@ -199,8 +231,12 @@ def unpack(floats: Tensor, ints: Tensor, n: int, spec: ProbeSpec, pair: bool) ->
 
 def pack(stats: ProbeStats, spec: ProbeSpec) -> tuple[Tensor, Tensor]:
     """The inverse of ``unpack``, for a backend that builds its columns one by one."""
-    pair = stats.pair is not None
+    return concatenate([stats], spec)
+
+
+def concatenate(parts: list[ProbeStats], spec: ProbeSpec) -> tuple[Tensor, Tensor]:
+    """The packed columns of consecutive rows that were computed apart."""
     flat: dict[bool, list[Tensor]] = {False: [], True: []}
-    for group, name, _, is_int in columns(spec, pair):
-        flat[is_int].append(getattr(getattr(stats, group), name).reshape(-1))
+    for group, name, _, is_int in columns(spec, parts[0].pair is not None):
+        flat[is_int] += [getattr(getattr(part, group), name).reshape(-1) for part in parts]
     return torch.cat(flat[False]), torch.cat(flat[True])

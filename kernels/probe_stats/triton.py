@@ -14,7 +14,7 @@ import triton
 from torch import Tensor
 
 from . import reference
-from .schema import ModelStats, PairStats, ProbeSpec, ProbeStats, packed_sizes, unpack
+from .schema import ModelStats, PairStats, ProbeSpec, ProbeStats, new_packed, unpack
 from .triton_nucleus import DIGITS, PASSES, choose_digit, digit_masses
 from .triton_pair import compare_lists, merge_one_sweep, merge_two_sweeps
 from .triton_sweeps import (
@@ -37,13 +37,6 @@ _OF_DECODING = ("top_mass", "tail_mass", "support_size", "support_entropy", "sup
 _OF_TRAIN = ("ssd_push", "ssd_chi2", "ssd_alignment", "ssd_terms", "kept_mass")
 
 
-def why_not() -> str | None:
-    """None if kernels can run here, on a GPU or in Triton's interpreter; otherwise why not."""
-    if torch.cuda.is_available() or triton.knobs.runtime.interpret:
-        return None
-    return "the triton backend needs a CUDA or HIP device: use backend='cpu' or backend='reference'"
-
-
 def probe_stats_packed(
     logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
 ) -> tuple[Tensor, Tensor]:
@@ -54,9 +47,7 @@ def probe_stats_packed(
     if not (logits_a_NV.is_cuda or triton.knobs.runtime.interpret):
         raise ValueError(f"the triton backend takes GPU tensors, got {logits_a_NV.device}: use backend='cpu'")
     n, pair = logits_a_NV.shape[0], logits_b_NV is not None
-    n_floats, n_ints = packed_sizes(spec, pair)
-    floats = logits_a_NV.new_empty(n * n_floats, dtype=torch.float32)
-    ints = logits_a_NV.new_empty(n * n_ints, dtype=torch.int64)
+    floats, ints = new_packed(logits_a_NV, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
     token_N = token_N.contiguous()
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ssdfast.kernels import ProbeSpec
+from ssdfast.kernels.backends import implementation
 from ssdfast.kernels.probe_stats import triton as backend
 
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -33,7 +34,8 @@ def test_a_spill_would_be_seen():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_says_why_it_cannot_run():
-    assert "needs a CUDA or HIP device" in backend.why_not()
+    with pytest.raises(RuntimeError, match="needs a CUDA or HIP device"):
+        implementation("probe_stats", "triton", torch.float32)
 
 
 def test_refuses_cpu_tensors():

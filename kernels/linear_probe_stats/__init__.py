@@ -1,0 +1,145 @@
+"""The statistics of ``probe_stats`` from hidden states and heads: the logits of all positions never exist at once.
+
+    from ssdfast.kernels import LmHead, ProbeSpec, linear_probe_stats
+    stats = linear_probe_stats(hidden_a, head_a, hidden_b, head_b, tokens, ProbeSpec())
+
+Backends: ``reference`` (plain torch, anywhere, float64), ``cpu`` (C++), ``triton`` (GPU).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..backends import DTYPES, backends, fastest, implementation
+from ..probe_stats.checks import check_token, check_token_class, check_token_ids
+from ..probe_stats.schema import ProbeSpec, ProbeStats, from_numbers, new_packed, to_numbers, unpack
+from .head import LmHead
+
+__all__ = ["LmHead", "linear_probe_stats"]
+
+
+def linear_probe_stats(
+    hidden_a_NH: Tensor,
+    lm_head_a_VH: Tensor | LmHead,
+    hidden_b_NH: Tensor | None,
+    lm_head_b_VH: Tensor | LmHead | None,
+    token_N: Tensor,
+    spec: ProbeSpec | None = None,
+    backend: str | None = None,
+) -> ProbeStats:
+    """Statistics of N positions under a baseline and, optionally, a trained model, from their last hidden states.
+
+    hidden_a_NH, hidden_b_NH: [N, H], bf16, fp16 or fp32 (fp64 with the reference); the two models may differ in H.
+    lm_head_a_VH, lm_head_b_VH: the weight [V, H] in the dtype of its hidden states, or an ``LmHead`` with bias, scale
+        and soft-cap. One tensor may serve both models. Model b may be absent: both of its arguments None.
+    token_N: integer [N], the token that stands in the trace, 0 <= token < V.
+    spec: which statistics; ``ProbeSpec()`` if None.
+    backend: a name from ``backends()``, or None for the fastest on the tensors' device.
+    Returns ``ProbeStats``, of float32 logits: products of bf16 or fp16 are exact, their sums float32, and nothing is
+    rounded to 16 bits on the way. A position whose hidden state or logits hold NaN gives NaN and -1 in its own columns.
+    Raises ValueError for mismatched shapes, dtypes or devices, an id out of range, an unknown backend;
+    RuntimeError for a backend that cannot run here.
+    """
+    spec = spec or ProbeSpec()
+    head_a, head_b = _head(lm_head_a_VH), None if lm_head_b_VH is None else _head(lm_head_b_VH)
+    _check(hidden_a_NH, head_a, hidden_b_NH, head_b, token_N, spec)
+    floats, ints = _packed(
+        hidden_a_NH, head_a.weight_VH, head_a.bias_V, _numbers(head_a),
+        hidden_b_NH, head_b and head_b.weight_VH, head_b and head_b.bias_V, _numbers(head_b),
+        token_N.to(torch.int64), *to_numbers(spec, hidden_a_NH.device), backend or fastest(hidden_a_NH),
+    )  # fmt: skip
+    return unpack(floats, ints, hidden_a_NH.shape[0], spec, hidden_b_NH is not None)
+
+
+linear_probe_stats.backends = backends  # type: ignore[attr-defined]  # part of the public contract
+
+
+@torch.library.custom_op("ssdfast::linear_probe_stats", mutates_args=())
+def _packed(
+    hidden_a: Tensor, weight_a: Tensor, bias_a: Tensor | None, scale_and_softcap_a: list[float],
+    hidden_b: Tensor | None, weight_b: Tensor | None, bias_b: Tensor | None, scale_and_softcap_b: list[float],
+    token: Tensor, token_class: Tensor | None, n_classes: int, top: int, sweeps: int, temperature_and_p: list[float],
+    top_k: list[int], temperatures: list[float], backend: str,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The operator behind ``linear_probe_stats``: heads and specification as plain numbers, the columns packed."""
+    check_token_ids(token, weight_a.shape[0])
+    spec = from_numbers(token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures)
+    module = implementation("linear_probe_stats", backend, hidden_a.dtype)
+    if token.shape[0] == 0:
+        return new_packed(hidden_a, 0, spec, hidden_b is not None)
+    head_a = _head_of(weight_a, bias_a, scale_and_softcap_a)
+    head_b = None if weight_b is None else _head_of(weight_b, bias_b, scale_and_softcap_b)
+    return module.linear_probe_stats_packed(hidden_a, head_a, hidden_b, head_b, token, spec)
+
+
+@_packed.register_fake
+def _(
+    hidden_a, weight_a, bias_a, scale_and_softcap_a, hidden_b, weight_b, bias_b, scale_and_softcap_b, token,
+    token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures, backend,
+):  # fmt: skip
+    spec = from_numbers(token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures, has_values=False)
+    return new_packed(hidden_a, hidden_a.shape[0], spec, hidden_b is not None)
+
+
+def _head(given: Tensor | LmHead) -> LmHead:
+    return given if isinstance(given, LmHead) else LmHead(given)
+
+
+def _numbers(head: LmHead | None) -> list[float]:
+    return [] if head is None else [head.scale, head.softcap or 0.0]
+
+
+def _head_of(weight_VH: Tensor, bias_V: Tensor | None, scale_and_softcap: list[float]) -> LmHead:
+    scale, softcap = scale_and_softcap
+    return LmHead(weight_VH, bias_V, scale, softcap or None)
+
+
+def _check(
+    hidden_a: Tensor, head_a: LmHead, hidden_b: Tensor | None, head_b: LmHead | None, token: Tensor, spec: ProbeSpec
+) -> None:
+    _check_model("a", hidden_a, head_a)
+    if (hidden_b is None) != (head_b is None):
+        raise ValueError("give both hidden_b_NH and lm_head_b_VH, or neither")
+    if hidden_b is not None and head_b is not None:
+        _check_model("b", hidden_b, head_b)
+        if hidden_a.shape[0] != hidden_b.shape[0]:
+            raise ValueError(f"hidden_a_NH has {hidden_a.shape[0]} rows and hidden_b_NH {hidden_b.shape[0]}")
+        rows_a, rows_b = head_a.weight_VH.shape[0], head_b.weight_VH.shape[0]
+        if rows_a != rows_b:
+            raise ValueError(f"the vocabularies differ: lm_head_a_VH has {rows_a} rows, lm_head_b_VH {rows_b}")
+        if hidden_a.dtype != hidden_b.dtype:
+            raise ValueError(f"the two models differ in dtype: {hidden_a.dtype} and {hidden_b.dtype}")
+        if hidden_a.device != hidden_b.device:
+            raise ValueError(f"the two models are on different devices: {hidden_a.device} and {hidden_b.device}")
+    check_token(token, hidden_a)
+    check_token_class(spec, head_a.weight_VH.shape[0])
+
+
+def _check_model(model: str, hidden: Tensor, head: LmHead) -> None:
+    hidden_name, weight_name, weight = f"hidden_{model}_NH", f"lm_head_{model}_VH", head.weight_VH
+    if hidden.dim() != 2:
+        raise ValueError(f"{hidden_name} must have shape [N, H], got {list(hidden.shape)}")
+    if weight.dim() != 2:
+        raise ValueError(f"{weight_name} must have shape [V, H], got {list(weight.shape)}")
+    if hidden.dtype not in (*DTYPES, torch.float64):
+        raise ValueError(f"{hidden_name} must be bf16, fp16, fp32 or fp64, got {hidden.dtype}")
+    if weight.dtype != hidden.dtype:
+        raise ValueError(f"{hidden_name} is {hidden.dtype}, {weight_name} {weight.dtype}: convert one of them")
+    if weight.shape[1] != hidden.shape[1]:
+        raise ValueError(f"{hidden_name} has hidden size {hidden.shape[1]}, {weight_name} {weight.shape[1]}")
+    if weight.shape[0] == 0 or weight.shape[1] == 0:
+        raise ValueError(f"{weight_name} is empty: {list(weight.shape)}")
+    if weight.device != hidden.device:
+        raise ValueError(f"{hidden_name} is on {hidden.device}, {weight_name} on {weight.device}")
+    for name, tensor in ((hidden_name, hidden), (weight_name, weight)):
+        if tensor.stride(1) != 1 and tensor.shape[1] > 1:
+            raise ValueError(f"{name} has stride {tensor.stride(1)} along H: call .contiguous() first")
+    bias = head.bias_V
+    if bias is None:
+        return
+    if bias.shape != weight.shape[:1] or not bias.is_floating_point():
+        got = f"{bias.dtype} {list(bias.shape)}"
+        raise ValueError(f"the bias of {weight_name} must be floating [{weight.shape[0]}], got {got}")
+    if bias.device != weight.device:
+        raise ValueError(f"the bias of {weight_name} is on {bias.device}, the weight on {weight.device}")

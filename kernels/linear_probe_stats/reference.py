@@ -1,0 +1,36 @@
+"""The definition: logits by plain torch, a few rows at a time, and ``probe_stats``' own reference on them.
+
+Shape legend: N scored positions, V vocabulary, H hidden size (each model its own).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..probe_stats import reference
+from ..probe_stats.schema import ProbeSpec, concatenate, unpack
+from .head import LmHead
+
+LOGITS_AT_ONCE = 1 << 21  # of each model; the statistics take about 100 bytes a logit
+
+
+def linear_probe_stats_packed(
+    hidden_a_NH: Tensor, head_a: LmHead, hidden_b_NH: Tensor | None, head_b: LmHead | None, token_N: Tensor,
+    spec: ProbeSpec,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The packed columns (see ``schema.columns``); computes in float64 for float64 hidden states, else float32."""
+    step = max(1, LOGITS_AT_ONCE // head_a.weight_VH.shape[0])
+    parts = []
+    for i in range(0, token_N.shape[0], step):
+        rows = slice(i, i + step)
+        a_NV = _logits(hidden_a_NH[rows], head_a)
+        b_NV = None if hidden_b_NH is None or head_b is None else _logits(hidden_b_NH[rows], head_b)
+        packed = reference.probe_stats_packed(a_NV, b_NV, token_N[rows], spec)
+        parts.append(unpack(*packed, a_NV.shape[0], spec, b_NV is not None))
+    return concatenate(parts, spec)
+
+
+def _logits(hidden_NH: Tensor, head: LmHead) -> Tensor:
+    dtype = torch.float64 if hidden_NH.dtype == torch.float64 else torch.float32
+    return head.finish_(hidden_NH.to(dtype) @ head.weight_VH.to(dtype).T)
