@@ -11,6 +11,7 @@ struct Model {
   Candidates best;
   ModelSums sums;
   Patterns<T> patterns;
+  std::vector<float> inside_bracket;  // memory of the search for a long nucleus
   double low;            // sum e^x over the tokens outside the top list
   double sum, log_sum;  // over the row
 
@@ -77,7 +78,11 @@ struct Model {
     for (size_t i = best.list.size(); i-- > n;) rest += std::exp(x(i));
     return rest / sum;
   }
-  Prefix prefix(double beta, double target) const { return find_prefix(row, patterns, beta, target); }
+  // The shortest prefix whose sum of e^(x beta) reaches `target`, of `total`.
+  Prefix prefix(double beta, double target, double total) {
+    if constexpr (sizeof(T) == 2) return patterns.find_prefix(row, beta, target);
+    else return find_prefix(row, beta, target, total, inside_bracket);
+  }
 };
 
 // The tokens that a decoding setting can draw, all those up to the cut, with sums of u = e^(x / T) over them.
@@ -101,7 +106,7 @@ void for_each_inside(const Row<T>& row, const Cut& cut, Fn f) {
 }
 
 template <class T>
-Support support_of(const Model<T>& model, const Decoding& d) {
+Support support_of(Model<T>& model, const Decoding& d) {
   const auto& list = model.best.list;
   const double beta = 1 / d.temperature;
   const size_t n = d.top_k > 0 ? std::min<size_t>(d.top_k, list.size()) : list.size();
@@ -123,7 +128,7 @@ Support support_of(const Model<T>& model, const Decoding& d) {
   if (complete) return s;
   s = {{count_possible(model.row), NEVER, -1}, false, 0, 0};
   if (d.top_p < 1) {
-    const Prefix p = model.prefix(beta, target);
+    const Prefix p = model.prefix(beta, target, total);
     s.cut = {p.size, p.z, nth_equal(model.row, p.z, p.ties)};
   }
   for_each_inside(model.row, s.cut, [&](int64_t, M in, F x) {
@@ -221,7 +226,7 @@ int64_t overlap(const Model<T>& a, const Support& sa, const Model<T>& b, const S
 }
 
 template <class T>
-int64_t nucleus_size(const Model<T>& model, const Job& job) {
+int64_t nucleus_size(Model<T>& model, const Job& job) {
   const auto& list = model.best.list;
   const double target = job.decoding.top_p * model.sum;
   double reached = 0;
@@ -233,7 +238,7 @@ int64_t nucleus_size(const Model<T>& model, const Job& job) {
     const int64_t n = count_possible(model.row);
     return job.sweeps == 1 && n > job.top ? -1 : n;
   }
-  return job.sweeps == 1 ? -1 : model.prefix(1, target).size;
+  return job.sweeps == 1 ? -1 : model.prefix(1, target, model.sum).size;
 }
 
 }  // namespace ssdfast::SSDFAST_ISA

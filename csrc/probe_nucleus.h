@@ -8,6 +8,7 @@ struct Prefix {
   int64_t size;
   float z;
   int64_t ties;
+  bool complete = true;  // false where all tokens together fall short of the mass
 };
 
 // The last token of a prefix. A token is inside if its logit is larger, or equal with an id up to this one.
@@ -61,19 +62,18 @@ inline float from_ordered_key(uint32_t key) {
   return z;
 }
 
-// fp32 logits: three passes fix 11, 11 and 10 bits of the key at the cut; each sums the mass of every digit.
-template <class T>
-Prefix find_prefix(const Row<T>& row, double beta, double target) {
+// Three passes fix 11, 11 and 10 bits of the key at the cut; each sums the mass of every digit.
+inline Prefix search_prefix(const float* logits, int64_t n, float largest, double beta, double target) {
   std::vector<int64_t> counts;
   std::vector<double> mass;
   uint32_t prefix = 0, prefix_mask = 0;
   double reached = 0;
   int64_t size = 0;
-  const F m = set(row.max), scale = set(static_cast<float>(beta));
+  const F m = set(largest), scale = set(static_cast<float>(beta));
   for (const int shift : {21, 10, 0}) {
     const uint32_t digits = shift == 0 ? 1 << 10 : 1 << 11;
     counts.assign(digits, 0), mass.assign(digits, 0);
-    for_each(row.z, 0, row.v, [&](int64_t, int lanes, F z) {
+    for_each(logits, 0, n, [&](int64_t, int lanes, F z) {
       float zs[W], es[W];
       store(zs, z), store(es, exp(below_max(z, m) * scale));
       for (int i = 0; i < lanes; ++i) {
@@ -95,12 +95,77 @@ Prefix find_prefix(const Row<T>& row, double beta, double target) {
     prefix |= last << shift, prefix_mask |= (digits - 1) << shift;
     if (shift == 0) {
       const int64_t count = counts[last];
-      const int64_t n = found ? tokens_needed(target - reached, mass[last] / count, count) : count;
-      const float z = from_ordered_key(prefix);
-      return {size + n, z, n};
+      const int64_t ties = found ? tokens_needed(target - reached, mass[last] / count, count) : count;
+      return {size + ties, from_ordered_key(prefix), ties, found};
     }
   }
   return {};  // not reached: the last shift returns
+}
+
+// Between which logits a prefix of fp32 logits ends, by a sample of the row: W tokens of every second BLOCK.
+struct Bracket {
+  float low = NEVER, high = std::numeric_limits<float>::infinity();  // the cut is in [low, high) if the sample is fair
+
+  // The mass below a logit, unlike that above it, is a sum of many small terms, so a sample knows it well: a tenth of
+  // it for the vocabulary of a small model. `behind`: the mass outside the prefix, relative to the row's maximum.
+  template <class T>
+  static Bracket find(const Row<T>& row, double beta, double behind) {
+    constexpr int BINS = 512;
+    constexpr float WIDTH = 1 / 16.f;  // of x beta
+    double mass[BINS] = {}, squares[BINS] = {};
+    const F m = set(row.max), scale = set(static_cast<float>(beta));
+    const int64_t vectors = BLOCK / W;
+    int64_t sampled = 0;
+    for (int64_t k = 0; k < row.blocks(); k += 2) {
+      const int64_t begin = k * BLOCK + k * 5 % vectors * W;  // not always the same place of a block
+      if (begin + W > row.v) break;
+      const F x = below_max(load(row.z + begin), m) * scale;
+      float xs[W], es[W];
+      store(xs, x), store(es, exp(x));
+      sampled += W;
+      for (int i = 0; i < W; ++i) {
+        const int bin = static_cast<int>(std::min(-xs[i] * (1 / WIDTH), BINS - 1.f));
+        mass[bin] += es[i], squares[bin] += double(es[i]) * es[i];
+      }
+    }
+    Bracket found;
+    if (sampled < 256) return found;
+    const double each = double(row.v) / sampled;  // tokens that a sampled one stands for
+    double below = 0, variance = 0;
+    const auto logit = [&](int bin) { return static_cast<float>(row.max - bin * WIDTH / beta); };
+    for (int bin = BINS - 1; bin > 0; --bin) {
+      below += each * mass[bin], variance += each * each * squares[bin];
+      const double doubt = 4 * std::sqrt(variance);
+      if (below + doubt < behind) found.low = logit(bin);
+      if (below - doubt > behind) return found.high = logit(bin), found;
+    }
+    return found;
+  }
+};
+
+// fp32 logits: one pass sums what is above the bracket and copies what is inside, which is then searched.
+template <class T>
+Prefix find_prefix(const Row<T>& row, double beta, double target, double total, std::vector<float>& inside) {
+  const Bracket bracket = Bracket::find(row, beta, total - target);
+  const F m = set(row.max), scale = set(static_cast<float>(beta)), low = set(bracket.low), high = set(bracket.high);
+  const int64_t room = row.v / 4;  // a bracket that holds more saves little
+  inside.resize(room + CHUNK + W);
+  double above = 0;
+  int64_t size = 0, copied = 0;
+  for (int64_t begin = 0; begin < row.v && copied <= room; begin += CHUNK) {
+    F mass = set(0);
+    for_each(row.z, begin, std::min(row.v, begin + CHUNK), [&](int64_t, int, F z) {
+      const M over = greater_equal(z, high), between = both(negate(over), greater_equal(z, low));
+      mass = add_if(over, mass, exp(below_max(z, m) * scale)), size += __builtin_popcount(bits(over));
+      copied += compress(inside.data() + copied, both(between, greater(z, set(NEVER))), z);
+    });
+    above += sum(mass);
+  }
+  if (copied > 0 && copied <= room && above < target) {
+    Prefix p = search_prefix(inside.data(), copied, row.max, beta, target - above);
+    if (p.complete || bracket.low == NEVER) return p.size += size, p;
+  }
+  return search_prefix(row.z, row.v, row.max, beta, target);
 }
 
 }  // namespace ssdfast::SSDFAST_ISA

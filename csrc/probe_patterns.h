@@ -121,10 +121,4 @@ struct Patterns {
 template <>
 struct Patterns<float> {};
 
-template <class T>
-Prefix find_prefix(const Row<T>& row, const Patterns<T>& patterns, double beta, double target) {
-  if constexpr (sizeof(T) == 2) return patterns.find_prefix(row, beta, target);
-  else return find_prefix(row, beta, target);
-}
-
 }  // namespace ssdfast::SSDFAST_ISA

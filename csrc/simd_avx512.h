@@ -42,6 +42,12 @@ inline F select(M m, F a, F b) { return _mm512_mask_blend_ps(m, b, a); }
 inline F keep(M m, F a) { return _mm512_maskz_mov_ps(m, a); }
 inline F add_if(M m, F sum, F a) { return _mm512_mask_add_ps(sum, m, sum, a); }
 
+// Stores the lanes of m side by side and returns their number; writes up to W floats.
+inline int compress(float* to, M m, F x) {
+  _mm512_storeu_ps(to, _mm512_maskz_compress_ps(m, x));
+  return __builtin_popcount(m);
+}
+
 inline float sum(F x) { return _mm512_reduce_add_ps(x); }
 inline float max_lane(F x) { return _mm512_reduce_max_ps(x); }
 inline float min_lane(F x) { return _mm512_reduce_min_ps(x); }

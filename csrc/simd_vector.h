@@ -69,6 +69,13 @@ inline F select(M m, F a, F b) { return m ? a : b; }
 inline F keep(M m, F a) { return as_float(m & as_int(a)); }
 inline F add_if(M m, F sum, F a) { return sum + keep(m, a); }
 
+// Stores the lanes of m side by side and returns their number; writes up to W floats.
+inline int compress(float* to, M m, F x) {
+  int n = 0;
+  for (uint32_t lanes = bits(m); lanes; lanes &= lanes - 1) to[n++] = x[__builtin_ctz(lanes)];
+  return n;
+}
+
 inline float sum(F x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
 inline float max_lane(F x) {
   float m = x[0];

@@ -47,7 +47,7 @@ def linear_probe_stats(
     floats, ints = _packed(
         hidden_a_NH, head_a.weight_VH, head_a.bias_V, _numbers(head_a),
         hidden_b_NH, head_b and head_b.weight_VH, head_b and head_b.bias_V, _numbers(head_b),
-        token_N.to(torch.int64), *to_numbers(spec, hidden_a_NH.device), backend or fastest(hidden_a_NH),
+        token_N.to(torch.int64), *to_numbers(spec, hidden_a_NH.device), backend or "",
     )  # fmt: skip
     return unpack(floats, ints, hidden_a_NH.shape[0], spec, hidden_b_NH is not None)
 
@@ -65,7 +65,7 @@ def _packed(
     """The operator behind ``linear_probe_stats``: heads and specification as plain numbers, the columns packed."""
     check_token_ids(token, weight_a.shape[0])
     spec = from_numbers(token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures)
-    module = implementation("linear_probe_stats", backend, hidden_a.dtype)
+    module = implementation("linear_probe_stats", backend or fastest(hidden_a), hidden_a.dtype)
     if token.shape[0] == 0:
         return new_packed(hidden_a, 0, spec, hidden_b is not None)
     head_a = _head_of(weight_a, bias_a, scale_and_softcap_a)

@@ -52,7 +52,7 @@ def probe_stats(
     _check(logits_a_NV, logits_b_NV, token_N, spec)
     floats, ints = _packed(
         logits_a_NV, logits_b_NV, token_N.to(torch.int64), *to_numbers(spec, logits_a_NV.device),
-        backend or fastest(logits_a_NV),
+        backend or "",
     )  # fmt: skip
     return unpack(floats, ints, logits_a_NV.shape[0], spec, logits_b_NV is not None)
 
@@ -65,10 +65,10 @@ def _packed(
     a: Tensor, b: Tensor | None, token: Tensor, token_class: Tensor | None, n_classes: int, top: int, sweeps: int,
     temperature_and_p: list[float], top_k: list[int], temperatures: list[float], backend: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The operator behind ``probe_stats``: the specification as plain numbers, the columns packed."""
+    """The operator behind ``probe_stats``: the specification as plain numbers, the columns packed; "" is the fastest."""
     check_token_ids(token, a.shape[1])
     spec = from_numbers(token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures)
-    module = implementation("probe_stats", backend, a.dtype)
+    module = implementation("probe_stats", backend or fastest(a), a.dtype)
     if a.shape[0] == 0:
         return new_packed(a, 0, spec, b is not None)
     return module.probe_stats_packed(a, b, token, spec)

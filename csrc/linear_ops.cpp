@@ -1,0 +1,53 @@
+// The operator ssdfast_cpu::linear_logits.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "linear_logits.h"
+
+namespace ssdfast {
+namespace {
+
+using torch::stable::Tensor;
+
+// `isa` is SSDFAST_CPU: forcing another instruction set also forces the product that goes with it.
+bool multiplies_bf16(std::string isa) {
+#if defined(__x86_64__)
+  return (isa.empty() || isa == "avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+// out[N, V] = hidden[N, H] . weight[V, H] transposed; unit stride along H and along V.
+void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out) {
+#if defined(__x86_64__)
+  const LinearJob job{static_cast<const uint16_t*>(hidden.data_ptr()), static_cast<const uint16_t*>(weight.data_ptr()),
+                      hidden.size(0), weight.size(0), hidden.size(1), hidden.stride(0), weight.stride(0),
+                      static_cast<float*>(out.data_ptr()), out.stride(0)};
+  std::vector<uint32_t> packed(avx512_bf16::packed_size(job));
+  avx512_bf16::pack_hidden(job, packed.data());
+  torch::stable::parallel_for(0, (job.v + PANEL - 1) / PANEL, 1, [&](int64_t begin, int64_t end) {
+    avx512_bf16::panels(job, packed.data(), begin, end);
+  });
+#else
+  STD_TORCH_CHECK(false, "this processor does not multiply bf16");
+#endif
+}
+
+}  // namespace
+}  // namespace ssdfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(ssdfast_cpu, m) {
+  m.def("linear_logits(Tensor hidden, Tensor weight, Tensor(a!) out) -> ()");
+  m.def("multiplies_bf16(str isa) -> bool");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CPU, m) { m.impl("linear_logits", TORCH_BOX(&ssdfast::linear_logits)); }
+STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CompositeExplicitAutograd, m) {
+  m.impl("multiplies_bf16", TORCH_BOX(&ssdfast::multiplies_bf16));
+}
