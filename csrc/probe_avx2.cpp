@@ -16,6 +16,7 @@
 #include "probe_patterns.h"
 #include "probe_columns.h"
 #include "probe_rows.h"
+#include "probe_state.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

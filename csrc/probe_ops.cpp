@@ -1,4 +1,4 @@
-// The operator ssdfast_cpu::probe_stats: unpacks its arguments, plans the powers, runs the rows on torch's threads.
+// The operators ssdfast_cpu::probe_*: unpack their arguments, plan the powers, run the rows on torch's threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -20,15 +20,15 @@ bool runs_here(const std::string& isa) {
   return isa == "portable";
 }
 
-RowsFn choose(std::string isa) {
+Kernels choose(std::string isa) {
   if (isa.empty()) isa = runs_here("avx512") ? "avx512" : runs_here("avx2") ? "avx2" : "portable";
   STD_TORCH_CHECK(runs_here(isa), "this processor cannot run the instruction set '", isa,
                   "' (known: avx512, avx2, portable): unset SSDFAST_CPU to choose the best one");
 #if defined(__x86_64__)
-  if (isa == "avx512") return avx512::rows;
-  if (isa == "avx2") return avx2::rows;
+  if (isa == "avx512") return avx512::kernels();
+  if (isa == "avx2") return avx2::kernels();
 #endif
-  return portable::rows;
+  return portable::kernels();
 }
 
 // For each temperature but 1, how to get e^(x/T): a product of powers already there, where 1/T is the sum of theirs.
@@ -110,25 +110,36 @@ DType dtype_of(const Tensor& t) {
   return DType::float16;
 }
 
-void probe_stats_cpu(const Tensor& a, const std::optional<Tensor>& b, const Tensor& token,
-                     const std::optional<Tensor>& token_class, Tensor floats, Tensor ints, int64_t n_classes, int64_t top,
-                     int64_t sweeps, const std::vector<double>& temperature_and_p, const std::vector<int64_t>& top_k,
-                     const std::vector<double>& temperatures, std::string isa) {
-  Job job;
-  const int64_t n = a.size(0);
+// The logits of a job, and what its rows' sums need.
+Job job_of(const Tensor& a, const std::optional<Tensor>& b) {
+  Job job{};
   job.dtype = dtype_of(a);
   job.a = a.data_ptr(), job.b = b ? b->data_ptr() : nullptr;
   job.stride_a = a.stride(0), job.stride_b = b ? b->stride(0) : 0;
   job.v = a.size(1);
   STD_TORCH_CHECK(job.v <= std::numeric_limits<int32_t>::max(), "a vocabulary of ", job.v, " entries is too large");
+  return job;
+}
+
+void plan_sums(Job& job, const Tensor& token, const std::optional<Tensor>& token_class, int64_t n_classes, int64_t top,
+               int64_t sweeps, const std::vector<double>& temperatures) {
   job.token = static_cast<const int64_t*>(token.data_ptr());
   job.top = static_cast<int>(top), job.sweeps = static_cast<int>(sweeps);
-  job.decoding = {temperature_and_p[0], top_k[0], temperature_and_p[1]};
-  job.train = {temperature_and_p[2], top_k[1], temperature_and_p[3]};
   job.n_classes = static_cast<int>(n_classes);
   job.token_class = token_class ? static_cast<const uint8_t*>(token_class->data_ptr()) : nullptr;
   plan_powers(temperatures, job);
   sort_classes(job);
+}
+
+void probe_stats_cpu(const Tensor& a, const std::optional<Tensor>& b, const Tensor& token,
+                     const std::optional<Tensor>& token_class, Tensor floats, Tensor ints, int64_t n_classes, int64_t top,
+                     int64_t sweeps, const std::vector<double>& temperature_and_p, const std::vector<int64_t>& top_k,
+                     const std::vector<double>& temperatures, std::string isa) {
+  Job job = job_of(a, b);
+  const int64_t n = a.size(0);
+  plan_sums(job, token, token_class, n_classes, top, sweeps, temperatures);
+  job.decoding = {temperature_and_p[0], top_k[0], temperature_and_p[1]};
+  job.train = {temperature_and_p[2], top_k[1], temperature_and_p[3]};
   Columns<float> f{static_cast<float*>(floats.data_ptr()), n};
   Columns<int64_t> i{static_cast<int64_t*>(ints.data_ptr()), n};
   job.out_a = model_columns(f, i, job);
@@ -136,8 +147,32 @@ void probe_stats_cpu(const Tensor& a, const std::optional<Tensor>& b, const Tens
     job.out_b = model_columns(f, i, job);
     job.out_pair = pair_columns(f, i, job);
   }
-  const RowsFn rows = choose(isa);
-  torch::stable::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) { rows(job, begin, end); });
+  const Kernels kernels = choose(isa);
+  torch::stable::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) { kernels.rows(job, begin, end); });
+}
+
+void probe_state_cpu(const Tensor& a, const std::optional<Tensor>& b, const Tensor& token, const Tensor& token_z,
+                     const std::optional<Tensor>& token_class, Tensor slots, Tensor list_z, Tensor list_ids,
+                     std::optional<Tensor> list_other, int64_t first_id, int64_t n_classes, int64_t top, int64_t sweeps,
+                     const std::vector<double>& temperatures, std::string isa) {
+  StateJob job{job_of(a, b), a.size(0), first_id};
+  plan_sums(job.job, token, token_class, n_classes, top, sweeps, temperatures);
+  job.model_slots = SUM + 1 + static_cast<int64_t>(temperatures.size()) + n_classes;
+  job.token_z = static_cast<const float*>(token_z.data_ptr());
+  job.slots = static_cast<double*>(slots.data_ptr());
+  job.list_z = static_cast<float*>(list_z.data_ptr());
+  job.list_ids = static_cast<int64_t*>(list_ids.data_ptr());
+  job.list_other = list_other ? static_cast<float*>(list_other->data_ptr()) : nullptr;
+  const Kernels kernels = choose(isa);
+  torch::stable::parallel_for(0, job.n, 1, [&](int64_t begin, int64_t end) { kernels.states(job, begin, end); });
+}
+
+void probe_divergences_cpu(const Tensor& a, const Tensor& b, const Tensor& max, const Tensor& log_sum, const Tensor& pivot,
+                           Tensor out, std::string isa) {
+  const auto doubles = [](const Tensor& t) { return static_cast<double*>(t.data_ptr()); };
+  const DivergenceJob job{job_of(a, b), a.size(0), doubles(max), doubles(log_sum), doubles(pivot), doubles(out)};
+  const Kernels kernels = choose(isa);
+  torch::stable::parallel_for(0, job.n, 1, [&](int64_t begin, int64_t end) { kernels.divergences(job, begin, end); });
 }
 
 }  // namespace
@@ -147,6 +182,16 @@ STABLE_TORCH_LIBRARY(ssdfast_cpu, m) {
   m.def(
       "probe_stats(Tensor a, Tensor? b, Tensor token, Tensor? token_class, Tensor(a!) floats, Tensor(b!) ints, "
       "int n_classes, int top, int sweeps, float[] temperature_and_p, int[] top_k, float[] temperatures, str isa) -> ()");
+  m.def(
+      "probe_state(Tensor a, Tensor? b, Tensor token, Tensor token_z, Tensor? token_class, Tensor(a!) slots, "
+      "Tensor(b!) list_z, Tensor(c!) list_ids, Tensor(d!)? list_other, int first_id, int n_classes, int top, int sweeps, "
+      "float[] temperatures, str isa) -> ()");
+  m.def(
+      "probe_divergences(Tensor a, Tensor b, Tensor max, Tensor log_sum, Tensor pivot, Tensor(a!) out, str isa) -> ()");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CPU, m) { m.impl("probe_stats", TORCH_BOX(&ssdfast::probe_stats_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CPU, m) {
+  m.impl("probe_stats", TORCH_BOX(&ssdfast::probe_stats_cpu));
+  m.impl("probe_state", TORCH_BOX(&ssdfast::probe_state_cpu));
+  m.impl("probe_divergences", TORCH_BOX(&ssdfast::probe_divergences_cpu));
+}

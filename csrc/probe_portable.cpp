@@ -10,3 +10,4 @@
 #include "probe_patterns.h"
 #include "probe_columns.h"
 #include "probe_rows.h"
+#include "probe_state.h"

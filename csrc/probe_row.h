@@ -195,10 +195,10 @@ void collect(const Row<T>& row, int k, Candidates& best) {
   best.finish();
 }
 
-// How many tokens are ahead of y: larger, or equal with a smaller id. Blocks that hold no such token are passed by.
+// How many tokens are ahead of token y with logit zy: larger, or equal with a smaller id. y may lie outside the row.
+// Blocks that hold no such token are passed by.
 template <class T>
-int64_t rank_of(const Row<T>& row, int64_t y) {
-  const float zy = value(row.z + y);
+int64_t rank_of(const Row<T>& row, float zy, int64_t y) {
   int64_t n = 0;
   for (int64_t k = 0; k < row.blocks(); ++k) {
     if (row.block_max[k] < zy) continue;

@@ -75,7 +75,7 @@ struct Rows {
     out.lse[n] = float(m.row.max + m.log_sum);
     out.entropy[n] = float(m.log_sum - m.sums.weighted / m.sum);
     out.token_logprob[n] = float(m.logp_at(y));
-    out.token_rank[n] = rank_of(m.row, y);
+    out.token_rank[n] = rank_of(m.row, value(m.row.z + y), y);
     const size_t k = job.decoding.top_k > 0 ? std::min<size_t>(job.decoding.top_k, m.best.list.size()) : 0;
     double head = 0;
     for (size_t i = k; i-- > 0;) head += std::exp(m.x(i));
@@ -184,13 +184,19 @@ struct Rows {
   }
 };
 
+// f with a value of the type of the logits.
+template <class Fn>
+void of_dtype(DType dtype, Fn f) {
+  if (dtype == DType::float32) f(float{});
+  else if (dtype == DType::bfloat16) f(BF16{});
+  else f(FP16{});
+}
+
 void rows(const Job& job, int64_t begin, int64_t end) {
-  const auto all = [&](auto worker) {
+  of_dtype(job.dtype, [&](auto z) {
+    Rows<decltype(z)> worker(job);
     for (int64_t n = begin; n < end; ++n) worker.run(n, end);
-  };
-  if (job.dtype == DType::float32) all(Rows<float>(job));
-  else if (job.dtype == DType::bfloat16) all(Rows<BF16>(job));
-  else all(Rows<FP16>(job));
+  });
 }
 
 }  // namespace ssdfast::SSDFAST_ISA

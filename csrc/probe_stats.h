@@ -65,10 +65,37 @@ struct Job {
   PairColumns out_pair;
 };
 
-using RowsFn = void (*)(const Job&, int64_t begin, int64_t end);
+// The slots of a partial state, as in kernels/probe_stats/state.py, which describes them.
+enum ModelSlot { MAX, WEIGHTED, AHEAD, POSSIBLE, REST, SUM };
+enum PairSlot { A_D, B_D, A_DD, PAIR_SLOTS };
+enum DivergenceSlot { KL_AB, KL_BA, JS, TV, GAP, GAP_SQUARED };
 
-namespace avx512 { void rows(const Job&, int64_t begin, int64_t end); }
-namespace avx2 { void rows(const Job&, int64_t begin, int64_t end); }
-namespace portable { void rows(const Job&, int64_t begin, int64_t end); }
+// Partial states of vocabulary entries first_id .. first_id + V; tokens count in the whole vocabulary. M models, S slots.
+struct StateJob {
+  Job job;  // its output columns are unused, and powers[].column counts the rates after the first
+  int64_t n, first_id, model_slots;
+  const float* token_z;            // [M, N]
+  double* slots;                   // [S, N]
+  float *list_z, *list_other;      // [M, N, K]
+  int64_t* list_ids;
+};
+
+struct DivergenceJob {
+  Job job;  // logits alone
+  int64_t n;
+  const double *max, *log_sum, *pivot;  // [2, N], [2, N], [N]
+  double* out;                          // [6, N]
+};
+
+// What each instruction set offers: rows [begin, end) of a job.
+struct Kernels {
+  void (*rows)(const Job&, int64_t begin, int64_t end);
+  void (*states)(const StateJob&, int64_t begin, int64_t end);
+  void (*divergences)(const DivergenceJob&, int64_t begin, int64_t end);
+};
+
+namespace avx512 { Kernels kernels(); }
+namespace avx2 { Kernels kernels(); }
+namespace portable { Kernels kernels(); }
 
 }  // namespace ssdfast

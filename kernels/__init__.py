@@ -8,7 +8,16 @@ Installed as ``ssdfast.kernels``. Every operation is a directory that can be rea
 # name it is empty, or its operators would be registered twice.
 if __name__ != "kernels":
     from .linear_probe_stats import LmHead, linear_probe_stats
-    from .probe_stats import Decoding, ModelStats, PairStats, ProbeSpec, ProbeStats, probe_stats
+    from .probe_stats import (
+        Decoding,
+        ModelStats,
+        PairStats,
+        ProbeSpec,
+        ProbeStats,
+        merge_states,
+        probe_stats,
+        sharded_probe_stats,
+    )
 
     __all__ = [
         "Decoding",
@@ -18,5 +27,7 @@ if __name__ != "kernels":
         "ProbeSpec",
         "ProbeStats",
         "linear_probe_stats",
+        "merge_states",
         "probe_stats",
+        "sharded_probe_stats",
     ]

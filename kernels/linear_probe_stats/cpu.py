@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ..probe_stats import cpu
-from ..probe_stats.schema import ProbeSpec, concatenate, unpack
+from ..probe_stats.schema import ProbeSpec, new_packed, put_rows, unpack
 from .head import LmHead
 
-WORKSPACE_BYTES = 56 << 20
+WORKSPACE_BYTES = 48 << 20
 SLICE_BYTES = 4 << 20  # of a head, as float32
 ROWS_TOGETHER = 8  # that the product takes at a time
 
@@ -34,19 +34,20 @@ def linear_probe_stats_packed(
     """
     if hidden_a_NH.device.type != "cpu":
         raise ValueError(f"backend 'cpu' takes tensors on the CPU, got {hidden_a_NH.device}")
-    pair = hidden_b_NH is not None
-    step = _block_rows(token_N.shape[0], head_a.weight_VH.shape[0], models=2 if pair else 1)
-    workspaces = [torch.empty(step, head_a.weight_VH.shape[0]) for _ in range(2 if pair else 1)]
-    parts = []
-    for i in range(0, token_N.shape[0], step):
-        rows = slice(i, i + step)
+    pair, n, v = hidden_b_NH is not None, token_N.shape[0], head_a.weight_VH.shape[0]
+    step = _block_rows(n, v, models=2 if pair else 1)
+    workspaces = [torch.empty(step, v) for _ in range(2 if pair else 1)]
+    floats, ints = new_packed(hidden_a_NH, n, spec, pair)
+    stats = unpack(floats, ints, n, spec, pair)
+    for i in range(0, n, step):
+        rows = slice(i, min(n, i + step))
         a_BV = logits(hidden_a_NH[rows], head_a, workspaces[0])
         b_BV = None
         if hidden_b_NH is not None and head_b is not None:
             b_BV = logits(hidden_b_NH[rows], head_b, workspaces[1])
         packed = cpu.probe_stats_packed(a_BV, b_BV, token_N[rows], spec)
-        parts.append(unpack(*packed, a_BV.shape[0], spec, pair))
-    return concatenate(parts, spec)
+        put_rows(stats, rows, unpack(*packed, a_BV.shape[0], spec, pair))
+    return floats, ints
 
 
 def _block_rows(n: int, v: int, models: int) -> int:

@@ -42,4 +42,6 @@ class LmHead:
             product_NV.mul_(self.scale)
         if self.softcap is not None:
             product_NV.div_(self.softcap).tanh_().mul_(self.softcap)
+            if self.bias_V is not None:  # what is forbidden stays so
+                product_NV.masked_fill_(self.bias_V == -torch.inf, -torch.inf)
         return product_NV

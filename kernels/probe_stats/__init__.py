@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..backends import DTYPES, backends, fastest, implementation
-from .checks import check_token, check_token_class, check_token_ids
+from ..backends import backends, fastest, implementation
+from .checks import check_logits, check_token, check_token_class, check_token_ids
 from .schema import (
     Decoding,
     ModelStats,
@@ -25,8 +25,19 @@ from .schema import (
     to_numbers,
     unpack,
 )
+from .shards import sharded_probe_stats
+from .state import merge_states
 
-__all__ = ["Decoding", "ModelStats", "PairStats", "ProbeSpec", "ProbeStats", "probe_stats"]
+__all__ = [
+    "Decoding",
+    "ModelStats",
+    "PairStats",
+    "ProbeSpec",
+    "ProbeStats",
+    "merge_states",
+    "probe_stats",
+    "sharded_probe_stats",
+]
 
 
 def probe_stats(
@@ -65,7 +76,7 @@ def _packed(
     a: Tensor, b: Tensor | None, token: Tensor, token_class: Tensor | None, n_classes: int, top: int, sweeps: int,
     temperature_and_p: list[float], top_k: list[int], temperatures: list[float], backend: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The operator behind ``probe_stats``: the specification as plain numbers, the columns packed; "" is the fastest."""
+    """The operator behind ``probe_stats``: specification as plain numbers, columns packed; "" is the fastest."""
     check_token_ids(token, a.shape[1])
     spec = from_numbers(token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures)
     module = implementation("probe_stats", backend or fastest(a), a.dtype)
@@ -81,23 +92,8 @@ def _(a, b, token, token_class, n_classes, top, sweeps, temperature_and_p, top_k
 
 
 def _check(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> None:
-    for name, logits in (("logits_a_NV", a), ("logits_b_NV", b)):
-        if logits is None:
-            continue
-        if logits.dim() != 2:
-            raise ValueError(f"{name} must have shape [N, V], got {list(logits.shape)}")
-        if logits.dtype not in (*DTYPES, torch.float64):
-            raise ValueError(f"{name} must be bf16, fp16, fp32 or fp64, got {logits.dtype}")
-        if logits.stride(1) != 1 and logits.shape[1] > 1:
-            raise ValueError(f"{name} has stride {logits.stride(1)} along the vocabulary: call .contiguous() first")
+    check_logits(a, b)
     if a.shape[1] == 0:
         raise ValueError("logits_a_NV has an empty vocabulary")
-    if b is not None:
-        if a.shape != b.shape:
-            raise ValueError(f"the two models' logits differ in shape: {list(a.shape)} and {list(b.shape)}")
-        if a.dtype != b.dtype:
-            raise ValueError(f"the two models' logits differ in dtype: {a.dtype} and {b.dtype}")
-        if a.device != b.device:
-            raise ValueError(f"the two models' logits are on different devices: {a.device} and {b.device}")
     check_token(token, a)
     check_token_class(spec, a.shape[1])

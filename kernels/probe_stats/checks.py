@@ -5,7 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..backends import DTYPES
 from .schema import ProbeSpec
+
+
+def check_logits(a: Tensor, b: Tensor | None) -> None:
+    """Raises ValueError unless the two models' logits are [N, V] alike, of a known dtype and unit stride along V."""
+    for name, logits in (("logits_a_NV", a), ("logits_b_NV", b)):
+        if logits is None:
+            continue
+        if logits.dim() != 2:
+            raise ValueError(f"{name} must have shape [N, V], got {list(logits.shape)}")
+        if logits.dtype not in (*DTYPES, torch.float64):
+            raise ValueError(f"{name} must be bf16, fp16, fp32 or fp64, got {logits.dtype}")
+        if logits.stride(1) != 1 and logits.shape[1] > 1:
+            raise ValueError(f"{name} has stride {logits.stride(1)} along the vocabulary: call .contiguous() first")
+    if b is not None:
+        if a.shape != b.shape:
+            raise ValueError(f"the two models' logits differ in shape: {list(a.shape)} and {list(b.shape)}")
+        if a.dtype != b.dtype:
+            raise ValueError(f"the two models' logits differ in dtype: {a.dtype} and {b.dtype}")
+        if a.device != b.device:
+            raise ValueError(f"the two models' logits are on different devices: {a.device} and {b.device}")
 
 
 def check_token(token_N: Tensor, rows: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import _C  # type: ignore[attr-defined]  # noqa: F401  # loading it registers the operator
 from .schema import ProbeSpec, new_packed
+from .state import DIVERGENCES, Layout, PartialState, TopList
 
 
 def probe_stats_packed(
@@ -31,3 +32,36 @@ def probe_stats_packed(
         [spec.decoding.top_k, spec.train.top_k], list(spec.temperatures), os.environ.get("SSDFAST_CPU", ""),
     )  # fmt: skip
     return floats, ints
+
+
+def partial_state(
+    logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, token_z_MN: Tensor, spec: ProbeSpec, first_id: int
+) -> PartialState:
+    """See ``reference_state.partial_state``; bf16, fp16 or fp32, and float32 lists."""
+    n, v = logits_a_NV.shape
+    layout = Layout.of(spec, logits_b_NV is not None)
+    slots_SN = logits_a_NV.new_empty(layout.slots, n, dtype=torch.float64)
+    z_MNK = logits_a_NV.new_empty(layout.models, n, spec.top, dtype=torch.float32)
+    ids_MNK = torch.empty_like(z_MNK, dtype=torch.int64)
+    other_MNK = None if logits_b_NV is None else torch.empty_like(z_MNK)
+    token_class = None if spec.token_class is None else spec.token_class[first_id:][:v].contiguous()
+    torch.ops.ssdfast_cpu.probe_state(
+        logits_a_NV, logits_b_NV, token_N.contiguous(), token_z_MN.float().contiguous(), token_class, slots_SN, z_MNK,
+        ids_MNK, other_MNK, first_id, spec.n_classes, spec.top, spec.sweeps, [1 / rate for rate in layout.rates[1:]],
+        os.environ.get("SSDFAST_CPU", ""),
+    )  # fmt: skip
+    others = [None] if other_MNK is None else list(other_MNK)
+    lists = tuple(TopList(*one) for one in zip(z_MNK, ids_MNK, others, strict=True))
+    return PartialState(layout, slots_SN, lists, token_N, token_z_MN)
+
+
+def divergences(
+    logits_a_NV: Tensor, logits_b_NV: Tensor, max_MN: Tensor, log_sum_MN: Tensor, pivot_N: Tensor
+) -> Tensor:
+    """See ``reference_state.divergences``."""
+    out_DN = max_MN.new_empty(DIVERGENCES, max_MN.shape[1])
+    torch.ops.ssdfast_cpu.probe_divergences(
+        logits_a_NV, logits_b_NV, max_MN.contiguous(), log_sum_MN.contiguous(), pivot_N.double().contiguous(), out_DN,
+        os.environ.get("SSDFAST_CPU", ""),
+    )  # fmt: skip
+    return out_DN

@@ -63,11 +63,11 @@ def _model_stats(row: _Row, token_N: Tensor, spec: ProbeSpec) -> ModelStats:
     z_y_N1 = row.z_NV.gather(1, y_N1)
     ahead_NV = (row.z_NV > z_y_N1) | ((row.z_NV == z_y_N1) & (place_V < y_N1))
 
-    size_N = _nucleus(sorted_p_NV, spec.decoding.top_p, row.possible_N)
+    size_N = nucleus(sorted_p_NV, spec.decoding.top_p, row.possible_N)
     if spec.sweeps == 1:
         size_N = torch.where(size_N > spec.top, -1, size_N)
     support_N = _support_size(row, spec.decoding)
-    log_q_NV = _decoded_logprobs(row.z_NV.gather(1, row.order_NV), support_N, spec.decoding.temperature)
+    log_q_NV = decoded_logprobs(row.z_NV.gather(1, row.order_NV), support_N, spec.decoding.temperature)
 
     impossible_NV = sorted_logp_NV == -torch.inf
     top_ids_NK = row.order_NV.masked_fill(impossible_NV, -1)[:, : spec.top]
@@ -83,19 +83,19 @@ def _model_stats(row: _Row, token_N: Tensor, spec: ProbeSpec) -> ModelStats:
     lse_T = [(row.z_NV / t).logsumexp(1) for t in spec.temperatures]
 
     return ModelStats(
-        lse=_blank(row.lse_N, row.bad_N),
-        entropy=_blank(_entropy(row.logp_NV), row.bad_N),
-        token_logprob=_blank(row.logp_NV.gather(1, y_N1)[:, 0], row.bad_N),
-        top_mass=_blank(sorted_p_NV[:, :k].sum(1), row.bad_N),
-        tail_mass=_blank(sorted_p_NV[:, k:].sum(1), row.bad_N),
-        support_entropy=_blank(_entropy(log_q_NV), row.bad_N),
-        top_logprobs=_blank(top_logprobs_NK, row.bad_N),
-        class_mass=_blank(class_mass_NC, row.bad_N),
-        lse_T=_blank(torch.stack(lse_T, 1) if lse_T else row.lse_N.new_zeros(n, 0), row.bad_N),
-        token_rank=_blank(ahead_NV.sum(1), row.bad_N),
-        nucleus_size=_blank(size_N, row.bad_N),
-        support_size=_blank(support_N, row.bad_N),
-        top_ids=_blank(top_ids_NK, row.bad_N),
+        lse=blank(row.lse_N, row.bad_N),
+        entropy=blank(entropy(row.logp_NV), row.bad_N),
+        token_logprob=blank(row.logp_NV.gather(1, y_N1)[:, 0], row.bad_N),
+        top_mass=blank(sorted_p_NV[:, :k].sum(1), row.bad_N),
+        tail_mass=blank(sorted_p_NV[:, k:].sum(1), row.bad_N),
+        support_entropy=blank(entropy(log_q_NV), row.bad_N),
+        top_logprobs=blank(top_logprobs_NK, row.bad_N),
+        class_mass=blank(class_mass_NC, row.bad_N),
+        lse_T=blank(torch.stack(lse_T, 1) if lse_T else row.lse_N.new_zeros(n, 0), row.bad_N),
+        token_rank=blank(ahead_NV.sum(1), row.bad_N),
+        nucleus_size=blank(size_N, row.bad_N),
+        support_size=blank(support_N, row.bad_N),
+        top_ids=blank(top_ids_NK, row.bad_N),
     )
 
 
@@ -103,11 +103,11 @@ def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
     v = a.z_NV.shape[1]
     bad_N = a.bad_N | b.bad_N
     log_mean_NV = torch.logaddexp(a.logp_NV, b.logp_NV) - torch.log(torch.tensor(2.0, dtype=a.p_NV.dtype))
-    js_N = (_kl(a.logp_NV, log_mean_NV) + _kl(b.logp_NV, log_mean_NV)) / 2
+    js_N = (kl(a.logp_NV, log_mean_NV) + kl(b.logp_NV, log_mean_NV)) / 2
     tv_N = (a.p_NV - b.p_NV).abs().sum(1) / 2
     if spec.sweeps == 1:
         js_N, tv_N = torch.full_like(js_N, torch.nan), torch.full_like(tv_N, torch.nan)
-    kl_ab_N = _kl(a.logp_NV, b.logp_NV)
+    kl_ab_N = kl(a.logp_NV, b.logp_NV)
 
     possible_a_NV, possible_b_NV = a.logp_NV > -torch.inf, b.logp_NV > -torch.inf
     infinite_N = (possible_a_NV & ~possible_b_NV).any(1)
@@ -118,7 +118,7 @@ def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
     size_N = _support_size(a, spec.train)
     inside_NV = torch.arange(v, device=size_N.device) < size_N[:, None]
     z_a_NV, z_b_NV = a.z_NV.gather(1, a.order_NV), b.z_NV.gather(1, a.order_NV)
-    q_NV = _decoded_logprobs(z_a_NV, size_N, spec.train.temperature).exp()
+    q_NV = decoded_logprobs(z_a_NV, size_N, spec.train.temperature).exp()
     p_a_NV, p_b_NV = a.p_NV.gather(1, a.order_NV), b.p_NV.gather(1, a.order_NV)
     push_N = (q_NV * delta_NV.gather(1, a.order_NV)).sum(1) + kl_ab_N
     # Var_a(q / p - 1), written as a sum of squares: outside S the integrand is 1, inside (q - p)^2 / p.
@@ -130,33 +130,33 @@ def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
     variance_N = delta_var_N * chi2_N
     alignment_N = torch.where(variance_N > 0, push_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
     kept_N2 = torch.stack([torch.where(inside_NV, p, 0.0).sum(1) for p in (p_a_NV, p_b_NV)], 1)
-    terms_N23 = torch.stack([_ssd_terms(q_NV, z, inside_NV, kept_N2[:, i], spec.train.temperature)
+    terms_N23 = torch.stack([ssd_terms(q_NV, z, inside_NV, kept_N2[:, i], spec.train.temperature)
                              for i, z in enumerate((z_a_NV, z_b_NV))], 1)  # fmt: skip
 
     in_a_NV = _membership(a, _support_size(a, spec.decoding))
     in_b_NV = _membership(b, _support_size(b, spec.decoding))
     return PairStats(
-        kl_ab=_blank(kl_ab_N, bad_N),
-        kl_ba=_blank(_kl(b.logp_NV, a.logp_NV), bad_N),
-        js=_blank(js_N, bad_N),
-        tv=_blank(tv_N, bad_N),
-        delta_var=_blank(delta_var_N, bad_N),
-        ssd_push=_blank(push_N, bad_N),
-        ssd_chi2=_blank(chi2_N, bad_N),
-        ssd_alignment=_blank(alignment_N, bad_N),
-        b_at_a_top=_blank(_at_top(a, b.logp_NV, spec.top), bad_N),
-        a_at_b_top=_blank(_at_top(b, a.logp_NV, spec.top), bad_N),
-        ssd_terms=_blank(terms_N23, bad_N),
-        kept_mass=_blank(kept_N2, bad_N),
-        support_overlap=_blank((in_a_NV & in_b_NV).sum(1), bad_N),
+        kl_ab=blank(kl_ab_N, bad_N),
+        kl_ba=blank(kl(b.logp_NV, a.logp_NV), bad_N),
+        js=blank(js_N, bad_N),
+        tv=blank(tv_N, bad_N),
+        delta_var=blank(delta_var_N, bad_N),
+        ssd_push=blank(push_N, bad_N),
+        ssd_chi2=blank(chi2_N, bad_N),
+        ssd_alignment=blank(alignment_N, bad_N),
+        b_at_a_top=blank(_at_top(a, b.logp_NV, spec.top), bad_N),
+        a_at_b_top=blank(_at_top(b, a.logp_NV, spec.top), bad_N),
+        ssd_terms=blank(terms_N23, bad_N),
+        kept_mass=blank(kept_N2, bad_N),
+        support_overlap=blank((in_a_NV & in_b_NV).sum(1), bad_N),
     )
 
 
-def _entropy(logp_NV: Tensor) -> Tensor:
+def entropy(logp_NV: Tensor) -> Tensor:
     return -torch.where(logp_NV > -torch.inf, logp_NV.exp() * logp_NV, 0.0).sum(1)
 
 
-def _nucleus(sorted_p_NV: Tensor, top_p: float, possible_N: Tensor) -> Tensor:
+def nucleus(sorted_p_NV: Tensor, top_p: float, possible_N: Tensor) -> Tensor:
     """Length [N] of the shortest prefix whose mass reaches top_p; every possible token for top_p = 1."""
     if top_p == 1:
         return possible_N
@@ -168,17 +168,17 @@ def _support_size(row: _Row, decoding: Decoding) -> Tensor:
     """How many tokens [N] the decoding setting can draw: always the first ones in sorted order."""
     v = row.z_NV.shape[1]
     survivors_N = row.possible_N.clamp(max=decoding.top_k or v)
-    log_q_NV = _decoded_logprobs(row.z_NV.gather(1, row.order_NV), survivors_N, decoding.temperature)
-    return _nucleus(log_q_NV.exp(), decoding.top_p, survivors_N)
+    log_q_NV = decoded_logprobs(row.z_NV.gather(1, row.order_NV), survivors_N, decoding.temperature)
+    return nucleus(log_q_NV.exp(), decoding.top_p, survivors_N)
 
 
-def _decoded_logprobs(sorted_z_NV: Tensor, size_N: Tensor, temperature: float) -> Tensor:
+def decoded_logprobs(sorted_z_NV: Tensor, size_N: Tensor, temperature: float) -> Tensor:
     """log softmax of z / T over the first ``size`` sorted tokens, -inf beyond them."""
     inside_NV = torch.arange(sorted_z_NV.shape[1], device=size_N.device) < size_N[:, None]
     return torch.where(inside_NV, sorted_z_NV / temperature, -torch.inf).log_softmax(1)
 
 
-def _kl(log_p_NV: Tensor, log_q_NV: Tensor) -> Tensor:
+def kl(log_p_NV: Tensor, log_q_NV: Tensor) -> Tensor:
     """KL(p || q) [N] as sum of p (e^d - 1 - d) with d = log q - log p: every term >= 0, right when tiny.
 
     The added e^d - 1 sums to zero. Where p is 0 the term is its limit, q.
@@ -193,7 +193,7 @@ def _kl(log_p_NV: Tensor, log_q_NV: Tensor) -> Tensor:
     return kl_N.masked_fill(forbidden_N, torch.inf)
 
 
-def _ssd_terms(q_NV: Tensor, z_NV: Tensor, inside_NV: Tensor, kept_N: Tensor, temperature: float) -> Tensor:
+def ssd_terms(q_NV: Tensor, z_NV: Tensor, inside_NV: Tensor, kept_N: Tensor, temperature: float) -> Tensor:
     """[N, 3]: -log K, (1 - T) H_{1/T}(r), T KL(q || r tempered by T), with r the model restricted to S.
 
     The Rényi term is -T log sum r^(1/T), which needs no case for T = 1. The last is +inf where the model forbids a
@@ -220,7 +220,7 @@ def _at_top(row: _Row, other_logp_NV: Tensor, top: int) -> Tensor:
     return torch.nn.functional.pad(found_NK, (0, top - found_NK.shape[1]), value=-torch.inf)
 
 
-def _blank(column: Tensor, bad_N: Tensor) -> Tensor:
+def blank(column: Tensor, bad_N: Tensor) -> Tensor:
     """NaN, or -1 in an integer column, in the invalid rows."""
     bad = bad_N.view(-1, *([1] * (column.dim() - 1)))
     return torch.where(bad, torch.nan if column.is_floating_point() else -1, column)

@@ -240,3 +240,10 @@ def concatenate(parts: list[ProbeStats], spec: ProbeSpec) -> tuple[Tensor, Tenso
     for group, name, _, is_int in columns(spec, parts[0].pair is not None):
         flat[is_int] += [getattr(getattr(part, group), name).reshape(-1) for part in parts]
     return torch.cat(flat[False]), torch.cat(flat[True])
+
+
+def put_rows(out: ProbeStats, rows: slice | Tensor, found: ProbeStats) -> None:
+    """Write the columns of some rows, a slice or their indices, where they belong in the columns of all."""
+    for mine, theirs in zip(vars(out).values(), vars(found).values(), strict=True):
+        for name, column in vars(theirs).items() if theirs else ():
+            getattr(mine, name)[rows] = column

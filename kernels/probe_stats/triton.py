@@ -15,19 +15,22 @@ from torch import Tensor
 
 from . import reference
 from .schema import ModelStats, PairStats, ProbeSpec, ProbeStats, new_packed, unpack
+from .state import DIVERGENCES, MAX, POSSIBLE, REST, SUM, Layout, PartialState, TopList, merge_slots
 from .triton_nucleus import DIGITS, PASSES, choose_digit, digit_masses
 from .triton_pair import compare_lists, merge_one_sweep, merge_two_sweeps
 from .triton_sweeps import (
     CHUNK,
     GROUP,
     LOG_SUM,
-    ONE_SWEEP_SLOTS,
+    ROW_MAX,
+    ROW_POSSIBLE,
+    ROW_REST,
     ROW_SLOTS,
-    SUM,
-    TWO_SWEEP_SLOTS,
     first_sweep,
+    gap_at_top,
     merge_model,
     second_sweep,
+    token_logits,
 )
 from .triton_top import top_tokens
 
@@ -44,8 +47,7 @@ def probe_stats_packed(
 
     Raises ValueError for logits that are not on a GPU, unless Triton's interpreter is on.
     """
-    if not (logits_a_NV.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"the triton backend takes GPU tensors, got {logits_a_NV.device}: use backend='cpu'")
+    _check_device(logits_a_NV)
     n, pair = logits_a_NV.shape[0], logits_b_NV is not None
     floats, ints = new_packed(logits_a_NV, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
@@ -53,14 +55,24 @@ def probe_stats_packed(
 
     with torch.cuda.device_of(logits_a_NV):  # kernels go to the current device, whatever device their tensors are on
         work = _Workspace(logits_a_NV, pair, spec)
-        _sweep_once(logits_a_NV, logits_b_NV, token_N, spec, work)
-        _one_model(logits_a_NV, token_N, spec, work, 0, stats.a)
+        token_z_MN = logits_a_NV.new_empty(work.layout.models, n, dtype=torch.float32)
+        b_NV = logits_a_NV if logits_b_NV is None else logits_b_NV
+        token_logits[(n,)](
+            logits_a_NV, b_NV, token_N, token_z_MN, n, logits_a_NV.stride(0), b_NV.stride(0), HAS_B=pair, num_warps=1
+        )
+        _sweep_once(logits_a_NV, logits_b_NV, token_N, token_z_MN, spec.token_class, work)
+        _one_model(logits_a_NV, token_z_MN[0], spec, work, 0, stats.a)
         if logits_b_NV is not None and stats.b is not None and stats.pair is not None:
-            _one_model(logits_b_NV, token_N, spec, work, 1, stats.b)
+            _one_model(logits_b_NV, token_z_MN[1], spec, work, 1, stats.b)
             _two_models(logits_a_NV, logits_b_NV, spec, work, stats.a, stats.b, stats.pair)
         if spec.decoding.top_k == 0 or spec.train.top_k == 0:
             _wide_supports(logits_a_NV, logits_b_NV, token_N, spec, stats)
     return floats, ints
+
+
+def _check_device(logits_NV: Tensor) -> None:
+    if not (logits_NV.is_cuda or triton.knobs.runtime.interpret):
+        raise ValueError(f"the triton backend takes GPU tensors, got {logits_NV.device}: use backend='cpu'")
 
 
 class _Workspace:
@@ -68,21 +80,18 @@ class _Workspace:
 
     def __init__(self, logits_NV: Tensor, pair: bool, spec: ProbeSpec) -> None:
         n, v = logits_NV.shape
-        models = 2 if pair else 1
-        self.pair_sums = pair and spec.sweeps == 1
+        self.layout = Layout.of(spec, pair)
         self.chunks = triton.cdiv(v, CHUNK.value)
         self.padded_chunks = triton.next_power_of_2(self.chunks)
         self.groups = self.chunks * (CHUNK.value // GROUP.value)
         self.padded_groups = triton.next_power_of_2(self.groups)
         self.list_size = triton.next_power_of_2(spec.top)
-        self.rates = tuple(dict.fromkeys((1.0, *(1 / t for t in spec.temperatures))))
-        self.model_slots = SUM.value + len(self.rates) + spec.n_classes
-        self.slots = models * self.model_slots + (ONE_SWEEP_SLOTS.value if self.pair_sums else 0)
 
         def floats(*shape: int) -> Tensor:
             return logits_NV.new_empty(shape, dtype=torch.float32)
 
-        self.state = floats(n, self.slots, self.chunks)
+        models = self.layout.models
+        self.state = floats(n, self.layout.slots, self.chunks)
         self.group_max, self.group_sum = floats(models, n, self.groups), floats(models, n, self.groups)
         self.rows = floats(models, n, ROW_SLOTS.value)
 
@@ -106,39 +115,46 @@ def powers_of_few(rates: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[in
     return tuple(roots), tuple(found[r][0] for r in rates), tuple(found[r][1] for r in rates)
 
 
-def _sweep_once(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, work: _Workspace) -> None:
+def _sweep_once(
+    a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, token_class: Tensor | None, work: _Workspace
+) -> None:
     n, v = a.shape
-    roots, root_of, powers = powers_of_few(work.rates)
-    token_class = token if spec.token_class is None else spec.token_class.contiguous()
+    layout = work.layout
+    roots, root_of, powers = powers_of_few(layout.rates)
+    token_class = token if token_class is None else token_class.contiguous()
     first_sweep[(n * work.chunks,)](
-        a, a if b is None else b, token, token_class, work.state, work.group_max, work.group_sum,
-        n, v, work.chunks, a.stride(0), a.stride(0) if b is None else b.stride(0), work.slots, work.model_slots,
-        spec.n_classes, RATES=work.rates, ROOTS=roots, ROOT_OF=root_of, POWERS=powers, HAS_B=b is not None,
-        PAIR_SUMS=work.pair_sums,
-        num_warps=8 if work.pair_sums else 4,  # the pair's sums keep both models' values in registers
+        a, a if b is None else b, token, token_z, token_class, work.state, work.group_max, work.group_sum,
+        n, v, work.chunks, a.stride(0), a.stride(0) if b is None else b.stride(0), layout.slots, layout.model_slots,
+        layout.n_classes, RATES=layout.rates, ROOTS=roots, ROOT_OF=root_of, POWERS=powers, HAS_B=b is not None,
+        PAIR_SUMS=layout.pair_sums,
+        num_warps=8 if layout.pair_sums else 4,  # the pair's sums keep both models' values in registers
     )  # fmt: skip
 
 
-def _one_model(z: Tensor, token: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
+def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
     """The columns of the model whose workspace is number ``model``."""
-    n, v = z.shape
-    state = work.state[:, model * work.model_slots :]
-    row = work.rows[model]
-    rate_of = tuple(work.rates.index(1 / t) for t in spec.temperatures)
-    merge_model[(n,)](
-        z, token, state, row, out.lse, out.entropy, out.token_logprob, out.token_rank, out.lse_T, out.class_mass,
-        work.chunks, z.stride(0), work.slots, spec.n_classes, RATES=work.rates, RATE_OF=rate_of,
-        CHUNKS=work.padded_chunks, num_warps=1,
+    layout, row = work.layout, work.rows[model]
+    rate_of = tuple(layout.rates.index(1 / t) for t in spec.temperatures)
+    merge_model[(z.shape[0],)](
+        token_z, work.state[:, model * layout.model_slots :], row, out.lse, out.entropy, out.token_logprob,
+        out.token_rank, out.lse_T, out.class_mass, work.chunks, layout.slots, spec.n_classes, RATES=layout.rates,
+        RATE_OF=rate_of, CHUNKS=work.padded_chunks, num_warps=1,
     )  # fmt: skip
+    _top_list(z, spec, work, model, out)
+    if spec.sweeps == 2 and spec.decoding.top_p < 1:
+        _long_nucleus(z, spec.decoding.top_p, row, work, out.nucleus_size)
+
+
+def _top_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
+    n, v = z.shape
+    state = work.state[:, model * work.layout.model_slots :]
     top_tokens[(n,)](
-        z, work.group_max[model], work.group_sum[model], state, row, out.top_ids, out.top_logprobs, out.top_mass,
-        out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v, work.groups, work.chunks, work.slots,
-        z.stride(0), K=spec.top, KP=work.list_size, GROUPS=work.padded_groups,
+        z, work.group_max[model], work.group_sum[model], state, work.rows[model], out.top_ids, out.top_logprobs,
+        out.top_mass, out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v, work.groups,
+        work.chunks, work.layout.slots, z.stride(0), K=spec.top, KP=work.list_size, GROUPS=work.padded_groups,
         TEMPERATURE=spec.decoding.temperature, TOP_K=spec.decoding.top_k, TOP_P=spec.decoding.top_p,
         num_warps=min(8, triton.cdiv(work.padded_groups, 512)),
     )  # fmt: skip
-    if spec.sweeps == 2 and spec.decoding.top_p < 1:
-        _long_nucleus(z, spec.decoding.top_p, row, work, out.nucleus_size)
 
 
 def _long_nucleus(z: Tensor, top_p: float, row: Tensor, work: _Workspace, nucleus_size_N: Tensor) -> None:
@@ -169,30 +185,36 @@ def _long_nucleus(z: Tensor, top_p: float, row: Tensor, work: _Workspace, nucleu
 def _two_models(
     a: Tensor, b: Tensor, spec: ProbeSpec, work: _Workspace, in_a: ModelStats, in_b: ModelStats, out: PairStats
 ) -> None:
-    n, v = a.shape
+    n = a.shape[0]
     row_a, row_b = work.rows
     mean_gap_N = a.new_empty(n, dtype=torch.float64)
     divergences = (out.kl_ab, out.kl_ba, out.js, out.tv, out.delta_var, mean_gap_N)
     if spec.sweeps == 1:
         merge_one_sweep[(n,)](
-            work.state, row_a, row_b, *divergences, work.chunks, work.slots, work.model_slots,
+            work.state, row_a, row_b, *divergences, work.chunks, work.layout.slots, work.layout.model_slots,
             CHUNKS=work.padded_chunks, num_warps=1,
         )  # fmt: skip
     else:
-        state = a.new_empty(n, TWO_SWEEP_SLOTS.value, work.chunks, dtype=torch.float32)
-        second_sweep[(n * work.chunks,)](
-            a, b, row_a, row_b, in_a.top_ids, state, v, work.chunks, a.stride(0), b.stride(0), K=spec.top, num_warps=4,
-        )  # fmt: skip
+        pivot_N = torch.empty_like(out.kl_ab)
+        gap_at_top[(n,)](b, row_b, in_a.top_ids, pivot_N, b.stride(0), K=spec.top, num_warps=1)
+        state = _sweep_twice(a, b, row_a, row_b, pivot_N)
         merge_two_sweeps[(n,)](
-            state, b, row_a, row_b, in_a.top_ids, *divergences, work.chunks, b.stride(0), K=spec.top,
-            CHUNKS=work.padded_chunks, num_warps=1,
-        )  # fmt: skip
+            state, row_a, row_b, pivot_N, *divergences, work.chunks, CHUNKS=work.padded_chunks, num_warps=1
+        )
     compare_lists[(n,)](
         a, b, row_a, row_b, in_a.top_ids, in_b.top_ids, in_a.support_size, in_b.support_size, out.kl_ab, out.delta_var,
         mean_gap_N, out.b_at_a_top, out.a_at_b_top, out.support_overlap, out.ssd_push, out.ssd_chi2, out.ssd_alignment,
         out.ssd_terms, out.kept_mass, a.stride(0), b.stride(0), K=spec.top, KP=work.list_size,
         TEMPERATURE=spec.train.temperature, TOP_K=spec.train.top_k, TOP_P=spec.train.top_p, num_warps=1,
     )  # fmt: skip
+
+
+def _sweep_twice(a: Tensor, b: Tensor, row_a: Tensor, row_b: Tensor, pivot: Tensor) -> Tensor:
+    n, v = a.shape
+    chunks = triton.cdiv(v, CHUNK.value)
+    state = a.new_empty(n, DIVERGENCES, chunks, dtype=torch.float32)
+    second_sweep[(n * chunks,)](a, b, row_a, row_b, pivot, state, v, chunks, a.stride(0), b.stride(0), num_warps=4)
+    return state
 
 
 def _wide_supports(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, stats: ProbeStats) -> None:
@@ -208,3 +230,51 @@ def _wide_supports(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, 
             for name in names:
                 if hasattr(mine, name):
                     getattr(mine, name)[part] = getattr(theirs, name)
+
+
+def partial_state(
+    logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, token_z_MN: Tensor, spec: ProbeSpec, first_id: int
+) -> PartialState:
+    """See ``reference_state.partial_state``; bf16, fp16 or fp32, and float32 lists."""
+    _check_device(logits_a_NV)
+    v = logits_a_NV.shape[1]
+    token_class = None if spec.token_class is None else spec.token_class[first_id:][:v].to(logits_a_NV.device)
+    with torch.cuda.device_of(logits_a_NV):
+        work = _Workspace(logits_a_NV, logits_b_NV is not None, spec)
+        token_z = token_z_MN.float().contiguous()
+        _sweep_once(logits_a_NV, logits_b_NV, token_N - first_id, token_z, token_class, work)
+        slots_SN = merge_slots(work.state.permute(2, 1, 0), work.layout)
+        state = PartialState(work.layout, slots_SN, (), token_N, token_z_MN)
+        logits = (logits_a_NV,) if logits_b_NV is None else (logits_a_NV, logits_b_NV)
+        lists = []
+        for m, z_NV in enumerate(logits):
+            ids_NK = _find_list(z_NV, spec, work, m, state.model(m))
+            other_NK = _logits_at(logits[1 - m], ids_NK) if len(logits) == 2 else None
+            lists.append(TopList(_logits_at(z_NV, ids_NK), torch.where(ids_NK >= 0, ids_NK + first_id, -1), other_NK))
+    return PartialState(work.layout, slots_SN, tuple(lists), token_N, token_z_MN)
+
+
+def _find_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, slots_SN: Tensor) -> Tensor:
+    """The ids, counted in this part, of one model's top list; fills slot REST."""
+    row, sum_N = work.rows[model], slots_SN[SUM]
+    row[:, ROW_MAX.value], row[:, ROW_POSSIBLE.value] = slots_SN[MAX], slots_SN[POSSIBLE]
+    row[:, LOG_SUM.value] = torch.where(sum_N > 0, sum_N.log(), torch.nan)
+    out = unpack(*new_packed(z, z.shape[0], spec, False), z.shape[0], spec, False).a
+    _top_list(z, spec, work, model, out)
+    slots_SN[REST] = torch.where(sum_N > 0, row[:, ROW_REST.value] * sum_N, sum_N)
+    return out.top_ids
+
+
+def _logits_at(z_NV: Tensor, ids_NK: Tensor) -> Tensor:
+    return torch.where(ids_NK >= 0, z_NV.gather(1, ids_NK.clamp(min=0)).float(), -torch.inf)
+
+
+def divergences(
+    logits_a_NV: Tensor, logits_b_NV: Tensor, max_MN: Tensor, log_sum_MN: Tensor, pivot_N: Tensor
+) -> Tensor:
+    """See ``reference_state.divergences``."""
+    rows = logits_a_NV.new_empty(2, logits_a_NV.shape[0], ROW_SLOTS.value, dtype=torch.float32)
+    rows[:, :, ROW_MAX.value], rows[:, :, LOG_SUM.value] = max_MN, log_sum_MN
+    with torch.cuda.device_of(logits_a_NV):
+        state = _sweep_twice(logits_a_NV, logits_b_NV, rows[0], rows[1], pivot_N.float())
+    return state.sum(2, dtype=torch.float64).T.contiguous()

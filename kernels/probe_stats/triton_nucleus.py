@@ -12,8 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
-from .triton_sweeps import CHUNK, COLUMNS, LOG2E, ROW_MAX, ROW_SLOTS, load_logits
-from .triton_top import ordered
+from .triton_math import LOG2E, ordered
+from .triton_sweeps import CHUNK, COLUMNS, ROW_MAX, ROW_SLOTS, load_logits
 
 DIGITS = tl.constexpr(16)
 PASSES = {torch.bfloat16: 4, torch.float16: 5, torch.float32: 8}

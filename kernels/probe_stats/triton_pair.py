@@ -7,11 +7,11 @@ S and q, the baseline's support and distribution at ``spec.train``. All in float
 import triton
 import triton.language as tl
 
-from .triton_sweeps import (
+from .triton_math import (
     A_D,
     A_DD,
     B_D,
-    COLUMNS,
+    DIVERGENCES,
     GAP,
     GAP_SQUARED,
     INF,
@@ -19,16 +19,11 @@ from .triton_sweeps import (
     KL_AB,
     KL_BA,
     LOG2E,
-    LOG_SUM,
     MAX,
-    REST,
-    ROW_MAX,
-    ROW_SLOTS,
     SUM,
     TV,
-    TWO_SWEEP_SLOTS,
-    gap_at_top,
 )
+from .triton_sweeps import COLUMNS, LOG_SUM, ROW_MAX, ROW_REST, ROW_SLOTS
 from .triton_top import support
 
 
@@ -84,14 +79,14 @@ def _at_least_0(value):
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
 def merge_two_sweeps(
-    state_ptr, b_ptr, row_a_ptr, row_b_ptr, top_a_ptr, kl_ab_ptr, kl_ba_ptr, js_ptr, tv_ptr, delta_var_ptr,
-    mean_gap_ptr, chunks, stride_b, K: tl.constexpr, CHUNKS: tl.constexpr,
+    state_ptr, row_a_ptr, row_b_ptr, pivot_ptr, kl_ab_ptr, kl_ba_ptr, js_ptr, tv_ptr, delta_var_ptr, mean_gap_ptr,
+    chunks, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """Divergences of one row from the second sweep. state_ptr: [N, TWO_SWEEP_SLOTS, chunks]; the rest as above."""
+    """Divergences of one row from the second sweep. state_ptr: [N, DIVERGENCES, chunks]; the rest as above."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, CHUNKS)
     live = at < chunks
-    state_ptr += row * TWO_SWEEP_SLOTS * chunks + at
+    state_ptr += row * DIVERGENCES * chunks + at
     kl_ab = tl.sum(tl.load(state_ptr + KL_AB * chunks, mask=live, other=0.0).to(tl.float64))
     kl_ba = tl.sum(tl.load(state_ptr + KL_BA * chunks, mask=live, other=0.0).to(tl.float64))
     js = tl.sum(tl.load(state_ptr + JS * chunks, mask=live, other=0.0).to(tl.float64))
@@ -107,8 +102,7 @@ def merge_two_sweeps(
     tl.store(tv_ptr + row, tl.where(valid, tv, float("nan")))
     delta_var = tl.where(kl_ab == INF, float("nan"), _at_least_0(square - mean * mean))
     tl.store(delta_var_ptr + row, tl.where(valid, delta_var, float("nan")))
-    pivot = gap_at_top(b_ptr + row * stride_b, row_b_ptr + row * ROW_SLOTS, top_a_ptr + row * K)
-    tl.store(mean_gap_ptr + row, mean + pivot)
+    tl.store(mean_gap_ptr + row, mean + tl.load(pivot_ptr + row))
 
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
@@ -164,7 +158,7 @@ def compare_lists(
     log_q = tl.where(inside, (z_a - max_a) * (1 / TEMPERATURE) - tl.log(tl.sum(w)).to(tl.float32), 0.0)
     half = 0.5 * tl.where(inside, log_p_a, 0.0)
     root = tl.exp2((log_q - half) * LOG2E) - tl.exp2(half * LOG2E)
-    outside = tl.sum(tl.where(inside, 0.0, p_a)) + tl.load(row_a_ptr + REST)
+    outside = tl.sum(tl.where(inside, 0.0, p_a)) + tl.load(row_a_ptr + ROW_REST)
     chi2 = tl.sum(tl.where(inside, root * root, 0.0).to(tl.float64)) + outside
     variance = tl.load(delta_var_ptr + row).to(tl.float64) * chi2
     alignment = push / tl.sqrt(tl.where(variance > 0, variance, float("nan")))

@@ -21,46 +21,40 @@ import triton
 import triton.language as tl
 
 from .schema import ModelStats, PairStats
+from .triton_math import (
+    A_D,
+    A_DD,
+    AHEAD,
+    B_D,
+    DIVERGENCES,
+    GAP,
+    GAP_SQUARED,
+    INF,
+    JS,
+    KL_AB,
+    KL_BA,
+    LOG2E,
+    MAX,
+    POSSIBLE,
+    SUM,
+    TV,
+    WEIGHTED,
+    divergence_terms,
+    power,
+)
 
 GROUP = tl.constexpr(256)  # consecutive tokens that share one maximum, from which the top list finds its candidates
 CHUNK = tl.constexpr(2048)
-
-# Slots of one model, relative to its first. SUM + j is sum of exp(rate_j x), with rate_0 = 1; class masses follow.
-MAX = tl.constexpr(0)
-WEIGHTED = tl.constexpr(1)  # sum of e x, for the entropy
-AHEAD = tl.constexpr(2)  # tokens ranked before the token of the trace
-POSSIBLE = tl.constexpr(3)
-SUM = tl.constexpr(4)
-
-# Slots of the pair after one sweep, relative to the first behind both models. A token that one model alone allows
-# makes the sum of the other's KL -inf.
-A_D = tl.constexpr(0)  # sum of e_a d
-B_D = tl.constexpr(1)
-A_DD = tl.constexpr(2)
-ONE_SWEEP_SLOTS = tl.constexpr(3)
-
-# Slots of the second sweep, in a workspace of their own.
-KL_AB = tl.constexpr(0)
-KL_BA = tl.constexpr(1)
-JS = tl.constexpr(2)
-TV = tl.constexpr(3)
-GAP = tl.constexpr(4)  # sum of p_a times the gap x_b - x_a less that of the baseline's top token
-GAP_SQUARED = tl.constexpr(5)
-TWO_SWEEP_SLOTS = tl.constexpr(6)
 
 # What later kernels need of a row of one model, float32 [N, ROW_SLOTS].
 ROW_MAX = tl.constexpr(0)
 LOG_SUM = tl.constexpr(1)  # log of sum of exp(z - M); NaN marks an invalid row
 ROW_POSSIBLE = tl.constexpr(2)
-REST = tl.constexpr(3)  # mass outside the groups that the top list was looked for in
+ROW_REST = tl.constexpr(3)  # mass outside the top list
 ROW_SLOTS = tl.constexpr(4)
 
-LOG2E = tl.constexpr(1.4426950408889634)
-LN2 = tl.constexpr(0.6931471805599453)
-INF = tl.constexpr(float("inf"))
-
 # A column begins anywhere in its packed buffer: a kernel is not compiled again for each alignment.
-COLUMNS = ["top_a_ptr", "top_b_ptr", "size_a_ptr", "size_b_ptr"]
+COLUMNS = ["token_z_ptr", "top_a_ptr", "top_b_ptr", "size_a_ptr", "size_b_ptr"]
 COLUMNS += [f"{field.name}_ptr" for group in (ModelStats, PairStats) for field in fields(group)]
 
 
@@ -71,37 +65,48 @@ def load_logits(ptr, ids, vocab):
 
 
 @triton.jit(do_not_specialize=["n_rows"])
+def token_logits(a_ptr, b_ptr, token_ptr, token_z_ptr, n_rows, stride_a, stride_b, HAS_B: tl.constexpr):
+    """Each model's logit of a row's token, float32 [models, N]."""
+    row = tl.program_id(0).to(tl.int64)
+    token = tl.load(token_ptr + row)
+    tl.store(token_z_ptr + row, tl.load(a_ptr + row * stride_a + token).to(tl.float32))
+    if HAS_B:
+        tl.store(token_z_ptr + n_rows + row, tl.load(b_ptr + row * stride_b + token).to(tl.float32))
+
+
+@triton.jit(do_not_specialize=["n_rows"])
 def first_sweep(
-    a_ptr, b_ptr, token_ptr, class_ptr, state_ptr, group_max_ptr, group_sum_ptr,
+    a_ptr, b_ptr, token_ptr, token_z_ptr, class_ptr, state_ptr, group_max_ptr, group_sum_ptr,
     n_rows, vocab, chunks, stride_a, stride_b, slots, model_slots, n_classes,
     RATES: tl.constexpr, ROOTS: tl.constexpr, ROOT_OF: tl.constexpr, POWERS: tl.constexpr,
     HAS_B: tl.constexpr, PAIR_SUMS: tl.constexpr,
 ):  # fmt: skip
     """Partial states of one chunk, and (maximum, sum of exp(z - m)) of each GROUP in it.
 
-    a_ptr, b_ptr: logits [N, V]. token_ptr: int64 [N]. class_ptr: uint8 [V], unread when n_classes is 0.
+    a_ptr, b_ptr: logits [N, V]. token_ptr: int64 [N], which may lie outside 0..V where V is a part of the vocabulary;
+    token_z_ptr: its logits, float32 [models, N]. class_ptr: uint8 [V], unread when n_classes is 0.
     state_ptr: float32 [N, slots, chunks]. group_*_ptr: float32 [models, N, chunks * CHUNK / GROUP].
     RATES[j] = POWERS[j] * ROOTS[ROOT_OF[j]], so that one exponential a root is enough.
     """
     GROUPS: tl.constexpr = CHUNK // GROUP
     row = (tl.program_id(0) // chunks).to(tl.int64)
     chunk = tl.program_id(0) % chunks
-    token = tl.load(token_ptr + row)
+    token = tl.minimum(tl.load(token_ptr + row), vocab)  # ids beyond the vocabulary are never ahead of it
     group = tl.arange(0, GROUPS)
     ids = chunk * CHUNK + group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     state_ptr += row * slots * chunks + chunk
     group_at = (row * chunks + chunk) * GROUPS + group
 
     x_a, e_a = _model_partials(
-        a_ptr + row * stride_a, ids, token, class_ptr, state_ptr, group_max_ptr + group_at, group_sum_ptr + group_at,
-        vocab, chunks, n_classes, RATES, ROOTS, ROOT_OF, POWERS,
+        a_ptr + row * stride_a, ids, token, tl.load(token_z_ptr + row), class_ptr, state_ptr, group_max_ptr + group_at,
+        group_sum_ptr + group_at, vocab, chunks, n_classes, RATES, ROOTS, ROOT_OF, POWERS,
     )  # fmt: skip
     if HAS_B:
         group_at += n_rows.to(tl.int64) * chunks * GROUPS
         state_ptr += model_slots * chunks
         x_b, e_b = _model_partials(
-            b_ptr + row * stride_b, ids, token, class_ptr, state_ptr, group_max_ptr + group_at,
-            group_sum_ptr + group_at, vocab, chunks, n_classes, RATES, ROOTS, ROOT_OF, POWERS,
+            b_ptr + row * stride_b, ids, token, tl.load(token_z_ptr + n_rows + row), class_ptr, state_ptr,
+            group_max_ptr + group_at, group_sum_ptr + group_at, vocab, chunks, n_classes, RATES, ROOTS, ROOT_OF, POWERS,
         )  # fmt: skip
         if PAIR_SUMS:
             state_ptr += model_slots * chunks
@@ -114,17 +119,16 @@ def first_sweep(
 
 @triton.jit
 def _model_partials(
-    z_ptr, ids, token, class_ptr, state_ptr, group_max_ptr, group_sum_ptr, vocab, chunks, n_classes,
+    z_ptr, ids, token, z_token, class_ptr, state_ptr, group_max_ptr, group_sum_ptr, vocab, chunks, n_classes,
     RATES: tl.constexpr, ROOTS: tl.constexpr, ROOT_OF: tl.constexpr, POWERS: tl.constexpr,
 ):  # fmt: skip
     """One model's slots; returns x and exp(x). NaN and +inf need no test: they make the sums NaN."""
     z = load_logits(z_ptr, ids, vocab)
-    z_token = tl.load(z_ptr + token).to(tl.float32)
     ahead = (z > z_token) | ((z == z_token) & (ids < token))
     group_max = tl.max(z, axis=1)
     m = tl.max(group_max)
     x = z - tl.where(m > -INF, m, 0.0)
-    e = _power(tl.exp2(x * (ROOTS[ROOT_OF[0]] * LOG2E)), POWERS[0])
+    e = power(tl.exp2(x * (ROOTS[ROOT_OF[0]] * LOG2E)), POWERS[0])
 
     tl.store(group_max_ptr, group_max)
     tl.store(group_sum_ptr, tl.sum(e, axis=1))
@@ -136,7 +140,7 @@ def _model_partials(
         u = tl.exp2(x * (ROOTS[root] * LOG2E))
         for j in tl.static_range(len(RATES)):
             if ROOT_OF[j] == root:
-                tl.store(state_ptr + (SUM + j) * chunks, tl.sum(_power(u, POWERS[j])))
+                tl.store(state_ptr + (SUM + j) * chunks, tl.sum(power(u, POWERS[j])))
     if n_classes > 0:
         token_class = tl.load(class_ptr + ids, mask=ids < vocab, other=0).to(tl.int32)
         for c in range(n_classes):
@@ -144,24 +148,16 @@ def _model_partials(
     return x, e
 
 
-@triton.jit
-def _power(u, n: tl.constexpr):
-    result = u
-    for _ in tl.static_range(n - 1):
-        result *= u
-    return result
-
-
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
 def merge_model(
-    z_ptr, token_ptr, state_ptr, row_ptr, lse_ptr, entropy_ptr, token_logprob_ptr, token_rank_ptr, lse_T_ptr,
-    class_mass_ptr, chunks, stride_z, slots, n_classes,
+    token_z_ptr, state_ptr, row_ptr, lse_ptr, entropy_ptr, token_logprob_ptr, token_rank_ptr, lse_T_ptr,
+    class_mass_ptr, chunks, slots, n_classes,
     RATES: tl.constexpr, RATE_OF: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """One row of one model: its chunks merged into ``row_ptr`` [N, ROW_SLOTS] and the columns that are ready.
 
-    state_ptr points at the model's first slot. RATE_OF[i]: which of RATES is that of temperature i. CHUNKS: a power of
-    two, at least ``chunks``.
+    token_z_ptr: float32 [N]. state_ptr points at the model's first slot. RATE_OF[i]: which of RATES is that of
+    temperature i. CHUNKS: a power of two, at least ``chunks``.
     """
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, CHUNKS)
@@ -184,10 +180,9 @@ def merge_model(
     tl.store(row_ptr + ROW_MAX, row_max)
     tl.store(row_ptr + LOG_SUM, log_sum)
     tl.store(row_ptr + ROW_POSSIBLE, possible.to(tl.float32))
-    z_token = tl.load(z_ptr + row * stride_z + tl.load(token_ptr + row)).to(tl.float32)
     tl.store(lse_ptr + row, row_max + log_sum)
     tl.store(entropy_ptr + row, log_sum - tl.sum((weighted * scale).to(tl.float64)) / total)
-    tl.store(token_logprob_ptr + row, (z_token - row_max) - log_sum)
+    tl.store(token_logprob_ptr + row, (tl.load(token_z_ptr + row) - row_max) - log_sum)
     tl.store(token_rank_ptr + row, tl.where(valid, ahead, -1))
     for i in tl.static_range(len(RATE_OF)):
         rate = RATES[RATE_OF[i]]
@@ -201,16 +196,23 @@ def merge_model(
 
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
-def second_sweep(
-    a_ptr, b_ptr, row_a_ptr, row_b_ptr, top_a_ptr, state_ptr, vocab, chunks, stride_a, stride_b, K: tl.constexpr
-):
-    """Partial divergences of one chunk, with the normalisers known: state_ptr float32 [N, TWO_SWEEP_SLOTS, chunks].
+def gap_at_top(b_ptr, row_b_ptr, top_a_ptr, pivot_ptr, stride_b, K: tl.constexpr):
+    """x_b - x_a at the baseline's top token, where x_a is 0, to float32 [N]; 0 where b forbids it.
 
-    Every term is >= 0 and small where d is small, so that a divergence of 1e-7 is right. With g = e^d - 1 - d:
-    KL(a || b) = sum p_a g(d), KL(b || a) = sum p_b g(-d), TV = 1/2 sum p_a |d + g(d)|, and
-    JS = sum 1/2 (p_a + p_b) psi(|d| / 2) with psi(h) = h tanh h - log cosh h. Series for |d| < 1/2.
-    The moments of d do not depend on a constant, and lose nothing when d is 0 where most of the mass is.
     top_a_ptr: int64 [N, K].
+    """
+    row = tl.program_id(0).to(tl.int64)
+    z_b = tl.load(b_ptr + row * stride_b + tl.maximum(tl.load(top_a_ptr + row * K), 0)).to(tl.float32)
+    x_b = z_b - tl.load(row_b_ptr + row * ROW_SLOTS + ROW_MAX)
+    tl.store(pivot_ptr + row, tl.where(x_b > -INF, x_b, 0.0))
+
+
+@triton.jit
+def second_sweep(a_ptr, b_ptr, row_a_ptr, row_b_ptr, pivot_ptr, state_ptr, vocab, chunks, stride_a, stride_b):
+    """Partial divergences of one chunk, with the normalisers known: state_ptr float32 [N, DIVERGENCES, chunks].
+
+    The moments of d do not depend on a constant, and lose nothing when d is 0 where most of the mass is: the gap is
+    taken about pivot_ptr, float32 [N], near that of the likeliest tokens.
     """
     row = (tl.program_id(0) // chunks).to(tl.int64)
     chunk = tl.program_id(0) % chunks
@@ -222,38 +224,13 @@ def second_sweep(
     x_b = load_logits(b_ptr + row * stride_b, ids, vocab) - tl.load(row_b_ptr + ROW_MAX)
     p_a, p_b = tl.exp2((x_a - log_sum_a) * LOG2E), tl.exp2((x_b - log_sum_b) * LOG2E)
     gap = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
-    from_top = gap - gap_at_top(b_ptr + row * stride_b, row_b_ptr, top_a_ptr + row * K)
-    from_top = tl.where(tl.abs(gap) < INF, from_top, 0.0)
-    state_ptr += row * TWO_SWEEP_SLOTS * chunks + chunk
-    tl.store(state_ptr + GAP * chunks, tl.sum(p_a * from_top))
-    tl.store(state_ptr + GAP_SQUARED * chunks, tl.sum(p_a * from_top * from_top))
+    off = tl.where(tl.abs(gap) < INF, gap - tl.load(pivot_ptr + row), 0.0)
+    state_ptr += row * DIVERGENCES * chunks + chunk
+    tl.store(state_ptr + GAP * chunks, tl.sum(p_a * off))
+    tl.store(state_ptr + GAP_SQUARED * chunks, tl.sum(p_a * off * off))
 
-    d = tl.where(tl.abs(gap) < INF, gap - (log_sum_b - log_sum_a), 0.0)
-    near = (tl.abs(gap) < INF) & (tl.abs(d) < 0.5)
-    g = _exp_minus_line(d)
-    kl_ab = tl.where(near, p_a * g, tl.where(gap == -INF, INF, p_b - p_a - p_a * d))
+    kl_ab, kl_ba, js, tv = divergence_terms(gap, log_sum_b - log_sum_a, p_a, p_b)
     tl.store(state_ptr + KL_AB * chunks, tl.sum(kl_ab))
-    kl_ba = tl.where(near, p_b * _exp_minus_line(-d), tl.where(gap == INF, INF, p_a - p_b + p_b * d))
     tl.store(state_ptr + KL_BA * chunks, tl.sum(kl_ba))
-    tl.store(state_ptr + TV * chunks, tl.sum(0.5 * tl.abs(tl.where(near, p_a * (d + g), p_b - p_a))))
-
-    hh = 0.25 * d * d
-    psi_near = hh * (1 / 2 + hh * (-1 / 4 + hh * (1 / 9 + hh * (-17 / 360 + hh * (31 / 1575)))))
-    t = tl.exp2(tl.abs(d) * -LOG2E)
-    psi_far = (1 - tl.log2(1 + t)) * LN2 - tl.abs(d) * t / (1 + t)
-    psi = tl.where(near, psi_near, tl.where(tl.abs(gap) < INF, psi_far, LN2))
-    tl.store(state_ptr + JS * chunks, tl.sum(0.5 * (p_a + p_b) * psi))
-
-
-@triton.jit
-def gap_at_top(b_ptr, row_b_ptr, top_a_ptr):
-    """x_b - x_a at the baseline's top token, where x_a is 0; 0 where b forbids it."""
-    x_b = tl.load(b_ptr + tl.maximum(tl.load(top_a_ptr), 0)).to(tl.float32) - tl.load(row_b_ptr + ROW_MAX)
-    return tl.where(x_b > -INF, x_b, 0.0)
-
-
-@triton.jit
-def _exp_minus_line(d):
-    """e^d - 1 - d for |d| < 1/2, to 5e-8 relative."""
-    series = 1 / 120 + d * (1 / 720 + d * (1 / 5040 + d * (1 / 40320)))
-    return d * d * (1 / 2 + d * (1 / 6 + d * (1 / 24 + d * series)))
+    tl.store(state_ptr + JS * chunks, tl.sum(js))
+    tl.store(state_ptr + TV * chunks, tl.sum(tv))

@@ -5,50 +5,24 @@ out, it leaves that group with a smaller maximum and a smaller mass, and the nex
 K steps, each of which reads one group again. What is left in the groups is the mass outside the list, summed
 directly, so a tail mass of 1e-7 is right.
 
-A token is one int64: its logit, as an integer of the same order, above its id inverted. The larger integer is the
-larger logit or, tied, the smaller id. Legend: K the length of the list, KP the power of two that holds it.
+A token is one int64 (``triton_math.pack``). Legend: K the length of the list, KP the power of two that holds it.
 """
 
 import triton
 import triton.language as tl
 
+from .triton_math import ABSENT, ID_MASK, INF, LOG2E, MAX, pack, unpack
 from .triton_sweeps import (
     CHUNK,
     COLUMNS,
     GROUP,
-    INF,
-    LOG2E,
     LOG_SUM,
-    MAX,
-    REST,
     ROW_MAX,
     ROW_POSSIBLE,
+    ROW_REST,
     ROW_SLOTS,
     load_logits,
 )
-
-ABSENT = tl.constexpr(-(1 << 63))
-ID_MASK = tl.constexpr((1 << 31) - 1)
-
-
-@triton.jit
-def ordered(z):
-    """int32 that orders as float32 z does, with -0 equal to +0."""
-    bits = tl.where(z == 0, 0.0, z).to(tl.int32, bitcast=True)
-    return tl.where(bits < 0, bits ^ ID_MASK, bits)
-
-
-@triton.jit
-def _pack(z, ids, present):
-    return tl.where(present, (ordered(z).to(tl.int64) << 32) | (ids ^ ID_MASK).to(tl.int64), ABSENT)
-
-
-@triton.jit
-def _unpack(key):
-    """(logit, id); -inf and some id for an absent one."""
-    bits = (key >> 32).to(tl.int32)
-    z = tl.where(bits < 0, bits ^ ID_MASK, bits).to(tl.float32, bitcast=True)
-    return tl.where(key == ABSENT, -INF, z), (key & ID_MASK).to(tl.int32) ^ ID_MASK
 
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
@@ -61,7 +35,7 @@ def top_tokens(
     """The top list of one row and the columns of ``decoding``; -1 for a nucleus that reaches beyond the list.
 
     group_*_ptr: float32 [N, groups]. state_ptr points at the model's first slot. The mass outside the list goes to
-    slot REST of row_ptr. GROUPS: a power of two, at least ``groups``.
+    slot ROW_REST of row_ptr. GROUPS: a power of two, at least ``groups``.
     """
     row = tl.program_id(0).to(tl.int64)
     z_ptr += row * stride_z
@@ -72,7 +46,7 @@ def top_tokens(
 
     group = tl.arange(0, GROUPS)
     live = group < groups
-    group_best = _pack(tl.load(group_max_ptr + row * groups + group, mask=live, other=-INF), group, live)
+    group_best = pack(tl.load(group_max_ptr + row * groups + group, mask=live, other=-INF), group, live)
     chunk_max = tl.load(state_ptr + (row * slots + MAX) * chunks + group // (CHUNK // GROUP), mask=live, other=-INF)
     sums = tl.load(group_sum_ptr + row * groups + group, mask=live, other=0.0)
     group_rest = sums * tl.exp2((chunk_max - row_max - log_sum) * LOG2E)
@@ -85,7 +59,7 @@ def top_tokens(
         place = tl.minimum((inverted_place ^ ID_MASK).to(tl.int32), groups - 1)  # of the last group when all are empty
         ids = place * GROUP + tl.arange(0, GROUP)
         z = load_logits(z_ptr, ids, vocab)
-        keys = _pack(z, ids, ids < vocab)
+        keys = pack(z, ids, ids < vocab)
         last = tl.max(tl.where(keys < last, keys, ABSENT))
         best = tl.where(slot == k, last, best)
         behind = keys < last
@@ -95,9 +69,9 @@ def top_tokens(
         p = tl.exp2((z - row_max - log_sum) * LOG2E)
         group_rest = tl.where(group == place, tl.sum(tl.where(behind, p, 0.0)), group_rest)
     rest = tl.sum(group_rest.to(tl.float64))
-    tl.store(row_ptr + REST, rest)
+    tl.store(row_ptr + ROW_REST, rest)
 
-    z, ids = _unpack(best)
+    z, ids = unpack(best)
     listed = (slot < K) & (z > -INF)
     z = tl.where(listed, z, -INF)
     log_p = z - row_max - log_sum

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ssdfast.kernels import ProbeSpec, ProbeStats
+from ssdfast.kernels import LmHead, ProbeSpec, ProbeStats, probe_stats
 from ssdfast.kernels.probe_stats.schema import concatenate, unpack
 
 HIDDEN = 64
@@ -45,3 +46,32 @@ def by_rows(
         g and type(g)(**{name: column[back] for name, column in vars(g).items()}) for g in vars(joined).values()
     )
     return ProbeStats(*groups_of)
+
+
+def float64_logits(hidden_NH: Tensor, head: LmHead) -> Tensor:
+    bias_V = None if head.bias_V is None else head.bias_V.double().cpu()
+    exact = LmHead(head.weight_VH, bias_V, head.scale, head.softcap)
+    return exact.finish_(hidden_NH.double().cpu() @ head.weight_VH.double().cpu().T)
+
+
+def assert_near_products(got: ProbeStats, logits: list[Tensor], token: Tensor, spec: ProbeSpec) -> None:
+    """Against the oracle on float64 logits of both models, which differ from float32's by rounding. Integers are exact,
+    but for a nucleus that ends within 1e-5 of its mass."""
+    want = probe_stats(*logits, token, spec, backend="reference")
+    p = spec.decoding.top_p
+    low, high = (
+        probe_stats(*logits, token, dataclasses.replace(spec, decoding=dataclasses.replace(spec.decoding, top_p=q)))
+        for q in (p - 1e-5, min(1.0, p + 1e-5))
+    )
+    for group in ("a", "b", "pair"):
+        for name, oracle in vars(getattr(want, group)).items():
+            mine = getattr(getattr(got, group), name)
+            if name == "nucleus_size":
+                assert (getattr(low, group).nucleus_size <= mine).all(), f"{group}.{name}"
+                assert (mine <= getattr(high, group).nucleus_size).all(), f"{group}.{name}"
+            elif oracle.is_floating_point():
+                torch.testing.assert_close(
+                    mine.double(), oracle, rtol=1e-4, atol=5e-5, equal_nan=True, msg=f"{group}.{name}"
+                )
+            else:
+                assert torch.equal(mine, oracle), f"{group}.{name}"

@@ -23,7 +23,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 from triton.runtime.jit import JITFunction, mangle_type
 
-from ssdfast.kernels import Decoding, ProbeSpec
+from ssdfast.kernels import Decoding, LmHead, ProbeSpec
+from ssdfast.kernels.linear_probe_stats import triton as linear_backend
+from ssdfast.kernels.linear_probe_stats.triton_tiling import TILINGS, Tiling
 from ssdfast.kernels.probe_stats import triton as backend
 
 TARGETS = {
@@ -44,9 +46,10 @@ class Launch:
     constants: tuple[tuple[str, object], ...]
     aligned: tuple[int, ...]  # arguments that are multiples of 16
     num_warps: int
+    num_stages: int | None
 
     def __str__(self) -> str:
-        dtypes = {kind[1:] for name, kind in self.signature if name in ("a_ptr", "b_ptr", "z_ptr")}
+        dtypes = {kind[1:] for name, kind in self.signature if name in ("a_ptr", "b_ptr", "z_ptr", "hidden_a_ptr")}
         shown = {k: v for k, v in self.constants if k.isupper() and k not in ("RATES", "ROOTS", "ROOT_OF", "RATE_OF")}
         return " ".join([self.fn.__name__, *dtypes, *(f"{k}={v}" for k, v in shown.items())])
 
@@ -55,24 +58,46 @@ class Launch:
 class Resources:
     registers: int
     shared_bytes: int
-    spilled: int  # bytes of stack and local memory (NVIDIA), registers (AMD)
+    spilled: int  # bytes of stack and local memory
 
 
 def launches(n: int, v: int, dtype: torch.dtype, spec: ProbeSpec, pair: bool) -> list[Launch]:
     """The kernels that ``probe_stats`` launches for [n, v] logits, every row with a nucleus beyond its list."""
+    logits = torch.zeros(n, v, dtype=dtype)
+    with _recorded() as recorded:
+        backend.probe_stats_packed(logits, logits if pair else None, torch.zeros(n, dtype=torch.int64), spec)
+    return list(recorded)
+
+
+def linear_launches(
+    target: str, h: int, v: int, dtype: torch.dtype, spec: ProbeSpec, pair: bool, plain: bool = True
+) -> list[Launch]:
+    """The kernels that ``linear_probe_stats`` adds, with the tiles of a target; a head with everything if not plain."""
+    hidden, weight = torch.zeros(2, h, dtype=dtype), torch.zeros(v, h, dtype=dtype)
+    head = LmHead(weight) if plain else LmHead(weight, torch.zeros(v), 0.5, 30.0)
+    models = (hidden, head, *((hidden, head) if pair else (None, None)))
+    with _recorded() as recorded, mock.patch.object(Tiling, "of", return_value=TILINGS[target]):
+        linear_backend.linear_probe_stats_packed(*models, torch.zeros(2, dtype=torch.int64), spec)
+    return [launch for launch in recorded if launch.fn.__module__.startswith(linear_backend.__package__)]
+
+
+@contextlib.contextmanager
+def _recorded() -> Iterator[dict[Launch, None]]:
+    """Launches of kernels, which do not run: the columns hold whatever makes the host code launch the most."""
     recorded: dict[Launch, None] = {}
 
-    def record(fn: JITFunction, *args: object, grid: object, warmup: bool, num_warps: int, **constants: object) -> None:
-        recorded[_launch(fn, args, constants, num_warps)] = None
+    def record(
+        fn: JITFunction, *args: object, grid: object, warmup: bool, num_warps: int, num_stages: int | None = None,
+        **constants: object,
+    ) -> None:  # fmt: skip
+        recorded[_launch(fn, args, constants, num_warps, num_stages)] = None
         if fn.__name__ == "top_tokens":
             named = dict(zip(fn.arg_names, args, strict=False))
             named["nucleus_size_ptr"].fill_(-1)  # type: ignore[attr-defined]
             named["row_ptr"].fill_(0)  # type: ignore[attr-defined]
 
-    logits = torch.zeros(n, v, dtype=dtype)
     with _as_if_interpreted(), mock.patch.object(JITFunction, "run", record):
-        backend.probe_stats_packed(logits, logits if pair else None, torch.zeros(n, dtype=torch.int64), spec)
-    return list(recorded)
+        yield recorded
 
 
 @contextlib.contextmanager
@@ -83,7 +108,9 @@ def _as_if_interpreted() -> Iterator[None]:
         yield
 
 
-def _launch(fn: JITFunction, args: tuple, constants: dict[str, object], num_warps: int) -> Launch:
+def _launch(
+    fn: JITFunction, args: tuple, constants: dict[str, object], num_warps: int, num_stages: int | None
+) -> Launch:
     """The signature and the specialisation that the just-in-time compiler would derive from these arguments."""
     signature, aligned = [], []
     for param, value in zip(fn.params, args, strict=False):
@@ -98,7 +125,7 @@ def _launch(fn: JITFunction, args: tuple, constants: dict[str, object], num_warp
             multiple = not param.do_not_specialize and value % 16 == 0
         if multiple:
             aligned.append(param.num)
-    return Launch(fn, tuple(signature), tuple(constants.items()), tuple(aligned), num_warps)
+    return Launch(fn, tuple(signature), tuple(constants.items()), tuple(aligned), num_warps, num_stages)
 
 
 def compiled(launch: Launch, target: GPUTarget) -> CompiledKernel:
@@ -106,7 +133,8 @@ def compiled(launch: Launch, target: GPUTarget) -> CompiledKernel:
     signature = {name: kinds.get(name, "constexpr") for name in launch.fn.arg_names}
     attrs = {(i,): [["tt.divisibility", 16]] for i in launch.aligned}
     source = ASTSource(launch.fn, signature, dict(launch.constants), attrs)
-    return triton.compile(source, target=target, options={"num_warps": launch.num_warps})
+    options = {"num_warps": launch.num_warps} | ({"num_stages": launch.num_stages} if launch.num_stages else {})
+    return triton.compile(source, target=target, options=options)
 
 
 def measure(launch: Launch, target: GPUTarget) -> Resources:
@@ -120,17 +148,17 @@ def measure(launch: Launch, target: GPUTarget) -> Resources:
         found = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", said.stdout)}
         return Resources(found["REG"], kernel.metadata.shared, found["STACK"] + found["LOCAL"])
     found = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", kernel.asm["amdgcn"])}
-    spilled = found["vgpr_spill_count"] + found["sgpr_spill_count"]
-    return Resources(found["vgpr_count"], kernel.metadata.shared, spilled)
+    return Resources(found["vgpr_count"], kernel.metadata.shared, found["private_segment_fixed_size"])
 
 
 DEFAULT = ProbeSpec()
 LONG_LIST = ProbeSpec(top=128, decoding=Decoding(0.6, 40, 0.9), train=Decoding(2.0, 64, 1.0), temperatures=(3.0, 0.9))
 SHORT = ProbeSpec(top=1, decoding=Decoding(1.0, 1, 1.0), train=Decoding(0.7, 1, 0.5), sweeps=1, temperatures=())
+ONE_SWEEP = ProbeSpec(sweeps=1, temperatures=())
 CLASSES = ProbeSpec(token_class=torch.zeros(151_936, dtype=torch.uint8), n_classes=12, sweeps=1)
 
 
-def shipped() -> list[Launch]:
+def shipped(target: str) -> list[Launch]:
     """Every kernel in every dtype, with one model and two, one sweep and two, short and long lists, odd row strides."""
     found: dict[Launch, None] = {}
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
@@ -142,12 +170,25 @@ def shipped() -> list[Launch]:
         (248_320, LONG_LIST, True),
     ):
         found |= dict.fromkeys(launches(2, v, torch.bfloat16, spec, pair))
+    few_classes = ProbeSpec(token_class=torch.zeros(5003, dtype=torch.uint8), n_classes=12, sweeps=1)
+    for h, v, dtype, spec, pair, plain in (
+        (64, 4096, torch.bfloat16, DEFAULT, True, True),
+        (2560, 4096, torch.bfloat16, DEFAULT, True, True),
+        (2560, 4096, torch.bfloat16, ONE_SWEEP, True, True),
+        (2560, 4096, torch.float16, ONE_SWEEP, True, True),
+        (2560, 4096, torch.bfloat16, DEFAULT, False, True),
+        (592, 5003, torch.bfloat16, few_classes, True, False),
+        (592, 5003, torch.float16, LONG_LIST, True, False),
+        (8192, 512, torch.bfloat16, DEFAULT, True, True),
+    ):
+        found |= dict.fromkeys(linear_launches(target, h, v, dtype, spec, pair, plain))
     return list(found)
 
 
 if __name__ == "__main__":
-    for launch in shipped():
-        print(launch, f"num_warps={launch.num_warps}")
-        for name, target in TARGETS.items():
+    for name, target in TARGETS.items():
+        print(name)
+        for launch in shipped(name):
             r = measure(launch, target)
-            print(f"    {name:8}{r.registers:5} registers {r.shared_bytes:7} shared bytes {r.spilled:5} spilled")
+            size = f"{r.registers:5} registers {r.shared_bytes:7} shared bytes {r.spilled:5} spilled"
+            print(f"    {size}  {launch.num_warps} warps  {launch}")

@@ -11,7 +11,7 @@ from ssdfast.kernels import Decoding, LmHead, ProbeSpec, linear_probe_stats, pro
 from ssdfast.kernels.linear_probe_stats import cpu as backend
 
 from .cases import CASES, assert_matches_oracle, language_like, make
-from .linear_cases import by_rows, exact_factors
+from .linear_cases import assert_near_products, by_rows, exact_factors, float64_logits
 
 pytest.importorskip("ssdfast.kernels._C")
 
@@ -48,27 +48,11 @@ def _model(n, v, h, dtype, g, move=0.0, of=None):
     return hidden.to(dtype), (torch.randn(v, h, generator=g) * 3 / h**0.5).to(dtype)
 
 
-def _float64_logits(hidden, head):
-    head = head if isinstance(head, LmHead) else LmHead(head)
-    bias = None if head.bias_V is None else head.bias_V.double()
-    return LmHead(head.weight_VH, bias, head.scale, head.softcap).finish_(hidden.double() @ head.weight_VH.double().T)
-
-
 def _check(hidden_a, head_a, hidden_b, head_b, spec, name="cpu"):
-    """Against the oracle on float64 products; plain torch's error is that of float32 logits."""
+    head_a, head_b = (head if isinstance(head, LmHead) else LmHead(head) for head in (head_a, head_b))
     token = torch.arange(hidden_a.shape[0]) * 7
     got = linear_probe_stats(hidden_a, head_a, hidden_b, head_b, token, spec, backend=name)
-    a, b = _float64_logits(hidden_a, head_a), _float64_logits(hidden_b, head_b)
-    want = probe_stats(a, b, token, spec, backend="reference")
-    for group in ("a", "b", "pair"):
-        for column, oracle in vars(getattr(want, group)).items():
-            mine = getattr(getattr(got, group), column)
-            if oracle.is_floating_point():
-                torch.testing.assert_close(
-                    mine.double(), oracle, rtol=1e-4, atol=3e-5, equal_nan=True, msg=f"{group}.{column}"
-                )
-            else:
-                assert torch.equal(mine, oracle), f"{group}.{column}"
+    assert_near_products(got, [float64_logits(hidden_a, head_a), float64_logits(hidden_b, head_b)], token, spec)
     return got
 
 

@@ -1,46 +1,16 @@
 """The Triton kernels against the float64 oracle: on a GPU, or with TRITON_INTERPRET=1 in Triton's interpreter."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
 
-from ssdfast.kernels import Decoding, ProbeSpec, ProbeStats, probe_stats
+from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
 from ssdfast.kernels.probe_stats.triton import powers_of_few
 
 from .cases import CASES, assert_matches_oracle, language_like, make, tokens
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-if not (INTERPRETED or torch.cuda.is_available()):
-    pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
-pytestmark = pytest.mark.interpreter if INTERPRETED else pytest.mark.gpu
-DEVICE = "cpu" if INTERPRETED else "cuda"
+from .gpu import DEVICE, INTERPRETED, on_cpu, pytestmark, quick_interpreter  # noqa: F401
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-
-
-@pytest.fixture(autouse=True)
-def quick_interpreter(monkeypatch):
-    """The interpreter prepares ``triton.language`` anew at every call of a helper, most of its time: once is enough."""
-    if not INTERPRETED:
-        return
-    from triton.runtime.interpreter import InterpretedFunction
-
-    prepare_and_call, prepared = InterpretedFunction.__call__, set()
-
-    def call(self, *args, **kwargs):
-        if self.fn.__module__ in prepared:
-            return self.rewrite()(*args, **kwargs)
-        prepared.add(self.fn.__module__)
-        return prepare_and_call(self, *args, **kwargs)
-
-    monkeypatch.setattr(InterpretedFunction, "__call__", call)
-
-
-def on_cpu(stats: ProbeStats) -> ProbeStats:
-    groups = (stats.a, stats.b, stats.pair)
-    return ProbeStats(*(g and type(g)(**{name: column.cpu() for name, column in vars(g).items()}) for g in groups))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -16,20 +16,31 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from . import resources
 
 pytestmark = pytest.mark.aot
-LAUNCHES = resources.shipped()
+LAUNCHES = {target: resources.shipped(target) for target in resources.TARGETS}
+SHARED_BYTES = {
+    "sm_80": 99 << 10,
+    "sm_90": 227 << 10,
+    "sm_100": 227 << 10,
+    "gfx942": 64 << 10,
+}  # sm_80 also serves sm_89
 
 
-@pytest.mark.parametrize("target", resources.TARGETS)
-@pytest.mark.parametrize("launch", LAUNCHES, ids=str)
-def test_nothing_is_spilled(launch, target):
-    assert resources.measure(launch, resources.TARGETS[target]).spilled == 0
+@pytest.mark.parametrize(
+    ("target", "launch"),
+    [pytest.param(target, launch, id=f"{target} {launch}") for target, all_ in LAUNCHES.items() for launch in all_],
+)
+def test_nothing_is_spilled(target, launch):
+    found = resources.measure(launch, resources.TARGETS[target])
+    assert found.spilled == 0
+    assert found.shared_bytes <= SHARED_BYTES[target]
 
 
 def test_a_spill_would_be_seen():
-    """Measured on a sweep that is given a quarter of its warps."""
-    sweep = next(x for x in LAUNCHES if x.fn.__name__ == "first_sweep")
-    for target in resources.TARGETS.values():
-        assert resources.measure(dataclasses.replace(sweep, num_warps=1), target).spilled > 0
+    """Measured on tiles that are given half of their warps."""
+    for name, target in resources.TARGETS.items():
+        tiles = next(x for x in LAUNCHES[name] if x.fn.__name__ == "tile_states")
+        few_warps = dataclasses.replace(tiles, num_warps=tiles.num_warps // 2)
+        assert resources.measure(few_warps, target).spilled > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -44,14 +55,23 @@ def test_refuses_cpu_tensors():
 
 
 def test_all_kernels_are_measured():
-    names = {launch.fn.__name__ for launch in LAUNCHES}
+    names = {launch.fn.__name__ for launch in LAUNCHES["sm_90"]}
     assert names == {
-        "first_sweep", "second_sweep", "merge_model", "top_tokens", "merge_one_sweep", "merge_two_sweeps",
-        "compare_lists", "digit_masses", "choose_digit",
+        "token_logits", "first_sweep", "gap_at_top", "second_sweep", "merge_model", "top_tokens", "merge_one_sweep",
+        "merge_two_sweeps", "compare_lists", "digit_masses", "choose_digit", "tile_states", "merge_tiles",
+        "tile_divergences",
     }  # fmt: skip
 
 
 def test_rows_are_read_128_bits_at_a_time():
     """Where the row stride allows it: 8 logits of 16 bits a load."""
-    sweep = next(x for x in LAUNCHES if x.fn.__name__ == "first_sweep")
+    sweep = next(x for x in LAUNCHES["sm_90"] if x.fn.__name__ == "first_sweep")
     assert "ld.global.v4.b32" in resources.compiled(sweep, resources.TARGETS["sm_90"]).asm["ptx"]
+
+
+def test_tiles_are_multiplied_by_tensor_cores():
+    """wgmma on Hopper, fed by asynchronous copies of 16 bytes."""
+    tiles = next(x for x in LAUNCHES["sm_90"] if x.fn.__name__ == "tile_states")
+    ptx = resources.compiled(tiles, resources.TARGETS["sm_90"]).asm["ptx"]
+    assert "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16" in ptx
+    assert "cp.async.cg.shared.global" in ptx

@@ -1,0 +1,231 @@
+"""The GPU backend: tensor-core tiles that leave partial states behind, never a matrix of logits.
+
+Bars come from a sample of the vocabulary (``bars``); then, a block of rows at a time, one launch for both models' tiles
+(``triton_tiles``), the tiles merged to states, the candidates sorted to top lists. JS, TV and exact divergences take a
+second launch, with the normalisers known. States, lists and divergences become the columns (``state_columns``).
+
+Some rows need their logits after all: those whose nucleus is longer than the list, those with more candidates than
+there is room for, every row where ``top_k = 0``. They go through ``probe_stats`` a few at a time (``triton_rows``).
+
+fp32 operands have no fast exact product on tensor cores, and rows that do not begin at multiples of 16 have no fast way
+there: they go the same way. Memory, outputs apart: 256 MB at most, whatever N is.
+
+Shape legend: N rows of a block, P tiles of the vocabulary, S slots, M models, K = ``spec.top``, C = capacity.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from ..probe_stats.schema import ProbeSpec, ProbeStats, new_packed, put_rows, unpack
+from ..probe_stats.state import DIVERGENCES, MAX, REST, Layout, PartialState, TopList, normalisers, pivot
+from ..probe_stats.state_columns import columns
+from ..probe_stats.triton import powers_of_few
+from .head import LmHead
+from .triton_divergences import tile_divergences
+from .triton_merge import merge_tiles
+from .triton_rows import Model, from_logits, long_nuclei
+from .triton_tiles import ROWS, tile_states
+from .triton_tiling import Tiling
+
+STATE_BYTES = 96 << 20  # of the tiles' states
+SAMPLE_BYTES = 64 << 20  # of the sampled logits of one model
+SAMPLED = 32  # one vocabulary entry of so many is in the sample that sets the bars
+
+
+def linear_probe_stats_packed(
+    hidden_a_NH: Tensor, head_a: LmHead, hidden_b_NH: Tensor | None, head_b: LmHead | None, token_N: Tensor,
+    spec: ProbeSpec,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The packed columns (see ``schema.columns``) of N >= 1 positions; bf16 or fp16 of any row stride, or fp32.
+
+    Raises ValueError for tensors that are not on a GPU, unless Triton's interpreter is on.
+    """
+    if not (hidden_a_NH.is_cuda or triton.knobs.runtime.interpret):
+        raise ValueError(f"the triton backend takes GPU tensors, got {hidden_a_NH.device}: use backend='cpu'")
+    models = [Model(hidden_a_NH, head_a)]
+    if hidden_b_NH is not None and head_b is not None:
+        models.append(Model(hidden_b_NH, head_b))
+    n, token_N = token_N.shape[0], token_N.contiguous()
+    floats, ints = new_packed(hidden_a_NH, n, spec, len(models) == 2)
+    stats = unpack(floats, ints, n, spec, len(models) == 2)
+    wide = spec.decoding.top_k == 0 or spec.train.top_k == 0
+    aligned = all(size % 16 == 0 for model in models for size in (model.size, *_strides(model)))
+    with torch.cuda.device_of(hidden_a_NH):
+        if wide or not aligned or hidden_a_NH.dtype == torch.float32:
+            from_logits(models, token_N, spec, torch.arange(n, device=token_N.device), stats)
+            return floats, ints
+        for rows in _blocks(n, SAMPLE_BYTES, 4 * triton.cdiv(models[0].vocabulary, SAMPLED)):
+            put_rows(stats, rows, _from_tiles([model.rows(rows) for model in models], token_N[rows], spec))
+    return floats, ints
+
+
+def _blocks(n: int, room: int, bytes_of_row: int) -> list[slice]:
+    """N rows in blocks that fit into the room, of whole tiles."""
+    step = max(1, room // (bytes_of_row * ROWS.value)) * ROWS.value
+    return [slice(i, min(n, i + step)) for i in range(0, n, step)]
+
+
+def _from_tiles(models: list[Model], token_N: Tensor, spec: ProbeSpec) -> ProbeStats:
+    """Every column of some rows."""
+    layout, tiling = Layout.of(spec, len(models) == 2), Tiling.of(token_N.device)
+    capacity = triton.next_power_of_2(2 * SAMPLED * spec.top)
+    token_z_MN = torch.stack([_token_logits(model, token_N) for model in models])
+    bar_MN = torch.stack([bars(model, spec.top, capacity) for model in models])
+    states, counts, divergences = [], [], []
+    for rows in _blocks(token_N.shape[0], STATE_BYTES, 4 * tiling.tiles(models[0].vocabulary) * layout.slots):
+        block = [model.rows(rows) for model in models]
+        state, count_MN = _sweep(
+            block, token_N[rows], token_z_MN[:, rows], bar_MN[:, rows], spec, layout, tiling, capacity
+        )
+        states.append(state)
+        counts.append(count_MN)
+        if len(models) == 2 and spec.sweeps == 2:
+            divergences.append(_second_sweep(block, state, tiling))
+    found = columns(_joined(states), spec, torch.cat(divergences, 1) if divergences else None)
+    crowded_R = (torch.cat(counts, 1) > capacity).any(0).nonzero()[:, 0]
+    from_logits(models, token_N, spec, crowded_R, found)
+    if spec.sweeps == 2 and spec.decoding.top_p < 1:
+        for model, stats in zip(models, (found.a, found.b), strict=False):
+            assert stats is not None
+            long_R = ((stats.nucleus_size == -1) & stats.lse.isfinite()).nonzero()[:, 0]
+            long_nuclei(model, token_N, spec, long_R, stats.nucleus_size)
+    return found
+
+
+def _joined(states: list[PartialState]) -> PartialState:
+    """The states of consecutive rows as one."""
+    first = states[0]
+    lists = []
+    for parts in zip(*(state.lists for state in states), strict=True):
+        others = [part.other_NK for part in parts if part.other_NK is not None]
+        lists.append(
+            TopList(
+                torch.cat([part.z_NK for part in parts]),
+                torch.cat([part.ids_NK for part in parts]),
+                torch.cat(others) if others else None,
+            )
+        )
+    return PartialState(
+        first.layout,
+        torch.cat([state.slots_SN for state in states], 1),
+        tuple(lists),
+        torch.cat([state.token_N for state in states]),
+        torch.cat([state.token_z_MN for state in states], 1),
+    )
+
+
+def bars(model: Model, top: int, capacity: int) -> Tensor:
+    """Logits [N] that at least ``top`` tokens of a row reach, and about ``top * SAMPLED`` of them.
+
+    The top-th largest of a sample, less what another order of summation may change. -inf, which all tokens reach,
+    where there is room for the whole vocabulary.
+    """
+    n, v = model.hidden_NH.shape[0], model.vocabulary
+    if v <= capacity or triton.cdiv(v, SAMPLED) < top:
+        return model.hidden_NH.new_full((n,), -torch.inf, dtype=torch.float32)
+    bar_N = model.sampled(SAMPLED).logits().topk(top, dim=1).values[:, -1]
+    return bar_N - (0.01 + 0.001 * bar_N.abs()).nan_to_num(posinf=0)
+
+
+def _sweep(
+    models: list[Model], token_N: Tensor, token_z_MN: Tensor, bar_MN: Tensor, spec: ProbeSpec, layout: Layout,
+    tiling: Tiling, capacity: int,
+) -> tuple[PartialState, Tensor]:  # fmt: skip
+    """The state of a block of rows, and each row's number of candidates [M, N]; those beyond the capacity are lost."""
+    a, b = models[0], models[-1]
+    n, v, m = token_N.shape[0], a.vocabulary, len(models)
+    tiles = tiling.tiles(v)
+    parts_PSN = token_z_MN.new_empty(tiles, layout.slots, n)
+    count_MN = token_z_MN.new_zeros(m, n, dtype=torch.int32)
+    keys_MNC = token_z_MN.new_full((m, n, capacity), torch.iinfo(torch.int64).min, dtype=torch.int64)
+    others_MNC = token_z_MN.new_empty(m, n, capacity)
+    listed_token_z_MN = token_z_MN.new_empty(m, n)
+    roots, root_of, powers = powers_of_few(layout.rates)
+    token_class = token_N if spec.token_class is None else spec.token_class.contiguous()
+    tile_states[(_programs(token_N.device),)](
+        *_operands(a), *_operands(b), token_N, token_z_MN.contiguous(), bar_MN.contiguous(), token_class,
+        _scratch(a, tiling), parts_PSN, count_MN, keys_MNC, others_MNC, listed_token_z_MN, n, v, a.size, b.size,
+        *_strides(a), *_strides(b), layout.slots, layout.model_slots, spec.n_classes,
+        RATES=layout.rates, ROOTS=roots, ROOT_OF=root_of, POWERS=powers, MODELS=m, PAIR_SUMS=layout.pair_sums,
+        CAPACITY=capacity, **_constants(a, b, tiling),
+    )  # fmt: skip
+    slots_SN = token_z_MN.new_empty(layout.slots, n, dtype=torch.float64)
+    merge_tiles[(triton.cdiv(n, 32),)](
+        parts_PSN, slots_SN, n, tiles, layout.slots, layout.model_slots, spec.n_classes, RATES=layout.rates, MODELS=m,
+        PAIR_SUMS=layout.pair_sums, BLOCK=32, TILES=32, num_warps=4,
+    )  # fmt: skip
+    state = PartialState(layout, slots_SN, (), token_N, listed_token_z_MN)
+    lists = tuple(_top_list(keys_MNC[i], others_MNC[i], state.model(i), spec.top, m == 2) for i in range(m))
+    return PartialState(layout, slots_SN, lists, token_N, listed_token_z_MN), count_MN
+
+
+def _top_list(keys_NC: Tensor, others_NC: Tensor, slots_SN: Tensor, top: int, pair: bool) -> TopList:
+    """The K best candidates; the others join REST."""
+    best = keys_NC.topk(top, dim=1)
+    z_NK, ids_NK = _unpack(best.values)
+    dropped_z_NC = torch.where(keys_NC < best.values[:, -1:], _unpack(keys_NC)[0], -torch.inf)
+    dropped_NC = (dropped_z_NC - slots_SN[MAX].float()[:, None]).exp()
+    slots_SN[REST] += dropped_NC.masked_fill(dropped_z_NC == -torch.inf, 0.0).sum(1, dtype=torch.float64)
+    other_NK = others_NC.gather(1, best.indices).masked_fill(ids_NK < 0, -torch.inf) if pair else None
+    return TopList(z_NK, ids_NK, other_NK)
+
+
+def _unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """(logit, id) of ``triton_math.pack``; -inf and -1 for an absent one."""
+    bits = (keys >> 32).to(torch.int32)
+    z = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(torch.float32)
+    absent = keys == torch.iinfo(torch.int64).min
+    ids = (keys & 0x7FFFFFFF) ^ 0x7FFFFFFF
+    return torch.where(absent, -torch.inf, z), torch.where(absent, -1, ids)
+
+
+def _second_sweep(models: list[Model], state: PartialState, tiling: Tiling) -> Tensor:
+    """The divergences [D, N] of a pair."""
+    a, b = models
+    max_MN, log_sum_MN = (x.float() for x in normalisers(state))
+    n = max_MN.shape[1]
+    parts_PDN = max_MN.new_empty(tiling.tiles(a.vocabulary), DIVERGENCES, n)
+    tile_divergences[(_programs(max_MN.device),)](
+        *_operands(a), *_operands(b), max_MN, log_sum_MN, pivot(state), _scratch(a, tiling), parts_PDN, n,
+        a.vocabulary, a.size, b.size, *_strides(a), *_strides(b), **_constants(a, b, tiling),
+    )  # fmt: skip
+    return parts_PDN.sum(0, dtype=torch.float64)
+
+
+def _operands(model: Model) -> tuple[Tensor, Tensor, Tensor]:
+    bias_V = model.head.bias_V
+    bias_V = model.hidden_NH.new_empty(1) if bias_V is None else bias_V  # unread
+    return model.hidden_NH, model.head.weight_VH, bias_V.float().contiguous()
+
+
+def _scratch(model: Model, tiling: Tiling) -> Tensor:
+    programs = _programs(model.hidden_NH.device)
+    return model.hidden_NH.new_empty(programs, 2, ROWS.value, tiling.ids, dtype=torch.float32)
+
+
+def _programs(device: torch.device) -> int:
+    """That run at the same time: one fills a multiprocessor."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+
+
+def _strides(model: Model) -> tuple[int, int]:
+    return model.hidden_NH.stride(0), model.head.weight_VH.stride(0)
+
+
+def _constants(a: Model, b: Model, tiling: Tiling) -> dict[str, object]:
+    found: dict[str, object] = tiling.launch(a.size, b.size)
+    for name, head in (("A", a.head), ("B", b.head)):
+        found[f"SCALE_{name}"], found[f"SOFTCAP_{name}"] = float(head.scale), float(head.softcap or 0)
+        found[f"HAS_BIAS_{name}"] = head.bias_V is not None
+    return found
+
+
+def _token_logits(model: Model, token_N: Tensor) -> Tensor:
+    """float32 logits [N] of the trace's tokens."""
+    weight_NH, bias_V = model.head.weight_VH[token_N].float(), model.head.bias_V
+    product_N = (model.hidden_NH.float() * weight_NH).sum(1)
+    one = LmHead(weight_NH, None if bias_V is None else bias_V[token_N], model.head.scale, model.head.softcap)
+    return one.finish_(product_N)

@@ -1,0 +1,69 @@
+"""Rows that need their logits after all: a few at a time, through ``probe_stats``.
+
+Shape legend: N rows, V vocabulary, H hidden size, R of the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..probe_stats import triton as logits_backend
+from ..probe_stats.schema import ProbeSpec, ProbeStats, put_rows, unpack
+from .head import LmHead
+
+LOGITS_BYTES = 64 << 20  # of all models together
+
+
+@dataclass(frozen=True)
+class Model:
+    """Hidden states and the head that goes with them."""
+
+    hidden_NH: Tensor
+    head: LmHead
+
+    @property
+    def size(self) -> int:
+        return self.hidden_NH.shape[1]
+
+    @property
+    def vocabulary(self) -> int:
+        return self.head.weight_VH.shape[0]
+
+    def logits(self) -> Tensor:
+        """float32 [N, V], of few rows or of a small head."""
+        x_NH, weight_VH = self.hidden_NH, self.head.weight_VH
+        if x_NH.is_cuda and x_NH.dtype != torch.float32:
+            return self.head.finish_(torch.mm(x_NH, weight_VH.T, out_dtype=torch.float32))
+        return self.head.finish_(x_NH.float() @ weight_VH.float().T)
+
+    def sampled(self, every: int) -> Model:
+        """The same with every so many-th entry of the vocabulary."""
+        head = self.head
+        bias_V = None if head.bias_V is None else head.bias_V[::every]
+        return Model(self.hidden_NH, LmHead(head.weight_VH[::every], bias_V, head.scale, head.softcap))
+
+    def rows(self, rows: slice | Tensor) -> Model:
+        return Model(self.hidden_NH[rows], self.head)
+
+
+def from_logits(models: list[Model], token_N: Tensor, spec: ProbeSpec, rows_R: Tensor, out: ProbeStats) -> None:
+    """Every column of some rows, by way of their logits."""
+    step = max(1, LOGITS_BYTES // (4 * models[0].vocabulary * len(models)))
+    for part_R in rows_R.split(step):
+        logits = [model.rows(part_R).logits() for model in models]
+        packed = logits_backend.probe_stats_packed(
+            logits[0], logits[1] if len(models) == 2 else None, token_N[part_R], spec
+        )
+        put_rows(out, part_R, unpack(*packed, part_R.shape[0], spec, len(models) == 2))
+
+
+def long_nuclei(model: Model, token_N: Tensor, spec: ProbeSpec, rows_R: Tensor, nucleus_size_N: Tensor) -> None:
+    """Replace the -1 of nuclei beyond the top list."""
+    alone = ProbeSpec(top=spec.top, decoding=spec.decoding, train=spec.train, temperatures=())
+    step = max(1, LOGITS_BYTES // (4 * model.vocabulary))
+    for part_R in rows_R.split(step):
+        packed = logits_backend.probe_stats_packed(model.rows(part_R).logits(), None, token_N[part_R], alone)
+        nucleus_size_N[part_R] = unpack(*packed, part_R.shape[0], alone, False).a.nucleus_size

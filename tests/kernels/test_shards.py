@@ -1,0 +1,125 @@
+"""A vocabulary in shards on gloo ranks: the whole answer on each, the same bits, and a mistake named on all of them."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from ssdfast.kernels import Decoding, ProbeSpec, sharded_probe_stats
+
+from .cases import CASES, assert_matches_oracle, make
+
+pytest.importorskip("ssdfast.kernels._C")
+
+RUNS = [
+    ("plain", torch.bfloat16, "cpu"),
+    ("plain", torch.float32, "reference"),
+    ("one sweep", torch.bfloat16, "cpu"),
+    ("bad rows", torch.float32, "cpu"),
+    ("some -inf", torch.bfloat16, "cpu"),
+    ("some -inf, one sweep", torch.float32, "reference"),
+    ("no head: long nucleus", torch.bfloat16, "cpu"),
+    ("no head: long nucleus", torch.float32, "cpu"),
+    ("ties", torch.bfloat16, "cpu"),
+    ("KL of 1e-7", torch.float32, "cpu"),
+    ("V = 17, top_k above V", torch.float32, "cpu"),
+    ("N = 0", torch.float32, "cpu"),
+]
+# Where each rank's shard begins and ends, as shares of the vocabulary.
+SHARDS = {
+    "2 even": [(0, 0.5), (0.5, 1)],
+    "2 with an empty one": [(0, 1), (1, 1)],
+    "3 uneven": [(0, 0.05), (0.05, 0.9), (0.9, 1)],
+    "3 in another order, one empty": [(0.4, 1), (0.2, 0.2), (0, 0.4)],
+}
+
+
+def _case(name):
+    return next(c for c in CASES if c.name == name)
+
+
+def _mistakes(rank, world):
+    """(what the message says, arguments of this rank): on some rank only, one is wrong."""
+    g = torch.Generator().manual_seed(1)
+    a, b = torch.randn(2, 12, generator=g), torch.randn(2, 12, generator=g)
+    token, spec = torch.tensor([0, 11]), ProbeSpec(top=5, decoding=Decoding(1, 5), train=Decoding(1, 5))
+    first, last = rank * 12 // world, (rank + 1) * 12 // world
+    good = {"logits_a_NV": a[:, first:last], "logits_b_NV": b[:, first:last], "token_N": token, "spec": spec,
+            "first_id": first}  # fmt: skip
+    end, edge = world - 1, 12 * (world - 1) // world
+    wrong = {
+        f"rank {end} and rank 0 differ in their number of positions: 1 and 2": {
+            "logits_a_NV": a[:1, first:last], "logits_b_NV": b[:1, first:last], "token_N": token[:1]},
+        f"rank {end} and rank 0 differ in their number of models: 1 and 2": {"logits_b_NV": None},
+        f"rank {end} and rank 0 differ in their tokens": {"token_N": token.flip(0)},
+        f"rank {end} and rank 0 differ in their specification": {"spec": dataclasses.replace(spec, top=6)},
+        f"rank {end}: the two models' logits differ in shape": {"logits_b_NV": b},
+        f"rank {end}: first_id must be at least 0": {"first_id": -1},
+        f"leave a gap: rank {end} begins at {edge + 1}": {"first_id": first + 1},
+        f"overlap: rank {end} begins at {edge - 1}": {"first_id": first - 1},
+    }  # fmt: skip
+    everywhere = {
+        r"token_N\[1\] = 12 lies outside the vocabulary": {"token_N": torch.tensor([0, 12])},
+        "rank 0: top_k = 0 makes supports as long": {"spec": ProbeSpec(decoding=Decoding())},
+        "rank 0: shards must be bf16": {"logits_a_NV": good["logits_a_NV"].double(), "logits_b_NV": None},
+        "the vocabulary is empty on every rank": {"logits_a_NV": a[:, :0], "logits_b_NV": None},
+        "token_class has 3 entries": {"spec": dataclasses.replace(spec, token_class=torch.zeros(3, dtype=torch.uint8))},
+    }
+    cases = [(said, good | (change if rank == end else {})) for said, change in wrong.items()]
+    return cases + [(said, good | change) for said, change in everywhere.items()], good
+
+
+def _statistics(rank, _world, shards):
+    found = []
+    for name, dtype, backend in RUNS:
+        case = _case(name)
+        a, b, token = make(case, dtype)
+        first, last = (round(share * a.shape[1]) for share in shards[rank])
+        part = a[:, first:last], b[:, first:last], token
+        found.append(sharded_probe_stats(*part, case.spec, first_id=first, backend=backend))
+    return found
+
+
+def _messages(rank, world, _shards):
+    found = []
+    cases, good = _mistakes(rank, world)
+    for said, arguments in cases:
+        with pytest.raises(ValueError, match=said) as error:
+            sharded_probe_stats(**arguments)
+        found.append(str(error.value))
+    sharded_probe_stats(**good)  # the group is still in step
+    return found
+
+
+def _rank(rank, world, job, shards, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    torch.save(job(rank, world, shards), f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+def _on_ranks(world, job, shards, folder):
+    mp.spawn(_rank, (world, job, shards, str(folder)), nprocs=world)
+    return [torch.load(folder / str(rank), weights_only=False) for rank in range(world)]
+
+
+@pytest.mark.parametrize("shards", SHARDS.values(), ids=SHARDS)
+def test_every_rank_has_the_whole_answer(shards, tmp_path):
+    ranks = _on_ranks(len(shards), _statistics, shards, tmp_path)
+    for (name, dtype, _), *found in zip(RUNS, *ranks, strict=True):
+        case = _case(name)
+        a, b, token = make(case, dtype)
+        assert_matches_oracle(found[0], a, b, token, case.spec)
+        for other in found[1:]:
+            for group in ("a", "b", "pair"):
+                for column, mine in vars(getattr(found[0], group)).items():
+                    theirs = getattr(getattr(other, group), column)
+                    assert torch.equal(mine.nan_to_num(7), theirs.nan_to_num(7)), f"{name}: {group}.{column}"
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_mistake_is_named_on_every_rank(world, tmp_path):
+    ranks = _on_ranks(world, _messages, [], tmp_path)
+    assert all(messages == ranks[0] for messages in ranks)
