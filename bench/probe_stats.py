@@ -1,4 +1,4 @@
-"""Time of ``probe_stats`` beside plain torch: ``python bench/probe_stats.py [--rows 64] [--vocabulary 151936]``.
+"""Time and memory of ``probe_stats`` beside plain torch: ``python bench/probe_stats.py [--shape N V]``.
 
 No time is shown for an answer that the float64 oracle rejects. Writes bench/results/probe_stats.jsonl and prints a
 table.
@@ -7,19 +7,24 @@ table.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import torch
-from common import interleaved, logits_pair, record, token_classes
-from torch import Tensor
+from common import DEVICE, ON_GPU, record
+from inputs import Logits, logits_pair, token_classes
+from memory import bytes_of
+from provider import GATE_ROWS, SLOW_ROWS, Provider, assert_plain, measured, on_cpu, table
+from roofline import floor, measured_rates
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
 from ssdfast.kernels.probe_stats import reference
+from ssdfast.kernels.probe_stats.schema import unpack
 from tests.kernels.cases import assert_matches_oracle
 
-GATE_ROWS = 8  # the oracle sorts float64 rows: a few are enough
+SHAPES = [(8_192, 151_936), (16_384, 151_936)] if ON_GPU else [(64, 151_936)]  # the last on a GPU: N V above 2^31
+ONE_SWEEP = ProbeSpec(sweeps=1, temperatures=())
+inputs = logits_pair
 
 
 def everything(v: int) -> ProbeSpec:
@@ -27,68 +32,67 @@ def everything(v: int) -> ProbeSpec:
     return ProbeSpec(token_class=token_classes(v))
 
 
-ONE_SWEEP = ProbeSpec(sweeps=1, temperatures=())
+def fast_backends() -> list[str]:
+    """The backends for tensors of this machine's device that are not the definition."""
+    return [name for name in probe_stats.backends() if name == ("triton" if ON_GPU else "cpu")]
 
 
-def gate(stats: Callable[..., ProbeStats], a: Tensor, b: Tensor, token: Tensor, spec: ProbeSpec) -> None:
-    """Raises AssertionError unless `stats` agrees with the oracle, within the tests' own tolerance."""
-    rows = slice(0, GATE_ROWS)
-    assert_matches_oracle(stats(a[rows], b[rows], token[rows], spec), a[rows], b[rows], token[rows], spec)
+def providers(x: Logits) -> Iterator[Provider]:
+    spec = everything(x.a_NV.shape[1])
+    gate = Gate(x)
+    yield Provider("torch.logsumexp", "lse", lambda x: (torch.logsumexp(x.a_NV, 1), torch.logsumexp(x.b_NV, 1)))
+    yield from ours(x, gate)
+    eager = partial(_ours, spec=spec, backend="reference")
+    yield Provider("eager torch", "all", eager, gate.plain(spec), SLOW_ROWS)
+    yield Provider("torch.compile", "all", compiled_reference(spec), gate.plain(spec), GATE_ROWS, compiled=True)
 
 
-def providers(a: Tensor, b: Tensor, token: Tensor) -> dict[str, tuple[str, Callable[[], Any]]]:
-    """name -> (which columns it gives, the call). Each but logsumexp and copy has passed the gate."""
-    spec = everything(a.shape[1])
-    found: dict[str, tuple[str, Callable[[], Any]]] = {
-        "torch.logsumexp": ("lse", lambda: (torch.logsumexp(a, 1), torch.logsumexp(b, 1)))
-    }
-    for backend in [name for name in probe_stats.backends() if name != "reference"]:
-        if (backend == "triton") != a.is_cuda:
-            continue
-        for columns, s in (("one sweep", ONE_SWEEP), ("all", spec)):
-            call = partial(probe_stats, spec=s, backend=backend)
-            gate(lambda a, b, token, _, call=call: call(a, b, token), a, b, token, s)
-            found[f"{backend}, {columns}"] = (columns, partial(call, a, b, token))
-    if a.is_cuda:
-        copy = torch.empty_like(a), torch.empty_like(b)
-        found["copy"] = ("none: the memory's speed", lambda: (copy[0].copy_(a), copy[1].copy_(b)))
-    found["reference, eager"] = ("all", lambda: probe_stats(a, b, token, spec, backend="reference"))
-    found["reference, torch.compile"] = ("all", compiled_reference(a, b, token, spec))
-    return found
+def ours(x: Logits, gate: Gate | None = None) -> Iterator[Provider]:
+    gate = gate or Gate(x)
+    for backend in fast_backends():
+        for gives, spec in (("all of one sweep", ONE_SWEEP), ("all", everything(x.a_NV.shape[1]))):
+            run = partial(_ours, spec=spec, backend=backend)
+            yield Provider(f"ssdfast {backend}, sweeps={spec.sweeps}", gives, run, gate.ours(spec))
 
 
-def compiled_reference(a: Tensor, b: Tensor, token: Tensor, spec: ProbeSpec) -> Callable[[], Any]:
+class Gate:
+    """Holds answers for the first rows to the float64 oracle, within the tests' own tolerance."""
+
+    def __init__(self, x: Logits):
+        self.few = Logits(*(tensor.cpu() for tensor in x.rows(GATE_ROWS)))
+
+    def plain(self, spec: ProbeSpec) -> Callable[[ProbeStats], None]:
+        a, b, token = self.few
+        return lambda answer: assert_plain(answer, probe_stats(a.double(), b.double(), token, spec))
+
+    def ours(self, spec: ProbeSpec) -> Callable[[ProbeStats], None]:
+        return lambda answer: assert_matches_oracle(on_cpu(answer), *self.few, spec)
+
+
+def _ours(x: Logits, spec: ProbeSpec, backend: str) -> ProbeStats:
+    return probe_stats(*x, spec, backend=backend)
+
+
+def compiled_reference(spec: ProbeSpec) -> Callable[[Logits], ProbeStats]:
     compiled = torch.compile(lambda a, b, token: reference.probe_stats_packed(a, b, token, spec), dynamic=False)
-    return lambda: compiled(a, b, token)
+    return lambda x: unpack(*compiled(*x), x.a_NV.shape[0], spec, True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--vocabulary", type=int, default=151_936)
-    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    parser.add_argument("--shape", type=int, nargs=2, metavar=("N", "V"), help="rows and vocabulary")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=30, help="how long the fast providers take turns")
+    parser.add_argument("--seconds", type=float, default=20, help="how long the fast providers take turns")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b, token = logits_pair(args.rows, args.vocabulary, getattr(torch, args.dtype), device)
-    found = providers(a, b, token)
-    slow = {name: call for name, (_, call) in found.items() if name.startswith("reference")}
-    fast = {name: call for name, (_, call) in found.items() if name not in slow}
-    seconds = interleaved(fast, args.seconds) | interleaved(slow, 0)
-    base = seconds["torch.logsumexp"]
-    rows = [
-        {"operation": "probe_stats", "provider": name, "columns": columns, "n": args.rows, "v": args.vocabulary,
-         "dtype": args.dtype, "ms_per_row_pair": 1e3 * seconds[name] / args.rows, "of_logsumexp": seconds[name] / base}
-        for name, (columns, _) in found.items()
-    ]  # fmt: skip
-    path = record("probe_stats", rows)
-    print(f"{args.rows} rows of {args.vocabulary:,}, {args.dtype}, two models, {args.threads} threads\n")
-    print(f"{'provider':28} {'columns':26} {'ms a row pair':>14} {'x logsumexp':>12}")
-    for row in rows:
-        print(f"{row['provider']:28} {row['columns']:26} {row['ms_per_row_pair']:14.3f} {row['of_logsumexp']:12.2f}")
-    print(f"\nwritten to {path}")
+    rates = measured_rates()
+    rows = []
+    for shape in [tuple(args.shape)] if args.shape else SHAPES:
+        x = inputs(*shape)
+        least = floor(rates, bytes_of(x[:2]))
+        rows += measured("probe_stats", shape, x, providers(x), least, args.seconds)
+        print(f"\n{shape[0]:,} rows of {shape[1]:,} bf16 logits, two models, {DEVICE}\n{table(rows)}")
+        print(f"\nwritten to {record('probe_stats', rows)}")
 
 
 if __name__ == "__main__":

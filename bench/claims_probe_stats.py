@@ -1,0 +1,120 @@
+"""The README's numbers of ``probe_stats`` and of the demo."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from claim import Claim
+from common import interleaved
+from inputs import logits_pair, token_classes
+from memory import bytes_of, peak_in_own_process, python
+from probe_stats import ours, providers
+from provider import gated
+from roofline import measured_rates
+from torch import Tensor
+
+from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
+
+ROWS, VOCABULARY = 64, 151_936
+GPU_ROWS = 8_192
+
+
+def on_cpu() -> Iterator[Claim]:
+    yield from speed()
+    yield from memory()
+    yield from precision()
+    yield from on_gpu(measured=False)
+
+
+def speed() -> Iterator[Claim]:
+    x = logits_pair(ROWS, VOCABULARY)
+    found = {p.name: p for p in providers(x)}
+    calls: dict[str, Callable[[], Any]] = {
+        "logsumexp": partial(found["torch.logsumexp"].run, x),
+        "one sweep": gated(found["ssdfast cpu, sweeps=1"], x),
+        "all": gated(found["ssdfast cpu, sweeps=2"], x),
+    }
+    seconds = interleaved(calls, seconds=40)
+    reference = interleaved({"reference": partial(found["eager torch"].run, x)}, 0)["reference"]
+    yield Claim("one sweep, over torch.logsumexp on both models", seconds["one sweep"] / seconds["logsumexp"], 0.5, "x")
+    yield Claim("every column, over torch.logsumexp on both models", seconds["all"] / seconds["logsumexp"], 1.5, "x")
+    yield Claim("every column, against eager torch", reference / seconds["all"], 100, "x faster", at_least=True)
+
+
+def memory() -> Iterator[Claim]:
+    for rows in (ROWS, 8 * ROWS):
+        extra = peak_in_own_process("probe_stats", "ssdfast cpu, sweeps=2", (rows, VOCABULARY))
+        yield Claim(
+            f"extra memory a thread, {rows} rows, outputs apart", extra / torch.get_num_threads() / 2**20, 1, "MiB"
+        )
+
+
+def precision() -> Iterator[Claim]:
+    a, b, token = logits_pair(16, VOCABULARY)
+    spec = ProbeSpec(token_class=token_classes(VOCABULARY))
+    mine, oracle = _both(a, b, token, spec)
+    for name in ("lse", "entropy"):
+        yield Claim(f"relative error of {name}", relative(getattr(mine.a, name), getattr(oracle.a, name)), 1e-5)
+    for name in ("kl_ab", "kl_ba", "js"):
+        yield Claim(f"relative error of {name}", relative(getattr(mine.pair, name), getattr(oracle.pair, name)), 1e-5)
+    wrong = sum(
+        int((getattr(mine.a, name) != getattr(oracle.a, name)).sum())
+        for name in ("top_ids", "token_rank", "support_size", "nucleus_size")
+    )
+    yield Claim("ids, ranks and sizes that differ from float64", wrong, 0)
+
+    near = a.float() + 4.5e-4 * torch.randn(a.shape, generator=torch.Generator().manual_seed(2))
+    mine, oracle = _both(a.float(), near, token, spec)
+    what = f"relative error of a KL of {oracle.pair.kl_ab.median():.1e}"
+    yield Claim(what, relative(mine.pair.kl_ab, oracle.pair.kl_ab), 1e-2)
+    peaked = torch.full((1, VOCABULARY), -20.0).scatter(1, torch.arange(20)[None], 8.0)
+    mine, oracle = _both(peaked, peaked, token[:1], spec)
+    what = f"relative error of a tail mass of {oracle.a.tail_mass.item():.1e}"
+    yield Claim(what, relative(mine.a.tail_mass, oracle.a.tail_mass), 1e-2)
+
+
+def _both(a: Tensor, b: Tensor, token: Tensor, spec: ProbeSpec) -> tuple[ProbeStats, ProbeStats]:
+    return probe_stats(a, b, token, spec, backend="cpu"), probe_stats(a.double(), b.double(), token, spec)
+
+
+def relative(value: Tensor, oracle: Tensor) -> float:
+    return float(((value - oracle).abs() / oracle.abs()).max())
+
+
+def on_gpu(measured: bool = True) -> Iterator[Claim]:
+    shape = f"{GPU_ROWS:,} x {VOCABULARY:,} bf16"
+    fractions: dict[int, float] = {}
+    if measured:
+        x = logits_pair(GPU_ROWS, VOCABULARY)
+        calls = {sweeps: gated(p, x) for sweeps, p in zip((1, 2), ours(x), strict=True)}
+        rate = measured_rates().bytes_per_second
+        seconds = interleaved({str(sweeps): call for sweeps, call in calls.items()}, seconds=3)
+        fractions = {sweeps: sweeps * bytes_of(x[:2]) / seconds[str(sweeps)] / rate for sweeps in calls}
+    for sweeps, what in ((1, "columns of one sweep, one read"), (2, "every column, two reads")):
+        what = f"GPU, {shape}: {what}, of copy bandwidth"
+        yield Claim(what, fractions.get(sweeps), 0.8, "x", at_least=True)
+
+
+def demo() -> Iterator[Claim]:
+    with tempfile.TemporaryDirectory() as directory:
+        for run, bar in (("the demo", 240), ("the demo again", 20)):
+            start = time.perf_counter()
+            peak = json.loads(python("-c", _DEMO, directory).splitlines()[-1])
+            yield Claim(f"{run}, from installed packages to the report", time.perf_counter() - start, bar, "s")
+            if run == "the demo":
+                yield Claim("peak memory of the demo", peak / 2**30, 6, "GiB")
+
+
+_DEMO = """
+import resource, sys
+from ssdfast.cli import run
+code = run(["demo", "--out", sys.argv[1] + "/demo"])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+sys.exit(code)
+"""

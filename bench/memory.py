@@ -1,0 +1,94 @@
+"""Peak memory of one call, results apart: ``python bench/memory.py OPERATION PROVIDER N V [H]`` prints bytes.
+
+On a CPU the kernel's high-water mark of resident memory says it, so the call needs a process that has done little else:
+what an earlier call has freed could be used again without moving the mark.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import ROOT
+from torch import Tensor
+
+SMALL = (8, 500, 64)  # of the call that loads code and starts threads before the mark is taken
+
+
+def bytes_of(answer: Any) -> int:
+    """Bytes of the tensors in an answer."""
+    if isinstance(answer, Tensor):
+        return answer.numel() * answer.element_size()
+    if is_dataclass(answer):
+        return sum(bytes_of(getattr(answer, field.name)) for field in fields(answer))
+    if isinstance(answer, tuple | list):
+        return sum(map(bytes_of, answer))
+    return 0
+
+
+def peak_on_cpu(call: Callable[[], Any]) -> int:
+    """Bytes at the peak of the call beyond those before it and its answer. Linux; in a fresh process."""
+    ctypes.CDLL(None).malloc_trim(0)  # or the call could use memory that is free but still counted
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _resident("VmRSS")
+    answer = call()
+    return max(0, _resident("VmHWM") - before - bytes_of(answer))
+
+
+def peak_on_gpu(call: Callable[[], Any]) -> int:
+    """Bytes at the peak of the call beyond those before it and its answer, by torch's allocator."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    answer = call()
+    torch.cuda.synchronize()
+    return max(0, torch.cuda.max_memory_allocated() - before - bytes_of(answer))
+
+
+def _resident(what: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024
+
+
+def peak_in_own_process(operation: str, provider: str, shape: tuple[int, ...]) -> int:
+    """``peak_on_cpu`` of a provider of bench/OPERATION.py, prepared tensors included, with this process's threads."""
+    return int(python("bench/memory.py", operation, provider, *map(str, shape)).split()[-1])
+
+
+def python(*args: str) -> str:
+    """What a fresh Python prints, with this process's number of threads. Raises RuntimeError where it fails."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(args)[:60]} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def main() -> None:
+    operation, name = sys.argv[1:3]
+    shape = tuple(map(int, sys.argv[3:]))
+    benchmark = importlib.import_module(operation)
+
+    def prepared(shape: tuple[int, ...]) -> tuple[Any, Any]:
+        inputs = benchmark.inputs(*shape)
+        provider = next(p for p in benchmark.providers(inputs) if p.name == name)
+        return provider, inputs if provider.rows is None else inputs.rows(provider.rows)
+
+    provider, inputs = prepared(SMALL[: len(shape)])
+    provider.run(inputs)
+    provider, inputs = prepared(shape)
+    if provider.compiled:
+        provider.run(inputs)  # a compiler takes memory too, once
+    print(peak_on_cpu(lambda: provider.run(inputs)) + bytes_of(provider.prepared))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What other code makes of hidden states and a head, asked for the columns of ours that it can give, for both models.
+
+Shape legend: N rows, V vocabulary, H hidden size, C rows of a chunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from common import ON_GPU, interleaved
+from inputs import Hidden
+from provider import SLOW_ROWS, Provider, assert_near
+from torch import Tensor
+
+from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
+from ssdfast.kernels.probe_stats.schema import concatenate, unpack
+
+if TYPE_CHECKING:
+    from linear_probe_stats import Gate
+
+# With exact logits, sums in float32 are what is left; a column of log-probabilities as rounded as bf16 logits would be
+# wrong by 1e-2. What multiplies in 16 bits with float32 sums inside is given the room of one more rounding.
+FLOAT32, ROUNDED_INSIDE = 1e-5, 1e-3
+CHUNK = 1024 if ON_GPU else 128  # rows; 128 is TRL's own choice, a GPU wants more of them in a product
+EAGER_CHUNK = 16  # the definition needs a hundred bytes a logit
+
+
+class Float32Logits:
+    """The fastest way that torch has to the float32 logits of bf16 operands: ``product(hidden_CH, model)``.
+
+    On a GPU a matmul with a float32 result. torch has none on a CPU, so the heads are converted beforehand
+    (`prepared`), and the faster wins of a plain float32 matmul and one told to multiply in bf16.
+    """
+
+    def __init__(self, x: Hidden):
+        self.heads = (x.head_a_VH, x.head_b_VH)
+        self.prepared: tuple[Tensor, ...] = ()
+        self.precision = "none"
+        if not ON_GPU:
+            self.heads = self.prepared = (x.head_a_VH.float(), x.head_b_VH.float())
+            self.precision = self._fastest(x.rows(64).hidden_a_NH)
+
+    def _fastest(self, hidden_CH: Tensor) -> str:
+        calls: dict[str, Callable[[], Any]] = {p: partial(self._product, hidden_CH, 0, p) for p in ("none", "bf16")}
+        seconds = interleaved(calls, 0)
+        return min(seconds, key=lambda precision: seconds[precision])
+
+    def __call__(self, hidden_CH: Tensor, model: int) -> Tensor:
+        return self._product(hidden_CH, model, self.precision)
+
+    def _product(self, hidden_CH: Tensor, model: int, precision: str) -> Tensor:
+        if ON_GPU:
+            return torch.mm(hidden_CH, self.heads[model].T, out_dtype=torch.float32)
+        with float32_matmuls(precision):
+            return hidden_CH.float() @ self.heads[model].T
+
+    def bare(self, x: Hidden) -> None:
+        """Both models' logits, one after the other, and nothing made of them."""
+        for model, hidden_NH in enumerate((x.hidden_a_NH, x.hidden_b_NH)):
+            self(hidden_NH, model)
+
+
+@contextlib.contextmanager
+def float32_matmuls(precision: str) -> Iterator[None]:
+    """Let a CPU multiply float32 operands as bf16 ("bf16", exact where they are bf16 values) or not ("none")."""
+    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = settings.fp32_precision
+    settings.fp32_precision = precision
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
+
+
+def eager(product: Float32Logits, spec: ProbeSpec, x: Hidden) -> ProbeStats:
+    """Every column by the definition, on a few rows' logits at a time."""
+    parts = []
+    for i in range(0, x.token_N.shape[0], EAGER_CHUNK):
+        rows = slice(i, i + EAGER_CHUNK)
+        logits = product(x.hidden_a_NH[rows], 0), product(x.hidden_b_NH[rows], 1)
+        parts.append(probe_stats(*logits, x.token_N[rows], spec, backend="reference"))
+    return unpack(*concatenate(parts, spec), x.token_N.shape[0], spec, True)
+
+
+def providers(x: Hidden, product: Float32Logits, gate: Gate) -> Iterator[Provider]:
+    def logprob_gate(tolerance: float) -> Callable[[Any], None]:
+        def check(answer: list[tuple[Tensor, ...]]) -> None:
+            for model, got in zip((gate.oracle.a, gate.oracle.b), answer, strict=True):
+                for name, column in zip(("token_logprob", "entropy"), got, strict=False):
+                    assert_near(column.cpu(), getattr(model, name), tolerance, name)
+
+        return check
+
+    both = "token_logprob, entropy"
+    float32: dict[str, Any] = {"gate": logprob_gate(FLOAT32), "prepared": product.prepared}
+    yield Provider("TRL-style, chunked", both, partial(_both, partial(_trl, product, _logprob_and_entropy)), **float32)
+    heads = x.head_a_VH, x.head_b_VH
+    yield Provider(
+        "TRL-style, chunked, bf16 logits",
+        both,
+        partial(_both, partial(_trl, lambda hidden, model: hidden @ heads[model].T, _logprob_and_entropy)),
+        logprob_gate(ROUNDED_INSIDE),
+    )
+    compiled = torch.compile(_logprob_and_entropy, dynamic=False)
+    yield Provider(
+        "TRL-style, torch.compile", both, partial(_both, partial(_trl, product, compiled)), compiled=True, **float32
+    )
+    yield from _torch_linear_cross_entropy(product, float32)
+    yield _cut_cross_entropy(product, float32, logprob_gate(ROUNDED_INSIDE))
+    yield from _liger(gate, logprob_gate(ROUNDED_INSIDE))
+
+
+def _both(one: Callable[[Tensor, int, Tensor], tuple[Tensor, ...]], x: Hidden) -> list[tuple[Tensor, ...]]:
+    return [one(x.hidden_a_NH, 0, x.token_N), one(x.hidden_b_NH, 1, x.token_N)]
+
+
+def _trl(product: Callable, columns: Callable, hidden_NH: Tensor, model: int, token_N: Tensor) -> tuple[Tensor, ...]:
+    """The log-probability and entropy of GRPO-like trainers, a chunk of rows' logits at a time."""
+    parts = [
+        columns(product(hidden_NH[i : i + CHUNK], model), token_N[i : i + CHUNK])
+        for i in range(0, len(hidden_NH), CHUNK)
+    ]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def _logprob_and_entropy(logits_CV: Tensor, token_C: Tensor) -> tuple[Tensor, Tensor]:
+    logp_CV = logits_CV.float().log_softmax(1)
+    return logp_CV.gather(1, token_C[:, None])[:, 0], -(logp_CV.exp() * logp_CV).sum(1)
+
+
+def _torch_linear_cross_entropy(product: Float32Logits, float32: dict[str, Any]) -> Iterator[Provider]:
+    """torch's own. It rounds the logits of bf16 operands to bf16: on a CPU it gets the float32 ones."""
+    missing = "" if hasattr(F, "linear_cross_entropy") else f"not in torch {torch.__version__}"
+
+    def one(chunked: bool, hidden: Tensor, model: int, token: Tensor) -> tuple[Tensor]:
+        head = product.heads[model]
+        options = torch.nn.LinearCrossEntropyOptions() if chunked else None
+        with float32_matmuls(product.precision):
+            return (-F.linear_cross_entropy(hidden.to(head.dtype), head, token, reduction="none", options=options),)
+
+    for name, chunked in (("F.linear_cross_entropy", False), ("F.linear_cross_entropy, chunked", True)):
+        run = partial(_both, partial(one, chunked))
+        yield Provider(name, "token_logprob", run, rows=4 * SLOW_ROWS if chunked else None, missing=missing, **float32)
+
+
+def _cut_cross_entropy(product: Float32Logits, float32: dict[str, Any], bf16_gate: Callable[[Any], None]) -> Provider:
+    """Apple's kernels on a GPU; on a CPU its torch.compile version, on the operands that give float32 logits."""
+
+    def one(hidden: Tensor, model: int, token: Tensor) -> tuple[Tensor]:
+        loss = importlib.import_module("cut_cross_entropy").linear_cross_entropy
+        head = product.heads[model]
+        with float32_matmuls(product.precision):
+            implementation = "cce" if ON_GPU else "torch_compile"
+            return (-loss(hidden.to(head.dtype), head, token, reduction="none", impl=implementation),)
+
+    given: dict[str, Any] = {"gate": bf16_gate} if ON_GPU else {**float32, "compiled": True}
+    missing = _missing("cut_cross_entropy")
+    return Provider("cut-cross-entropy", "token_logprob", partial(_both, one), missing=missing, **given)
+
+
+def _liger(gate: Gate, bf16_gate: Callable[[Any], None]) -> Iterator[Provider]:
+    """Losses for training: the cross-entropy of a token is asked for row by row, Jensen-Shannon comes as a mean."""
+    missing = _missing("liger_kernel") or ("" if ON_GPU else "its kernels need a GPU")
+
+    def cross_entropy(x: Hidden) -> list[tuple[Tensor]]:
+        loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss(reduction="none")
+        models = ((x.head_a_VH, x.hidden_a_NH), (x.head_b_VH, x.hidden_b_NH))
+        return [(-loss(head, hidden, x.token_N),) for head, hidden in models]
+
+    def jensen_shannon(x: Hidden) -> Tensor:
+        loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearJSD(jsd_beta=0.5)
+        return loss(x.hidden_b_NH, x.head_b_VH, x.hidden_a_NH, x.head_a_VH, x.token_N)
+
+    def js_gate(answer: Tensor) -> None:
+        assert gate.oracle.pair
+        want = gate.oracle.pair.js.mean()
+        assert_near(answer.cpu() / want, torch.ones(()), ROUNDED_INSIDE, "js over its oracle")
+
+    yield Provider("Liger fused linear cross-entropy", "token_logprob", cross_entropy, bf16_gate, missing=missing)
+    yield Provider("Liger fused linear JSD", "js, its mean over rows", jensen_shannon, js_gate, missing=missing)
+
+
+def _missing(package: str) -> str:
+    return "" if importlib.util.find_spec(package) else f"{package.replace('_', '-')} is not installed"

@@ -1,0 +1,123 @@
+"""Plots of the records, as SVG that is the same for the same records.
+
+Grey ink on a transparent page reads on white and on black; the two hues differ in lightness, and every bar is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from report import OPERATIONS, Record, groups, on_gpu, scaling, shown
+
+INK, OURS, OTHERS = "#7a8088", "#d55e00", "#56b4e9"
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "ssdfast",  # or ids differ from run to run
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+FIGURES = (
+    ("ms_per_row_pair", 1.0, "ms a row pair", "{:.3g}"),
+    ("peak_extra_bytes", 2**-20, "peak extra memory, MiB", "{:,.0f}"),
+    ("fraction_of_roofline", 100.0, "% of the roofline", "{:.1f}"),
+)
+
+
+def draw(records: list[Record], out: Path) -> Iterator[Path]:
+    """Writes one file an operation, shape and device, and one of scaling an operation and device; yields the paths.
+
+    Whatever other SVG lies in `out` is of records that are gone, and is removed.
+    """
+    for stale in out.glob("*.svg"):
+        stale.unlink()
+    with plt.rc_context(STYLE):
+        for name, rows in groups(records):
+            if shown(rows):
+                sizes = "x".join(map(str, rows[0]["shape"]))
+                suffix = "-gpu" if on_gpu(rows[0]) else ""
+                yield _save(_bars(name, shown(rows)), out / f"{rows[0]['operation']}-{sizes}{suffix}.svg")
+        for operation in OPERATIONS:
+            for device, rows in scaling(records, operation):
+                suffix = "-gpu" if on_gpu(rows[0]) else ""
+                yield _save(_growth(operation, device, rows), out / f"{operation}-scaling{suffix}.svg")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def _bars(name: str, rows: list[Record]) -> Figure:
+    """Three panels over one list of providers: time and memory (logarithmic), fraction of the roofline."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 0.9 + 0.36 * len(rows)), sharey=True)
+    names = [f"{r['provider']}\n{r['gives']}" for r in rows]
+    colours = [OURS if r["provider"].startswith("ssdfast") else OTHERS for r in rows]
+    for panel, (key, unit, label, form) in zip(axes, FIGURES, strict=True):
+        values = [r[key] * unit for r in rows]
+        bars = panel.barh(range(len(rows)), values, color=colours, height=0.7)
+        panel.bar_label(bars, [form.format(value) for value in values], padding=3, color=INK, fontsize=9)
+        panel.set_xlabel(label)
+        if key == "fraction_of_roofline":
+            panel.set_xlim(0, max(110, 1.15 * max(values)))
+            panel.axvline(100, color=INK, linewidth=0.8, linestyle=":")
+        else:
+            panel.set_xscale("log")
+            panel.minorticks_off()
+            positive = [value for value in values if value > 0]
+            panel.set_xlim(min(positive, default=1) / 2, max(positive, default=1) * 5)
+    axes[0].set_yticks(range(len(rows)), names, fontsize=8.5)
+    axes[0].invert_yaxis()
+    figure.suptitle(name, fontsize=10.5)
+    figure.tight_layout()
+    return figure
+
+
+def _growth(operation: str, device: str, rows: list[Record]) -> Figure:
+    """Time a row pair above, peak memory below, against each variable alone."""
+    variables = list(dict.fromkeys(r["variable"] for r in rows))
+    figure, axes = plt.subplots(2, len(variables), figsize=(2.75 * len(variables), 4.4), sharey="row", squeeze=False)
+    for column, variable in enumerate(variables):
+        mine = [r for r in rows if r["variable"] == variable]
+        x = [r[variable] for r in mine]
+        for (key, unit, label, _), panel in zip(FIGURES[:2], axes[:, column], strict=True):
+            panel.plot(x, [r[key] * unit for r in mine], "o-", color=OURS, markersize=4)
+            if variable == "N":
+                panel.set_xscale("log", base=2)
+                panel.minorticks_off()
+            else:
+                panel.set_xlim(left=0)
+            panel.set_xticks(x, [f"{value:,}" for value in x], rotation=30, fontsize=8.5)
+            if column == 0:
+                panel.set_ylabel(label)
+        axes[1, column].set_xlabel(variable)
+    for panel in axes[:, 0]:
+        panel.set_ylim(bottom=0)
+    base = ", ".join(f"{name} {value:,}" for name, value in _base(rows, variables).items())
+    figure.suptitle(f"{operation}, every column, bf16, two models, around {base}; {device}", fontsize=10.5)
+    figure.tight_layout()
+    return figure
+
+
+def _base(rows: list[Record], variables: list[str]) -> dict[str, int]:
+    """The value that a variable keeps while another moves."""
+    return {
+        name: next((r[name] for r in rows if r["variable"] != name), rows[0][name])
+        for name in variables
+        if any(r["variable"] != name for r in rows)
+    }

@@ -1,0 +1,37 @@
+"""The least time that a device needs for a piece of work, from two rates measured on it in the same run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from common import DEVICE, ON_GPU, interleaved
+from torch import Tensor
+
+COPIED = 2**30 if ON_GPU else 2**27  # bytes: many times the last cache
+
+
+class Rates(NamedTuple):
+    """What the device does at best."""
+
+    bytes_per_second: float  # of a copy, read and written bytes together
+    flops: float  # per second, of a bf16 matmul with bf16 results
+
+
+def measured_rates(hidden_NH: Tensor | None = None, head_VH: Tensor | None = None) -> Rates:
+    """The rates of torch's own copy and, if operands are given, of its bf16 product of them."""
+    source = torch.ones(COPIED, dtype=torch.uint8, device=DEVICE)
+    target = torch.empty_like(source)
+    calls = {"copy": lambda: target.copy_(source)}
+    if hidden_NH is not None and head_VH is not None:
+        calls["matmul"] = lambda: hidden_NH @ head_VH.T
+    seconds = interleaved(calls, 2)
+    flops = 0.0
+    if hidden_NH is not None and head_VH is not None:
+        flops = 2 * hidden_NH.shape[0] * head_VH.numel() / seconds["matmul"]
+    return Rates(2 * COPIED / seconds["copy"], flops)
+
+
+def floor(rates: Rates, read_bytes: int, flops: float = 0) -> float:
+    """Seconds: memory and arithmetic can overlap, so the slower of the two."""
+    return max(read_bytes / rates.bytes_per_second, flops / rates.flops if flops else 0)

@@ -1,0 +1,179 @@
+"""The benchmarks' gate, what is made of their records, and the script for a machine with a GPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+MACHINE = {"device": "Testing, 2 cores", "threads": 2, "isa": "AVX2", "torch": "2.13.0", "commit": "abc", "date": "now"}
+FIGURES = {"rows_timed": 16, "ms_per_row_pair": 0.1234, "peak_extra_bytes": 3 << 20, "fraction_of_roofline": 0.57}
+
+
+@pytest.fixture(autouse=True)
+def bench_modules(monkeypatch):
+    """The files of bench/ import each other by bare names, as scripts do."""
+    known = set(sys.modules)
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    yield
+    for name in set(sys.modules) - known:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == ROOT / "bench":
+            del sys.modules[name]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """The directory of a run in which one provider was fast, one slow and one wrong."""
+    common = {"operation": "linear_probe_stats", "shape": [64, 1000, 32], **MACHINE}
+    rows = [
+        {**common, "provider": "slow one", "gives": "lse", **FIGURES, "ms_per_row_pair": 7.5},
+        {**common, "provider": "ssdfast quick", "gives": "all", **FIGURES, "rows_timed": 64},
+        {**common, "provider": "wrong one", "gives": "js", "left_out": "fails the gate: js is 0.1 from float64"},
+    ]
+    sizes = {"operation": "linear_probe_stats", "N": 16, "V": 1000, "H": 32, **MACHINE}
+    grown = [
+        {**sizes, "variable": variable, variable: value, "ms_per_row_pair": 0.25, "peak_extra_bytes": 1 << 20}
+        for variable, values in (("N", (16, 64)), ("threads", (1, 2)))
+        for value in values
+    ]
+    directory = tmp_path / "results"
+    directory.mkdir()
+    for name, lines in (("linear_probe_stats", rows), ("scaling", grown), ("claims-linear", [{"claim": "not ours"}])):
+        (directory / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return directory
+
+
+def run_report(results: Path, out: Path) -> dict[str, str]:
+    script = [sys.executable, "bench/report.py", "--results", results, "--out", out]
+    subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
+    return {path.name: path.read_text() for path in out.iterdir()}
+
+
+def test_report_shows_what_was_recorded(results, tmp_path):
+    found = run_report(results, tmp_path / "out")
+    assert set(found) == {"tables.md", "linear_probe_stats-64x1000x32.svg", "linear_probe_stats-scaling.svg"}
+    lines = found["tables.md"].splitlines()
+    quick, slow = (
+        next(i for i, line in enumerate(lines) if f"| {name} |" in line) for name in ("ssdfast quick", "slow one")
+    )
+    assert lines[quick] == "| ssdfast quick | all | 0.123 ms | 3.0 MiB | 57% |"
+    assert quick < slow
+    assert "Timed on fewer rows: slow one on 16." in lines
+    assert "| threads | 16 | 1,000 | 32 | 1 | 0.25 ms | 1.0 MiB |" in lines
+    assert "ssdfast quick" in found["linear_probe_stats-64x1000x32.svg"]
+
+
+def test_left_out_provider_has_no_figures(results, tmp_path):
+    found = run_report(results, tmp_path / "out")
+    about = [line for line in found["tables.md"].splitlines() if "wrong one" in line]
+    assert about == ["Left out: wrong one (js): fails the gate: js is 0.1 from float64."]
+    assert not any("wrong one" in text for name, text in found.items() if name.endswith(".svg"))
+
+
+def test_report_is_reproducible_and_leaves_nothing_stale(results, tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "gone.svg").write_text("of an earlier run")
+    assert run_report(results, tmp_path / "one") == run_report(results, tmp_path / "two")
+
+
+def test_short_report_is_of_the_gpu_alone(results):
+    def short() -> str:
+        script = [sys.executable, "bench/report.py", "--short", "--results", results]
+        return subprocess.run(script, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert short() == "nothing was measured on a GPU\n"
+    (results / "linear_probe_stats.jsonl").rename(results / "linear_probe_stats-gpu.jsonl")
+    claim = {"claim": "extra memory", "value": 300.0, "bar": 256, "unit": "MB", "holds": False, **MACHINE}
+    (results / "claims-linear-gpu.jsonl").write_text(json.dumps(claim) + "\n")
+    lines = short().splitlines()
+    assert " ".join(lines[1].split()) == "ssdfast quick 0.123 ms 3.0 MiB 57% of the roofline"
+    assert lines[3].split(maxsplit=2)[2] == "fails the gate: js is 0.1 from float64"
+    assert " ".join(lines[4].split()) == "FAIL extra memory 300 (bar 256 MB)"
+
+
+def test_provider_that_fails_its_gate_is_not_timed(monkeypatch):
+    import provider
+
+    class Inputs:
+        def rows(self, n):
+            return self
+
+    def broken(x):
+        raise MemoryError("none left")
+
+    def gate(answer):
+        assert answer == "right", "it is wrong"
+
+    monkeypatch.setattr(provider, "_peak", lambda *args: 5)
+    providers = [
+        provider.Provider("good", "lse", lambda x: "right", gate),
+        provider.Provider("bad", "lse", lambda x: "wrong", gate),
+        provider.Provider("broken", "lse", broken, gate),
+        provider.Provider("absent", "lse", broken, missing="it is not installed"),
+    ]
+    rows = {r["provider"]: r for r in provider.measured("lse", (4, 10), Inputs(), providers, floor=1e-9, seconds=0)}
+    assert "left_out" not in rows["good"]
+    assert rows["good"]["ms_per_row_pair"] > 0
+    reasons = {name: r["left_out"] for name, r in rows.items() if name != "good"}
+    assert reasons == {
+        "bad": "fails the gate: it is wrong",
+        "broken": "does not run: MemoryError: none left",
+        "absent": "it is not installed",
+    }
+    assert not any("ms_per_row_pair" in rows[name] for name in reasons)
+
+
+def test_record_says_where_and_keeps_its_own_figures(monkeypatch, tmp_path):
+    import common
+
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    rows = common.record("scaling", [{"threads": 1000, "ms_per_row_pair": 0.5}, {"N": 3}]).read_text().splitlines()
+    first, second = map(json.loads, rows)
+    assert (first["threads"], second["threads"]) == (1000, torch.get_num_threads())
+    assert first.keys() >= {"device", "torch", "commit", "date", "ms_per_row_pair"}
+
+
+def test_gate_tells_float32_logits_from_rounded_ones():
+    import linear_probe_stats
+    from inputs import hidden_pair
+
+    x = hidden_pair(8, 3000, 64, device="cpu")
+    found = {p.name: p for p in linear_probe_stats.providers(x)}
+    assert found["TRL-style, chunked"].why_not(x) == ""
+    assert found["eager torch, chunked"].why_not(x) == ""
+    assert "token_logprob" in found["TRL-style, chunked, bf16 logits"].why_not(x)
+
+
+def test_logits_of_the_inputs_are_exact_in_any_order():
+    from inputs import hidden_pair
+
+    x = hidden_pair(40, 300, 2560, device="cpu")
+    for hidden, head in ((x.hidden_a_NH, x.head_a_VH), (x.hidden_b_NH, x.head_b_VH)):
+        exact = hidden.double() @ head.double().T
+        for order in (torch.arange(2560), torch.randperm(2560, generator=torch.Generator().manual_seed(0))):
+            assert torch.equal((hidden[:, order].float() @ head[:, order].float().T).double(), exact)
+    assert x.token_N.shape == (40,)
+
+
+def gpu_check(**environment: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", **environment}
+    return subprocess.run(["bench/gpu_check.sh"], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def test_gpu_check_skips_where_there_is_no_gpu():
+    done = gpu_check(HIP_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'reference'" in done.stdout  # the package loaded, from the copy
+    assert "no GPU" in done.stdout
+
+
+def test_gpu_check_goes_on_after_a_failure_and_says_so():
+    done = gpu_check(PYTHON="false")
+    assert done.returncode == 1
+    steps = [line for line in done.stdout.splitlines() if "failed (1)" in line]
+    assert len(steps) == 7
+    assert steps[-1].startswith("claims linear")
