@@ -2,7 +2,7 @@
 //
 // A tile is STRIP rows by PANEL vocabulary entries, its sums in 24 registers. A panel of the head is first repacked so
 // that 16 entries' pairs are one vector; that is one pass over the head for each block of rows, and 1 % of the time.
-// Both operands stay in the caches: DEPTH of H at a time, 48 KB of a panel in L2, 8 KB of a strip in L1. Each DEPTH is
+// Both operands stay in the caches: DEPTH of H at a time, 60 KB of a panel in L2, 10 KB of a strip in L1. Each DEPTH is
 // summed apart, so that rounding does not grow with H.
 #include "linear_logits.h"
 
@@ -22,9 +22,15 @@ namespace ssdfast::avx512_bf16 {
 namespace {
 
 constexpr int STRIP = 8, VECTORS = PANEL / 16;
-constexpr int64_t DEPTH = 256;  // in pairs of H
+constexpr int64_t DEPTH = 320;  // at most, in pairs of H
 
 int64_t pairs_of(int64_t h) { return (h + 1) / 2; }
+
+// Pairs that are summed together: H in equal parts, each a multiple of 16.
+int64_t depth_of(int64_t pairs) {
+  const int64_t parts = (pairs + DEPTH - 1) / DEPTH;
+  return ((pairs + parts - 1) / parts + 15) / 16 * 16;
+}
 
 // 16 rows of up to 16 pairs, transposed: to[pair * PANEL + row]. Pairs beyond `elements` of bf16 are zero.
 void transpose(const uint16_t* from, int64_t stride, int rows, int64_t elements, uint32_t* to) {
@@ -60,9 +66,23 @@ void pack_panel(const LinearJob& job, int64_t first, int64_t begin, int64_t coun
 
 inline __m512 broadcast_pair(uint32_t pair) { return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(pair))); }
 
+// What to fetch from memory while a tile is computed: some of the cache lines of the next panel.
+struct Ahead {
+  const char* row;
+  int64_t stride, lines, line, count;  // bytes between rows, lines of a row, the next line, lines left to fetch
+
+  void fetch() {
+    if (count == 0) return;
+    __builtin_prefetch(row + 64 * line, 0, 2);
+    --count;
+    if (++line == lines) line = 0, row += stride;
+  }
+};
+
 // ROWS rows by one panel: out (+)= hidden . panel. `width` entries of the panel exist.
 template <int ROWS>
-void tile(const uint32_t* hidden, const uint32_t* panel, int64_t pairs, bool add, float* out, int64_t stride, int64_t width) {
+void tile(const uint32_t* hidden, const uint32_t* panel, int64_t pairs, bool add, float* out, int64_t stride, int64_t width,
+          Ahead ahead) {
   __m512 sum[ROWS][VECTORS];
   const auto live = [&](int j) {
     return static_cast<__mmask16>(width >= 16 * (j + 1) ? 0xffff : width <= 16 * j ? 0 : (1 << (width - 16 * j)) - 1);
@@ -72,6 +92,7 @@ void tile(const uint32_t* hidden, const uint32_t* panel, int64_t pairs, bool add
 #pragma GCC unroll 3
     for (int j = 0; j < VECTORS; ++j) sum[i][j] = _mm512_setzero_ps();
   for (int64_t p = 0; p < pairs; ++p) {
+    if (p % 2 == 0) ahead.fetch();
     __m512bh w[VECTORS];
 #pragma GCC unroll 3
     for (int j = 0; j < VECTORS; ++j) w[j] = (__m512bh)_mm512_load_ps(panel + p * PANEL + 16 * j);
@@ -92,7 +113,7 @@ void tile(const uint32_t* hidden, const uint32_t* panel, int64_t pairs, bool add
     }
 }
 
-using TileFn = void (*)(const uint32_t*, const uint32_t*, int64_t, bool, float*, int64_t, int64_t);
+using TileFn = void (*)(const uint32_t*, const uint32_t*, int64_t, bool, float*, int64_t, int64_t, Ahead);
 constexpr TileFn TILES[STRIP] = {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<7>, tile<8>};
 
 }  // namespace
@@ -114,17 +135,25 @@ void pack_hidden(const LinearJob& job, uint32_t* packed) {
 
 void panels(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t end) {
   const int64_t pairs = pairs_of(job.h), strips = (job.n + STRIP - 1) / STRIP;
-  std::vector<uint32_t> memory((std::min(pairs, DEPTH) + 15) / 16 * 16 * PANEL + 16);
+  const int64_t most = depth_of(pairs);
+  std::vector<uint32_t> memory(most * PANEL + 16);
   uint32_t* panel = reinterpret_cast<uint32_t*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
   for (int64_t first = begin * PANEL; first < std::min(end * PANEL, job.v); first += PANEL) {
     const int64_t width = std::min<int64_t>(PANEL, job.v - first);
-    for (int64_t p = 0; p < pairs; p += DEPTH) {
-      const int64_t depth = std::min(DEPTH, pairs - p);
+    for (int64_t p = 0; p < pairs; p += most) {
+      const int64_t depth = std::min(most, pairs - p);
       pack_panel(job, first, p, depth, panel);
+      const bool same = p + most < pairs;  // the next part of H is of the same entries
+      const int64_t next = same ? first : first + PANEL, next_pair = same ? p + most : 0;
+      const int64_t lines = (std::min(most, pairs - next_pair) * 4 + 63) / 64;
+      const int64_t all = lines * std::clamp<int64_t>(std::min(job.v, end * PANEL) - next, 0, PANEL);
       for (int64_t s = 0; s < strips; ++s) {
         const int64_t row = s * STRIP, rows = std::min<int64_t>(STRIP, job.n - row);
+        const int64_t done = all * s / strips;
+        const Ahead ahead{reinterpret_cast<const char*>(job.weight + (next + done / lines) * job.stride_weight + 2 * next_pair),
+                          2 * job.stride_weight, lines, done % lines, all * (s + 1) / strips - done};
         TILES[rows - 1](packed + (row * pairs) + p * STRIP, panel, depth, p > 0, job.out + row * job.stride_out + first,
-                        job.stride_out, width);
+                        job.stride_out, width, ahead);
       }
     }
   }
