@@ -50,7 +50,7 @@ fi
 
 rm -f bench/results/*-gpu.jsonl # the table at the end is of this run
 # Only files with GPU tests are collected: the others may need packages that are not here.
-mapfile -t tests < <(grep -l 'mark\.gpu' tests/kernels/test_*.py)
+mapfile -t tests < <(grep -l 'from \.gpu import' tests/kernels/test_*.py)
 step 150 "GPU tests" "$python" -m pytest -q -p no:cacheprovider -m gpu "${tests[@]}"
 step 75 "bench probe_stats" "$python" bench/probe_stats.py --seconds 3
 step 90 "bench linear_probe_stats" "$python" bench/linear_probe_stats.py --seconds 3

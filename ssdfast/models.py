@@ -1,4 +1,4 @@
-"""Models: loading, the hidden states of a trace, and float32 logits of chosen rows.
+"""Models: loading, the hidden states of a trace, and the head that makes logits of them.
 
 Shape legend: S scored positions of a trace, N rows, H hidden size, V rows of lm_head.
 """
@@ -16,6 +16,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from .kernels import LmHead, lm_head_logits
 from .rundir import atomic_directory
 from .traces import Trace
 
@@ -27,18 +28,15 @@ class LanguageModel:
     path: str
     model: Any  # transformers gives its models no common type with a decoder and a head
     tokenizer: Any
-    head_VH: Tensor  # float32 on a CPU, which can only give a bf16 product rounded to bf16
-    bias_V: Tensor | None
-    scale: float
-    softcap: float | None
+    head: LmHead
 
     @property
     def device(self) -> torch.device:
-        return self.head_VH.device
+        return self.head.weight_VH.device
 
     @property
     def vocabulary(self) -> int:
-        return self.head_VH.shape[0]
+        return self.head.weight_VH.shape[0]
 
     @property
     def context(self) -> float:
@@ -51,22 +49,6 @@ class LanguageModel:
         ids = torch.tensor([*trace.prompt_ids, *trace.completion_ids[:-1]], device=self.device)
         hidden_1LH = self.model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state
         return hidden_1LH[0, len(trace.prompt_ids) - 1 :][: len(trace.completion_ids)]
-
-    @torch.inference_mode()
-    def logits(self, hidden_NH: Tensor, workspace_NV: Tensor) -> Tensor:
-        """float32 logits [N, V] in the first N rows of a float32 workspace, whatever the model's dtype."""
-        out_NV = workspace_NV[: hidden_NH.shape[0]]
-        if self.head_VH.dtype == torch.float32:
-            torch.mm(hidden_NH.float(), self.head_VH.T, out=out_NV)
-        else:
-            torch.mm(hidden_NH, self.head_VH.T, out_dtype=torch.float32, out=out_NV)
-        if self.bias_V is not None:
-            out_NV.add_(self.bias_V)
-        if self.scale != 1:
-            out_NV.mul_(self.scale)
-        if self.softcap is not None:
-            out_NV.div_(self.softcap).tanh_().mul_(self.softcap)
-        return out_NV
 
 
 def load(path: str, dtype: str) -> LanguageModel:
@@ -155,15 +137,9 @@ def _with_head(path: str, model: Any, tokenizer: Any) -> LanguageModel:
     head, config = model.get_output_embeddings(), model.config.get_text_config()
     weight = head.weight.detach()
     scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-    return LanguageModel(
-        path=path,
-        model=model,
-        tokenizer=tokenizer,
-        head_VH=weight if weight.is_cuda else weight.float(),
-        bias_V=None if getattr(head, "bias", None) is None else head.bias.detach().float(),
-        scale=float(scale),
-        softcap=getattr(config, "final_logit_softcapping", None),
-    )
+    bias_V = None if getattr(head, "bias", None) is None else head.bias.detach()
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return LanguageModel(path, model, tokenizer, LmHead(weight, bias_V, float(scale), softcap))
 
 
 @torch.inference_mode()
@@ -172,7 +148,7 @@ def _check_head(loaded: LanguageModel) -> None:
     ids = torch.arange(8, device=loaded.device)[None] % loaded.vocabulary
     want_NV = loaded.model(input_ids=ids, use_cache=False).logits[0].float()
     hidden_NH = loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-    got_NV = loaded.logits(hidden_NH, torch.empty_like(want_NV))
+    got_NV = lm_head_logits(hidden_NH, loaded.head)
     rounding = 1e-4 if hidden_NH.dtype == torch.float32 else 2e-2
     if not torch.allclose(got_NV, want_NV, rtol=rounding, atol=rounding * float(want_NV.abs().max())):
         kind = type(loaded.model).__name__

@@ -8,6 +8,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from ssdfast import models
+from ssdfast.kernels import lm_head_logits
 from ssdfast.traces import Trace
 
 from . import tiny
@@ -27,10 +28,6 @@ def trace(prompt=(3, 9, 4), completion=(8, 8, 2, 70, 5)):
     return Trace("p#0", "p", np.array(prompt, np.int32), np.array(completion, np.int32), Path("traces.parquet"))
 
 
-def workspace(rows, model):
-    return torch.full((rows, model.vocabulary), torch.nan)
-
-
 def full_forward(model, ids):
     with torch.inference_mode():
         return model.model(input_ids=torch.tensor([ids])).logits[0].float()
@@ -40,7 +37,7 @@ def test_the_first_completion_token_is_scored_from_the_last_prompt_position(tmp_
     model = models.load(tiny.save_model(tmp_path), "float32")
     t = trace()
     hidden_SH = model.hidden_states(t)
-    logits_SV = model.logits(hidden_SH, workspace(9, model))
+    logits_SV = lm_head_logits(hidden_SH, model.head)
     full_LV = full_forward(model, [*t.prompt_ids, *t.completion_ids])
     assert hidden_SH.shape[0] == 5
     torch.testing.assert_close(logits_SV, full_LV[2:7], rtol=1e-5, atol=1e-5)
@@ -48,7 +45,7 @@ def test_the_first_completion_token_is_scored_from_the_last_prompt_position(tmp_
 
 def test_one_token_after_one_token(tmp_path):
     model = models.load(tiny.save_model(tmp_path), "float32")
-    logits_SV = model.logits(model.hidden_states(trace((3,), (8,))), workspace(1, model))
+    logits_SV = lm_head_logits(model.hidden_states(trace((3,), (8,))), model.head)
     torch.testing.assert_close(logits_SV, full_forward(model, [3]), rtol=1e-5, atol=1e-5)
 
 
@@ -57,15 +54,7 @@ def test_logits_of_a_bf16_model_are_not_rounded_to_bf16(tmp_path):
     hidden_SH = model.hidden_states(trace())
     assert hidden_SH.dtype == torch.bfloat16
     exact_SV = hidden_SH.double() @ model.model.lm_head.weight.double().T
-    torch.testing.assert_close(model.logits(hidden_SH, workspace(5, model)).double(), exact_SV, rtol=1e-5, atol=1e-5)
-
-
-def test_the_workspace_is_used_and_rows_beyond_are_left(tmp_path):
-    model = models.load(tiny.save_model(tmp_path), "float32")
-    space_NV = workspace(7, model)
-    logits_SV = model.logits(model.hidden_states(trace()), space_NV)
-    assert logits_SV.data_ptr() == space_NV.data_ptr()
-    assert space_NV[5:].isnan().all()
+    torch.testing.assert_close(lm_head_logits(hidden_SH, model.head).double(), exact_SV, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +73,7 @@ def test_what_a_model_does_to_its_logits_is_done(tmp_path, make):
     tiny.tokenizer().save_pretrained(tmp_path)
     model = models.load(str(tmp_path), "float32")
     t = trace()
-    logits_SV = model.logits(model.hidden_states(t), workspace(5, model))
+    logits_SV = lm_head_logits(model.hidden_states(t), model.head)
     full_LV = full_forward(model, [*t.prompt_ids, *t.completion_ids])
     torch.testing.assert_close(logits_SV, full_LV[2:7], rtol=1e-5, atol=1e-5)
 

@@ -15,8 +15,9 @@ from ..backends import DTYPES, backends, fastest, implementation
 from ..probe_stats.checks import check_token, check_token_class, check_token_ids
 from ..probe_stats.schema import ProbeSpec, ProbeStats, from_numbers, new_packed, to_numbers, unpack
 from .head import LmHead
+from .logits import lm_head_logits
 
-__all__ = ["LmHead", "linear_probe_stats"]
+__all__ = ["LmHead", "linear_probe_stats", "lm_head_logits"]
 
 
 def linear_probe_stats(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..probe_stats import triton as logits_backend
 from ..probe_stats.schema import ProbeSpec, ProbeStats, put_rows, unpack
 from .head import LmHead
+from .logits import lm_head_logits
 
 LOGITS_BYTES = 64 << 20  # of all models together
 
@@ -34,10 +34,7 @@ class Model:
 
     def logits(self) -> Tensor:
         """float32 [N, V], of few rows or of a small head."""
-        x_NH, weight_VH = self.hidden_NH, self.head.weight_VH
-        if x_NH.is_cuda and x_NH.dtype != torch.float32:
-            return self.head.finish_(torch.mm(x_NH, weight_VH.T, out_dtype=torch.float32))
-        return self.head.finish_(x_NH.float() @ weight_VH.float().T)
+        return lm_head_logits(self.hidden_NH, self.head)
 
     def sampled(self, every: int) -> Model:
         """The same with every so many-th entry of the vocabulary."""

@@ -9,7 +9,7 @@ Shape legend: N rows of a block, S scored positions of a trace.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import models, rundir, traces
 from ..config import DecodingConfig, ProbeConfig
-from ..kernels import Decoding, ProbeSpec, ProbeStats, probe_stats
+from ..kernels import Decoding, ProbeSpec, ProbeStats, linear_probe_stats
 from ..models import LanguageModel
 from ..progress import progress, say
 from ..traces import Trace
@@ -137,24 +137,17 @@ def _spec(config: ProbeConfig, token_class: Tensor) -> ProbeSpec:
 
 @dataclass
 class _Measure:
-    """Traces in, a table of positions out. The logits of both models live in two workspaces that are used again."""
+    """Traces in, a table of positions out."""
 
     a: LanguageModel
     b: LanguageModel
     spec: ProbeSpec
     config: ProbeConfig
-    workspaces: list[Tensor] = field(init=False)
-
-    def __post_init__(self) -> None:
-        shape = (self.config.max_rows, self.a.vocabulary)
-        self.workspaces = [torch.empty(shape, dtype=torch.float32, device=self.a.device) for _ in range(2)]
 
     def __call__(self, part: list[Labelled]) -> pa.Table:
         columns: dict[str, list[np.ndarray]] = {}
         for hidden_a_NH, hidden_b_NH, token_N in _blocks(self._scored(part), self.config.max_rows):
-            logits_a_NV = self.a.logits(hidden_a_NH, self.workspaces[0])
-            logits_b_NV = self.b.logits(hidden_b_NH, self.workspaces[1])
-            stats = probe_stats(logits_a_NV, logits_b_NV, token_N, self.spec)
+            stats = linear_probe_stats(hidden_a_NH, self.a.head, hidden_b_NH, self.b.head, token_N, self.spec)
             for name, column in _columns(stats):
                 columns.setdefault(name, []).append(column)
         return self._table(part, {name: np.concatenate(blocks) for name, blocks in columns.items()})

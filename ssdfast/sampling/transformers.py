@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ..config import DecodingConfig
+from ..kernels import lm_head_logits
 from ..models import LanguageModel, end_ids
 from ..progress import progress
 from ..traces import SCHEMA, append, part_path
@@ -156,8 +157,7 @@ class _Batch:
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        workspace_BV = hidden_BLH.new_empty(ids_BL.shape[0], self.model.vocabulary, dtype=torch.float32)
-        return self.model.logits(hidden_BLH[:, -1], workspace_BV)
+        return lm_head_logits(hidden_BLH[:, -1], self.model.head)
 
 
 def _common_prefix(prompts: list[list[int]]) -> list[int]:

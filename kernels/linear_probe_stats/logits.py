@@ -1,0 +1,46 @@
+"""float32 logits of a few positions, whatever the dtype of the model.
+
+Products of bf16 or fp16 are exact and their sums float32: nothing is rounded to 16 bits, which costs an eighth of a nat
+at a logit of 20.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from ..backends import backends
+from .head import LmHead
+
+SLICE_BYTES = 4 << 20  # of a head, as float32
+
+
+def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None) -> Tensor:
+    """Logits [N, V], float32, of hidden states [N, H] in bf16, fp16 or fp32, on the hidden states' device.
+
+    out_NV: float32 [N, V] to write to, any row stride, or None for a new tensor. On a CPU with AVX512_BF16, bf16 goes
+    through a product of our own; other 16-bit operands are converted, the head in slices of 4 MB.
+    """
+    n, weight_VH = hidden_NH.shape[0], head.weight_VH
+    if hidden_NH.is_cuda and weight_VH.dtype != torch.float32:
+        product_NV = torch.mm(hidden_NH, weight_VH.T, out_dtype=torch.float32)
+        return head.finish_(product_NV if out_NV is None else out_NV.copy_(product_NV))
+    if out_NV is None:
+        out_NV = hidden_NH.new_empty(n, weight_VH.shape[0], dtype=torch.float32)
+    if weight_VH.dtype == torch.float32:
+        torch.mm(hidden_NH, weight_VH.T, out=out_NV)
+    elif weight_VH.dtype == torch.bfloat16 and multiplies_bf16():
+        torch.ops.ssdfast_cpu.linear_logits(hidden_NH, weight_VH, out_NV)
+    else:
+        hidden_NH = hidden_NH.float()
+        step = max(1, SLICE_BYTES // (4 * weight_VH.shape[1]))
+        for i in range(0, weight_VH.shape[0], step):
+            torch.mm(hidden_NH, weight_VH[i : i + step].float().T, out=out_NV[:, i : i + step])
+    return head.finish_(out_NV)
+
+
+def multiplies_bf16() -> bool:
+    """True where the C++ extension is built and the processor can; SSDFAST_CPU other than avx512 switches it off."""
+    return "cpu" in backends() and torch.ops.ssdfast_cpu.multiplies_bf16(os.environ.get("SSDFAST_CPU", ""))
