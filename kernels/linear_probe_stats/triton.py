@@ -25,7 +25,7 @@ from ..probe_stats.state_columns import columns
 from ..probe_stats.triton import powers_of_few
 from .head import LmHead
 from .triton_divergences import tile_divergences
-from .triton_merge import merge_tiles
+from .triton_merge import BLOCK, merge_tiles
 from .triton_rows import Model, from_logits, long_nuclei
 from .triton_tiles import ROWS, tile_states
 from .triton_tiling import Tiling
@@ -153,9 +153,9 @@ def _sweep(
         CAPACITY=capacity, **_constants(a, b, tiling),
     )  # fmt: skip
     slots_SN = token_z_MN.new_empty(layout.slots, n, dtype=torch.float64)
-    merge_tiles[(triton.cdiv(n, 32),)](
+    merge_tiles[(triton.cdiv(n, BLOCK.value),)](
         parts_PSN, slots_SN, n, tiles, layout.slots, layout.model_slots, spec.n_classes, RATES=layout.rates, MODELS=m,
-        PAIR_SUMS=layout.pair_sums, BLOCK=32, TILES=32, num_warps=4,
+        PAIR_SUMS=layout.pair_sums, num_warps=2,
     )  # fmt: skip
     state = PartialState(layout, slots_SN, (), token_N, listed_token_z_MN)
     lists = tuple(_top_list(keys_MNC[i], others_MNC[i], state.model(i), spec.top, m == 2) for i in range(m))

@@ -8,11 +8,14 @@ import triton.language as tl
 
 from ..probe_stats.triton_math import A_D, A_DD, AHEAD, B_D, INF, LOG2E, MAX, POSSIBLE, REST, SUM, WEIGHTED
 
+BLOCK = tl.constexpr(16)  # rows of a program
+TILES = tl.constexpr(16)  # that it takes at a time
+
 
 @triton.jit(do_not_specialize=["n_rows"])
 def merge_tiles(
     parts_ptr, merged_ptr, n_rows, tiles, slots, model_slots, n_classes,
-    RATES: tl.constexpr, MODELS: tl.constexpr, PAIR_SUMS: tl.constexpr, BLOCK: tl.constexpr, TILES: tl.constexpr,
+    RATES: tl.constexpr, MODELS: tl.constexpr, PAIR_SUMS: tl.constexpr,
 ):  # fmt: skip
     """``state.merge_slots`` of BLOCK rows: parts_ptr float32 [tiles, slots, N] to merged_ptr float64 [slots, N]."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -29,7 +32,7 @@ def merge_tiles(
         for first in range(0, tiles, TILES):
             m = _slot(at, MAX, first + part, tiles, stride, n, -INF)
             row_max = tl.maximum(row_max, tl.max(m, axis=0))
-        total = _scaled_sum(at, SUM, 1.0, row_max, tiles, stride, n, part, BLOCK)
+        total = _scaled_sum(at, SUM, 1.0, row_max, tiles, stride, n, part)
         valid = (total == total) & (row_max < INF)
         tl.store(to + MAX * n, tl.where(valid, row_max.to(tl.float64), float("nan")), mask=live)
         tl.store(to + SUM * n, tl.where(valid, total, float("nan")), mask=live)
@@ -47,17 +50,17 @@ def merge_tiles(
         tl.store(to + WEIGHTED * n, tl.where(valid, weighted, float("nan")), mask=live)
         tl.store(to + AHEAD * n, tl.where(valid, ahead, float("nan")), mask=live)
         tl.store(to + POSSIBLE * n, tl.where(valid, possible, float("nan")), mask=live)
-        rest = _scaled_sum(at, REST, 1.0, row_max, tiles, stride, n, part, BLOCK)
+        rest = _scaled_sum(at, REST, 1.0, row_max, tiles, stride, n, part)
         tl.store(to + REST * n, tl.where(valid, rest, float("nan")), mask=live)
         for j in tl.static_range(1, len(RATES)):
-            tempered = _scaled_sum(at, SUM + j, RATES[j], row_max, tiles, stride, n, part, BLOCK)
+            tempered = _scaled_sum(at, SUM + j, RATES[j], row_max, tiles, stride, n, part)
             tl.store(to + (SUM + j) * n, tl.where(valid, tempered, float("nan")), mask=live)
         for c in range(n_classes):
             slot = SUM + len(RATES) + c
-            mass = _scaled_sum(at, slot, 1.0, row_max, tiles, stride, n, part, BLOCK)
+            mass = _scaled_sum(at, slot, 1.0, row_max, tiles, stride, n, part)
             tl.store(to + slot * n, tl.where(valid, mass, float("nan")), mask=live)
     if PAIR_SUMS:
-        _merge_pair(parts_ptr, merged_ptr, n, tiles, stride, model_slots, live, part, BLOCK)
+        _merge_pair(parts_ptr, merged_ptr, n, tiles, stride, model_slots, live, part)
 
 
 @triton.jit
@@ -67,7 +70,7 @@ def _slot(at, slot, part, tiles, stride, n, other):
 
 
 @triton.jit
-def _scaled_sum(at, slot, rate: tl.constexpr, row_max, tiles, stride, n, part, BLOCK: tl.constexpr):
+def _scaled_sum(at, slot, rate: tl.constexpr, row_max, tiles, stride, n, part):
     """Sum over the tiles of a slot of e^(rate x), brought from each tile's maximum to the row's."""
     total = tl.zeros([BLOCK], tl.float64)
     for first in range(0, tiles, part.shape[0]):
@@ -80,7 +83,7 @@ def _scaled_sum(at, slot, rate: tl.constexpr, row_max, tiles, stride, n, part, B
 
 
 @triton.jit
-def _merge_pair(parts_ptr, merged_ptr, n, tiles, stride, model_slots, live, part, BLOCK: tl.constexpr):
+def _merge_pair(parts_ptr, merged_ptr, n, tiles, stride, model_slots, live, part):
     """A tile took d between its own maxima; ``move`` brings it to those of the row."""
     b_at = parts_ptr + model_slots * n
     pair_at = parts_ptr + 2 * model_slots * n

@@ -152,9 +152,10 @@ def logits_tile(
 @triton.jit
 def _capped(z, cap):
     """c tanh(z / c), with tanh |y| = (1 - t) / (1 + t), t = e^-2|y|; z where c is 0. -inf stays."""
-    t = tl.exp2(tl.abs(z) * (-2 * LOG2E / tl.where(cap == 0, 1.0, cap)))
+    t = tl.exp2(tl.abs(z) * (-2 * LOG2E / tl.where(cap > 0, cap, 1.0)))
     size = (1 - t) / (1 + t) * cap
-    return tl.where((cap == 0) | (z == -INF), z, tl.where(z < 0, -size, size))
+    capped = tl.where(z == -INF, z, tl.where(z < 0, -size, size))
+    return tl.where(cap > 0, capped, z)
 
 
 @triton.jit
