@@ -7,7 +7,7 @@ Installed as ``ssdfast.kernels``. Every operation is a directory that can be rea
 # In a checkout, transformers finds this directory when it looks for the package "kernels", and imports it. Under that
 # name it is empty, or its operators would be registered twice.
 if __name__ != "kernels":
-    from .linear_probe_stats import LmHead, linear_probe_stats, lm_head_logits
+    from .linear_probe_stats import LmHead, linear_probe_stats, lm_head_logits, sharded_linear_probe_stats
     from .probe_stats import (
         Decoding,
         ModelStats,
@@ -30,5 +30,6 @@ if __name__ != "kernels":
         "lm_head_logits",
         "merge_states",
         "probe_stats",
+        "sharded_linear_probe_stats",
         "sharded_probe_stats",
     ]

@@ -11,13 +11,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..backends import DTYPES, backends, fastest, implementation
-from ..probe_stats.checks import check_token, check_token_class, check_token_ids
+from ..backends import backends, fastest, implementation
+from ..probe_stats.checks import check_token_class, check_token_ids
 from ..probe_stats.schema import ProbeSpec, ProbeStats, from_numbers, new_packed, to_numbers, unpack
+from .checks import check_models
 from .head import LmHead
 from .logits import lm_head_logits
+from .shards import sharded_linear_probe_stats
 
-__all__ = ["LmHead", "linear_probe_stats", "lm_head_logits"]
+__all__ = ["LmHead", "linear_probe_stats", "lm_head_logits", "sharded_linear_probe_stats"]
 
 
 def linear_probe_stats(
@@ -43,8 +45,9 @@ def linear_probe_stats(
     RuntimeError for a backend that cannot run here.
     """
     spec = spec or ProbeSpec()
-    head_a, head_b = _head(lm_head_a_VH), None if lm_head_b_VH is None else _head(lm_head_b_VH)
-    _check(hidden_a_NH, head_a, hidden_b_NH, head_b, token_N, spec)
+    head_a, head_b = LmHead.of(lm_head_a_VH), None if lm_head_b_VH is None else LmHead.of(lm_head_b_VH)
+    check_models(hidden_a_NH, head_a, hidden_b_NH, head_b, token_N)
+    check_token_class(spec, head_a.weight_VH.shape[0])
     floats, ints = _packed(
         hidden_a_NH, head_a.weight_VH, head_a.bias_V, _numbers(head_a),
         hidden_b_NH, head_b and head_b.weight_VH, head_b and head_b.bias_V, _numbers(head_b),
@@ -83,10 +86,6 @@ def _(
     return new_packed(hidden_a, hidden_a.shape[0], spec, hidden_b is not None)
 
 
-def _head(given: Tensor | LmHead) -> LmHead:
-    return given if isinstance(given, LmHead) else LmHead(given)
-
-
 def _numbers(head: LmHead | None) -> list[float]:
     return [] if head is None else [head.scale, head.softcap or 0.0]
 
@@ -94,53 +93,3 @@ def _numbers(head: LmHead | None) -> list[float]:
 def _head_of(weight_VH: Tensor, bias_V: Tensor | None, scale_and_softcap: list[float]) -> LmHead:
     scale, softcap = scale_and_softcap
     return LmHead(weight_VH, bias_V, scale, softcap or None)
-
-
-def _check(
-    hidden_a: Tensor, head_a: LmHead, hidden_b: Tensor | None, head_b: LmHead | None, token: Tensor, spec: ProbeSpec
-) -> None:
-    _check_model("a", hidden_a, head_a)
-    if (hidden_b is None) != (head_b is None):
-        raise ValueError("give both hidden_b_NH and lm_head_b_VH, or neither")
-    if hidden_b is not None and head_b is not None:
-        _check_model("b", hidden_b, head_b)
-        if hidden_a.shape[0] != hidden_b.shape[0]:
-            raise ValueError(f"hidden_a_NH has {hidden_a.shape[0]} rows and hidden_b_NH {hidden_b.shape[0]}")
-        rows_a, rows_b = head_a.weight_VH.shape[0], head_b.weight_VH.shape[0]
-        if rows_a != rows_b:
-            raise ValueError(f"the vocabularies differ: lm_head_a_VH has {rows_a} rows, lm_head_b_VH {rows_b}")
-        if hidden_a.dtype != hidden_b.dtype:
-            raise ValueError(f"the two models differ in dtype: {hidden_a.dtype} and {hidden_b.dtype}")
-        if hidden_a.device != hidden_b.device:
-            raise ValueError(f"the two models are on different devices: {hidden_a.device} and {hidden_b.device}")
-    check_token(token, hidden_a)
-    check_token_class(spec, head_a.weight_VH.shape[0])
-
-
-def _check_model(model: str, hidden: Tensor, head: LmHead) -> None:
-    hidden_name, weight_name, weight = f"hidden_{model}_NH", f"lm_head_{model}_VH", head.weight_VH
-    if hidden.dim() != 2:
-        raise ValueError(f"{hidden_name} must have shape [N, H], got {list(hidden.shape)}")
-    if weight.dim() != 2:
-        raise ValueError(f"{weight_name} must have shape [V, H], got {list(weight.shape)}")
-    if hidden.dtype not in (*DTYPES, torch.float64):
-        raise ValueError(f"{hidden_name} must be bf16, fp16, fp32 or fp64, got {hidden.dtype}")
-    if weight.dtype != hidden.dtype:
-        raise ValueError(f"{hidden_name} is {hidden.dtype}, {weight_name} {weight.dtype}: convert one of them")
-    if weight.shape[1] != hidden.shape[1]:
-        raise ValueError(f"{hidden_name} has hidden size {hidden.shape[1]}, {weight_name} {weight.shape[1]}")
-    if weight.shape[0] == 0 or weight.shape[1] == 0:
-        raise ValueError(f"{weight_name} is empty: {list(weight.shape)}")
-    if weight.device != hidden.device:
-        raise ValueError(f"{hidden_name} is on {hidden.device}, {weight_name} on {weight.device}")
-    for name, tensor in ((hidden_name, hidden), (weight_name, weight)):
-        if tensor.stride(1) != 1 and tensor.shape[1] > 1:
-            raise ValueError(f"{name} has stride {tensor.stride(1)} along H: call .contiguous() first")
-    bias = head.bias_V
-    if bias is None:
-        return
-    if bias.shape != weight.shape[:1] or not bias.is_floating_point():
-        got = f"{bias.dtype} {list(bias.shape)}"
-        raise ValueError(f"the bias of {weight_name} must be floating [{weight.shape[0]}], got {got}")
-    if bias.device != weight.device:
-        raise ValueError(f"the bias of {weight_name} is on {bias.device}, the weight on {weight.device}")

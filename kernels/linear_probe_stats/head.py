@@ -29,10 +29,10 @@ class LmHead:
             if value is not None and not 0 < value < torch.inf:
                 raise ValueError(f"{name} must be finite and positive, got {value}")
 
-    @property
-    def is_bare(self) -> bool:
-        """True where the logits are the product alone."""
-        return self.bias_V is None and self.scale == 1 and self.softcap is None
+    @staticmethod
+    def of(given: Tensor | LmHead) -> LmHead:
+        """A weight alone is a head too."""
+        return given if isinstance(given, LmHead) else LmHead(given)
 
     def finish_(self, product_NV: Tensor) -> Tensor:
         """Turn ``hidden @ weightᵀ``, or some of its columns' rows, into logits in place."""

@@ -7,9 +7,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ssdfast.kernels import Decoding, ProbeSpec, sharded_probe_stats
+from ssdfast.kernels import Decoding, LmHead, ProbeSpec, sharded_linear_probe_stats, sharded_probe_stats
+from ssdfast.kernels.linear_probe_stats import shards as linear_shards
 
 from .cases import CASES, assert_matches_oracle, make
+from .linear_cases import assert_near_products, float64_logits
 
 pytest.importorskip("ssdfast.kernels._C")
 
@@ -123,3 +125,38 @@ def test_every_rank_has_the_whole_answer(shards, tmp_path):
 def test_a_mistake_is_named_on_every_rank(world, tmp_path):
     ranks = _on_ranks(world, _messages, [], tmp_path)
     assert all(messages == ranks[0] for messages in ranks)
+
+
+HEADS = [(0, 150), (150, 150), (150, 1000)]  # one rank holds nothing
+
+
+def _heads():
+    g = torch.Generator().manual_seed(2)
+    hidden_a, hidden_b = torch.randn(11, 32, generator=g).bfloat16(), torch.randn(11, 48, generator=g).bfloat16()
+    weight_a, weight_b = (torch.randn(1000, h, generator=g).bfloat16() for h in (32, 48))
+    return hidden_a, weight_a, hidden_b, weight_b, torch.randn(1000, generator=g), torch.arange(11) * 90
+
+
+def _linear_statistics(rank, _world, shards):
+    hidden_a, weight_a, hidden_b, weight_b, bias, token = _heads()
+    first, last = shards[rank]
+    head_b = LmHead(weight_b[first:last], bias[first:last], scale=0.5, softcap=20.0)
+    linear_shards.LOGITS_BYTES = 4 * 2 * 850 * 4  # blocks of four rows
+    arguments = hidden_a, weight_a[first:last], hidden_b, head_b
+    stats = sharded_linear_probe_stats(*arguments, token, ProbeSpec(), first_id=first)
+    mistakes = (
+        ("rank 2: hidden_a_NH has hidden size 16", (hidden_a[:, : 16 if rank == 2 else 32].contiguous(), token)),
+        ("rank 1 has 10 positions and rank 0 has 11", (hidden_a, token[: 10 if rank == 1 else 11])),
+    )
+    for said, (hidden, tokens) in mistakes:
+        n = tokens.shape[0]
+        with pytest.raises(ValueError, match=said):
+            sharded_linear_probe_stats(hidden[:n], arguments[1], hidden_b[:n], head_b, tokens, ProbeSpec(), first)
+    return stats
+
+
+def test_heads_in_shards(tmp_path):
+    hidden_a, weight_a, hidden_b, weight_b, bias, token = _heads()
+    logits = [float64_logits(hidden_a, LmHead(weight_a)), float64_logits(hidden_b, LmHead(weight_b, bias, 0.5, 20.0))]
+    for found in _on_ranks(3, _linear_statistics, HEADS, tmp_path):
+        assert_near_products(found, logits, token, ProbeSpec())

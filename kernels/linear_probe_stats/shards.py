@@ -1,0 +1,74 @@
+"""``linear_probe_stats`` where the heads lie in shards on the ranks of a process group (tensor parallelism).
+
+Shape legend: N rows, V_r entries of this rank's shard, H hidden size, B rows of a block.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..probe_stats.schema import ProbeSpec, ProbeStats, new_packed, put_rows, unpack
+from ..probe_stats.shards import sharded_probe_stats
+from .checks import check_models
+from .head import LmHead
+from .logits import lm_head_logits
+
+LOGITS_BYTES = 48 << 20  # of all models' shards together, on each rank
+
+
+@torch.no_grad()
+def sharded_linear_probe_stats(
+    hidden_a_NH: Tensor,
+    lm_head_a_VH: Tensor | LmHead,
+    hidden_b_NH: Tensor | None,
+    lm_head_b_VH: Tensor | LmHead | None,
+    token_N: Tensor,
+    spec: ProbeSpec,
+    first_id: int,
+    group: dist.ProcessGroup | None = None,
+    backend: str | None = None,
+) -> ProbeStats:
+    """Every rank of ``group`` holds rows first_id .. first_id + V_r of the heads, calls this, and gets it all.
+
+    hidden_a_NH, hidden_b_NH: the same [N, H] on every rank; heads: [V_r, H], V_r of each rank's own, 0 too, bias
+    included. The rest as for ``sharded_probe_stats``, which sees the logits of a block of rows at a time: 48 MB.
+    Raises ValueError on every rank, naming the rank where something is wrong.
+    """
+    head_a, head_b = LmHead.of(lm_head_a_VH), None if lm_head_b_VH is None else LmHead.of(lm_head_b_VH)
+    n, pair = token_N.shape[0], hidden_b_NH is not None
+    floats, ints = new_packed(hidden_a_NH, n, spec, pair)
+    stats = unpack(floats, ints, n, spec, pair)
+    step = _agreed_rows(hidden_a_NH, head_a, hidden_b_NH, head_b, token_N, group)
+    for i in range(0, max(n, 1), step):  # once for no rows: the ranks have to agree on the rest of the arguments too
+        rows = slice(i, min(n, i + step))
+        a_BV = lm_head_logits(hidden_a_NH[rows], head_a)
+        b_BV = None
+        if hidden_b_NH is not None and head_b is not None:
+            b_BV = lm_head_logits(hidden_b_NH[rows], head_b)
+        put_rows(stats, rows, sharded_probe_stats(a_BV, b_BV, token_N[rows], spec, first_id, group, backend))
+    return stats
+
+
+def _agreed_rows(
+    hidden_a: Tensor, head_a: LmHead, hidden_b: Tensor | None, head_b: LmHead | None, token: Tensor,
+    group: dist.ProcessGroup | None,
+) -> int:  # fmt: skip
+    """How many rows go together, the same on every rank. What is wrong on one rank raises on all."""
+    mine: str | tuple[int, int]
+    try:
+        check_models(hidden_a, head_a, hidden_b, head_b, token, empty_ok=True)
+        mine = token.shape[0], head_a.weight_VH.shape[0] * (1 if hidden_b is None else 2)
+    except ValueError as error:
+        mine = str(error)
+    said: list[str | tuple[int, int]] = [mine] * dist.get_world_size(group)
+    dist.all_gather_object(said, mine, group)
+    most = 1
+    for rank, answer in enumerate(said):
+        if isinstance(answer, str):
+            raise ValueError(f"rank {rank}: {answer}")
+        if answer[0] != said[0][0]:
+            raise ValueError(f"rank {rank} has {answer[0]} positions and rank 0 has {said[0][0]}")
+        most = max(most, answer[1])
+    return max(1, LOGITS_BYTES // (4 * most))
