@@ -19,11 +19,11 @@ def check_models(
     empty_ok: bool = False,
 ) -> None:
     """Raises ValueError that names the first tensor that does not fit. ``empty_ok``: a head may have no entries."""
-    _check_model("a", hidden_a, head_a, empty_ok)
+    check_model("a", hidden_a, head_a, empty_ok)
     if (hidden_b is None) != (head_b is None):
         raise ValueError("give both hidden_b_NH and lm_head_b_VH, or neither")
     if hidden_b is not None and head_b is not None:
-        _check_model("b", hidden_b, head_b, empty_ok)
+        check_model("b", hidden_b, head_b, empty_ok)
         if hidden_a.shape[0] != hidden_b.shape[0]:
             raise ValueError(f"hidden_a_NH has {hidden_a.shape[0]} rows and hidden_b_NH {hidden_b.shape[0]}")
         rows_a, rows_b = head_a.weight_VH.shape[0], head_b.weight_VH.shape[0]
@@ -36,7 +36,8 @@ def check_models(
     check_token(token, hidden_a)
 
 
-def _check_model(model: str, hidden: Tensor, head: LmHead, empty_ok: bool) -> None:
+def check_model(model: str, hidden: Tensor, head: LmHead, empty_ok: bool) -> None:
+    """Raises ValueError unless hidden states and head of ``model`` (a or b) fit together."""
     hidden_name, weight_name, weight = f"hidden_{model}_NH", f"lm_head_{model}_VH", head.weight_VH
     if hidden.dim() != 2:
         raise ValueError(f"{hidden_name} must have shape [N, H], got {list(hidden.shape)}")

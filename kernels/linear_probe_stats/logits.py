@@ -12,23 +12,37 @@ import torch
 from torch import Tensor
 
 from ..backends import backends
+from .checks import check_model
 from .head import LmHead
 
 SLICE_BYTES = 4 << 20  # of a head, as float32
 
 
+@torch.no_grad()
 def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None) -> Tensor:
     """Logits [N, V], float32, of hidden states [N, H] in bf16, fp16 or fp32, on the hidden states' device.
 
     out_NV: float32 [N, V] to write to, any row stride, or None for a new tensor. On a CPU with AVX512_BF16, bf16 goes
-    through a product of our own; other 16-bit operands are converted, the head in slices of 4 MB.
+    through a product of our own; other 16-bit operands are converted, the head in slices of 4 MB. No gradient flows.
+    Raises ValueError for operands that do not fit together, and for an ``out_NV`` of another shape, dtype or device.
     """
+    check_model("a", hidden_NH, head, empty_ok=True)
     n, weight_VH = hidden_NH.shape[0], head.weight_VH
+    shape = (n, weight_VH.shape[0])
+    if out_NV is not None:
+        fits = out_NV.shape == shape and out_NV.dtype == torch.float32 and out_NV.device == hidden_NH.device
+        if not fits or (out_NV.stride(1) != 1 and shape[1] > 1):
+            got = f"{out_NV.dtype} {list(out_NV.shape)} on {out_NV.device}"
+            raise ValueError(
+                f"out_NV must be float32 {list(shape)} on {hidden_NH.device}, unit stride along V, got {got}"
+            )
+    if hidden_NH.dtype == torch.float64:
+        raise ValueError("the logits are float32, float64 operands are for backend='reference'")
     if hidden_NH.is_cuda and weight_VH.dtype != torch.float32:
         product_NV = torch.mm(hidden_NH, weight_VH.T, out_dtype=torch.float32)
         return head.finish_(product_NV if out_NV is None else out_NV.copy_(product_NV))
     if out_NV is None:
-        out_NV = hidden_NH.new_empty(n, weight_VH.shape[0], dtype=torch.float32)
+        out_NV = hidden_NH.new_empty(shape, dtype=torch.float32)
     if weight_VH.dtype == torch.float32:
         torch.mm(hidden_NH, weight_VH.T, out=out_NV)
     elif weight_VH.dtype == torch.bfloat16 and multiplies_bf16():

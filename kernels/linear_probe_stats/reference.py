@@ -33,4 +33,5 @@ def linear_probe_stats_packed(
 
 def _logits(hidden_NH: Tensor, head: LmHead) -> Tensor:
     dtype = torch.float64 if hidden_NH.dtype == torch.float64 else torch.float32
-    return head.finish_(hidden_NH.to(dtype) @ head.weight_VH.to(dtype).T)
+    with torch.autocast(hidden_NH.device.type, enabled=False):  # the definition is not rounded to 16 bits
+        return head.finish_(hidden_NH.to(dtype) @ head.weight_VH.to(dtype).T)

@@ -37,10 +37,10 @@ def sharded_linear_probe_stats(
     Raises ValueError on every rank, naming the rank where something is wrong.
     """
     head_a, head_b = LmHead.of(lm_head_a_VH), None if lm_head_b_VH is None else LmHead.of(lm_head_b_VH)
+    step = _agreed_rows(hidden_a_NH, head_a, hidden_b_NH, head_b, token_N, group)
     n, pair = token_N.shape[0], hidden_b_NH is not None
     floats, ints = new_packed(hidden_a_NH, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
-    step = _agreed_rows(hidden_a_NH, head_a, hidden_b_NH, head_b, token_N, group)
     for i in range(0, max(n, 1), step):  # once for no rows: the ranks have to agree on the rest of the arguments too
         rows = slice(i, min(n, i + step))
         a_BV = lm_head_logits(hidden_a_NH[rows], head_a)
@@ -59,6 +59,8 @@ def _agreed_rows(
     mine: str | tuple[int, int]
     try:
         check_models(hidden_a, head_a, hidden_b, head_b, token, empty_ok=True)
+        if hidden_a.dtype == torch.float64:
+            raise ValueError("shards must be bf16, fp16 or fp32, got torch.float64")
         mine = token.shape[0], head_a.weight_VH.shape[0] * (1 if hidden_b is None else 2)
     except ValueError as error:
         mine = str(error)

@@ -8,7 +8,7 @@ Some rows need their logits after all: those whose nucleus is longer than the li
 there is room for, every row where ``top_k = 0``. They go through ``probe_stats`` a few at a time (``triton_rows``).
 
 fp32 operands have no fast exact product on tensor cores, and rows that do not begin at multiples of 16 have no fast way
-there: they go the same way. Memory, outputs apart: 256 MB at most, whatever N is.
+there: they go the same way. Memory, outputs apart, is meant to stay within 256 MB whatever N is: not measured yet.
 
 Shape legend: N rows of a block, P tiles of the vocabulary, S slots, M models, K = ``spec.top``, C = capacity.
 """
@@ -20,7 +20,7 @@ import triton
 from torch import Tensor
 
 from ..probe_stats.schema import ProbeSpec, ProbeStats, new_packed, put_rows, unpack
-from ..probe_stats.state import DIVERGENCES, MAX, REST, Layout, PartialState, TopList, normalisers, pivot
+from ..probe_stats.state import DIVERGENCES, MAX, POSSIBLE, REST, Layout, PartialState, TopList, normalisers, pivot
 from ..probe_stats.state_columns import columns
 from ..probe_stats.triton import powers_of_few
 from .head import LmHead
@@ -30,8 +30,9 @@ from .triton_rows import Model, from_logits, long_nuclei
 from .triton_tiles import ROWS, tile_states
 from .triton_tiling import Tiling
 
-STATE_BYTES = 96 << 20  # of the tiles' states
-SAMPLE_BYTES = 64 << 20  # of the sampled logits of one model
+STATE_BYTES = 128 << 20  # of the tiles' states and the candidates
+CANDIDATE_BYTES = 36  # key, the other model's logit, and what sorting them takes
+SAMPLE_BYTES = 64 << 20  # of the sampled logits of one model and the products of its tokens
 SAMPLED = 32  # one vocabulary entry of so many is in the sample that sets the bars
 
 
@@ -57,7 +58,8 @@ def linear_probe_stats_packed(
         if wide or not aligned or hidden_a_NH.dtype == torch.float32:
             from_logits(models, token_N, spec, torch.arange(n, device=token_N.device), stats)
             return floats, ints
-        for rows in _blocks(n, SAMPLE_BYTES, 4 * triton.cdiv(models[0].vocabulary, SAMPLED)):
+        sampled_bytes = 4 * triton.cdiv(models[0].vocabulary, SAMPLED) + 14 * max(model.size for model in models)
+        for rows in _blocks(n, SAMPLE_BYTES, sampled_bytes):
             put_rows(stats, rows, _from_tiles([model.rows(rows) for model in models], token_N[rows], spec))
     return floats, ints
 
@@ -71,11 +73,12 @@ def _blocks(n: int, room: int, bytes_of_row: int) -> list[slice]:
 def _from_tiles(models: list[Model], token_N: Tensor, spec: ProbeSpec) -> ProbeStats:
     """Every column of some rows."""
     layout, tiling = Layout.of(spec, len(models) == 2), Tiling.of(token_N.device)
-    capacity = triton.next_power_of_2(2 * SAMPLED * spec.top)
+    capacity = max(1024, triton.next_power_of_2(2 * SAMPLED * spec.top))
+    bytes_of_row = 4 * tiling.tiles(models[0].vocabulary) * layout.slots + len(models) * capacity * CANDIDATE_BYTES
     token_z_MN = torch.stack([_token_logits(model, token_N) for model in models])
     bar_MN = torch.stack([bars(model, spec.top, capacity) for model in models])
     states, counts, divergences = [], [], []
-    for rows in _blocks(token_N.shape[0], STATE_BYTES, 4 * tiling.tiles(models[0].vocabulary) * layout.slots):
+    for rows in _blocks(token_N.shape[0], STATE_BYTES, bytes_of_row):
         block = [model.rows(rows) for model in models]
         state, count_MN = _sweep(
             block, token_N[rows], token_z_MN[:, rows], bar_MN[:, rows], spec, layout, tiling, capacity
@@ -84,8 +87,12 @@ def _from_tiles(models: list[Model], token_N: Tensor, spec: ProbeSpec) -> ProbeS
         counts.append(count_MN)
         if len(models) == 2 and spec.sweeps == 2:
             divergences.append(_second_sweep(block, state, tiling))
-    found = columns(_joined(states), spec, torch.cat(divergences, 1) if divergences else None)
-    crowded_R = (torch.cat(counts, 1) > capacity).any(0).nonzero()[:, 0]
+    joined = _joined(states)
+    found = columns(joined, spec, torch.cat(divergences, 1) if divergences else None)
+    count_MN = torch.cat(counts, 1)
+    possible_MN = torch.stack([joined.model(i)[POSSIBLE] for i in range(len(models))])
+    lost_MN = (count_MN > capacity) | (count_MN < possible_MN.clamp(max=spec.top))  # no NaN compares, nor is it lost
+    crowded_R = lost_MN.any(0).nonzero()[:, 0]
     from_logits(models, token_N, spec, crowded_R, found)
     if spec.sweeps == 2 and spec.decoding.top_p < 1:
         for model, stats in zip(models, (found.a, found.b), strict=False):

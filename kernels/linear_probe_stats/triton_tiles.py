@@ -6,9 +6,9 @@ them back SLICE columns at a time to reduce each row to a partial state (``probe
 large as the tensor cores need to be fed (384 operands for 32,768 products), and the registers hold sums and not logits.
 Programs that run at the same time have the same entries: a piece of the head comes from memory once.
 
-A token that may be in the top list is a candidate: its logit is at least its row's bar, which no more than a few
-hundred tokens reach (``triton.bars``). It goes to the row's list in any order, with the other model's logit beside
-it; sorted, the list is the same in every run.
+A token that may be in the top list is a candidate: its logit is at least its row's bar, which about 32 tokens for
+each place of the list reach (``triton.bars``). It goes to the row's list in any order, with the other model's logit
+beside it; sorted, the list is the same in every run.
 
 Cost of an entry, both models, at H = 2,560: 5,120 products, 2.5 cycles of an H100's SM on the tensor cores; 8 bytes to
 the scratch tile and 20 back; some 80 instructions and 6 exponentials, 1 cycle.

@@ -258,3 +258,35 @@ def test_factors_are_exact():
     logits = language_like(5, 77, torch.Generator().manual_seed(0)).bfloat16()
     hidden, weight = exact_factors(logits)
     assert torch.equal((hidden.float() @ weight.float().T).bfloat16(), logits)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "weight", "out"),
+    [
+        (torch.zeros(5, 40), torch.zeros(300, 40).bfloat16(), None),
+        (torch.zeros(40, 5).bfloat16().T, torch.zeros(300, 40).bfloat16(), None),
+        (torch.zeros(5, 80).bfloat16(), torch.zeros(300, 40).bfloat16(), None),
+        (torch.zeros(5, 40).bfloat16(), torch.zeros(300, 40).bfloat16(), torch.zeros(5, 300).bfloat16()),
+        (torch.zeros(5, 40).bfloat16(), torch.zeros(300, 40).bfloat16(), torch.zeros(3, 300)),
+        (torch.zeros(5, 40).bfloat16(), torch.zeros(300, 40).bfloat16(), torch.zeros(300, 5).T),
+        (torch.zeros(5, 40).double(), torch.zeros(300, 40).double(), None),
+    ],
+    ids=["dtype", "stride", "H", "dtype of out", "rows of out", "stride of out", "float64"],
+)
+def test_logits_refuse_what_does_not_fit(hidden, weight, out):
+    with pytest.raises(ValueError, match=r"hidden_a_NH|out_NV|float64"):
+        lm_head_logits(hidden, LmHead(weight), out)
+
+
+def test_logits_of_a_head_that_is_being_trained():
+    weight = torch.nn.Parameter(torch.ones(9, 4))
+    assert torch.equal(lm_head_logits(torch.ones(2, 4), LmHead(weight)), torch.full((2, 9), 4.0))
+
+
+def test_the_definition_is_not_rounded_under_autocast():
+    g = torch.Generator().manual_seed(10)
+    hidden, weight = _model(3, 300, 40, torch.float32, g)
+    plain = linear_probe_stats(hidden, weight, None, None, torch.arange(3), backend="reference")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = linear_probe_stats(hidden, weight, None, None, torch.arange(3), backend="reference")
+    assert torch.equal(got.a.lse, plain.a.lse)

@@ -94,10 +94,11 @@ def test_enough_tokens_reach_the_bar(top):
     g = torch.Generator().manual_seed(4)
     hidden, weight = _model(8, 20_000, 64, g)
     model = triton_rows.Model(hidden, LmHead(weight))
-    bar_N = backend.bars(model, top, 2 * top * backend.SAMPLED)
+    capacity = max(1024, 2 * top * backend.SAMPLED)
+    bar_N = backend.bars(model, top, capacity)
     reach_N = (model.logits() >= bar_N[:, None]).sum(1)
     assert (reach_N >= top).all()
-    assert (reach_N <= 2 * top * backend.SAMPLED).all() or top == 1
+    assert (reach_N <= capacity).all()
 
 
 def test_one_model_alone_has_the_same_columns():
