@@ -16,11 +16,11 @@ from common import DEVICE, ON_GPU, record
 from inputs import Hidden, hidden_pair
 from memory import bytes_of
 from probe_stats import ONE_SWEEP, fast_backends
-from provider import GATE_ROWS, SLOW_ROWS, Provider, assert_plain, measured, on_cpu, table
+from provider import GATE_ROWS, SLOW_ROWS, Provider, assert_plain, measured, table
 from roofline import floor, measured_rates
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, linear_probe_stats
-from tests.kernels.cases import assert_matches_oracle
+from tests.kernels.cases import assert_matches_oracle, on_cpu
 
 SHAPES = [(4_096, 248_320, 2_560)] if ON_GPU else [(256, 49_152, 576)]
 inputs = hidden_pair

@@ -19,7 +19,7 @@ from provider import SLOW_ROWS, Provider, assert_near
 from torch import Tensor
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
-from ssdfast.kernels.probe_stats.schema import concatenate, unpack
+from ssdfast.kernels.probe_stats.schema import new_packed, put_rows, unpack
 
 if TYPE_CHECKING:
     from linear_probe_stats import Gate
@@ -80,12 +80,13 @@ def float32_matmuls(precision: str) -> Iterator[None]:
 
 def eager(product: Float32Logits, spec: ProbeSpec, x: Hidden) -> ProbeStats:
     """Every column by the definition, on a few rows' logits at a time."""
-    parts = []
-    for i in range(0, x.token_N.shape[0], EAGER_CHUNK):
+    n = x.token_N.shape[0]
+    stats = unpack(*new_packed(x.token_N.new_empty(0, dtype=torch.float32), n, spec, True), n, spec, True)
+    for i in range(0, n, EAGER_CHUNK):
         rows = slice(i, i + EAGER_CHUNK)
         logits = product(x.hidden_a_NH[rows], 0), product(x.hidden_b_NH[rows], 1)
-        parts.append(probe_stats(*logits, x.token_N[rows], spec, backend="reference"))
-    return unpack(*concatenate(parts, spec), x.token_N.shape[0], spec, True)
+        put_rows(stats, rows, probe_stats(*logits, x.token_N[rows], spec, backend="reference"))
+    return stats
 
 
 def providers(x: Hidden, product: Float32Logits, gate: Gate) -> Iterator[Provider]:

@@ -14,13 +14,13 @@ import torch
 from common import DEVICE, ON_GPU, record
 from inputs import Logits, logits_pair, token_classes
 from memory import bytes_of
-from provider import GATE_ROWS, SLOW_ROWS, Provider, assert_plain, measured, on_cpu, table
+from provider import GATE_ROWS, SLOW_ROWS, Provider, assert_plain, measured, table
 from roofline import floor, measured_rates
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
 from ssdfast.kernels.probe_stats import reference
 from ssdfast.kernels.probe_stats.schema import unpack
-from tests.kernels.cases import assert_matches_oracle
+from tests.kernels.cases import assert_matches_oracle, on_cpu
 
 SHAPES = [(8_192, 151_936), (16_384, 151_936)] if ON_GPU else [(64, 151_936)]  # the last on a GPU: N V above 2^31
 ONE_SWEEP = ProbeSpec(sweeps=1, temperatures=())

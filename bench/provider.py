@@ -130,12 +130,6 @@ def assert_plain(got: ProbeStats, oracle: ProbeStats) -> None:
                 assert_near(column, want.double(), 1e-2, what)
 
 
-def on_cpu(stats: ProbeStats) -> ProbeStats:
-    """The oracle works on the CPU, whatever the device."""
-    groups = (stats.a, stats.b, stats.pair)
-    return ProbeStats(*(g and type(g)(**{name: column.cpu() for name, column in vars(g).items()}) for g in groups))
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """The records of providers that passed, for a terminal."""
     lines = [f"{'provider':34} {'gives':44} {'ms a row pair':>14} {'MiB extra':>10} {'roofline':>9}"]

@@ -1,7 +1,8 @@
 // float32 logits from bf16 hidden states and a bf16 head. Shapes: N rows, V vocabulary, H hidden size.
 //
-// Torch's own product of bf16 matrices on a CPU is rounded to bf16, an eighth of a nat at a logit of 20; converting the
-// head to float32 first costs twice the memory and half the speed. Here products of bf16 are exact and sums are float32.
+// Torch's own product of bf16 matrices on a CPU is rounded to bf16, where logits near 20 lie an eighth of a nat apart;
+// converting the head to float32 first costs twice the memory and half the speed. Here products of bf16 are exact and
+// sums are float32.
 #pragma once
 
 #include <cstdint>

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "instruction_sets.h"
 #include "linear_logits.h"
 
 namespace ssdfast {
@@ -15,12 +16,7 @@ using torch::stable::Tensor;
 
 // `isa` is SSDFAST_CPU: forcing another instruction set also forces the product that goes with it.
 bool multiplies_bf16(std::string isa) {
-#if defined(__x86_64__)
-  return (isa.empty() || isa == "avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
+  return (isa.empty() || isa == "avx512") && runs_avx512_bf16();
 }
 
 // out[N, V] = hidden[N, H] . weight[V, H] transposed; unit stride along H and along V.

@@ -3,22 +3,13 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include "instruction_sets.h"
 #include "probe_stats.h"
 
 namespace ssdfast {
 namespace {
 
 using torch::stable::Tensor;
-
-bool runs_here(const std::string& isa) {
-#if defined(__x86_64__)
-  if (isa == "avx512")
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq");
-  if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-#endif
-  return isa == "portable";
-}
 
 Kernels choose(std::string isa) {
   if (isa.empty()) isa = runs_here("avx512") ? "avx512" : runs_here("avx2") ? "avx2" : "portable";

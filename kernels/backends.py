@@ -19,15 +19,20 @@ _NAMES = ("reference", "cpu", "triton")
 
 def backends() -> tuple[str, ...]:
     """The backends that can run on this machine."""
-    return tuple(name for name in _NAMES if _why_not(name) is None)
+    return tuple(filter(can_run, _NAMES))
+
+
+def can_run(backend: str) -> bool:
+    """Asks for this one alone: nothing that another needs is imported."""
+    return _why_not(backend) is None
 
 
 def fastest(tensor: Tensor) -> str:
     """The backend to take for tensors like this one."""
     if tensor.dtype in DTYPES:
-        if tensor.is_cuda and _why_not("triton") is None:
+        if tensor.is_cuda and can_run("triton"):
             return "triton"
-        if tensor.device.type == "cpu" and _why_not("cpu") is None:
+        if tensor.device.type == "cpu" and can_run("cpu"):
             return "cpu"
     return "reference"
 

@@ -29,8 +29,7 @@ def linear_probe_stats_packed(
 
     Raises ValueError for tensors that are not on the CPU.
     """
-    if hidden_a_NH.device.type != "cpu":
-        raise ValueError(f"backend 'cpu' takes tensors on the CPU, got {hidden_a_NH.device}")
+    cpu.check_device(hidden_a_NH)
     pair, n, v = hidden_b_NH is not None, token_N.shape[0], head_a.weight_VH.shape[0]
     step = _block_rows(n, v, models=2 if pair else 1)
     workspaces = [torch.empty(step, v) for _ in range(2 if pair else 1)]

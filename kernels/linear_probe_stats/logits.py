@@ -1,7 +1,7 @@
 """float32 logits of a few positions, whatever the dtype of the model.
 
-Products of bf16 or fp16 are exact and their sums float32: nothing is rounded to 16 bits, which costs an eighth of a nat
-at a logit of 20.
+Products of bf16 or fp16 are exact and their sums float32: nothing is rounded to 16 bits: in bf16, logits near 20
+lie an eighth of a nat apart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import torch
 from torch import Tensor
 
-from ..backends import backends
+from ..backends import can_run
 from .checks import check_model
 from .head import LmHead
 
@@ -57,4 +57,4 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
 
 def multiplies_bf16() -> bool:
     """True where the C++ extension is built and the processor can; SSDFAST_CPU other than avx512 switches it off."""
-    return "cpu" in backends() and torch.ops.ssdfast_cpu.multiplies_bf16(os.environ.get("SSDFAST_CPU", ""))
+    return can_run("cpu") and torch.ops.ssdfast_cpu.multiplies_bf16(os.environ.get("SSDFAST_CPU", ""))

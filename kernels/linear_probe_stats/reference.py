@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..probe_stats import reference
-from ..probe_stats.schema import ProbeSpec, concatenate, unpack
+from ..probe_stats.schema import ProbeSpec, new_packed, put_rows, unpack
 from .head import LmHead
 
 LOGITS_AT_ONCE = 1 << 21  # of each model; the statistics take about 100 bytes a logit
@@ -20,15 +20,17 @@ def linear_probe_stats_packed(
     spec: ProbeSpec,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The packed columns (see ``schema.columns``); computes in float64 for float64 hidden states, else float32."""
+    n, pair = token_N.shape[0], hidden_b_NH is not None
+    floats, ints = new_packed(hidden_a_NH, n, spec, pair)
+    stats = unpack(floats, ints, n, spec, pair)
     step = max(1, LOGITS_AT_ONCE // head_a.weight_VH.shape[0])
-    parts = []
-    for i in range(0, token_N.shape[0], step):
-        rows = slice(i, i + step)
+    for i in range(0, n, step):
+        rows = slice(i, min(n, i + step))
         a_NV = _logits(hidden_a_NH[rows], head_a)
         b_NV = None if hidden_b_NH is None or head_b is None else _logits(hidden_b_NH[rows], head_b)
         packed = reference.probe_stats_packed(a_NV, b_NV, token_N[rows], spec)
-        parts.append(unpack(*packed, a_NV.shape[0], spec, b_NV is not None))
-    return concatenate(parts, spec)
+        put_rows(stats, rows, unpack(*packed, a_NV.shape[0], spec, pair))
+    return floats, ints
 
 
 def _logits(hidden_NH: Tensor, head: LmHead) -> Tensor:

@@ -5,7 +5,8 @@ Bars come from a sample of the vocabulary (``bars``); then, a block of rows at a
 second launch, with the normalisers known. States, lists and divergences become the columns (``state_columns``).
 
 Some rows need their logits after all: those whose nucleus is longer than the list, those with more candidates than
-there is room for, every row where ``top_k = 0``. They go through ``probe_stats`` a few at a time (``triton_rows``).
+there is room for, or too few, every row where ``top_k = 0``. They go through ``probe_stats`` a few at a time
+(``triton_rows``).
 
 fp32 operands have no fast exact product on tensor cores, and rows that do not begin at multiples of 16 have no fast way
 there: they go the same way. Memory, outputs apart, is meant to stay within 256 MB whatever N is: not measured yet.
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..probe_stats.schema import ProbeSpec, ProbeStats, new_packed, put_rows, unpack
 from ..probe_stats.state import DIVERGENCES, MAX, POSSIBLE, REST, Layout, PartialState, TopList, normalisers, pivot
 from ..probe_stats.state_columns import columns
-from ..probe_stats.triton import powers_of_few
+from ..probe_stats.triton import check_device, powers_of_few
 from .head import LmHead
 from .triton_divergences import tile_divergences
 from .triton_merge import BLOCK, merge_tiles
@@ -44,8 +45,7 @@ def linear_probe_stats_packed(
 
     Raises ValueError for tensors that are not on a GPU, unless Triton's interpreter is on.
     """
-    if not (hidden_a_NH.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"the triton backend takes GPU tensors, got {hidden_a_NH.device}: use backend='cpu'")
+    check_device(hidden_a_NH)
     models = [Model(hidden_a_NH, head_a)]
     if hidden_b_NH is not None and head_b is not None:
         models.append(Model(hidden_b_NH, head_b))
@@ -91,9 +91,9 @@ def _from_tiles(models: list[Model], token_N: Tensor, spec: ProbeSpec) -> ProbeS
     found = columns(joined, spec, torch.cat(divergences, 1) if divergences else None)
     count_MN = torch.cat(counts, 1)
     possible_MN = torch.stack([joined.model(i)[POSSIBLE] for i in range(len(models))])
-    lost_MN = (count_MN > capacity) | (count_MN < possible_MN.clamp(max=spec.top))  # no NaN compares, nor is it lost
-    crowded_R = lost_MN.any(0).nonzero()[:, 0]
-    from_logits(models, token_N, spec, crowded_R, found)
+    # Too many candidates for the list, or too few: neither is right. An invalid row is NaN, and neither.
+    lost_MN = (count_MN > capacity) | (count_MN < possible_MN.clamp(max=spec.top))
+    from_logits(models, token_N, spec, lost_MN.any(0).nonzero()[:, 0], found)
     if spec.sweeps == 2 and spec.decoding.top_p < 1:
         for model, stats in zip(models, (found.a, found.b), strict=False):
             assert stats is not None
@@ -154,7 +154,7 @@ def _sweep(
     token_class = token_N if spec.token_class is None else spec.token_class.contiguous()
     tile_states[(_programs(token_N.device),)](
         *_operands(a), *_operands(b), token_N, token_z_MN.contiguous(), bar_MN.contiguous(), token_class,
-        _scratch(a, tiling), parts_PSN, count_MN, keys_MNC, others_MNC, listed_token_z_MN, n, v, a.size, b.size,
+        _scratch(models, tiling), parts_PSN, count_MN, keys_MNC, others_MNC, listed_token_z_MN, n, v, a.size, b.size,
         *_strides(a), *_strides(b), layout.slots, layout.model_slots, spec.n_classes,
         RATES=layout.rates, ROOTS=roots, ROOT_OF=root_of, POWERS=powers, MODELS=m, PAIR_SUMS=layout.pair_sums,
         CAPACITY=capacity, **_constants(a, b, tiling),
@@ -164,8 +164,9 @@ def _sweep(
         parts_PSN, slots_SN, n, tiles, layout.slots, layout.model_slots, spec.n_classes, RATES=layout.rates, MODELS=m,
         PAIR_SUMS=layout.pair_sums, num_warps=2,
     )  # fmt: skip
-    state = PartialState(layout, slots_SN, (), token_N, listed_token_z_MN)
-    lists = tuple(_top_list(keys_MNC[i], others_MNC[i], state.model(i), spec.top, m == 2) for i in range(m))
+    lists = tuple(
+        _top_list(keys_MNC[i], others_MNC[i], layout.of_model(slots_SN, i), spec.top, m == 2) for i in range(m)
+    )
     return PartialState(layout, slots_SN, lists, token_N, listed_token_z_MN), count_MN
 
 
@@ -196,7 +197,7 @@ def _second_sweep(models: list[Model], state: PartialState, tiling: Tiling) -> T
     n = max_MN.shape[1]
     parts_PDN = max_MN.new_empty(tiling.tiles(a.vocabulary), DIVERGENCES, n)
     tile_divergences[(_programs(max_MN.device),)](
-        *_operands(a), *_operands(b), max_MN, log_sum_MN, pivot(state), _scratch(a, tiling), parts_PDN, n,
+        *_operands(a), *_operands(b), max_MN, log_sum_MN, pivot(state), _scratch(models, tiling), parts_PDN, n,
         a.vocabulary, a.size, b.size, *_strides(a), *_strides(b), **_constants(a, b, tiling),
     )  # fmt: skip
     return parts_PDN.sum(0, dtype=torch.float64)
@@ -208,9 +209,10 @@ def _operands(model: Model) -> tuple[Tensor, Tensor, Tensor]:
     return model.hidden_NH, model.head.weight_VH, bias_V.float().contiguous()
 
 
-def _scratch(model: Model, tiling: Tiling) -> Tensor:
-    programs = _programs(model.hidden_NH.device)
-    return model.hidden_NH.new_empty(programs, 2, ROWS.value, tiling.ids, dtype=torch.float32)
+def _scratch(models: list[Model], tiling: Tiling) -> Tensor:
+    hidden_NH = models[0].hidden_NH
+    shape = _programs(hidden_NH.device), len(models), ROWS.value, tiling.ids
+    return hidden_NH.new_empty(shape, dtype=torch.float32)
 
 
 def _programs(device: torch.device) -> int:

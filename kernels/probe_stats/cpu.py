@@ -15,6 +15,12 @@ from .schema import ProbeSpec, new_packed
 from .state import DIVERGENCES, Layout, PartialState, TopList
 
 
+def check_device(tensor: Tensor) -> None:
+    """Raises ValueError for a tensor that is not on the CPU."""
+    if tensor.device.type != "cpu":
+        raise ValueError(f"backend 'cpu' takes tensors on the CPU, got {tensor.device}")
+
+
 def probe_stats_packed(
     logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
 ) -> tuple[Tensor, Tensor]:
@@ -22,8 +28,7 @@ def probe_stats_packed(
 
     Each thread keeps one pair of rows in its cache and less than 1 MB of working memory, whatever N is.
     """
-    if logits_a_NV.device.type != "cpu":
-        raise ValueError(f"backend 'cpu' takes tensors on the CPU, got {logits_a_NV.device}")
+    check_device(logits_a_NV)
     floats, ints = new_packed(logits_a_NV, logits_a_NV.shape[0], spec, logits_b_NV is not None)
     token_class = None if spec.token_class is None else spec.token_class.contiguous()
     torch.ops.ssdfast_cpu.probe_stats(

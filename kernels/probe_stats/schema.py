@@ -231,14 +231,9 @@ def unpack(floats: Tensor, ints: Tensor, n: int, spec: ProbeSpec, pair: bool) ->
 
 def pack(stats: ProbeStats, spec: ProbeSpec) -> tuple[Tensor, Tensor]:
     """The inverse of ``unpack``, for a backend that builds its columns one by one."""
-    return concatenate([stats], spec)
-
-
-def concatenate(parts: list[ProbeStats], spec: ProbeSpec) -> tuple[Tensor, Tensor]:
-    """The packed columns of consecutive rows that were computed apart."""
     flat: dict[bool, list[Tensor]] = {False: [], True: []}
-    for group, name, _, is_int in columns(spec, parts[0].pair is not None):
-        flat[is_int] += [getattr(getattr(part, group), name).reshape(-1) for part in parts]
+    for group, name, _, is_int in columns(spec, stats.pair is not None):
+        flat[is_int].append(getattr(getattr(stats, group), name).reshape(-1))
     return torch.cat(flat[False]), torch.cat(flat[True])
 
 

@@ -65,6 +65,10 @@ class Layout:
     def model_slots(self) -> int:
         return SUM + len(self.rates) + self.n_classes
 
+    def of_model(self, slots_SN: Tensor, index: int) -> Tensor:
+        """The slots of one model, a view."""
+        return slots_SN[index * self.model_slots :][: self.model_slots]
+
     @property
     def slots(self) -> int:
         return self.models * self.model_slots + (PAIR_SLOTS if self.pair_sums else 0)
@@ -99,7 +103,7 @@ class PartialState:
 
     def model(self, index: int) -> Tensor:
         """The slots of one model, a view."""
-        return self.slots_SN[index * self.layout.model_slots :][: self.layout.model_slots]
+        return self.layout.of_model(self.slots_SN, index)
 
 
 def merge_slots(parts_PSN: Tensor, layout: Layout) -> Tensor:

@@ -47,7 +47,7 @@ def probe_stats_packed(
 
     Raises ValueError for logits that are not on a GPU, unless Triton's interpreter is on.
     """
-    _check_device(logits_a_NV)
+    check_device(logits_a_NV)
     n, pair = logits_a_NV.shape[0], logits_b_NV is not None
     floats, ints = new_packed(logits_a_NV, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
@@ -70,9 +70,10 @@ def probe_stats_packed(
     return floats, ints
 
 
-def _check_device(logits_NV: Tensor) -> None:
-    if not (logits_NV.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"the triton backend takes GPU tensors, got {logits_NV.device}: use backend='cpu'")
+def check_device(tensor: Tensor) -> None:
+    """Raises ValueError for a tensor that is not on a GPU, unless Triton's interpreter is on."""
+    if not (tensor.is_cuda or triton.knobs.runtime.interpret):
+        raise ValueError(f"the triton backend takes GPU tensors, got {tensor.device}: use backend='cpu'")
 
 
 class _Workspace:
@@ -236,7 +237,7 @@ def partial_state(
     logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, token_z_MN: Tensor, spec: ProbeSpec, first_id: int
 ) -> PartialState:
     """See ``reference_state.partial_state``; bf16, fp16 or fp32, and float32 lists."""
-    _check_device(logits_a_NV)
+    check_device(logits_a_NV)
     v = logits_a_NV.shape[1]
     token_class = None if spec.token_class is None else spec.token_class[first_id:][:v].to(logits_a_NV.device)
     with torch.cuda.device_of(logits_a_NV):
@@ -244,11 +245,10 @@ def partial_state(
         token_z = token_z_MN.float().contiguous()
         _sweep_once(logits_a_NV, logits_b_NV, token_N - first_id, token_z, token_class, work)
         slots_SN = merge_slots(work.state.permute(2, 1, 0), work.layout)
-        state = PartialState(work.layout, slots_SN, (), token_N, token_z_MN)
         logits = (logits_a_NV,) if logits_b_NV is None else (logits_a_NV, logits_b_NV)
         lists = []
         for m, z_NV in enumerate(logits):
-            ids_NK = _find_list(z_NV, spec, work, m, state.model(m))
+            ids_NK = _find_list(z_NV, spec, work, m, work.layout.of_model(slots_SN, m))
             other_NK = _logits_at(logits[1 - m], ids_NK) if len(logits) == 2 else None
             lists.append(TopList(_logits_at(z_NV, ids_NK), torch.where(ids_NK >= 0, ids_NK + first_id, -1), other_NK))
     return PartialState(work.layout, slots_SN, tuple(lists), token_N, token_z_MN)

@@ -156,6 +156,12 @@ _AFTER_DECODING = ("support_entropy", "support_overlap")
 _AFTER_TRAIN = ("ssd_push", "ssd_chi2", "ssd_alignment", "ssd_terms", "kept_mass")
 
 
+def on_cpu(stats: ProbeStats) -> ProbeStats:
+    """The oracle works on the CPU, whatever the device."""
+    groups = (stats.a, stats.b, stats.pair)
+    return ProbeStats(*(g and type(g)(**{name: column.cpu() for name, column in vars(g).items()}) for g in groups))
+
+
 def tokens(n: int, v: int) -> Tensor:
     return torch.arange(n) * 7919 % v
 

@@ -6,8 +6,6 @@ import os
 import pytest
 import torch
 
-from ssdfast.kernels import ProbeStats
-
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if not (INTERPRETED or torch.cuda.is_available()):
     pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
@@ -31,8 +29,3 @@ def quick_interpreter(monkeypatch):
         return prepare_and_call(self, *args, **kwargs)
 
     monkeypatch.setattr(InterpretedFunction, "__call__", call)
-
-
-def on_cpu(stats: ProbeStats) -> ProbeStats:
-    groups = (stats.a, stats.b, stats.pair)
-    return ProbeStats(*(g and type(g)(**{name: column.cpu() for name, column in vars(g).items()}) for g in groups))

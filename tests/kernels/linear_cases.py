@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssdfast.kernels import LmHead, ProbeSpec, ProbeStats, probe_stats
-from ssdfast.kernels.probe_stats.schema import concatenate, unpack
+from ssdfast.kernels.probe_stats.schema import new_packed, put_rows, unpack
 
 HIDDEN = 64
 
@@ -33,19 +33,12 @@ def by_rows(
     both = a if b is None else torch.cat([a, b], 1)
     alone = (~both.isfinite()).any(1)
     groups = [torch.tensor([i]) for i in alone.nonzero()[:, 0].tolist()]
-    groups += list((~alone).nonzero()[:, 0].split(HIDDEN)) if len(token) else [torch.arange(0)]
-    parts, order = [], torch.cat(groups)
-    for rows in groups:
-        if len(rows) == 0 and len(token):
-            continue
+    groups += [rows for rows in (~alone).nonzero()[:, 0].split(HIDDEN) if len(rows)]
+    stats = unpack(*new_packed(torch.empty(0), len(token), spec, b is not None), len(token), spec, b is not None)
+    for rows in groups or [torch.arange(0)]:
         factors_b = (None, None) if b is None else exact_factors(b[rows])
-        parts.append(linear(*exact_factors(a[rows]), *factors_b, token[rows], spec))
-    joined = unpack(*concatenate(parts, spec), len(token), spec, b is not None)
-    back = order.argsort()
-    groups_of = (
-        g and type(g)(**{name: column[back] for name, column in vars(g).items()}) for g in vars(joined).values()
-    )
-    return ProbeStats(*groups_of)
+        put_rows(stats, rows, linear(*exact_factors(a[rows]), *factors_b, token[rows], spec))
+    return stats
 
 
 def float64_logits(hidden_NH: Tensor, head: LmHead) -> Tensor:

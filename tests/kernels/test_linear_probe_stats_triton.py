@@ -9,8 +9,8 @@ from ssdfast.kernels.linear_probe_stats import triton_rows
 from ssdfast.kernels.linear_probe_stats.triton_merge import merge_tiles
 from ssdfast.kernels.probe_stats.state import MAX, Layout, merge_slots
 
-from .cases import CASES, assert_matches_oracle, language_like, make, tokens
-from .gpu import DEVICE, INTERPRETED, on_cpu, pytestmark, quick_interpreter  # noqa: F401
+from .cases import CASES, assert_matches_oracle, language_like, make, on_cpu, tokens
+from .gpu import DEVICE, INTERPRETED, pytestmark, quick_interpreter  # noqa: F401
 from .linear_cases import assert_near_products, by_rows, exact_factors, float64_logits
 
 # The interpreter computes with the raw bits of bf16. fp32 operands go by way of the logits: a few cases are enough.
@@ -87,6 +87,15 @@ def test_rows_with_too_many_candidates_go_by_their_logits(monkeypatch):
     factors = exact_factors(a)
     assert_matches_oracle(_linear(*factors, *factors, token, spec), a, a, token, spec)
     assert crowded == [1]
+
+
+def test_a_bar_that_too_few_reach_costs_time_and_no_token(monkeypatch):
+    bars = backend.bars
+    monkeypatch.setattr(backend, "bars", lambda *args: bars(*args) + 20)
+    a = language_like(2, 3000, torch.Generator().manual_seed(8)).to(DTYPE)
+    token, spec = tokens(2, 3000), ProbeSpec()
+    factors = exact_factors(a)
+    assert_matches_oracle(_linear(*factors, *factors, token, spec), a, a, token, spec)
 
 
 @pytest.mark.parametrize("top", [1, 20, 128])

@@ -7,8 +7,8 @@ import torch
 from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
 from ssdfast.kernels.probe_stats.triton import powers_of_few
 
-from .cases import CASES, assert_matches_oracle, language_like, make, tokens
-from .gpu import DEVICE, INTERPRETED, on_cpu, pytestmark, quick_interpreter  # noqa: F401
+from .cases import CASES, assert_matches_oracle, language_like, make, on_cpu, tokens
+from .gpu import DEVICE, INTERPRETED, pytestmark, quick_interpreter  # noqa: F401
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 

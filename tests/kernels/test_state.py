@@ -1,20 +1,18 @@
 """Partial states: any split of the vocabulary against the float64 oracle, the slots of C++ against plain torch."""
 
 import dataclasses
-import itertools
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
 
-from ssdfast.kernels import Decoding, ProbeSpec, ProbeStats, merge_states
+from ssdfast.kernels import Decoding, ProbeSpec, merge_states
 from ssdfast.kernels.probe_stats import state
-from ssdfast.kernels.probe_stats.shard_nucleus import nucleus_sizes
-from ssdfast.kernels.probe_stats.shards import divergences, partial_state
-from ssdfast.kernels.probe_stats.state_columns import columns
+from ssdfast.kernels.probe_stats.shards import partial_state
 
 from .cases import CASES, assert_matches_oracle, language_like, make, tokens
+from .state_cases import statistics
 from .test_probe_stats_cpu import ISAS
 
 pytest.importorskip("ssdfast.kernels._C")
@@ -24,27 +22,6 @@ DTYPES = [torch.float32, torch.bfloat16]
 
 LISTED = [c for c in CASES if c.spec.decoding.top_k and c.spec.train.top_k and c.name != "N = 0"]
 SPLITS = {"one": [], "two": [0.5], "uneven": [0.03, 0.7], "with empty ones": [0.0, 0.4, 0.4, 0.41, 1.0]}
-
-
-def statistics(a, b, token, spec, cuts, backend) -> ProbeStats:
-    """Every column of the merged states of parts that end where ``cuts`` say, as shares of the vocabulary."""
-    v, models = a.shape[1], [z for z in (a, b) if z is not None]
-    edges = [0, *(round(cut * v) for cut in cuts), v]
-    token_z = torch.stack([z.gather(1, token[:, None])[:, 0].float() for z in models])
-    parts = [(i, a[:, i:j], None if b is None else b[:, i:j]) for i, j in itertools.pairwise(edges)]
-    whole = merge_states([partial_state(x, y, token, token_z, spec, i, backend) for i, x, y in parts])
-    sums = None
-    if b is not None and spec.sweeps == 2:
-        known = *state.normalisers(whole), state.pivot(whole)
-        sums = torch.stack([divergences(x, y, *known, backend) for _, x, y in parts]).sum(0)
-    stats = columns(whole, spec, sums)
-    for i, (z, model) in enumerate(zip(models, (stats.a, stats.b), strict=False)):
-        largest = whole.model(i)[state.MAX]
-        rows = ((model.nucleus_size == -1) & largest.isfinite()).nonzero()[:, 0]
-        if spec.sweeps == 2 and rows.numel():
-            sizes = nucleus_sizes(z[rows], largest[rows], spec.decoding.top_p, v, lambda part: part)
-            model.nucleus_size[rows] = sizes
-    return stats
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from .cases import CASES, assert_matches_oracle, make
-from .gpu import DEVICE, on_cpu, pytestmark, quick_interpreter  # noqa: F401
-from .test_state import statistics
+from .cases import CASES, assert_matches_oracle, make, on_cpu
+from .gpu import DEVICE, pytestmark, quick_interpreter  # noqa: F401
+from .state_cases import statistics
 
 NAMES = (
     "plain",
