@@ -81,6 +81,13 @@ def test_heads_of_every_kind(name):
     _check(a, head_a, b, LmHead(weight_b, scale=1.7, softcap=30.0), ProbeSpec(train=Decoding(1.3, 0, 0.9)), name)
 
 
+def test_what_the_bias_forbids_stays_so_under_a_soft_cap():
+    """tanh alone would make -5 of -inf."""
+    bias = torch.zeros(9).index_fill(0, torch.tensor([3, 7]), -torch.inf)
+    logits_NV = lm_head_logits(torch.ones(2, 4), LmHead(torch.ones(9, 4), bias, softcap=5.0))
+    assert torch.equal(logits_NV == -torch.inf, (bias == -torch.inf).expand(2, 9))
+
+
 def test_one_model_alone():
     g = torch.Generator().manual_seed(3)
     hidden, weight = _model(5, 999, 64, torch.bfloat16, g)
