@@ -1,4 +1,4 @@
-"""Regenerate every number that the README claims: ``python bench/claims.py probe-stats|linear|all [--no-demo]``.
+"""Regenerate every number that the README claims: ``python bench/claims.py TOPIC|all [--no-demo]``.
 
 Prints each figure beside its bar and exits 1 where one falls short. On a machine with a GPU the bars of the GPU are
 measured, on one without those of the CPU.
@@ -12,29 +12,30 @@ from collections.abc import Iterator
 
 import claims_linear
 import claims_probe_stats
+import claims_runner
 import torch
 from claim import Claim
 from common import ON_GPU, machine, record
 
 THREADS = 2
+TOPICS = {"probe-stats": claims_probe_stats, "linear": claims_linear, "runner": claims_runner}
 
 
 def topic_claims(topic: str, with_demo: bool) -> Iterator[Claim]:
-    claims = {"probe-stats": claims_probe_stats, "linear": claims_linear}[topic]
-    yield from claims.on_gpu() if ON_GPU else claims.on_cpu()
+    yield from TOPICS[topic].on_gpu() if ON_GPU else TOPICS[topic].on_cpu()
     if topic == "probe-stats" and with_demo and not ON_GPU:
         yield from claims_probe_stats.demo()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("topic", choices=["probe-stats", "linear", "all"])
+    parser.add_argument("topic", choices=[*TOPICS, "all"])
     parser.add_argument("--no-demo", action="store_true", help="leave out the minutes-long demo")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     print(f"{THREADS} threads\n{machine()}")
     failed = False
-    for topic in ("probe-stats", "linear") if args.topic == "all" else (args.topic,):
+    for topic in TOPICS if args.topic == "all" else (args.topic,):
         print(f"\n{topic}")
         claims = []
         for claim in topic_claims(topic, not args.no_demo):

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tyro
+from pydantic import BaseModel
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from . import config as settings
-from .config import DemoConfig, ProbeConfig, TraceSource
+from .config import DemoConfig, ExecutionConfig, ProbeConfig, TraceSource
 
 HELP = """\
 usage: ssdfast COMMAND [OPTIONS]
@@ -29,8 +31,8 @@ Was it self-distillation, or just training?
 """
 
 
-class _ProbeCommand(ProbeConfig):
-    """Measure how a trained model differs from its baseline, at every completion position of given traces."""
+class _ProbeCommand(ExecutionConfig, ProbeConfig):
+    """Measure how a trained model differs from its baseline, at the completion positions of given traces."""
 
     out: Path
     """directory for the results; a run already there is continued"""
@@ -40,6 +42,8 @@ class _ProbeCommand(ProbeConfig):
     """decoding and train of a published recipe; the file and the flags override it"""
     overwrite: bool = False
     """remove the results already there and begin again"""
+    estimate: bool = False
+    """say what the run will take, from a short trial of it, and stop"""
 
 
 class _DemoCommand(DemoConfig):
@@ -65,32 +69,58 @@ def run(args: list[str]) -> int:
         print(f"ssdfast: unknown command {args[0]!r}: the commands are {', '.join(commands)}", file=sys.stderr)
         return 2
     try:
-        commands[args[0]](args[1:])
+        return commands[args[0]](args[1:])
     except ValueError as error:
         print(f"ssdfast: {error}", file=sys.stderr)
         return 2
+    except (OSError, RuntimeError) as error:
+        if os.environ.get("SSDFAST_TRACEBACK"):
+            raise
+        print(f"ssdfast: {error} (SSDFAST_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("ssdfast: stopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _probe(args: list[str]) -> int:
+    command = _parse(_ProbeCommand, _probe_defaults(args), "probe", args)
+    config, execution = _part_of(command, ProbeConfig), _part_of(command, ExecutionConfig)
+    if command.estimate:
+        from .probing.estimate import estimate
+
+        print(estimate(config, execution))
+        return 0
+    from .probing.runner import probe
+    from .ranks import is_first
+    from .report import write_report
+
+    failed = probe(config, command.out, execution, command.overwrite)
+    if is_first():
+        _headline(command.out, write_report(command.out))
+    if failed:
+        first = f"{failed[0]['label']}, {failed[0]['trace_id']}: {failed[0]['reason']}"
+        print(
+            f"ssdfast: {len(failed)} traces could not be scored, the first {first}."
+            f" {command.out / 'summary.json'} lists them; the same command tries them again",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _demo(args: list[str]) -> int:
+    command = _parse(_DemoCommand, _DemoCommand(), "demo", args)
+    from .demo import demo
+
+    _headline(command.out, demo(_part_of(command, DemoConfig), command.out, command.overwrite))
     return 0
 
 
-def _probe(args: list[str]) -> None:
-    command = _parse(_ProbeCommand, _probe_defaults(args), "probe", args)
-    config = ProbeConfig.model_validate({name: getattr(command, name) for name in ProbeConfig.model_fields})
-    from .probing.runner import probe
-    from .report import write_report
-
-    probe(config, command.out, command.overwrite)
-    _headline(command.out, write_report(command.out))
+Part = TypeVar("Part", bound=BaseModel)
 
 
-def _demo(args: list[str]) -> None:
-    command = _parse(_DemoCommand, _DemoCommand(), "demo", args)
-    config = DemoConfig.model_validate({name: getattr(command, name) for name in DemoConfig.model_fields})
-    from .demo import demo
-
-    _headline(command.out, demo(config, command.out, command.overwrite))
+def _part_of(command: BaseModel, cls: type[Part]) -> Part:
+    return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
 
 
 def _probe_defaults(args: list[str]) -> _ProbeCommand:

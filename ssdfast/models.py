@@ -1,6 +1,6 @@
-"""Models: loading, the hidden states of a trace, and the head that makes logits of them.
+"""Models: what they are, loading them, and the head that makes logits of their hidden states.
 
-Shape legend: S scored positions of a trace, N rows, H hidden size, V rows of lm_head.
+Shape legend: N rows, H hidden size, V rows of lm_head.
 """
 
 from __future__ import annotations
@@ -8,17 +8,38 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 import transformers
-from torch import Tensor
 
 from .kernels import LmHead, lm_head_logits
 from .rundir import atomic_directory
-from .traces import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """What is known of a model before its weights are read."""
+
+    path: str
+    config: Any
+    tokenizer: Any
+    parameters: int
+    """numbers of all weights together, 0 where the files do not say"""
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of lm_head."""
+        return int(self.config.vocab_size)
+
+    @property
+    def context(self) -> float:
+        """Longest sequence in tokens, infinite where the model does not say."""
+        return getattr(self.config, "max_position_embeddings", None) or math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +64,14 @@ class LanguageModel:
         """Longest sequence in tokens, infinite where the model does not say."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
 
-    @torch.inference_mode()
-    def hidden_states(self, trace: Trace) -> Tensor:
-        """The rows [S, H] that predict the completion's S tokens: row j stands at absolute position P + j - 1."""
-        ids = torch.tensor([*trace.prompt_ids, *trace.completion_ids[:-1]], device=self.device)
-        hidden_1LH = self.model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state
-        return hidden_1LH[0, len(trace.prompt_ids) - 1 :][: len(trace.completion_ids)]
+
+def outline(path: str) -> Outline:
+    """The tokenizer and the settings of a model, without its weights. Raises ValueError as `load`."""
+    directory, options = _source(path)
+    with _reading(path, options):
+        config = transformers.AutoConfig.from_pretrained(directory, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
+    return Outline(path, config.get_text_config(), tokenizer, _parameters(directory))
 
 
 def load(path: str, dtype: str) -> LanguageModel:
@@ -58,22 +81,13 @@ def load(path: str, dtype: str) -> LanguageModel:
     Raises ValueError for what is not there or cannot be read, and for a head that is not linear.
     """
     torch_dtype = getattr(torch, dtype)
-    directory, gguf = _locate(Path(path))
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    if gguf:
-        options["gguf_file"] = gguf
+    directory, options = _source(path)
     weights: dict[str, Any] = {"dtype": torch_dtype, "use_safetensors": True}
-    if gguf:
+    if "gguf_file" in options:
         weights = {"dtype": torch_dtype, "quantization_config": transformers.GgufConfig(dequantize=True)}
-    transformers.utils.logging.disable_progress_bar()
-    # The GGUF reader draws a bar of its own, terminal or not.
-    quiet = contextlib.redirect_stderr(io.StringIO()) if gguf else contextlib.nullcontext()
-    try:
-        with quiet:
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(directory, **options, **weights)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(f"{path} cannot be loaded as a model: {' '.join(str(error).split())}") from error
+    with _reading(path, options):
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(directory, **options, **weights)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
     loaded = _with_head(path, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)
     _check_head(loaded)
     return loaded
@@ -86,7 +100,7 @@ def save(model: LanguageModel, directory: Path) -> None:
         model.tokenizer.save_pretrained(temporary)
 
 
-def check_same_vocabulary(a: LanguageModel, b: LanguageModel) -> None:
+def check_same_vocabulary(a: Outline, b: Outline) -> None:
     """Raises ValueError that says how the two differ, unless every token id means the same to both."""
     ids_a, ids_b = a.tokenizer.get_vocab(), b.tokenizer.get_vocab()
     what = f"the tokenizers of {a.path} and {b.path} differ"
@@ -131,6 +145,34 @@ def _locate(path: Path) -> tuple[Path, str | None]:
         remedy = f"name the file, {path / inside[0]}" if inside else "is it the directory that save_pretrained wrote?"
         raise ValueError(f"{path} has no config.json: {remedy}")
     return path, None
+
+
+def _source(path: str) -> tuple[Path, dict[str, Any]]:
+    directory, gguf = _locate(Path(path))
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    return directory, options | ({"gguf_file": gguf} if gguf else {})
+
+
+@contextlib.contextmanager
+def _reading(path: str, options: dict[str, Any]) -> Iterator[None]:
+    """Without bars, and with one kind of error."""
+    transformers.utils.logging.disable_progress_bar()
+    # The GGUF reader draws a bar of its own, terminal or not.
+    quiet = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in options else contextlib.nullcontext()
+    try:
+        with quiet:
+            yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ValueError(f"{path} cannot be loaded as a model: {' '.join(str(error).split())}") from error
+
+
+def _parameters(directory: Path) -> int:
+    """Counted in the headers of the safetensors files."""
+    count = 0
+    for file in directory.glob("*.safetensors"):
+        with safetensors.safe_open(file, "numpy") as tensors:
+            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return count
 
 
 def _with_head(path: str, model: Any, tokenizer: Any) -> LanguageModel:

@@ -11,6 +11,7 @@ from typing import Protocol
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
+_MANY = 100_000
 
 
 class Advance(Protocol):
@@ -22,10 +23,13 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-    """Counts to `total`; yields the function that reports `n` more."""
-    if sys.stderr.isatty():
-        with tqdm(total=total, initial=done, desc=what, unit=f" {unit}", leave=False) as bar:
+def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True) -> Iterator[Advance]:
+    """Counts to `total`; yields the function that reports `n` more. Silent unless `shown`."""
+    if not shown:
+        yield lambda n=1, /: None
+    elif sys.stderr.isatty():
+        scale = total >= _MANY  # 1.2M instead of 1200000
+        with tqdm(total=total, initial=done, desc=what, unit=f" {unit}", unit_scale=scale, leave=False) as bar:
             yield bar.update
     else:
         yield _Lines(what, total, unit, done)
@@ -34,10 +38,17 @@ def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Advanc
 class _Lines:
     def __init__(self, what: str, total: int, unit: str, done: int) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
-        self.last = time.monotonic()
+        self.last = self.begun = time.monotonic()
+        self.before = done
 
     def __call__(self, n: int = 1, /) -> None:
         self.done += n
         if self.done >= self.total or time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            say(f"{self.what}: {self.done} of {self.total} {self.unit}")
+            say(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{self._left()}")
+
+    def _left(self) -> str:
+        if self.done >= self.total or self.done == self.before:
+            return ""
+        seconds = (self.last - self.begun) / (self.done - self.before) * (self.total - self.done)
+        return f", about {tqdm.format_interval(seconds)} left"

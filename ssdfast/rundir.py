@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -21,11 +23,15 @@ from .config import Settings, dump
 
 MANIFEST = "manifest.json"
 _HASH_BLOCK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; on success it becomes `path`, durably, on failure it is removed."""
+    """A temporary path to write to; on success it becomes `path`, durably, on failure it is removed.
+
+    Raises OSError that says what is left to do where the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
@@ -36,6 +42,13 @@ def atomic(path: Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"no room to write {path}: free some space and start the same command again; what is finished stays",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -64,6 +77,38 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Strict JSON: a NaN is a ValueError."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def lock(directory: Path, wanted: bool = True) -> Iterator[None]:
+    """Keep other runs out of `directory` until done, or until this process dies in whatever way.
+
+    Raises ValueError where another process holds it. Does nothing unless `wanted`.
+    """
+    if not wanted:
+        yield
+        return
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file: name a directory to write to")
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("a+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            holder = held.read().strip() or "unknown"
+            raise ValueError(
+                f"{directory} is in use by process {holder}: wait for it, or choose another --out"
+            ) from None
+        held.truncate(0)
+        held.write(f"{os.getpid()} on {platform.node()}\n")
+        held.flush()
+        yield
 
 
 def sweep(directory: Path) -> None:

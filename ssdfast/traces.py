@@ -1,6 +1,7 @@
 """The trace table: what was asked, which tokens were sampled, and how. Parquet, a row a trace.
 
-Token ids are what counts; `text` is for people. Columns beyond the schema are kept as they are.
+Token ids are what counts; `text` is for people. Columns beyond the schema are kept as they are; a boolean `correct`
+among them says whether the answer was right.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ SCHEMA = pa.schema(
     ]
 )
 REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
+_ROWS_AT_ONCE = 64  # traces of 48k tokens are 200 kB each
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Trace:
     prompt_ids: np.ndarray
     completion_ids: np.ndarray
     file: Path
+    correct: bool | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -76,39 +79,34 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def scan(path: Path) -> Iterator[pa.Table]:
-    """The tables of a source, a file at a time, checked and in the types of SCHEMA.
-
-    Raises ValueError that names the file, for one that is no whole Parquet file or lacks a required column.
-    """
-    for file in files(path):
-        try:
-            table = pq.read_table(file)
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{file} is not a whole Parquet file ({reason}): write it again") from None
-        yield _conform(table, file, REQUIRED)
-
-
 def read(path: Path) -> Iterator[Trace]:
-    """The traces of a source, in order. Raises ValueError as `scan`, and for an empty prompt or a repeated trace."""
+    """The traces of a source, in order, a few in memory at a time.
+
+    Raises ValueError that names the file, for one that is no whole Parquet file or no trace table, and the trace, for
+    an empty prompt or a trace that is there twice.
+    """
     seen: set[str] = set()
-    for file, table in zip(files(path), scan(path), strict=True):
-        columns = [table[name] for name in REQUIRED]
-        for problem_id, sample, prompt, completion in zip(*columns, strict=True):
-            trace = Trace(
-                f"{problem_id.as_py()}#{sample.as_py()}",
-                problem_id.as_py(),
-                prompt.values.to_numpy(zero_copy_only=False),
-                completion.values.to_numpy(zero_copy_only=False),
-                file,
-            )
-            if not len(trace.prompt_ids):
-                raise ValueError(f"{trace}: the prompt is empty, so nothing predicts the first token")
-            if trace.trace_id in seen:
-                raise ValueError(f"{trace}: it is there twice; problem_id and sample together must be unique in {path}")
-            seen.add(trace.trace_id)
-            yield trace
+    for file in files(path):
+        for table in _tables(file):
+            columns = [table[name] for name in REQUIRED]
+            correct = table["correct"] if "correct" in table.column_names else pa.nulls(len(table), pa.bool_())
+            for problem_id, sample, prompt, completion, right in zip(*columns, correct, strict=True):
+                trace = Trace(
+                    f"{problem_id.as_py()}#{sample.as_py()}",
+                    problem_id.as_py(),
+                    prompt.values.to_numpy(zero_copy_only=False),
+                    completion.values.to_numpy(zero_copy_only=False),
+                    file,
+                    right.as_py(),
+                )
+                if not len(trace.prompt_ids):
+                    raise ValueError(f"{trace}: the prompt is empty, so nothing predicts the first token")
+                if trace.trace_id in seen:
+                    raise ValueError(
+                        f"{trace}: it is there twice; problem_id and sample together must be unique in {path}"
+                    )
+                seen.add(trace.trace_id)
+                yield trace
 
 
 def check_ids(trace: Trace, vocabulary: int) -> None:
@@ -123,12 +121,29 @@ def check_ids(trace: Trace, vocabulary: int) -> None:
             )
 
 
-def _conform(table: pa.Table, path: Path, required: tuple[str, ...] | list[str]) -> pa.Table:
-    missing = [name for name in required if name not in table.column_names]
-    if missing:
-        present = ", ".join(table.column_names) or "none"
+def _tables(file: Path) -> Iterator[pa.Table]:
+    """The columns of a file that `read` wants, a few rows at a time, in the types of SCHEMA."""
+    try:
+        with pq.ParquetFile(file) as source:
+            names = source.schema_arrow.names
+            _check_columns(names, file, REQUIRED)
+            columns = [*REQUIRED, *(name for name in ("correct",) if name in names)]
+            for batch in source.iter_batches(_ROWS_AT_ONCE, columns=columns):
+                yield _conform(pa.Table.from_batches([batch]), file, REQUIRED)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file} is not a whole Parquet file ({reason}): write it again") from None
+
+
+def _check_columns(names: list[str], path: Path, required: tuple[str, ...] | list[str]) -> None:
+    if missing := [name for name in required if name not in names]:
+        present = ", ".join(names) or "none"
         raise ValueError(f"{path} is not a trace table: it lacks {', '.join(missing)} (its columns: {present})")
-    for field in SCHEMA:
+
+
+def _conform(table: pa.Table, path: Path, required: tuple[str, ...] | list[str]) -> pa.Table:
+    _check_columns(table.column_names, path, required)
+    for field in (*SCHEMA, pa.field("correct", pa.bool_())):
         if field.name not in table.column_names:
             continue
         try:

@@ -53,7 +53,7 @@ sys.exit(code)
 def test_probe_writes_a_run(inputs, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.run(["probe", *flags(inputs), "--out", str(out)]) == 0
-    names = {str(f.relative_to(out)) for f in out.rglob("*") if f.is_file()}
+    names = {str(f.relative_to(out)) for f in out.rglob("[!.]*") if f.is_file()}
     made = {"config.yaml", "manifest.json", "summary.json", "report.html"}
     assert names == made | {"probe/part-00000.parquet", "probe/vocabulary.json"}
     printed = capsys.readouterr().out

@@ -1,15 +1,12 @@
-"""Rows stand where they should, logits are the model's own, and what does not fit together is refused by name."""
-
-from pathlib import Path
+"""Logits are the model's own, and what does not fit together is refused by name."""
 
 import numpy as np
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from ssdfast import models
+from ssdfast import forward, models
 from ssdfast.kernels import lm_head_logits
-from ssdfast.traces import Trace
 
 from . import tiny
 
@@ -24,8 +21,12 @@ SMALL = {
 }
 
 
-def trace(prompt=(3, 9, 4), completion=(8, 8, 2, 70, 5)):
-    return Trace("p#0", "p", np.array(prompt, np.int32), np.array(completion, np.int32), Path("traces.parquet"))
+IDS = [3, 9, 4, 8, 8, 2, 70]
+
+
+def hidden_states(model, ids=IDS):
+    (hidden_NH,) = forward.hidden_states(model, [np.array(ids)], [np.arange(len(ids))], 64, "whole")
+    return hidden_NH
 
 
 def full_forward(model, ids):
@@ -33,25 +34,9 @@ def full_forward(model, ids):
         return model.model(input_ids=torch.tensor([ids])).logits[0].float()
 
 
-def test_the_first_completion_token_is_scored_from_the_last_prompt_position(tmp_path):
-    model = models.load(tiny.save_model(tmp_path), "float32")
-    t = trace()
-    hidden_SH = model.hidden_states(t)
-    logits_SV = lm_head_logits(hidden_SH, model.head)
-    full_LV = full_forward(model, [*t.prompt_ids, *t.completion_ids])
-    assert hidden_SH.shape[0] == 5
-    torch.testing.assert_close(logits_SV, full_LV[2:7], rtol=1e-5, atol=1e-5)
-
-
-def test_one_token_after_one_token(tmp_path):
-    model = models.load(tiny.save_model(tmp_path), "float32")
-    logits_SV = lm_head_logits(model.hidden_states(trace((3,), (8,))), model.head)
-    torch.testing.assert_close(logits_SV, full_forward(model, [3]), rtol=1e-5, atol=1e-5)
-
-
 def test_logits_of_a_bf16_model_are_not_rounded_to_bf16(tmp_path):
     model = models.load(tiny.save_model(tmp_path), "bfloat16")
-    hidden_SH = model.hidden_states(trace())
+    hidden_SH = hidden_states(model)
     assert hidden_SH.dtype == torch.bfloat16
     exact_SV = hidden_SH.double() @ model.model.lm_head.weight.double().T
     torch.testing.assert_close(lm_head_logits(hidden_SH, model.head).double(), exact_SV, rtol=1e-5, atol=1e-5)
@@ -72,10 +57,8 @@ def test_what_a_model_does_to_its_logits_is_done(tmp_path, make):
     make().save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     model = models.load(str(tmp_path), "float32")
-    t = trace()
-    logits_SV = lm_head_logits(model.hidden_states(t), model.head)
-    full_LV = full_forward(model, [*t.prompt_ids, *t.completion_ids])
-    torch.testing.assert_close(logits_SV, full_LV[2:7], rtol=1e-5, atol=1e-5)
+    logits_NV = lm_head_logits(hidden_states(model), model.head)
+    torch.testing.assert_close(logits_NV, full_forward(model, IDS), rtol=1e-5, atol=1e-5)
 
 
 def test_a_head_that_does_more_than_is_known_is_refused(tmp_path, monkeypatch):
@@ -93,24 +76,32 @@ def test_a_head_that_does_more_than_is_known_is_refused(tmp_path, monkeypatch):
 
 
 def test_tokenizers_that_differ_are_refused_with_the_difference(tmp_path):
-    a = models.load(tiny.save_model(tmp_path / "a"), "float32")
+    a = models.outline(tiny.save_model(tmp_path / "a"))
     swapped = [*tiny.WORDS[:2], "But", "Wait", *tiny.WORDS[4:]]
-    b = models.load(tiny.save_model(tmp_path / "b", words=swapped), "float32")
+    b = models.outline(tiny.save_model(tmp_path / "b", words=swapped))
     with pytest.raises(
         ValueError, match=r"tokenizers .*/a and .*/b differ: 'Wait' is id 2 in the first and 3 in the sec"
     ):
         models.check_same_vocabulary(a, b)
     renamed = [*tiny.WORDS[:2], "Hmm", *tiny.WORDS[3:]]
-    c = models.load(tiny.save_model(tmp_path / "c", words=renamed), "float32")
+    c = models.outline(tiny.save_model(tmp_path / "c", words=renamed))
     with pytest.raises(ValueError, match=r"1 tokens are in .*/a alone, the first is 'Wait' \(id 2\)"):
         models.check_same_vocabulary(a, c)
 
 
 def test_heads_of_different_height_are_refused(tmp_path):
-    a = models.load(tiny.save_model(tmp_path / "a"), "float32")
-    b = models.load(tiny.save_model(tmp_path / "b", rows=128), "float32")
+    a = models.outline(tiny.save_model(tmp_path / "a"))
+    b = models.outline(tiny.save_model(tmp_path / "b", rows=128))
     with pytest.raises(ValueError, match=r"lm_head has 96 rows in .*/a and 128 in .*/b"):
         models.check_same_vocabulary(a, b)
+
+
+def test_an_outline_says_what_loading_would_find(tmp_path):
+    path = tiny.save_model(tmp_path, rows=128)
+    outline, model = models.outline(path), models.load(path, "float32")
+    assert (outline.vocabulary, outline.context) == (model.vocabulary, model.context) == (128, tiny.CONTEXT)
+    assert outline.parameters == sum(weight.numel() for weight in model.model.parameters())
+    assert outline.tokenizer.get_vocab() == model.tokenizer.get_vocab()
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):
@@ -118,6 +109,8 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
         models.load(str(tmp_path / "nowhere"), "float32")
     with pytest.raises(ValueError, match=r"has no config.json: is it the directory"):
         models.load(str(tmp_path), "float32")
+    with pytest.raises(ValueError, match=r"there is no model at .*nowhere"):
+        models.outline(str(tmp_path / "nowhere"))
     (tmp_path / "small.gguf").write_bytes(b"GGUF")
     with pytest.raises(ValueError, match=r"has no config.json: name the file, .*small.gguf"):
         models.load(str(tmp_path), "float32")

@@ -1,22 +1,23 @@
 """What the positions say together: means by class and by label, with intervals clustered by trace.
 
 Positions of one trace are not independent, so the bootstrap draws traces. Every number is a ratio of two sums over
-positions; a resample needs only each trace's sums, never the positions again.
+positions; a resample needs only each trace's sums, never the positions again. The positions are read once, a batch at a
+time; what stays in memory is 1 kB a trace.
 
-Shape legend: N positions, G traces, S sets of positions, Q those and the sets of each label, W sums of a set,
-R resamples.
+Shape legend: N positions of a batch, T traces that begin or go on in it, G traces of a label, C cells, W sums of a cell,
+L labels, R resamples, B blocks of traces, D draws, X = C * W.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .position_classes import POSITION_CLASSES
+from .position_classes import LOCK, POSITION_CLASSES
 
 RESAMPLES = 2000
 LOCK_KINDS = ("strict", "swap", "self_correction")
@@ -31,97 +32,133 @@ MEANS = (
     "ssd_alignment",
 )
 
-# Sets of positions: the first five are described for each label too.
-_SETS = ("all", *POSITION_CLASSES, *LOCK_KINDS)
-_BY_LABEL = 1 + len(POSITION_CLASSES)
-# The sums of a set: a count, then a numerator and a denominator for each of MEANS and for ssd_share.
+# A position is in one cell: 0 to 3 are locks (1 for a swap, 2 for a self-correction), then one for each other class.
+_CELLS = 4 + len(POSITION_CLASSES) - 1
+# Every set of positions is some of the cells.
+_SETS = {
+    "all": list(range(_CELLS)),
+    **{name: [3 + code] if code != LOCK else [0, 1, 2, 3] for code, name in enumerate(POSITION_CLASSES)},
+    "strict": [0, 2],
+    "swap": [1, 3],
+    "self_correction": [2, 3],
+}
+# The sums of a cell: a count, then a numerator and a denominator for each of MEANS and for ssd_share.
 _WIDTH = 1 + 2 * (len(MEANS) + 1)
-_SLICE = 100
-_COLUMNS = [
-    "trace_id", "label", "position_class", "swap", "self_correction",
-    "kl_ab", "js", "delta_var", "ssd_push", "ssd_chi2", "ssd_alignment", "b_at_a_top",
-    "a_top_logprobs", "b_top_logprobs", "a_nucleus_size", "b_nucleus_size",
+_BATCH = 65_536  # positions
+_BLOCK = 512  # traces
+_NUMBERS = [
+    "kl_ab", "js", "delta_var", "ssd_push", "ssd_chi2", "ssd_alignment",
+    "a_top1_logprob", "b_top1_logprob", "b_at_a_top1", "a_nucleus_size", "b_nucleus_size",
     "a_tail_mass", "b_tail_mass", "a_entropy", "b_entropy",
 ]  # fmt: skip
+_COLUMNS = ["trace_id", "label", "position_class", "swap", "self_correction", *_NUMBERS]
 
 
-def summarize(directory: Path, seed: int) -> dict[str, Any]:
-    """The numbers of summary.json from `directory/part-*.parquet`; strict JSON values, None where undefined.
+def summarize(parts: Iterable[pq.ParquetFile], labels: Sequence[str], seed: int) -> dict[str, Any]:
+    """The numbers of summary.json from the parts of a probe; strict JSON values, None where undefined.
+
+    parts: each holds whole traces, the rows of a trace together. labels: who generated the traces, in the order in which
+    they are described; one without a position is described too.
 
     A set of positions has its count, its share of all valid positions, and for each of MEANS and for `ssd_share` a mean
     with a 95 % percentile interval from RESAMPLES bootstrap resamples of whole traces. ``delta_x`` is trained minus
-    baseline. Positions with NaN in the pair columns are left out and counted as invalid.
+    baseline. Positions with NaN in the pair columns are left out and counted as invalid. Raises ValueError for a trace
+    with another label.
     """
-    labels_G: list[str] = []
-    sums: list[np.ndarray] = []
-    invalid = 0
-    for file in sorted(directory.glob("part-*.parquet")):
-        part_labels, part_sums, part_invalid = _sums_by_trace(pq.read_table(file, columns=_COLUMNS))
-        labels_G += part_labels
-        sums.append(part_sums)
-        invalid += part_invalid
-    sums_GSW = np.concatenate(sums)
-    labels = list(dict.fromkeys(labels_G))
-    # Each trace has one label, so a label's sums are those of its own traces.
-    mine_LG = np.array([[mine == label for mine in labels_G] for label in labels])
-    by_label = [np.where(mine_G[:, None, None], sums_GSW[:, :_BY_LABEL], 0.0) for mine_G in mine_LG]
-    sums_GQW = np.concatenate([sums_GSW, *by_label], 1)
-    names = [(None, kind) for kind in _SETS] + [(label, kind) for label in labels for kind in _SETS[:_BY_LABEL]]
-    estimate_QW, resampled_RQW = sums_GQW.sum(0), _bootstrap(sums_GQW, seed)
-    total = estimate_QW[0, 0]
-    described = {name: _describe(estimate_QW[q], resampled_RQW[:, q], total) for q, name in enumerate(names)}
+    labels = list(dict.fromkeys(labels))
+    sums, invalid = _sums_by_trace(parts, labels)
+    estimate_LCW = np.stack([sums_GCW.sum(0) for sums_GCW in sums])
+    resampled_RLCW = _bootstrap(sums, seed)
+    total = estimate_LCW[..., 0].sum()
+
+    def describe(kind: str, mine: slice = slice(None)) -> dict[str, Any]:
+        cells = _SETS[kind]
+        sums_W, resampled_RW = estimate_LCW[mine, cells].sum((0, 1)), resampled_RLCW[:, mine, cells].sum((1, 2))
+        return _describe(sums_W, resampled_RW, total)
+
+    by_label = {
+        label: {
+            "all": describe("all", slice(i, i + 1)),
+            "by_class": {kind: describe(kind, slice(i, i + 1)) for kind in POSITION_CLASSES},
+        }
+        for i, label in enumerate(labels)
+    }
     return {
         "positions": int(total),
-        "traces": len(labels_G),
+        "traces": sum(map(len, sums)),
         "invalid": invalid,
-        "labels": {label: described[label, "all"]["positions"] for label in labels},
-        "all": described[None, "all"],
-        "by_class": {kind: described[None, kind] for kind in POSITION_CLASSES},
-        "locks": {kind: described[None, kind] for kind in LOCK_KINDS},
-        "by_label": {
-            label: {
-                "all": described[label, "all"],
-                "by_class": {kind: described[label, kind] for kind in POSITION_CLASSES},
-            }
-            for label in labels
-        },
+        "labels": {label: entry["all"]["positions"] for label, entry in by_label.items()},
+        "all": describe("all"),
+        "by_class": {kind: describe(kind) for kind in POSITION_CLASSES},
+        "locks": {kind: describe(kind) for kind in LOCK_KINDS},
+        "by_label": by_label,
     }
 
 
-def _sums_by_trace(table: pa.Table) -> tuple[list[str], np.ndarray, int]:
-    """(label of each trace, its sums [G, S, W], invalid positions left out). A part holds whole traces."""
-    columns = {name: _numpy(table[name].combine_chunks()) for name in _COLUMNS}
-    keys = list(zip(columns["label"].tolist(), columns["trace_id"].tolist(), strict=True))
-    place = {key: g for g, key in enumerate(dict.fromkeys(keys))}
-    trace_N = np.array([place[key] for key in keys], dtype=np.int64)
-    valid_N = ~np.isnan(columns["kl_ab"])
-    values_NW = _values(columns)
-    sums_GSW = np.zeros((len(place), len(_SETS), _WIDTH))
-    for s, kind in enumerate(_SETS):
-        inside_N = valid_N & _inside(columns, kind)
-        np.add.at(sums_GSW[:, s], trace_N[inside_N], values_NW[inside_N])
-    return [label for label, _ in place], sums_GSW, int((~valid_N).sum())
+def _sums_by_trace(parts: Iterable[pq.ParquetFile], labels: list[str]) -> tuple[list[np.ndarray], int]:
+    """(for each label the sums [G, C, W] of its traces, invalid positions left out)."""
+    found: dict[str, list[np.ndarray]] = {label: [np.empty((0, _CELLS, _WIDTH))] for label in labels}
+    invalid = 0
+    for part in parts:
+        last = None
+        for batch in part.iter_batches(_BATCH, columns=_COLUMNS):
+            starts_T, traces = _traces(batch)
+            sums_TCW, left_out = _sums(batch, starts_T)
+            invalid += left_out
+            if traces[:1] == [last]:  # it began in an earlier batch
+                found[traces[0][0]][-1][-1] += sums_TCW[0]
+                traces, sums_TCW = traces[1:], sums_TCW[1:]
+            for label, trace_id in traces:
+                if label not in found:
+                    raise ValueError(
+                        f"the parts hold trace {trace_id!r} with label {label!r}, this probe has {', '.join(labels)}:"
+                        " take the parts of another probe away"
+                    )
+            label_T = np.array([label for label, _ in traces])
+            for label in set(label_T.tolist()):
+                found[label].append(sums_TCW[label_T == label])
+            last = traces[-1] if traces else last
+    return [np.concatenate(found.pop(label)) for label in labels], invalid
 
 
-def _inside(columns: dict[str, np.ndarray], kind: str) -> np.ndarray:
-    if kind == "all":
-        return np.ones(len(columns["label"]), dtype=bool)
-    if kind in POSITION_CLASSES:
-        return columns["position_class"] == kind
-    in_kind = {"strict": ~columns["swap"], "swap": columns["swap"], "self_correction": columns["self_correction"]}[kind]
-    return (columns["position_class"] == "lock") & in_kind
+def _traces(batch: pa.RecordBatch) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """(first rows [T] of the traces in a batch, their labels and ids)."""
+    label, trace_id = _encoded(batch["label"]), _encoded(batch["trace_id"])
+    code_N2 = np.stack([label.indices.to_numpy(), trace_id.indices.to_numpy()], 1)
+    starts_T = np.flatnonzero((np.diff(code_N2, axis=0, prepend=-1) != 0).any(1))
+    return starts_T, list(zip(label.take(starts_T).to_pylist(), trace_id.take(starts_T).to_pylist(), strict=True))
 
 
-def _values(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """[N, W] in the order of the sums; a term that is undefined at a position counts in neither of its sums."""
-    c = columns
-    one_N = np.ones(len(c["label"]))
-    top1_a, top1_b = np.exp(c["a_top_logprobs"][:, 0]), np.exp(c["b_top_logprobs"][:, 0])
+def _sums(batch: pa.RecordBatch, starts_T: np.ndarray) -> tuple[np.ndarray, int]:
+    """(sums [T, C, W] of each trace's part of a batch, invalid positions left out)."""
+    columns = {name: batch[name].to_numpy().astype(float) for name in _NUMBERS}
+    traces = len(starts_T)
+    trace_N = np.repeat(np.arange(traces), np.diff(starts_T, append=len(batch)))
+    invalid_N = np.isnan(columns["kl_ab"])
+    place_N = np.where(invalid_N, traces * _CELLS, trace_N * _CELLS + _cells(batch))
+    sums_WX = np.stack([np.bincount(place_N, value_N, traces * _CELLS + 1) for value_N in _values(columns)])
+    return np.moveaxis(sums_WX[:, :-1].reshape(_WIDTH, traces, _CELLS), 0, -1), int(invalid_N.sum())
+
+
+def _cells(batch: pa.RecordBatch) -> np.ndarray:
+    """int64 [N]: the cell of each position."""
+    kind = _encoded(batch["position_class"])
+    code_of_kind = np.array([POSITION_CLASSES.index(name) for name in kind.dictionary.to_pylist()], np.int64)
+    code_N = code_of_kind[kind.indices.to_numpy()]
+    swap_N, correction_N = (batch[name].to_numpy(zero_copy_only=False) for name in ("swap", "self_correction"))
+    cell_N: np.ndarray = np.where(code_N == LOCK, swap_N + 2 * correction_N, 3 + code_N)
+    return cell_N
+
+
+def _values(c: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
+    """[N] for each of the W sums, in their order; a term that is undefined at a position counts in neither of its sums."""
+    one_N = np.ones(len(c["kl_ab"]))
+    top1_a_N = np.exp(c["a_top1_logprob"])
     terms = {
         "kl_ab": c["kl_ab"],
         "js": c["js"],
-        "delta_top1": top1_b - top1_a,
-        "delta_at_a_top1": np.exp(c["b_at_a_top"][:, 0]) - top1_a,
+        "delta_top1": np.exp(c["b_top1_logprob"]) - top1_a_N,
+        "delta_at_a_top1": np.exp(c["b_at_a_top1"]) - top1_a_N,
         "delta_nucleus": c["b_nucleus_size"] - c["a_nucleus_size"],
         "delta_tail": c["b_tail_mass"] - c["a_tail_mass"],
         "delta_entropy": c["b_entropy"] - c["a_entropy"],
@@ -130,25 +167,37 @@ def _values(columns: dict[str, np.ndarray]) -> np.ndarray:
     # SSD asks for nothing where chi2 is 0, and its share of the movement there is undefined.
     asked_N = np.where(c["ssd_chi2"] > 0, c["ssd_chi2"], np.nan)
     ratios = [*((terms[name], one_N) for name in MEANS), (c["ssd_push"] ** 2 / asked_N, c["delta_var"])]
-    values_WN = [one_N]
+    yield one_N
     for over_N, under_N in ratios:
         defined_N = ~(np.isnan(over_N) | np.isnan(under_N))
-        values_WN += [np.where(defined_N, over_N, 0.0), np.where(defined_N, under_N, 0.0)]
-    return np.stack(values_WN, 1)
+        yield np.where(defined_N, over_N, 0.0)
+        yield np.where(defined_N, under_N, 0.0)
 
 
-def _bootstrap(sums_GQW: np.ndarray, seed: int) -> np.ndarray:
-    """[R, Q, W]: the sums over as many traces as there are, drawn with replacement."""
+def _bootstrap(sums: list[np.ndarray], seed: int) -> np.ndarray:
+    """[R, L, C, W]: the sums over as many traces as there are, drawn with replacement from those of all labels.
+
+    The traces are taken a block at a time, or the counts of a large run would fill memory: first how many draws fall
+    into each block, then which of its traces they meet. That is the same distribution, not an approximation.
+    """
     rng = np.random.default_rng(seed)
-    traces = len(sums_GQW)
-    flat_GX = sums_GQW.reshape(traces, -1)
-    even_G = np.full(traces, 1 / traces)
-    slices = []
-    for _ in range(RESAMPLES // _SLICE):  # the counts [R, G] of a large run would fill memory
-        counts_RG = rng.multinomial(traces, even_G, size=_SLICE).astype(float)
+    blocks = [
+        (i, sums_GCW[start : start + _BLOCK].reshape(-1, _CELLS * _WIDTH))
+        for i, sums_GCW in enumerate(sums)
+        for start in range(0, len(sums_GCW), _BLOCK)
+    ]
+    traces = sum(map(len, sums))
+    resampled_RLX = np.zeros((RESAMPLES, len(sums), _CELLS * _WIDTH))
+    if not blocks:
+        return resampled_RLX.reshape(RESAMPLES, len(sums), _CELLS, _WIDTH)
+    draws_RB = rng.multinomial(traces, [len(block_GX) / traces for _, block_GX in blocks], RESAMPLES)
+    for (i, block_GX), draws_R in zip(blocks, draws_RB.T, strict=True):
+        size = len(block_GX)
+        drawn_D = np.repeat(np.arange(RESAMPLES) * size, draws_R) + rng.integers(0, size, draws_R.sum())
+        counts_RG = np.bincount(drawn_D, minlength=RESAMPLES * size).reshape(RESAMPLES, size)
         with np.errstate(invalid="ignore"):  # an infinite KL that was not drawn
-            slices.append(counts_RG @ flat_GX)
-    return np.concatenate(slices).reshape(RESAMPLES, *sums_GQW.shape[1:])
+            resampled_RLX[:, i] += counts_RG.astype(float) @ block_GX
+    return resampled_RLX.reshape(RESAMPLES, len(sums), _CELLS, _WIDTH)
 
 
 def _describe(sums_W: np.ndarray, resampled_RW: np.ndarray, total: float) -> dict[str, Any]:
@@ -167,9 +216,5 @@ def _describe(sums_W: np.ndarray, resampled_RW: np.ndarray, total: float) -> dic
     return described
 
 
-def _numpy(column: pa.Array) -> np.ndarray:
-    """[N] or [N, w]; numbers in float64, so that sums of many are right."""
-    if pa.types.is_fixed_size_list(column.type):
-        return column.flatten().to_numpy().reshape(len(column), -1).astype(float)
-    values: np.ndarray = column.to_numpy(zero_copy_only=False)
-    return values.astype(float) if values.dtype.kind in "fi" else values
+def _encoded(column: pa.Array) -> pa.DictionaryArray:
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()

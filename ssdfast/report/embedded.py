@@ -12,13 +12,12 @@ import random
 import re
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from ..parts import Parts
 from .text import inert
 
 MAX_TRACES = 200
@@ -58,15 +57,16 @@ class TokenTable:
         del self.texts[count:]
 
 
-def find_traces(parts: list[Path]) -> dict[tuple[str, str], Path]:
+def find_traces(parts: Parts) -> dict[tuple[str, str], str]:
     """Where each (label, trace id) stands. Raises ValueError on a part that is not one, or on a trace in two parts."""
-    found: dict[tuple[str, str], Path] = {}
-    for part in parts:
+    found: dict[tuple[str, str], str] = {}
+    for part in parts.files():
         try:
-            missing = set(COLUMNS) - set(pq.read_schema(part).names)
-            if missing:
-                raise ValueError(f"{part} has no column {', '.join(sorted(missing))}: is it a part of a probe?")
-            keys = pq.read_table(part, columns=["label", "trace_id"]).group_by(["label", "trace_id"]).aggregate([])
+            with parts.open(part) as file:
+                missing = set(COLUMNS) - set(file.schema_arrow.names)
+                if missing:
+                    raise ValueError(f"{part} has no column {', '.join(sorted(missing))}: is it a part of a probe?")
+                keys = file.read(columns=["label", "trace_id"]).group_by(["label", "trace_id"]).aggregate([])
         except pa.ArrowInvalid as error:
             raise ValueError(f"{part} is not a readable Parquet file ({error}): delete it and probe again") from error
         for key in zip(keys["label"].to_pylist(), keys["trace_id"].to_pylist(), strict=True):
@@ -89,14 +89,16 @@ def draw(keys: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return turns[:MAX_TRACES]
 
 
-def embed(where: dict[tuple[str, str], Path], tokens: TokenTable, train: dict[str, Any] | None) -> list[dict[str, Any]]:
+def embed(
+    parts: Parts, where: dict[tuple[str, str], str], tokens: TokenTable, train: dict[str, Any] | None
+) -> list[dict[str, Any]]:
     """The drawn traces in page form, by problem; drawing stops before the page would pass MAX_BYTES."""
     traces: list[dict[str, Any]] = []
     size = 0
     for label, trace_id in draw(list(where)):
         same = [("trace_id", "=", trace_id), ("label", "=", label)]
         known = len(tokens.texts)
-        table = pq.read_table(where[label, trace_id], columns=list(COLUMNS), filters=same).sort_by("position")
+        table = parts.read(where[label, trace_id], list(COLUMNS), same).sort_by("position")
         trace = _page_form(table, tokens, train)
         size += sum(len(json.dumps(value)) + 12 for value in trace.values())
         if size + tokens.size > MAX_BYTES:

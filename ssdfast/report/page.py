@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..parts import Parts
 from ..rundir import write_text
 from .embedded import TokenTable, embed, find_traces
 from .text import embeddable_json, inert, inert_tree
@@ -22,20 +23,20 @@ _SCRIPTS = ("page_dom.js", "page_charts.js", "page_token.js", "page_traces.js", 
 def write_report(run_dir: Path) -> Path:
     """Write ``run_dir/report.html`` and return its path.
 
-    Reads ``summary.json``, ``probe/part-*.parquet`` and ``probe/vocabulary.json`` (token id -> decoded text). The
-    page is below 10 MB, opens from disk and asks no host for anything. Raises ValueError where an input is missing or
-    broken.
+    Reads ``summary.json``, the parts (in ``probe`` or where the settings say) and ``probe/vocabulary.json`` (token id
+    -> decoded text). The page is below 10 MB, opens from disk and asks no host for anything. Raises ValueError where an
+    input is missing or broken.
     """
-    parts = sorted((run_dir / "probe").glob("part-*.parquet"))
-    if not parts:
-        raise ValueError(f"{run_dir / 'probe'} holds no part-*.parquet: run the probe first")
     summary = _read_json(run_dir / "summary.json")
     needed = {"positions", "traces", "invalid", "labels", "by_class", "locks", "all", "by_label", "settings"}
     if missing := needed - set(summary):
         raise ValueError(f"{run_dir / 'summary.json'} has no {', '.join(sorted(missing))}: run the probe again")
+    parts = Parts(summary["settings"].get("parts") or str(run_dir.resolve() / "probe"))
+    if not parts.files():
+        raise ValueError(f"{parts.root} holds no part-*.parquet: run the probe first")
     tokens = TokenTable(_read_json(run_dir / "probe" / "vocabulary.json"))
     where = find_traces(parts)
-    traces = embed(where, tokens, summary["settings"].get("train"))
+    traces = embed(parts, where, tokens, summary["settings"].get("train"))
     summary = inert_tree(summary)
     data = {
         "groups": _groups(summary),

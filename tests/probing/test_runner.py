@@ -1,22 +1,20 @@
-"""The probe's table against plain forwards and the reference kernel; stopping it costs nothing but time."""
+"""The probe's table against plain forwards and the reference kernel, however it is made and whatever goes wrong."""
 
+import itertools
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ssdfast import models
-from ssdfast.config import ProbeConfig, TraceSource, dump
+from ssdfast import models, rundir
+from ssdfast.config import ExecutionConfig, PositionConfig, ProbeConfig, TraceSource
 from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
-from ssdfast.probing import token_classes
+from ssdfast.probing import measure, residency, token_classes
 from ssdfast.probing.runner import probe
 from ssdfast.traces import read
 
@@ -30,7 +28,8 @@ def config_of(directory, **settings) -> ProbeConfig:
         TraceSource(label="trained", path=tiny.save_traces(directory / "traces-b", 5, seed=2)),
     )
     return ProbeConfig(
-        **{"baseline": baseline, "trained": trained, "traces": sources, "max_rows": 16, "traces_per_part": 4} | settings
+        **{"baseline": baseline, "trained": trained, "traces": sources, "batch_tokens": 32, "part_positions": 40}
+        | settings
     )
 
 
@@ -46,6 +45,12 @@ def contents(out):
     return {file.name: file.read_bytes() for file in [*sorted((out / "probe").iterdir()), out / "summary.json"]}
 
 
+def by_trace(table):
+    """The rows in the order of the sources: within parts the longest traces come first."""
+    keys = list(zip(*(table[name].to_pylist() for name in ("label", "trace_id", "position")), strict=True))
+    return table.take(sorted(range(len(keys)), key=keys.__getitem__))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("finished")
@@ -56,39 +61,50 @@ def finished(tmp_path_factory):
 
 def test_every_position_is_there_once_in_order(finished):
     config, out = finished
-    want = [
-        (trace.trace_id, source.label, place, token)
+    want = sorted(
+        (source.label, trace.trace_id, place, token)
         for source in config.traces
         for trace in read(Path(source.path))
         for place, token in enumerate(trace.completion_ids.tolist())
-    ]
-    columns = [table_of(out)[name].to_pylist() for name in ("trace_id", "label", "position", "token_id")]
-    assert list(zip(*columns, strict=True)) == want
-    assert len(parts(out)) == 3
+    )
+    table = table_of(out)
+    columns = [table[name].to_pylist() for name in ("label", "trace_id", "position", "token_id")]
+    rows = list(zip(*columns, strict=True))
+    assert sorted(rows) == want
+    changes = sum(one[:2] != other[:2] for one, other in itertools.pairwise(rows))
+    assert changes + 1 == len({row[:2] for row in rows}), "the rows of a trace stand together"
+    for part in parts(out):
+        positions = pq.read_table(part, columns=["position"])["position"].to_pylist()
+        assert all(place in (0, before + 1) for before, place in itertools.pairwise(positions))
+    assert len(parts(out)) > 3
 
 
 def test_every_column_is_that_of_a_plain_forward(finished):
     config, out = finished
     a, b = models.load(config.baseline, "float32"), models.load(config.trained, "float32")
     rows_a, rows_b, tokens = [], [], []
-    for source in config.traces:
-        for trace in read(Path(source.path)):
-            ids = torch.tensor([*trace.prompt_ids, *trace.completion_ids])
-            scored = slice(len(trace.prompt_ids) - 1, len(ids) - 1)
-            with torch.inference_mode():
-                rows_a.append(a.model(input_ids=ids[None]).logits[0, scored])
-                rows_b.append(b.model(input_ids=ids[None]).logits[0, scored])
-            tokens.append(ids[len(trace.prompt_ids) :])
-    classes = token_classes.classify(a.tokenizer, a.vocabulary)
-    spec = ProbeSpec(train=Decoding(1.1, 20, 0.95), token_class=classes, n_classes=len(token_classes.CLASS_NAMES))
+    for _, trace in sorted(
+        ((source.label, trace) for source in config.traces for trace in read(Path(source.path))),
+        key=lambda found: (found[0], found[1].trace_id),
+    ):
+        ids = torch.tensor([*trace.prompt_ids, *trace.completion_ids])
+        scored = slice(len(trace.prompt_ids) - 1, len(ids) - 1)
+        with torch.inference_mode():
+            rows_a.append(a.model(input_ids=ids[None]).logits[0, scored])
+            rows_b.append(b.model(input_ids=ids[None]).logits[0, scored])
+        tokens.append(ids[len(trace.prompt_ids) :])
+    classes = token_classes.classify(a.tokenizer, token_classes.texts(a.tokenizer, a.vocabulary), {})
+    spec = ProbeSpec(train=Decoding(1.1, 20, 0.95), token_class=classes.of_token, n_classes=len(classes.names))
     want = probe_stats(torch.cat(rows_a), torch.cat(rows_b), torch.cat(tokens), spec, backend="reference")
-    table = table_of(out)
+    table = by_trace(table_of(out))
     for prefix, group in (("a_", want.a), ("b_", want.b), ("", want.pair)):
         for name, column in vars(group).items():
             got = np.array(table[prefix + name].to_pylist())
             expected = column.flatten(1).numpy() if column.dim() > 1 else column.numpy()
             assert got.shape == expected.shape, name
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=prefix + name)
+    for name, whole in (("a_top1_logprob", "a_top_logprobs"), ("b_at_a_top1", "b_at_a_top")):
+        assert table[name].to_pylist() == [row[0] for row in table[whole].to_pylist()]
 
 
 def test_classes_and_flags(finished):
@@ -117,21 +133,17 @@ def test_column_types_are_the_contract(finished):
     assert types["position_class"].startswith("dictionary<values=string")
 
 
-def test_texts_of_all_ids_that_occur(finished):
+def test_texts_of_the_vocabulary(finished):
     _, out = finished
     texts = json.loads((out / "probe" / "vocabulary.json").read_text())
-    table = table_of(out)
-    ids = set(table["token_id"].to_pylist())
-    for name in ("a_top_ids", "b_top_ids"):
-        ids.update(i for row in table[name].to_pylist() for i in row if i >= 0)
-    assert set(texts) == {str(i) for i in ids}
-    assert texts["2"] == "Wait"
+    assert {texts[str(i)] for i in range(len(tiny.WORDS))} == set(tiny.WORDS)
 
 
-def test_blocks_of_rows_do_not_change_the_numbers(finished, tmp_path):
+def test_batches_and_parts_do_not_change_the_numbers(finished, tmp_path):
     config, out = finished
-    probe(config.model_copy(update={"max_rows": 5, "traces_per_part": 3}), tmp_path)
-    one, other = table_of(out), table_of(tmp_path)
+    probe(config.model_copy(update={"batch_tokens": 7, "part_positions": 1000}), tmp_path)
+    assert len(parts(tmp_path)) == 1
+    one, other = by_trace(table_of(out)), by_trace(table_of(tmp_path))
     for name in one.column_names:
         values, others = np.array(one[name].to_pylist()), np.array(other[name].to_pylist())
         if values.dtype.kind == "f":
@@ -140,11 +152,80 @@ def test_blocks_of_rows_do_not_change_the_numbers(finished, tmp_path):
             assert (values == others).all(), name
 
 
+@pytest.mark.parametrize("spill_gb", [32.0, 1e-5, 1e-9])
+def test_one_model_after_the_other_writes_the_same_bytes(finished, tmp_path, spill_gb):
+    config, out = finished
+    probe(config, tmp_path, ExecutionConfig(residency="one", spill_gb=spill_gb))
+    assert contents(tmp_path) == contents(out)
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_hidden_states_of_a_killed_run_are_used_again(finished, tmp_path, monkeypatch):
+    config, out = finished
+    in_turn = ExecutionConfig(residency="one")
+    table = measure.Measure.table
+
+    def dies(self, scored):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure.Measure, "table", dies)
+    with pytest.raises(KeyboardInterrupt):
+        probe(config, tmp_path, in_turn)
+    spilled = len(list((tmp_path / "spill").iterdir()))
+    assert spilled == len(parts(out))
+    monkeypatch.setattr(measure.Measure, "table", table)
+    asked = []
+    run = residency.forward
+    monkeypatch.setattr(residency, "forward", lambda model, *args: asked.append(model.path) or run(model, *args))
+    probe(config, tmp_path, in_turn)
+    assert set(asked) == {config.trained}
+    assert contents(tmp_path) == contents(out)
+
+
+def test_parts_may_lie_behind_a_url(finished, tmp_path):
+    config, out = finished
+    url = f"memory://{tmp_path}"
+    probe(config.model_copy(update={"parts": url}), tmp_path / "out")
+    files = fsspec.filesystem("memory").glob(f"{tmp_path}/part-*.parquet")
+    assert [fsspec.filesystem("memory").cat_file(file) for file in files] == [f.read_bytes() for f in parts(out)]
+    assert parts(tmp_path / "out") == []
+    mine, theirs = (json.loads((path / "summary.json").read_text()) for path in (tmp_path / "out", out))
+    assert mine["all"] == theirs["all"]
+    with pytest.raises(ValueError, match=r"memory://.* holds part 0 of a probe with other settings"):
+        probe(config.model_copy(update={"parts": url, "seed": 5}), tmp_path / "other")
+    probe(config.model_copy(update={"parts": url, "seed": 5}), tmp_path / "other", overwrite=True)
+
+
+def test_only_the_positions_asked_for(finished, tmp_path):
+    config, out = finished
+    probe(config.model_copy(update={"positions": PositionConfig(select="every", every=3)}), tmp_path)
+    some, every = by_trace(table_of(tmp_path)), by_trace(table_of(out))
+    assert set(some["position"].to_pylist()) > {0, 3, 6}
+    want = every.filter([place % 3 == 0 for place in every["position"].to_pylist()])
+    assert some["trace_id"].to_pylist() == want["trace_id"].to_pylist()
+    np.testing.assert_allclose(some["kl_ab"].to_numpy(), want["kl_ab"].to_numpy(), rtol=1e-4, atol=1e-6)
+    assert json.loads((tmp_path / "summary.json").read_text())["selected"]["positions"] == len(some)
+
+
+def test_carriers_are_whole_traces(finished, tmp_path):
+    config, out = finished
+    probe(config.model_copy(update={"positions": PositionConfig(carriers=4)}), tmp_path)
+    some, every = by_trace(table_of(tmp_path)), by_trace(table_of(out))
+    drawn = set(zip(some["label"].to_pylist(), some["trace_id"].to_pylist(), strict=True))
+    assert len(drawn) == 4
+    assert {label for label, _ in drawn} == {"baseline", "trained"}
+    keys = zip(every["label"].to_pylist(), every["trace_id"].to_pylist(), strict=True)
+    assert len(some) == sum(key in drawn for key in keys)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["left_out"]["not_carriers"] == 8
+    assert summary["selected"]["strata"]
+
+
 def test_a_finished_probe_is_left_alone(finished):
     config, out = finished
-    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("[!.]*")}
     probe(config, out)
-    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == before
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("[!.]*")} == before
 
 
 def test_only_what_is_missing_is_made_again(finished, tmp_path):
@@ -158,30 +239,87 @@ def test_only_what_is_missing_is_made_again(finished, tmp_path):
     assert parts(tmp_path)[0].stat().st_mtime_ns == kept
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from ssdfast import config
-from ssdfast.probing.runner import probe
-probe(config.load(config.ProbeConfig, config.read_yaml(Path(sys.argv[1])), sys.argv[1]), Path(sys.argv[2]))
-"""
+def test_a_part_cut_short_is_named_and_made_again(finished, tmp_path, capsys):
+    config, out = finished
+    probe(config, tmp_path)
+    (tmp_path / "summary.json").unlink()
+    cut = parts(tmp_path)[1]
+    cut.write_bytes(cut.read_bytes()[:-10])
+    probe(config, tmp_path)
+    assert "part-00001.parquet is no whole part of a probe" in capsys.readouterr().err
+    assert contents(tmp_path) == contents(out)
 
 
-def test_a_killed_probe_ends_with_the_same_bytes(tmp_path):
-    config = config_of(tmp_path, traces_per_part=1)
-    many = TraceSource(label="many", path=tiny.save_traces(tmp_path / "many", 60, seed=5))
-    config = config.model_copy(update={"traces": (many,)})
+def test_a_second_run_on_the_same_directory_is_refused(finished, tmp_path):
+    config, _ = finished
+    with rundir.lock(tmp_path), pytest.raises(ValueError, match=rf"{tmp_path} is in use by process {os.getpid()} on"):
+        probe(config, tmp_path)
+    probe(config, tmp_path)
+
+
+FAILING = tiny.VOCABULARY - 1
+
+
+def fail_on(monkeypatch, path, token=FAILING):
+    """A model that runs out of memory wherever it reads one token."""
+    load = residency.load
+
+    def loaded(outline, dtype):
+        found = load(outline, dtype)
+        if outline.path == path:
+            base = found.model.model.base_model
+            run = base.forward
+
+            def picky(*args, input_ids, **kwargs):
+                if (input_ids == token).any():
+                    raise RuntimeError("out of\n memory")
+                return run(*args, input_ids=input_ids, **kwargs)
+
+            base.forward = picky
+        return found
+
+    monkeypatch.setattr(residency, "load", loaded)
+
+
+@pytest.mark.parametrize("mode", ["both", "one"])
+@pytest.mark.parametrize("which", ["baseline", "trained"])
+def test_a_trace_that_a_model_fails_on_is_recorded_and_the_run_goes_on(tmp_path, monkeypatch, mode, which):
+    config = config_of(tmp_path)
+    ids = [[4, 5, 6], [4, FAILING, 6], [7, 8], [FAILING, 3, 4]]
+    some = TraceSource(label="some", path=tiny.save_traces(tmp_path / "some", 4, completion_ids=ids))
+    config = config.model_copy(update={"traces": (some,)})
     probe(config, tmp_path / "whole")
-    (tmp_path / "config.yaml").write_text(dump(config))
-    killed = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "config.yaml"), str(killed)])
-    while len(parts(killed)) < 3 and process.poll() is None:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert 3 <= len(parts(killed)) < 60, "it was not killed half way"
-    probe(config, killed)
-    assert contents(killed) == contents(tmp_path / "whole")
+    with monkeypatch.context() as broken:
+        fail_on(broken, getattr(config, which))
+        failed = probe(config, tmp_path / "out", ExecutionConfig(residency=mode))
+    assert {one["trace_id"] for one in failed} == {"problem1#0", "problem3#0"}
+    assert failed[0]["reason"] == f"{getattr(config, which)}: RuntimeError: out of memory"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["failed"] == failed
+    assert summary["positions"] == 5
+    assert sorted(set(table_of(tmp_path / "out")["trace_id"].to_pylist())) == ["problem0#0", "problem2#0"]
+    assert probe(config, tmp_path / "out") == [], "what failed is tried again"
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_part_of_failures_alone_has_the_columns(tmp_path, monkeypatch):
+    config = config_of(tmp_path, part_positions=1, batch_tokens=1)
+    ids = [[4, FAILING, 6, 7], [7, 8]]
+    some = TraceSource(label="some", path=tiny.save_traces(tmp_path / "some", 2, completion_ids=ids))
+    fail_on(monkeypatch, config.trained)
+    probe(config.model_copy(update={"traces": (some,)}), tmp_path / "out")
+    empty, full = (pq.read_table(part) for part in parts(tmp_path / "out"))
+    assert len(empty) == 0
+    assert empty.schema.equals(full.schema)
+
+
+def test_models_that_fail_on_everything_stop_the_run(tmp_path, monkeypatch):
+    config = config_of(tmp_path)
+    ids = [[FAILING, 3]] * 9
+    some = TraceSource(label="some", path=tiny.save_traces(tmp_path / "some", 9, completion_ids=ids))
+    fail_on(monkeypatch, config.trained)
+    with pytest.raises(RuntimeError, match=r"failed on all of the first \d+ traces: .*out of memory"):
+        probe(config.model_copy(update={"traces": (some,)}), tmp_path / "out")
 
 
 def test_overlong_traces_are_named_or_counted(tmp_path, capsys):
@@ -198,7 +336,7 @@ def test_overlong_traces_are_named_or_counted(tmp_path, capsys):
     assert parts(tmp_path / "out") == []
     probe(config.model_copy(update={"overlong": "skip"}), tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["settings"]["overlong_skipped"] == 1
+    assert summary["left_out"]["overlong"] == 1
     assert summary["labels"]["long"] == 2
     assert "1 traces are longer" in capsys.readouterr().err
 
@@ -215,6 +353,7 @@ def test_a_trace_without_a_completion_has_no_positions(tmp_path):
     config = config_of(tmp_path).model_copy(update={"traces": (TraceSource(label="some", path=path),)})
     probe(config, tmp_path / "out")
     assert table_of(tmp_path / "out")["trace_id"].to_pylist() == ["problem1#0"] * 2
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["left_out"]["empty"] == 1
 
 
 def test_the_same_trace_twice_under_a_label_is_refused(tmp_path):

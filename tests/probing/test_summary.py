@@ -1,5 +1,6 @@
 """The summary against sums done by hand; intervals that know that positions of a trace hang together."""
 
+import io
 import json
 import math
 
@@ -7,13 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ssdfast.probing.summary import summarize
+from ssdfast.probing import summary as module
+from ssdfast.probing.summary import MEANS, summarize
 
 FLOATS = (
     "kl_ab", "js", "delta_var", "ssd_push", "ssd_chi2", "ssd_alignment",
     "a_tail_mass", "b_tail_mass", "a_entropy", "b_entropy",
 )  # fmt: skip
+LOGPROBS = ("a_top1_logprob", "b_top1_logprob", "b_at_a_top1")
+LABELS = ("baseline", "trained")
 CLASSES = np.array(["lock", "fork", "diffuse", "mixed"])
 
 
@@ -22,56 +28,69 @@ def positions(lengths, label="baseline", seed=0, **columns):
     rng = np.random.default_rng(seed)
     n = sum(lengths)
 
-    def top(logprobs):
-        return pa.FixedSizeListArray.from_arrays(pa.array(logprobs.reshape(-1).astype(np.float32)), 2)
-
     values = {
         "trace_id": np.repeat([f"p{i}#0" for i in range(len(lengths))], lengths),
         "label": np.repeat([label], n),
         "position_class": CLASSES[rng.integers(0, 4, n)],
         "swap": rng.random(n) < 0.5,
         "self_correction": rng.random(n) < 0.2,
-        "a_top_logprobs": top(-rng.random((n, 2))),
-        "b_top_logprobs": top(-rng.random((n, 2))),
-        "b_at_a_top": top(-rng.random((n, 2))),
         "a_nucleus_size": rng.integers(1, 40, n).astype(np.int32),
         "b_nucleus_size": rng.integers(1, 40, n).astype(np.int32),
     }
     for name in FLOATS:
         values[name] = rng.random(n).astype(np.float32)
-    return pa.table(values | columns)
+    for name in LOGPROBS:
+        values[name] = -rng.random(n).astype(np.float32)
+    table = pa.table(values | columns)
+    for i, name in enumerate(table.column_names):
+        if name in ("trace_id", "label", "position_class"):
+            table = table.set_column(i, name, table[name].dictionary_encode())
+    return table
 
 
-def summary_of(tmp_path, *tables, seed=0):
-    for i, table in enumerate(tables):
-        pq.write_table(table, tmp_path / f"part-{i:05d}.parquet")
-    return summarize(tmp_path, seed)
+def summary_of(*tables, seed=0, labels=LABELS, rows_a_group=None):
+    parts = []
+    for table in tables:
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, row_group_size=rows_a_group)
+        parts.append(pq.ParquetFile(buffer))
+    return summarize(iter(parts), labels, seed)
 
 
-def test_means_are_those_of_the_positions(tmp_path):
+def as_python(*tables):
+    """The columns of all tables, as arrays of Python values."""
+    whole = pa.concat_tables(
+        [pa.table({name: table[name].to_pylist() for name in table.column_names}) for table in tables]
+    )
+    return {name: np.array(whole[name].to_pylist(), dtype=object) for name in whole.column_names}
+
+
+def by_hand(pick):
+    """The mean of each term where nothing is undefined."""
+    top = {name: np.array([math.exp(value) for value in pick[name]]) for name in LOGPROBS}
+    return {
+        "kl_ab": pick["kl_ab"].mean(),
+        "js": pick["js"].mean(),
+        "delta_top1": (top["b_top1_logprob"] - top["a_top1_logprob"]).mean(),
+        "delta_at_a_top1": (top["b_at_a_top1"] - top["a_top1_logprob"]).mean(),
+        "delta_nucleus": (pick["b_nucleus_size"] - pick["a_nucleus_size"]).mean(),
+        "delta_tail": (pick["b_tail_mass"] - pick["a_tail_mass"]).mean(),
+        "delta_entropy": (pick["b_entropy"] - pick["a_entropy"]).mean(),
+        "ssd_alignment": pick["ssd_alignment"].mean(),
+        "ssd_share": (pick["ssd_push"] ** 2 / pick["ssd_chi2"]).sum() / pick["delta_var"].sum(),
+    }
+
+
+def test_means_are_those_of_the_positions():
     one, two = positions([3, 40, 1, 9]), positions([20, 5], label="trained", seed=1)
-    summary = summary_of(tmp_path, one, two)
-    both = pa.concat_tables([one, two])
-    column = {name: np.array(both[name].to_pylist(), dtype=object) for name in both.column_names}
+    summary = summary_of(one, two)
+    column = as_python(one, two)
 
     def expect(found, mask):
+        pick = {name: values[mask] for name, values in column.items()}
         assert found["positions"] == mask.sum()
         assert found["share"] == pytest.approx(mask.mean())
-        pick = {name: values[mask] for name, values in column.items()}
-        top = {
-            name: np.exp([row[0] for row in pick[name]]) for name in ("a_top_logprobs", "b_top_logprobs", "b_at_a_top")
-        }
-        want = {
-            "kl_ab": pick["kl_ab"].mean(),
-            "js": pick["js"].mean(),
-            "delta_top1": (top["b_top_logprobs"] - top["a_top_logprobs"]).mean(),
-            "delta_at_a_top1": (top["b_at_a_top"] - top["a_top_logprobs"]).mean(),
-            "delta_nucleus": (pick["b_nucleus_size"] - pick["a_nucleus_size"]).mean(),
-            "delta_tail": (pick["b_tail_mass"] - pick["a_tail_mass"]).mean(),
-            "delta_entropy": (pick["b_entropy"] - pick["a_entropy"]).mean(),
-            "ssd_alignment": pick["ssd_alignment"].mean(),
-            "ssd_share": (pick["ssd_push"] ** 2 / pick["ssd_chi2"]).sum() / pick["delta_var"].sum(),
-        }
+        want = by_hand(pick)
         assert {name: found[name]["mean"] for name in want} == pytest.approx(want, rel=1e-6)
         for name in want:
             assert found[name]["low"] <= found[name]["mean"] <= found[name]["high"]
@@ -93,16 +112,16 @@ def test_means_are_those_of_the_positions(tmp_path):
     assert (summary["positions"], summary["traces"], summary["invalid"]) == (78, 6, 0)
 
 
-def test_invalid_positions_are_counted_and_left_out(tmp_path):
+def test_invalid_positions_are_counted_and_left_out():
     kl = np.array([0.5, math.nan, 0.7, math.nan], dtype=np.float32)
     entropy = np.array([1.0, math.nan, 1.0, 1.0], dtype=np.float32)
-    summary = summary_of(tmp_path, positions([2, 2], kl_ab=kl, b_entropy=entropy))
+    summary = summary_of(positions([2, 2], kl_ab=kl, b_entropy=entropy))
     assert (summary["positions"], summary["invalid"]) == (2, 2)
     assert summary["all"]["kl_ab"]["mean"] == pytest.approx(0.6)
     assert summary["all"]["delta_entropy"]["mean"] is not None
 
 
-def test_what_is_undefined_is_null_and_the_json_is_strict(tmp_path):
+def test_what_is_undefined_is_null_and_the_json_is_strict():
     n = 4
     table = positions(
         [2, 2],
@@ -111,7 +130,7 @@ def test_what_is_undefined_is_null_and_the_json_is_strict(tmp_path):
         ssd_chi2=np.zeros(n, np.float32),
         kl_ab=np.full(n, np.inf, np.float32),
     )
-    summary = summary_of(tmp_path, table)
+    summary = summary_of(table)
     nothing = {"mean": None, "low": None, "high": None}
     assert summary["by_class"]["fork"]["positions"] == 0
     assert summary["by_class"]["fork"]["kl_ab"] == nothing
@@ -120,29 +139,169 @@ def test_what_is_undefined_is_null_and_the_json_is_strict(tmp_path):
     json.dumps(summary, allow_nan=False)
 
 
-def test_an_undefined_position_does_not_dilute_the_others(tmp_path):
+def test_an_undefined_position_does_not_dilute_the_others():
     alignment = np.array([0.5, np.nan, 0.7], np.float32)
     chi2 = np.array([2.0, 0.0, 2.0], np.float32)
     one = np.ones(3, np.float32)
-    summary = summary_of(tmp_path, positions([3], ssd_alignment=alignment, ssd_chi2=chi2, ssd_push=one, delta_var=one))
+    summary = summary_of(positions([3], ssd_alignment=alignment, ssd_chi2=chi2, ssd_push=one, delta_var=one))
     assert summary["all"]["ssd_alignment"]["mean"] == pytest.approx(0.6)
     assert summary["all"]["ssd_share"]["mean"] == pytest.approx(0.5)
 
 
-def test_intervals_are_seeded(tmp_path):
+def test_intervals_are_seeded():
     table = positions([5] * 8)
-    assert summary_of(tmp_path, table, seed=1) == summary_of(tmp_path, table, seed=1)
-    assert summary_of(tmp_path, table, seed=1) != summary_of(tmp_path, table, seed=2)
+    assert summary_of(table, seed=1) == summary_of(table, seed=1)
+    assert summary_of(table, seed=1) != summary_of(table, seed=2)
 
 
-def test_intervals_are_clustered_by_trace(tmp_path):
+def test_intervals_are_clustered_by_trace():
     """40 traces of 25 equal positions are 40 observations, not 1000."""
     level = np.random.default_rng(3).standard_normal(40)
     kl = np.repeat(level, 25).astype(np.float32)
-    found = summary_of(tmp_path, positions([25] * 40, kl_ab=kl))["all"]["kl_ab"]
+    found = summary_of(positions([25] * 40, kl_ab=kl))["all"]["kl_ab"]
     width = found["high"] - found["low"]
     assert width == pytest.approx(2 * 1.96 * level.std() / math.sqrt(40), rel=0.1)
 
 
-def test_the_same_trace_id_of_two_labels_is_two_traces(tmp_path):
-    assert summary_of(tmp_path, positions([4]), positions([4], label="trained"))["traces"] == 2
+def test_the_same_trace_id_of_two_labels_is_two_traces():
+    assert summary_of(positions([4]), positions([4], label="trained"))["traces"] == 2
+
+
+def test_a_trace_may_span_batches_and_row_groups(monkeypatch):
+    """The sums of each trace decide the intervals, so a trace taken for two would move them."""
+    tables = positions([3, 40, 1, 9]), positions([20, 5], label="trained", seed=1)
+    whole = summary_of(*tables)
+    for batch, rows_a_group in ((65_536, 2), (1, 1000), (7, 1000), (20, 3)):
+        monkeypatch.setattr(module, "_BATCH", batch)
+        cut = summary_of(*tables, rows_a_group=rows_a_group)
+        assert cut["traces"] == whole["traces"] == 6
+        assert flat(cut) == pytest.approx(flat(whole), rel=1e-9)
+
+
+def flat(entry, path=""):
+    """The numbers of a nested entry by their paths."""
+    if not isinstance(entry, dict):
+        return {path: entry}
+    return {place: value for key, inner in entry.items() for place, value in flat(inner, f"{path}/{key}").items()}
+
+
+def test_every_resample_has_as_many_draws_as_traces(monkeypatch):
+    """Traces of one position each, in blocks of 3: a trace's count has mean 1 and variance 1 - 1/G, two -1/G together."""
+    monkeypatch.setattr(module, "_BLOCK", 3)
+    monkeypatch.setattr(module, "RESAMPLES", 100_000)
+    traces = 8
+    sums = [np.zeros((n, module._CELLS, module._WIDTH)) for n in (5, 3)]
+    for g in range(traces):
+        sums[g // 5][g % 5, 0, g] = 1  # each trace in a column of its own
+    counts_RG = module._bootstrap(sums, 0)[:, :, 0, :traces].sum(1)
+    assert (counts_RG.sum(1) == traces).all()
+    want = np.full((traces, traces), -1 / traces) + np.eye(traces)
+    assert np.cov(counts_RG.T) == pytest.approx(want, abs=0.02)
+    assert counts_RG.mean(0) == pytest.approx(np.ones(traces), abs=0.02)
+
+
+def test_labels_are_described_in_the_order_given_and_once():
+    table = positions([4], label="trained")
+    summary = summary_of(table, positions([2, 1]), labels=["none", "trained", "baseline", "trained"])
+    assert list(summary["labels"].items()) == [("none", 0), ("trained", 4), ("baseline", 3)]
+    assert list(summary["by_label"]) == ["none", "trained", "baseline"]
+    nothing = {"mean": None, "low": None, "high": None}
+    described = summary["by_label"]["none"]["by_class"]["lock"]
+    assert described == {"positions": 0, "share": 0.0} | dict.fromkeys((*MEANS, "ssd_share"), nothing)
+
+
+def test_a_label_that_nobody_asked_for_is_refused():
+    with pytest.raises(ValueError, match=r"trace 'p0#0' with label 'other', this probe has baseline, trained"):
+        summary_of(positions([2]), positions([2], label="other"))
+
+
+@pytest.mark.parametrize("tables", [[], [positions([4])[:0]]], ids=["no part", "a part without rows"])
+def test_a_probe_without_positions_is_described(tables):
+    summary = summary_of(*tables)
+    assert (summary["positions"], summary["traces"], summary["invalid"]) == (0, 0, 0)
+    assert summary["all"]["share"] is None
+    json.dumps(summary, allow_nan=False)
+
+
+def test_a_trace_without_a_valid_position_is_still_a_trace():
+    kl = np.array([0.5, math.nan, math.nan], dtype=np.float32)
+    summary = summary_of(positions([1, 2], kl_ab=kl))
+    assert (summary["positions"], summary["traces"], summary["invalid"]) == (1, 2, 2)
+
+
+def test_an_infinite_kl_spoils_only_the_sets_it_is_in():
+    kl = np.array([math.inf, 0.5, 0.7, 0.9], dtype=np.float32)
+    kinds = np.array(["fork", "lock", "lock", "mixed"])
+    summary = summary_of(positions([2, 2], kl_ab=kl, position_class=kinds))
+    assert summary["by_class"]["fork"]["kl_ab"]["mean"] is None
+    assert summary["all"]["kl_ab"]["mean"] is None
+    assert summary["all"]["js"]["mean"] is not None
+    assert summary["by_class"]["lock"]["kl_ab"]["mean"] == pytest.approx(0.6)
+    assert summary["by_class"]["mixed"]["kl_ab"]["low"] == pytest.approx(0.9)
+
+
+SPECIAL = st.one_of(
+    st.floats(0, 100, width=32), st.sampled_from([0.0, math.nan, math.inf, -math.inf]), st.floats(-1, 0, width=32)
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_any_table_gives_the_sums_of_its_positions(data):
+    """Against a loop over the positions in Python's float64."""
+    tables = []
+    for label in LABELS:
+        lengths = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+        n = sum(lengths)
+        odd = {
+            name: np.array(data.draw(st.lists(SPECIAL, min_size=n, max_size=n)), np.float32)
+            for name in data.draw(st.sets(st.sampled_from(["kl_ab", "js", "ssd_chi2", "ssd_alignment", "b_entropy"])))
+        }
+        tables.append(positions(lengths, label=label, seed=data.draw(st.integers(0, 9)), **odd))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "RESAMPLES", 20)
+        patch.setattr(module, "_BATCH", data.draw(st.integers(1, 12)))
+        summary = summary_of(*tables)
+    rows = [row for table in tables for row in table.to_pylist()]
+    valid = [row for row in rows if not math.isnan(row["kl_ab"])]
+    assert (summary["positions"], summary["invalid"]) == (len(valid), len(rows) - len(valid))
+    sets = {("all",): lambda row: True}
+    for kind in CLASSES:
+        sets["by_class", kind] = lambda row, kind=kind: row["position_class"] == kind
+        for label in LABELS:
+            sets["by_label", label, "by_class", kind] = lambda row, kind=kind, label=label: (
+                (row["position_class"], row["label"]) == (kind, label)
+            )
+    sets["locks", "strict"] = lambda row: row["position_class"] == "lock" and not row["swap"]
+    sets["locks", "swap"] = lambda row: row["position_class"] == "lock" and row["swap"]
+    sets["locks", "self_correction"] = lambda row: row["position_class"] == "lock" and row["self_correction"]
+    for path, inside in sets.items():
+        found = summary
+        for key in path:
+            found = found[key]
+        mine = [row for row in valid if inside(row)]
+        assert found["positions"] == len(mine), path
+        for name, terms in term_by_term(mine).items():
+            over, under = (sum(side) for side in zip(*terms, strict=True)) if terms else (math.nan, math.nan)
+            want = over / under if under and math.isfinite(over / under) else None
+            assert found[name]["mean"] == (want if want is None else pytest.approx(want, rel=1e-9, abs=1e-12)), (
+                path,
+                name,
+            )
+
+
+def term_by_term(rows):
+    """For each mean the numerators and denominators of the positions at which both are defined."""
+    ones = {
+        "kl_ab": [row["kl_ab"] for row in rows],
+        "js": [row["js"] for row in rows],
+        "delta_top1": [math.exp(row["b_top1_logprob"]) - math.exp(row["a_top1_logprob"]) for row in rows],
+        "delta_at_a_top1": [math.exp(row["b_at_a_top1"]) - math.exp(row["a_top1_logprob"]) for row in rows],
+        "delta_nucleus": [row["b_nucleus_size"] - row["a_nucleus_size"] for row in rows],
+        "delta_tail": [row["b_tail_mass"] - row["a_tail_mass"] for row in rows],
+        "delta_entropy": [row["b_entropy"] - row["a_entropy"] for row in rows],
+        "ssd_alignment": [row["ssd_alignment"] for row in rows],
+    }
+    terms = {name: [(value, 1) for value in values if not math.isnan(value)] for name, values in ones.items()}
+    asked = [row for row in rows if row["ssd_chi2"] > 0]
+    return terms | {"ssd_share": [(row["ssd_push"] ** 2 / row["ssd_chi2"], row["delta_var"]) for row in asked]}

@@ -1,0 +1,182 @@
+"""What a probe will take, from a short trial of it: ``ssdfast probe --estimate``.
+
+A forward pass takes time in proportion to its tokens and to the pairs of tokens that attention looks at, the
+statistics and the table in proportion to the positions. The plan's longest batch, cut to a few chunks, and its shortest
+one give the rates; memory is that of the trial, and what a longer trace and a fuller part add to it.
+
+Shape legend: R trials, Q kinds of work (tokens, pairs of tokens).
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from .. import memory
+from ..config import ExecutionConfig, ProbeConfig
+from .measure import Failure, Measure, forward
+from .plan import Item, Plan, Scored
+from .residency import BYTES, Loaded, both_fit, load
+from .work import prepare
+
+_CHUNKS = 3  # of the longest trace
+_POSITIONS = 512  # of each trial's first trace, whose statistics are timed
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of the whole table, made by one process."""
+
+    traces: int
+    positions: int
+    tokens: int
+    """that each model reads"""
+    parts: int
+    table_bytes: int
+    seconds_forward: float
+    seconds_statistics: float
+    peak_bytes: int
+    """weights included: on the GPU where there is one, else of the process"""
+    free_bytes: int
+    both_fit: bool
+
+    def __str__(self) -> str:
+        seconds = self.seconds_forward + self.seconds_statistics
+        share = self.seconds_statistics / seconds
+        mode = "both models stay" if self.both_fit else "one model at a time, hidden states on disk in between"
+        return "\n".join(
+            [
+                f"traces     {self.traces:,}, of which each model reads {self.tokens:,} tokens",
+                f"positions  {self.positions:,} in {self.parts:,} parts",
+                f"disk       {_size(self.table_bytes)}: {self.table_bytes / self.positions:.0f} bytes a position",
+                f"memory     {_size(self.peak_bytes)} of {_size(self.free_bytes)} free: {mode}",
+                f"time       {_duration(seconds)} for one such process: {share:.0%} of it statistics",
+            ]
+        )
+
+
+def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
+    """Lay out the work, run a little of it, and scale. Nothing is written.
+
+    Raises ValueError as `probe`, RuntimeError where a model fails on the trial.
+    """
+    prober = prepare(config, execution, Path())
+    plan, free = prober.plan, memory.free_bytes()
+    trials = [_trial(plan, batch, config.batch_tokens) for batch in (plan.parts[0][0], plan.parts[-1][-1])]
+    fit = execution.residency != "one" and both_fit(prober.a, prober.b, config.dtype)
+    memory.start_peak()
+    a = load(prober.a, config.dtype)
+    seconds_a, hidden_a = zip(*(_timed(a, trial, config.batch_tokens) for trial in trials), strict=True)
+    b = load(prober.b, config.dtype)
+    seconds_b, hidden_b = zip(*(_timed(b, trial, config.batch_tokens) for trial in trials), strict=True)
+    firsts = [(_head(t[0]), x[:_POSITIONS], y[:_POSITIONS]) for t, x, y in zip(trials, hidden_a, hidden_b, strict=True)]
+    measure = Measure.of(a.model.head, b.model.head, prober.classes, config)
+    measure.table(firsts)  # once for what the first call does once
+    start = time.perf_counter()
+    table = measure.table(firsts)
+    seconds_a_position = (time.perf_counter() - start) / len(table)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    work_RQ = np.array([_work([one.item for one in trial]) for trial in trials])
+    rates_Q = _rates(work_RQ, np.array(seconds_a) + np.array(seconds_b))
+    work_Q = np.sum([_work(batch) for part in plan.parts for batch in part], 0)
+    positions = sum(item.positions for item in plan.items)
+    fullest = max(sum(item.positions for batch in part for item in batch) for part in plan.parts)
+    longer = plan.parts[0][0][0].reach - trials[0][0].item.reach
+    return Estimate(
+        traces=sum(1 for _ in plan.items),
+        positions=positions,
+        tokens=sum(item.reach for item in plan.items),
+        parts=len(plan.parts),
+        table_bytes=buffer.tell() * positions // len(table),
+        seconds_forward=float(rates_Q @ work_Q),
+        seconds_statistics=seconds_a_position * positions,
+        peak_bytes=memory.peak_bytes()
+        + longer * max(_bytes_a_token(model, config) for model in (a, b))
+        + (0 if torch.cuda.is_available() else 2 * table.nbytes // len(table) * fullest),
+        free_bytes=free,
+        both_fit=fit,
+    )
+
+
+def _trial(plan: Plan, batch: Sequence[Item], batch_tokens: int) -> list[Scored]:
+    """A batch in memory, its traces no longer than a few chunks."""
+    scored = [plan.trace(item) for item in batch]
+    most = max(_CHUNKS * batch_tokens, scored[0].item.prompt + 1)
+    return [_cut(one, most) if one.item.reach > most else one for one in scored]
+
+
+def _cut(one: Scored, reach: int) -> Scored:
+    positions = one.positions[one.positions <= reach - one.item.prompt]
+    if not len(positions):
+        positions = np.array([reach - one.item.prompt], np.int32)
+    return one._replace(item=one.item._replace(reach=reach, positions=len(positions)), positions=positions)
+
+
+def _head(one: Scored) -> Scored:
+    positions = one.positions[:_POSITIONS]
+    return one._replace(positions=positions)
+
+
+def _timed(loaded: Loaded, trial: list[Scored], batch_tokens: int) -> tuple[float, Tensor]:
+    """Seconds of a batch's forward pass, and the hidden states of its first trace. The first pass warms up."""
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        found = forward(loaded.model, loaded.way, trial, batch_tokens)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    if isinstance(found[0], Failure):
+        raise RuntimeError(f"the trial failed: {found[0].reason}")
+    return seconds, found[0]
+
+
+def _work(batch: Sequence[Item]) -> tuple[float, float]:
+    """Tokens, padding included, and pairs of a token and one before it."""
+    tokens = len(batch) * batch[0].reach
+    return tokens, tokens * batch[0].reach / 2
+
+
+def _rates(work_RQ: np.ndarray, seconds_R: np.ndarray) -> np.ndarray:
+    """Seconds [Q] for a token and for a pair. Where the trials cannot tell them apart, tokens take it all."""
+    (long_tokens, long_pairs), (short_tokens, short_pairs) = work_RQ
+    longer = long_pairs / long_tokens - short_pairs / short_tokens
+    slower = seconds_R[0] / long_tokens - seconds_R[1] / short_tokens
+    if longer <= 0 or slower <= 0:
+        return np.array([seconds_R.sum() / work_RQ[:, 0].sum(), 0.0])
+    pair = min(slower / longer, seconds_R[0] / long_pairs)
+    return np.array([max(0.0, seconds_R[0] / long_tokens - pair * long_pairs / long_tokens), pair])
+
+
+def _bytes_a_token(loaded: Loaded, config: ProbeConfig) -> int:
+    """What one more token of a trace keeps in memory while a model reads it."""
+    settings = loaded.model.model.config.get_text_config()
+    heads = getattr(settings, "num_key_value_heads", None) or settings.num_attention_heads
+    size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+    layers = {"layers": 1, "cache": settings.num_hidden_layers, "whole": 1}[loaded.way]
+    # Keys and values are copied as they grow; hidden states are in flight and kept, for a and for b.
+    return BYTES[config.dtype] * (4 * layers * heads * size + 3 * settings.hidden_size)
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.4g} TB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,127 @@
+"""A probe that is killed, at any moment and in any mode, ends with the bytes of one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ssdfast.config import ExecutionConfig, ProbeConfig, TraceSource, dump
+from ssdfast.probing.runner import probe
+
+from .. import tiny
+
+RUN = """
+import sys
+from pathlib import Path
+from ssdfast import config
+from ssdfast.probing.runner import probe
+settings = config.load(config.ProbeConfig, config.read_yaml(Path(sys.argv[1])), sys.argv[1])
+probe(settings, Path(sys.argv[2]), config.ExecutionConfig(residency=sys.argv[3]))
+"""
+
+
+def contents(out):
+    return {file.name: file.read_bytes() for file in [*sorted((out / "probe").iterdir()), out / "summary.json"]}
+
+
+def parts(out):
+    return sorted((out / "probe").glob("part-*.parquet"))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Settings, their file, and what an undisturbed run makes."""
+    directory = tmp_path_factory.mktemp("killed")
+    baseline, trained = tiny.save_pair(directory)
+    many = TraceSource(label="many", path=tiny.save_traces(directory / "many", 60, seed=5))
+    config = ProbeConfig(baseline=baseline, trained=trained, traces=(many,), batch_tokens=40, part_positions=10)
+    probe(config, directory / "whole")
+    (directory / "config.yaml").write_text(dump(config))
+    return config, directory / "config.yaml", contents(directory / "whole")
+
+
+def start(config_file, out, mode):
+    return subprocess.Popen([sys.executable, "-c", RUN, str(config_file), str(out), mode])
+
+
+def kill_when(process, happened):
+    while not happened() and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("mode", ["both", "one"])
+def test_killed_several_times_it_ends_with_the_same_bytes(work, tmp_path, mode):
+    config, file, whole = work
+    rng = random.Random(mode)
+    for _ in range(4):
+        before = len(parts(tmp_path)) + len(list(tmp_path.glob("spill/*.safetensors")))
+        wanted = before + rng.randint(1, 8)
+
+        def there(wanted=wanted):
+            return len(parts(tmp_path)) + len(list(tmp_path.glob("spill/*.safetensors"))) >= wanted
+
+        kill_when(start(file, tmp_path, mode), there)
+    assert len(parts(tmp_path)) < len(whole) - 2, "it was never killed half way"
+    probe(config, tmp_path, ExecutionConfig(residency=mode))
+    assert contents(tmp_path) == whole
+    assert [f.name for f in (tmp_path / "probe").iterdir() if f.name.startswith(".")] == []
+
+
+def test_killed_while_a_part_is_being_written(work, tmp_path):
+    config, file, whole = work
+    kill_when(start(file, tmp_path, "both"), lambda: any((tmp_path / "probe").glob(".part-*.tmp")))
+    probe(config, tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def test_killed_before_the_first_part_and_before_the_summary(work, tmp_path):
+    config, file, whole = work
+    kill_when(start(file, tmp_path, "both"), (tmp_path / "config.yaml").exists)
+    kill_when(start(file, tmp_path, "both"), lambda: len(parts(tmp_path)) == len(whole) - 2)
+    probe(config, tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def test_the_dead_run_does_not_hold_the_directory(work, tmp_path):
+    config, file, whole = work
+    process = start(file, tmp_path, "both")
+    while not parts(tmp_path):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(ValueError, match=f"in use by process {process.pid} "):
+        probe(config, tmp_path)
+    process.kill()
+    process.wait()
+    probe(config, tmp_path)
+    assert contents(tmp_path) == whole
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists() or os.getuid() != 0, reason="mounting a small disk takes root")
+@pytest.mark.parametrize("mode", ["both", "one"])
+def test_a_full_disk_stops_it_with_a_sentence_and_room_lets_it_go_on(work, tmp_path, mode):
+    config, _, whole = work
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a disk here")
+    try:
+        filler = disk / "filler"
+        filler.write_bytes(b"x" * 700_000)
+        with pytest.raises(OSError, match=r"no room to write .*: free some space and start the same command again"):
+            probe(config, disk / "out", ExecutionConfig(residency=mode, spill_gb=1e-5))
+        stopped = len(parts(disk / "out"))
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        assert stopped < len(whole) - 2
+        probe(config, disk / "out", ExecutionConfig(residency=mode))
+        assert contents(disk / "out") == whole
+    finally:
+        subprocess.run(["umount", disk], check=True)
