@@ -29,7 +29,8 @@ OF_MODEL = (
     "support_size", "top1_logprob",
 )  # fmt: skip
 OF_PAIR = (
-    "kl_ab", "kl_ba", "js", "tv", "delta_var", "ssd_push", "ssd_chi2", "ssd_alignment", "support_overlap", "b_at_a_top1",
+    "kl_ab", "kl_ba", "js", "tv", "delta_var", "ssd_push", "ssd_chi2", "ssd_alignment", "support_overlap",
+    "b_at_a_top1",
 )  # fmt: skip
 SCALARS = (*(side + name for side in ("a_", "b_") for name in OF_MODEL), *OF_PAIR)
 COUNTS = ("token_rank", "nucleus_size", "support_size", "support_overlap")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,6 +17,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from . import config as settings
 from .config import DemoConfig, ExecutionConfig, ProbeConfig, TraceSource
+from .rundir import Fault
 
 HELP = """\
 usage: ssdfast COMMAND [OPTIONS]
@@ -73,10 +73,8 @@ def run(args: list[str]) -> int:
     except ValueError as error:
         print(f"ssdfast: {error}", file=sys.stderr)
         return 2
-    except (OSError, RuntimeError) as error:
-        if os.environ.get("SSDFAST_TRACEBACK"):
-            raise
-        print(f"ssdfast: {error} (SSDFAST_TRACEBACK=1 shows where)", file=sys.stderr)
+    except (Fault, OSError) as error:
+        print(f"ssdfast: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("ssdfast: stopped; the same command goes on from here", file=sys.stderr)

@@ -106,16 +106,21 @@ class Parts:
 
     def _upload(self, index: int, table: pa.Table) -> None:
         """By way of another name, for a file system on which a file that is being written can be seen."""
-        buffer = io.BytesIO()
-        _write(table, buffer)
         temporary = f"{self._path}/.part-{index:05d}.{uuid.uuid4().hex}.tmp"
         self._fs.makedirs(self._path, exist_ok=True)
         try:
-            self._fs.pipe_file(temporary, buffer.getvalue())
+            self._fs.pipe_file(temporary, encoded(table))
             self._fs.mv(temporary, self._file(index))
         finally:
             if self._fs.exists(temporary):
                 self._fs.rm_file(temporary)
+
+
+def encoded(table: pa.Table) -> bytes:
+    """A part's file, as `Parts.write` makes it."""
+    buffer = io.BytesIO()
+    _write(table, buffer)
+    return buffer.getvalue()
 
 
 def _write(table: pa.Table, where: Any) -> None:

@@ -26,6 +26,10 @@ _HASH_BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class Fault(RuntimeError):
+    """What went wrong is not the caller's mistake, and the message says all there is to say."""
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path to write to; on success it becomes `path`, durably, on failure it is removed.

@@ -1,13 +1,16 @@
 """The command line: quick help, exit codes, one sentence for a mistake, flags over file over preset."""
 
 import json
+import re
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from ssdfast import cli
+from ssdfast.rundir import Fault
 
 from . import tiny
 
@@ -37,6 +40,7 @@ def test_help_imports_no_torch(args):
     code = f"""
 import sys
 from ssdfast import cli
+from ssdfast.rundir import Fault
 try:
     code = cli.run({args!r})
 except SystemExit as stop:
@@ -129,3 +133,55 @@ def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):
     monkeypatch.setattr(cli, "_probe", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.run(["probe"])
+
+
+@pytest.mark.parametrize("fault", [Fault("all traces failed"), OSError(28, "no room to write x")])
+def test_a_fault_that_explains_itself_is_one_sentence(monkeypatch, capsys, fault):
+    def broken(args):
+        raise fault
+
+    monkeypatch.setattr(cli, "_probe", broken)
+    assert cli.run(["probe"]) == 1
+    assert capsys.readouterr().err == f"ssdfast: {fault}\n"
+
+
+def test_traces_that_failed_make_the_exit_code_and_are_told(inputs, tmp_path, monkeypatch, capsys):
+    from ssdfast.probing import runner
+
+    whole = runner.probe
+
+    def fails(config, out, *more):
+        whole(config, out, *more)
+        return [{"label": "a", "trace_id": "p#0", "reason": "out of memory"}]
+
+    monkeypatch.setattr(runner, "probe", fails)
+    assert cli.run(["probe", *flags(inputs), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert "1 traces could not be scored, the first a, p#0: out of memory. " in said.err
+    assert "report:" in said.out
+
+
+def test_an_estimate_tells_and_writes_nothing(inputs, tmp_path, capsys):
+    assert cli.run(["probe", *flags(inputs), "--out", str(tmp_path / "out"), "--estimate"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^positions  44 in 1 parts$", said, re.M)
+    assert re.search(r"^time       \d+ seconds ", said, re.M)
+    assert not (tmp_path / "out").exists()
+
+
+def test_token_classes_and_positions_come_from_the_file(inputs, tmp_path):
+    file = tmp_path / "probe.yaml"
+    settings = {
+        "token_classes": {"mine": {"words": ["the"]}, "digits": {"regex": "[0-9]"}},
+        "positions": {"select": "every", "every": 4},
+    }
+    file.write_text(yaml.safe_dump(settings))
+    out = tmp_path / "out"
+    assert cli.run(["probe", *flags(inputs), "--out", str(out), "--config", str(file), "--positions.every", "2"]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["class_names"][-1] == "mine"
+    assert summary["settings"]["positions"]["every"] == 2
+    table = pq.read_table(inputs["traces"].partition("=")[2])
+    assert summary["positions"] == sum((len(ids) + 1) // 2 for ids in table["completion_ids"].to_pylist())
+    saved = yaml.safe_load((out / "config.yaml").read_text())
+    assert saved["token_classes"]["mine"] == {"words": ["the"], "regex": ""}

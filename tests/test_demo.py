@@ -27,7 +27,7 @@ def smollm2(request):
 
 
 def files(out):
-    return {f: f.stat().st_mtime_ns for f in out.rglob("*") if f.is_file()}
+    return {f: f.stat().st_mtime_ns for f in out.rglob("[!.]*") if f.is_file()}
 
 
 @needs_packages

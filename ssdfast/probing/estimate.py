@@ -9,26 +9,27 @@ Shape legend: R trials, Q kinds of work (tokens, pairs of tokens).
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from .. import memory
 from ..config import ExecutionConfig, ProbeConfig
+from ..parts import encoded
+from ..rundir import Fault
 from .measure import Failure, Measure, forward
 from .plan import Item, Plan, Scored
 from .residency import BYTES, Loaded, both_fit, load
 from .work import prepare
 
 _CHUNKS = 3  # of the longest trace
-_POSITIONS = 512  # of each trial's first trace, whose statistics are timed
+_POSITIONS = 1024  # of each trial, whose statistics are timed
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Estimate:
 def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
     """Lay out the work, run a little of it, and scale. Nothing is written.
 
-    Raises ValueError as `probe`, RuntimeError where a model fails on the trial.
+    Raises ValueError as `probe`, Fault where a model fails on the trial.
     """
     prober = prepare(config, execution, Path())
     plan, free = prober.plan, memory.free_bytes()
@@ -77,14 +78,12 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
     seconds_a, hidden_a = zip(*(_timed(a, trial, config.batch_tokens) for trial in trials), strict=True)
     b = load(prober.b, config.dtype)
     seconds_b, hidden_b = zip(*(_timed(b, trial, config.batch_tokens) for trial in trials), strict=True)
-    firsts = [(_head(t[0]), x[:_POSITIONS], y[:_POSITIONS]) for t, x, y in zip(trials, hidden_a, hidden_b, strict=True)]
     measure = Measure.of(a.model.head, b.model.head, prober.classes, config)
-    measure.table(firsts)  # once for what the first call does once
+    some = [one for found in zip(trials, hidden_a, hidden_b, strict=True) for one in _some(*found)]
+    measure.table(some)  # once for what the first call does once
     start = time.perf_counter()
-    table = measure.table(firsts)
+    table = measure.table(some)
     seconds_a_position = (time.perf_counter() - start) / len(table)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
     work_RQ = np.array([_work([one.item for one in trial]) for trial in trials])
     rates_Q = _rates(work_RQ, np.array(seconds_a) + np.array(seconds_b))
     work_Q = np.sum([_work(batch) for part in plan.parts for batch in part], 0)
@@ -96,7 +95,7 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
         positions=positions,
         tokens=sum(item.reach for item in plan.items),
         parts=len(plan.parts),
-        table_bytes=buffer.tell() * positions // len(table),
+        table_bytes=_table_bytes(table, positions, len(plan.parts)),
         seconds_forward=float(rates_Q @ work_Q),
         seconds_statistics=seconds_a_position * positions,
         peak_bytes=memory.peak_bytes()
@@ -121,13 +120,26 @@ def _cut(one: Scored, reach: int) -> Scored:
     return one._replace(item=one.item._replace(reach=reach, positions=len(positions)), positions=positions)
 
 
-def _head(one: Scored) -> Scored:
-    positions = one.positions[:_POSITIONS]
-    return one._replace(positions=positions)
+def _some(
+    trial: list[Scored], hidden_a: Sequence[Tensor], hidden_b: Sequence[Tensor]
+) -> Iterator[tuple[Scored, Tensor, Tensor]]:
+    """The first positions of a trial, with their hidden states."""
+    left = _POSITIONS
+    for one, a_SH, b_SH in zip(trial, hidden_a, hidden_b, strict=True):
+        if left > 0:
+            yield one._replace(positions=one.positions[:left]), a_SH[:left], b_SH[:left]
+        left -= len(one.positions)
 
 
-def _timed(loaded: Loaded, trial: list[Scored], batch_tokens: int) -> tuple[float, Tensor]:
-    """Seconds of a batch's forward pass, and the hidden states of its first trace. The first pass warms up."""
+def _table_bytes(table: pa.Table, positions: int, parts: int) -> int:
+    """On disk: what a position takes, and what a file takes beside them."""
+    whole, half = (len(encoded(table.slice(0, rows))) for rows in (len(table), len(table) // 2))
+    a_position = (whole - half) / (len(table) - len(table) // 2)
+    return int(a_position * positions + (whole - a_position * len(table)) * parts)
+
+
+def _timed(loaded: Loaded, trial: list[Scored], batch_tokens: int) -> tuple[float, list[Tensor]]:
+    """Seconds of a batch's forward pass, and the hidden states of its traces. The first pass warms up."""
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
@@ -135,9 +147,10 @@ def _timed(loaded: Loaded, trial: list[Scored], batch_tokens: int) -> tuple[floa
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-    if isinstance(found[0], Failure):
-        raise RuntimeError(f"the trial failed: {found[0].reason}")
-    return seconds, found[0]
+    for one in found:
+        if isinstance(one, Failure):
+            raise Fault(f"the trial failed: {one.reason}")
+    return seconds, [one for one in found if isinstance(one, Tensor)]
 
 
 def _work(batch: Sequence[Item]) -> tuple[float, float]:

@@ -4,8 +4,8 @@ Positions of one trace are not independent, so the bootstrap draws traces. Every
 positions; a resample needs only each trace's sums, never the positions again. The positions are read once, a batch at a
 time; what stays in memory is 1 kB a trace.
 
-Shape legend: N positions of a batch, T traces that begin or go on in it, G traces of a label, C cells, W sums of a cell,
-L labels, R resamples, B blocks of traces, D draws, X = C * W.
+Shape legend: N positions of a batch, T traces that begin or go on in it, G traces of a label or of a block of them,
+B blocks, L labels, C cells, W sums of a cell, X = C * W, R resamples, D draws.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ _NUMBERS = [
 _COLUMNS = ["trace_id", "label", "position_class", "swap", "self_correction", *_NUMBERS]
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # an infinite KL, drawn or not, and empty sets end as None
 def summarize(parts: Iterable[pq.ParquetFile], labels: Sequence[str], seed: int) -> dict[str, Any]:
     """The numbers of summary.json from the parts of a probe; strict JSON values, None where undefined.
 
-    parts: each holds whole traces, the rows of a trace together. labels: who generated the traces, in the order in which
-    they are described; one without a position is described too.
+    parts: each holds whole traces, the rows of a trace together. labels: who generated the traces, in the order to
+    describe them in; one without a position is described too.
 
     A set of positions has its count, its share of all valid positions, and for each of MEANS and for `ssd_share` a mean
     with a 95 % percentile interval from RESAMPLES bootstrap resamples of whole traces. ``delta_x`` is trained minus
@@ -151,7 +152,7 @@ def _cells(batch: pa.RecordBatch) -> np.ndarray:
 
 
 def _values(c: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
-    """[N] for each of the W sums, in their order; a term that is undefined at a position counts in neither of its sums."""
+    """[N] for each of the W sums, in their order; a term undefined at a position counts in neither of its sums."""
     one_N = np.ones(len(c["kl_ab"]))
     top1_a_N = np.exp(c["a_top1_logprob"])
     terms = {
@@ -187,16 +188,15 @@ def _bootstrap(sums: list[np.ndarray], seed: int) -> np.ndarray:
         for start in range(0, len(sums_GCW), _BLOCK)
     ]
     traces = sum(map(len, sums))
-    resampled_RLX = np.zeros((RESAMPLES, len(sums), _CELLS * _WIDTH))
     if not blocks:
-        return resampled_RLX.reshape(RESAMPLES, len(sums), _CELLS, _WIDTH)
+        return np.zeros((RESAMPLES, len(sums), _CELLS, _WIDTH))
     draws_RB = rng.multinomial(traces, [len(block_GX) / traces for _, block_GX in blocks], RESAMPLES)
+    resampled_RLX = np.zeros((RESAMPLES, len(sums), _CELLS * _WIDTH))
     for (i, block_GX), draws_R in zip(blocks, draws_RB.T, strict=True):
         size = len(block_GX)
         drawn_D = np.repeat(np.arange(RESAMPLES) * size, draws_R) + rng.integers(0, size, draws_R.sum())
         counts_RG = np.bincount(drawn_D, minlength=RESAMPLES * size).reshape(RESAMPLES, size)
-        with np.errstate(invalid="ignore"):  # an infinite KL that was not drawn
-            resampled_RLX[:, i] += counts_RG.astype(float) @ block_GX
+        resampled_RLX[:, i] += counts_RG.astype(float) @ block_GX
     return resampled_RLX.reshape(RESAMPLES, len(sums), _CELLS, _WIDTH)
 
 
@@ -204,9 +204,8 @@ def _describe(sums_W: np.ndarray, resampled_RW: np.ndarray, total: float) -> dic
     described: dict[str, Any] = {"positions": int(sums_W[0]), "share": float(sums_W[0] / total) if total else None}
     for i, name in enumerate((*MEANS, "ssd_share")):
         over, under = 1 + 2 * i, 2 + 2 * i
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = sums_W[over] / sums_W[under]
-            ratio_R = resampled_RW[:, over] / resampled_RW[:, under]
+        mean = sums_W[over] / sums_W[under]
+        ratio_R = resampled_RW[:, over] / resampled_RW[:, under]
         ratio_R = ratio_R[np.isfinite(ratio_R)]  # a resample may miss a rare class altogether
         if np.isfinite(mean) and len(ratio_R):
             low, high = np.percentile(ratio_R, [2.5, 97.5])

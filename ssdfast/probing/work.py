@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import models
 from ..config import ExecutionConfig, ProbeConfig
 from ..parts import Notes, Parts
+from ..rundir import Fault
 from .plan import make_plan
 from .residency import Prober
 from .token_classes import classify
@@ -29,7 +30,7 @@ def prepare(config: ProbeConfig, execution: ExecutionConfig, out: Path) -> Probe
 
 
 def run_parts(prober: Prober, parts: Parts, indices: list[int], advance: Callable[[int], object]) -> None:
-    """Make and write some parts. Raises RuntimeError where the models fail on the first traces, all of them."""
+    """Make and write some parts. Raises Fault where the models fail on the first traces, all of them."""
     if not indices:
         return
     scored = failures = 0
@@ -37,5 +38,5 @@ def run_parts(prober: Prober, parts: Parts, indices: list[int], advance: Callabl
         failures += len(failed)
         scored += sum(map(len, prober.plan.parts[index])) - len(failed)
         if failures >= _HOPELESS and not scored:
-            raise RuntimeError(f"the models failed on all of the first {failures} traces: {failed[0]['reason']}")
+            raise Fault(f"the models failed on all of the first {failures} traces: {failed[0]['reason']}")
         parts.write(index, table, Notes(prober.plan.fingerprint(index), tuple(failed)))

@@ -20,6 +20,7 @@ FLOATS = (
 )  # fmt: skip
 LOGPROBS = ("a_top1_logprob", "b_top1_logprob", "b_at_a_top1")
 LABELS = ("baseline", "trained")
+NOTHING = {"mean": None, "low": None, "high": None}
 CLASSES = np.array(["lock", "fork", "diffuse", "mixed"])
 
 
@@ -131,11 +132,10 @@ def test_what_is_undefined_is_null_and_the_json_is_strict():
         kl_ab=np.full(n, np.inf, np.float32),
     )
     summary = summary_of(table)
-    nothing = {"mean": None, "low": None, "high": None}
     assert summary["by_class"]["fork"]["positions"] == 0
-    assert summary["by_class"]["fork"]["kl_ab"] == nothing
+    assert summary["by_class"]["fork"]["kl_ab"] == NOTHING
     for name in ("ssd_alignment", "ssd_share", "kl_ab"):
-        assert summary["all"][name] == nothing
+        assert summary["all"][name] == NOTHING
     json.dumps(summary, allow_nan=False)
 
 
@@ -164,7 +164,10 @@ def test_intervals_are_clustered_by_trace():
 
 
 def test_the_same_trace_id_of_two_labels_is_two_traces():
-    assert summary_of(positions([4]), positions([4], label="trained"))["traces"] == 2
+    one, two = positions([4]), positions([4], label="trained", seed=1)
+    apart, together = summary_of(one, two), summary_of(pa.concat_tables([one, two]).unify_dictionaries())
+    assert apart["traces"] == 2
+    assert apart == together
 
 
 def test_a_trace_may_span_batches_and_row_groups(monkeypatch):
@@ -186,7 +189,7 @@ def flat(entry, path=""):
 
 
 def test_every_resample_has_as_many_draws_as_traces(monkeypatch):
-    """Traces of one position each, in blocks of 3: a trace's count has mean 1 and variance 1 - 1/G, two -1/G together."""
+    """In blocks of 3: a trace's count has mean 1 and variance 1 - 1/G, two together -1/G."""
     monkeypatch.setattr(module, "_BLOCK", 3)
     monkeypatch.setattr(module, "RESAMPLES", 100_000)
     traces = 8
@@ -205,9 +208,8 @@ def test_labels_are_described_in_the_order_given_and_once():
     summary = summary_of(table, positions([2, 1]), labels=["none", "trained", "baseline", "trained"])
     assert list(summary["labels"].items()) == [("none", 0), ("trained", 4), ("baseline", 3)]
     assert list(summary["by_label"]) == ["none", "trained", "baseline"]
-    nothing = {"mean": None, "low": None, "high": None}
     described = summary["by_label"]["none"]["by_class"]["lock"]
-    assert described == {"positions": 0, "share": 0.0} | dict.fromkeys((*MEANS, "ssd_share"), nothing)
+    assert described == {"positions": 0, "share": 0.0} | dict.fromkeys((*MEANS, "ssd_share"), NOTHING)
 
 
 def test_a_label_that_nobody_asked_for_is_refused():
@@ -258,6 +260,8 @@ def test_any_table_gives_the_sums_of_its_positions(data):
             for name in data.draw(st.sets(st.sampled_from(["kl_ab", "js", "ssd_chi2", "ssd_alignment", "b_entropy"])))
         }
         tables.append(positions(lengths, label=label, seed=data.draw(st.integers(0, 9)), **odd))
+    if data.draw(st.booleans()):
+        tables = [pa.concat_tables(tables).unify_dictionaries()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "RESAMPLES", 20)
         patch.setattr(module, "_BATCH", data.draw(st.integers(1, 12)))
@@ -292,16 +296,18 @@ def test_any_table_gives_the_sums_of_its_positions(data):
 
 def term_by_term(rows):
     """For each mean the numerators and denominators of the positions at which both are defined."""
-    ones = {
-        "kl_ab": [row["kl_ab"] for row in rows],
-        "js": [row["js"] for row in rows],
-        "delta_top1": [math.exp(row["b_top1_logprob"]) - math.exp(row["a_top1_logprob"]) for row in rows],
-        "delta_at_a_top1": [math.exp(row["b_at_a_top1"]) - math.exp(row["a_top1_logprob"]) for row in rows],
-        "delta_nucleus": [row["b_nucleus_size"] - row["a_nucleus_size"] for row in rows],
-        "delta_tail": [row["b_tail_mass"] - row["a_tail_mass"] for row in rows],
-        "delta_entropy": [row["b_entropy"] - row["a_entropy"] for row in rows],
-        "ssd_alignment": [row["ssd_alignment"] for row in rows],
+    undivided = {
+        "kl_ab": lambda row: row["kl_ab"],
+        "js": lambda row: row["js"],
+        "delta_top1": lambda row: math.exp(row["b_top1_logprob"]) - math.exp(row["a_top1_logprob"]),
+        "delta_at_a_top1": lambda row: math.exp(row["b_at_a_top1"]) - math.exp(row["a_top1_logprob"]),
+        "delta_nucleus": lambda row: row["b_nucleus_size"] - row["a_nucleus_size"],
+        "delta_tail": lambda row: row["b_tail_mass"] - row["a_tail_mass"],
+        "delta_entropy": lambda row: row["b_entropy"] - row["a_entropy"],
+        "ssd_alignment": lambda row: row["ssd_alignment"],
     }
-    terms = {name: [(value, 1) for value in values if not math.isnan(value)] for name, values in ones.items()}
+    terms = {
+        name: [(value, 1) for value in map(term, rows) if not math.isnan(value)] for name, term in undivided.items()
+    }
     asked = [row for row in rows if row["ssd_chi2"] > 0]
     return terms | {"ssd_share": [(row["ssd_push"] ** 2 / row["ssd_chi2"], row["delta_var"]) for row in asked]}
