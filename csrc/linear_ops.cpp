@@ -15,23 +15,31 @@ namespace {
 using torch::stable::Tensor;
 
 // `isa` is SSDFAST_CPU: forcing another instruction set also forces the product that goes with it.
-bool multiplies_bf16(std::string isa) {
-  return (isa.empty() || isa == "avx512") && runs_avx512_bf16();
+bool multiplies(bool bf16, std::string isa) {
+  return (isa.empty() || isa == "avx512") && (bf16 ? runs_avx512_bf16() : runs_here("avx512"));
 }
 
 // out[N, V] = hidden[N, H] . weight[V, H] transposed; unit stride along H and along V.
 void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out) {
 #if defined(__x86_64__)
-  const LinearJob job{static_cast<const uint16_t*>(hidden.data_ptr()), static_cast<const uint16_t*>(weight.data_ptr()),
-                      hidden.size(0), weight.size(0), hidden.size(1), hidden.stride(0), weight.stride(0),
-                      static_cast<float*>(out.data_ptr()), out.stride(0)};
-  std::vector<uint32_t> packed(avx512_bf16::packed_size(job));
-  avx512_bf16::pack_hidden(job, packed.data());
+  const int64_t halves = hidden.scalar_type() == torch::headeronly::ScalarType::Float ? 2 : 1;
+  const LinearJob job{static_cast<const uint16_t*>(hidden.data_ptr()),
+                      static_cast<const uint16_t*>(weight.data_ptr()),
+                      hidden.size(0),
+                      weight.size(0),
+                      hidden.size(1) * halves,
+                      hidden.stride(0) * halves,
+                      weight.stride(0) * halves,
+                      static_cast<float*>(out.data_ptr()),
+                      out.stride(0),
+                      halves == 1};
+  std::vector<uint32_t> packed(avx512::packed_size(job));
+  avx512::pack_hidden(job, packed.data());
   torch::stable::parallel_for(0, (job.v + PANEL - 1) / PANEL, 1, [&](int64_t begin, int64_t end) {
-    avx512_bf16::panels(job, packed.data(), begin, end);
+    avx512::panels(job, packed.data(), begin, end);
   });
 #else
-  STD_TORCH_CHECK(false, "this processor does not multiply bf16");
+  STD_TORCH_CHECK(false, "this processor has no AVX-512");
 #endif
 }
 
@@ -40,10 +48,10 @@ void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out) {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(ssdfast_cpu, m) {
   m.def("linear_logits(Tensor hidden, Tensor weight, Tensor(a!) out) -> ()");
-  m.def("multiplies_bf16(str isa) -> bool");
+  m.def("multiplies(bool bf16, str isa) -> bool");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CPU, m) { m.impl("linear_logits", TORCH_BOX(&ssdfast::linear_logits)); }
 STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CompositeExplicitAutograd, m) {
-  m.impl("multiplies_bf16", TORCH_BOX(&ssdfast::multiplies_bf16));
+  m.impl("multiplies", TORCH_BOX(&ssdfast::multiplies));
 }

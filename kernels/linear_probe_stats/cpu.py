@@ -8,6 +8,7 @@ Shape legend: N rows, V vocabulary, H hidden size, B rows of a block.
 from __future__ import annotations
 
 import math
+import mmap
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from ..probe_stats.schema import ProbeSpec, new_packed, put_rows, unpack
 from .head import LmHead
 from .logits import lm_head_logits
 
-WORKSPACE_BYTES = 48 << 20
+WORKSPACE_BYTES = 56 << 20
 ROWS_TOGETHER = 8  # that the product takes at a time
 
 
@@ -32,7 +33,7 @@ def linear_probe_stats_packed(
     cpu.check_device(hidden_a_NH)
     pair, n, v = hidden_b_NH is not None, token_N.shape[0], head_a.weight_VH.shape[0]
     step = _block_rows(n, v, models=2 if pair else 1)
-    workspaces = [torch.empty(step, v) for _ in range(2 if pair else 1)]
+    workspaces = [_workspace(step, v) for _ in range(2 if pair else 1)]
     floats, ints = new_packed(hidden_a_NH, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
     for i in range(0, n, step):
@@ -45,6 +46,15 @@ def linear_probe_stats_packed(
         packed = cpu.probe_stats_packed(a_BV, b_BV, token_N[rows], spec)
         put_rows(stats, rows, unpack(*packed, count, spec, pair))
     return floats, ints
+
+
+def _workspace(rows: int, v: int) -> Tensor:
+    """float32 [rows, V] in pages of its own, which go back to the system at once.
+
+    On the heap it leaves a hole, a little of which the results of the call occupy, so that the next call's does not fit
+    into it: 32 calls held 1.1 GB that way.
+    """
+    return torch.frombuffer(mmap.mmap(-1, 4 * rows * v), dtype=torch.float32).view(rows, v)
 
 
 def _block_rows(n: int, v: int, models: int) -> int:

@@ -22,8 +22,9 @@ SLICE_BYTES = 4 << 20  # of a head, as float32
 def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None) -> Tensor:
     """Logits [N, V], float32, of hidden states [N, H] in bf16, fp16 or fp32, on the hidden states' device.
 
-    out_NV: float32 [N, V] to write to, any row stride, or None for a new tensor. On a CPU with AVX512_BF16, bf16 goes
-    through a product of our own; other 16-bit operands are converted, the head in slices of 4 MB. No gradient flows.
+    out_NV: float32 [N, V] to write to, any row stride, or None for a new tensor. On a CPU with AVX-512 (AVX512_BF16 for
+    bf16) operands go through a product of our own; elsewhere, and in fp16, through torch's, of float32 operands, the head
+    in slices of 4 MB that are converted where they must be. No gradient flows.
     Raises ValueError for operands that do not fit together, and for an ``out_NV`` of another shape, dtype or device.
     """
     check_model("a", hidden_NH, head, empty_ok=True)
@@ -43,9 +44,9 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
         return head.finish_(product_NV if out_NV is None else out_NV.copy_(product_NV))
     if out_NV is None:
         out_NV = hidden_NH.new_empty(shape, dtype=torch.float32)
-    if weight_VH.dtype == torch.float32:
+    if hidden_NH.is_cuda:
         torch.mm(hidden_NH, weight_VH.T, out=out_NV)
-    elif weight_VH.dtype == torch.bfloat16 and multiplies_bf16():
+    elif multiplies(weight_VH.dtype):
         torch.ops.ssdfast_cpu.linear_logits(hidden_NH, weight_VH, out_NV)
     else:
         hidden_NH = hidden_NH.float()
@@ -55,6 +56,8 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
     return head.finish_(out_NV)
 
 
-def multiplies_bf16() -> bool:
+def multiplies(dtype: torch.dtype) -> bool:
     """True where the C++ extension is built and the processor can; SSDFAST_CPU other than avx512 switches it off."""
-    return can_run("cpu") and torch.ops.ssdfast_cpu.multiplies_bf16(os.environ.get("SSDFAST_CPU", ""))
+    if dtype not in (torch.bfloat16, torch.float32) or not can_run("cpu"):
+        return False
+    return torch.ops.ssdfast_cpu.multiplies(dtype == torch.bfloat16, os.environ.get("SSDFAST_CPU", ""))
