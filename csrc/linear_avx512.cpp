@@ -99,7 +99,7 @@ void tile(const uint32_t* hidden, const uint32_t* panel, int64_t words, bool add
 #pragma GCC unroll 3
     for (int j = 0; j < VECTORS; ++j) sum[i][j] = _mm512_setzero_ps();
   for (int64_t p = 0; p < words; ++p) {
-    if (p % 2 == 0) ahead.fetch();
+    ahead.fetch();
     __m512 w[VECTORS];
 #pragma GCC unroll 3
     for (int j = 0; j < VECTORS; ++j) w[j] = _mm512_load_ps(panel + p * PANEL + 16 * j);

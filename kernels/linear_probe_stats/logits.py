@@ -23,8 +23,8 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
     """Logits [N, V], float32, of hidden states [N, H] in bf16, fp16 or fp32, on the hidden states' device.
 
     out_NV: float32 [N, V] to write to, any row stride, or None for a new tensor. On a CPU with AVX-512 (AVX512_BF16 for
-    bf16) operands go through a product of our own; elsewhere, and in fp16, through torch's, of float32 operands, the head
-    in slices of 4 MB that are converted where they must be. No gradient flows.
+    bf16) operands go through a product of our own; elsewhere, and in fp16, through torch's, of float32 operands, the
+    head in slices of 4 MB that are converted where they must be. No gradient flows.
     Raises ValueError for operands that do not fit together, and for an ``out_NV`` of another shape, dtype or device.
     """
     check_model("a", hidden_NH, head, empty_ok=True)
