@@ -8,7 +8,7 @@ Shape legend: N positions, H hidden size, V rows of lm_head.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from common import ROOT, interleaved
 from memory import python
+from others import float32_matmuls
 from torch import Tensor
 
 from ssdfast import models, traces
@@ -101,31 +102,43 @@ def long_trace(tokens: int) -> Path:
     return directory
 
 
-def added_time(pair: Pair, source: Path, dtype: Dtype) -> tuple[float, float]:
-    """Seconds of forward passes, statistics and table; of forward passes and bare products."""
+def added_time(pair: Pair, source: Path, dtype: Dtype) -> dict[str, float]:
+    """Seconds of the forward passes, of statistics and table from their hidden states, and of the bare products alone.
+
+    Each by itself, because the forward passes are most of it and their noise would hide the rest. Bare products are to
+    float32 logits, of bf16 the fastest way that torch has on a CPU: float32 copies of the heads, multiplied as bf16.
+    "rounded" are those of bf16 to bf16, less than any statistic can be made of.
+    """
     sources = (TraceSource(label="real", path=str(source)),)
     config = ProbeConfig(baseline=str(pair.baseline), trained=str(pair.trained), traces=sources, dtype=dtype)
     prober = prepare(config, ExecutionConfig(), HOME)
-    scored = [[prober.plan.trace(item) for item in batch] for batch in prober.plan.parts[0]]
+    scored = [prober.plan.trace(item) for batch in prober.plan.parts[0] for item in batch]
     a, b = load(prober.a, dtype), load(prober.b, dtype)
     measure = Measure.of(a.model.head, b.model.head, prober.classes, config)
-    out_BV = torch.empty(BLOCK, a.model.vocabulary, dtype=getattr(torch, dtype))
+    heads = [x.model.head.weight_VH for x in (a, b)]
+    float32_heads = [head_VH.float() for head_VH in heads]
+    ids, rows = [one.read_ids for one in scored], [one.rows for one in scored]
 
-    def passes() -> Iterator[tuple[Any, Tensor, Tensor]]:
-        for batch in scored:
-            ids, rows = [one.read_ids for one in batch], [one.rows for one in batch]
-            found = [hidden_states(x.model, ids, rows, config.batch_tokens, x.way) for x in (a, b)]
-            yield from zip(batch, *found, strict=True)
+    def passes() -> list[list[Tensor]]:
+        return [hidden_states(x.model, ids, rows, config.batch_tokens, x.way) for x in (a, b)]
+
+    hidden_a, hidden_b = passes()
+
+    def products(heads: list[Tensor]) -> None:
+        out_BV = torch.empty(BLOCK, a.model.vocabulary, dtype=heads[0].dtype)
+        for head_VH, hidden in zip(heads, (hidden_a, hidden_b), strict=True):
+            for block_BH in torch.cat(hidden).to(head_VH.dtype).split(BLOCK):
+                torch.mm(block_BH, head_VH.T, out=out_BV[: len(block_BH)])
 
     def bare() -> None:
-        found = list(passes())
-        for model, hidden in ((a, [x for _, x, _ in found]), (b, [x for _, _, x in found])):
-            for block_BH in torch.cat(hidden).split(BLOCK):
-                torch.mm(block_BH, model.model.head.weight_VH.T, out=out_BV[: len(block_BH)])
+        with float32_matmuls("bf16" if dtype == "bfloat16" else "none"):
+            products(float32_heads)
 
     with torch.inference_mode():
-        seconds = interleaved({"probe": lambda: measure.table(passes()), "bare": bare}, 0)
-    return seconds["probe"], seconds["bare"]
+        forward = interleaved({"forward": passes}, 0)
+        found = list(zip(scored, hidden_a, hidden_b, strict=True))
+        calls = {"table": lambda: measure.table(found), "bare": bare, "rounded": lambda: products(heads)}
+        return forward | interleaved(calls, 6)
 
 
 @dataclass(frozen=True)
@@ -165,8 +178,8 @@ def worst_column(ours: Path, theirs: Path) -> tuple[str, float]:
     """The column of two tables of the same traces in which most values differ, and their share.
 
     Values differ when they are 1e-3 apart, absolute plus relative. A few do: products in another order move a float32
-    logit by 1e-5, which may decide where a nucleus ends. Ids count where no other token of the list is as likely: SmolLM2
-    has tokens that never occurred, with one and the same row in lm_head, and the script orders ties by chance.
+    logit by 1e-5, which may decide where a nucleus ends. Ids count where no other token of the list is as likely:
+    SmolLM2 has tokens that never occurred, with the same row of lm_head, and the script orders ties by chance.
     """
     mine, other = (
         _by_trace(pq.ParquetDataset(sorted(directory.glob("*.parquet"))).read())
@@ -180,7 +193,8 @@ def worst_column(ours: Path, theirs: Path) -> tuple[str, float]:
             x, y = (np.array(table[name].to_pylist(), float) for table in (mine, other))
             apart = np.abs(x - y) > 1e-3 + 1e-3 * np.abs(y)
             if name == "ssd_alignment":  # where hardly anything moved, the script's differences of sums say nothing
-                apart = apart[np.array(mine["delta_var"].to_pylist()) > 1e-4]
+                moved, asked = (np.array(mine[column].to_pylist()) for column in ("delta_var", "ssd_chi2"))
+                apart = apart[(moved > 1e-3) & (asked > 1e-3)]
             if name.endswith("top_ids"):
                 apart = apart[_alone(np.array(mine[name.replace("ids", "logprobs")].to_pylist()))]
             shares[name] = float(apart.mean())

@@ -177,3 +177,30 @@ def test_gpu_check_goes_on_after_a_failure_and_says_so():
     steps = [line for line in done.stdout.splitlines() if "failed (1)" in line]
     assert len(steps) == 7
     assert steps[-1].startswith("claims linear")
+
+
+def test_the_straightforward_script_gives_the_same_columns(tmp_path):
+    import straightforward
+
+    from ssdfast import models
+    from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+
+    from . import tiny
+
+    a, b = (models.load(path, "float32") for path in tiny.save_pair(tmp_path))
+    prompt, completion = [3, 4, 5], [7, 8, 9, 10, 2, 2]
+    classes_V = torch.arange(tiny.VOCABULARY, dtype=torch.uint8) % 5
+    found = straightforward.columns([a.model, b.model], prompt, completion, classes_V.long())
+    ids = torch.tensor([prompt + completion])
+    with torch.inference_mode():
+        logits = [m.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double() for m in (a, b)]
+    spec = ProbeSpec(train=Decoding(1.1, 20, 0.95), token_class=classes_V, n_classes=5)
+    want = probe_stats(*logits, torch.tensor(completion), spec, backend="reference")
+    columns = {
+        prefix + name: column.flatten(1) if column.dim() > 1 else column
+        for prefix, group in (("a_", want.a), ("b_", want.b), ("", want.pair))
+        for name, column in vars(group).items()
+    }
+    assert found.keys() == columns.keys()
+    for name, column in columns.items():
+        torch.testing.assert_close(found[name].double(), column.double(), rtol=1e-3, atol=1e-5, msg=name)
