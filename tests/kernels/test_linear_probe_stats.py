@@ -1,6 +1,7 @@
 """``linear_probe_stats`` on the CPU: the table of hard cases, real products, heads of every kind, bad input."""
 
 import dataclasses
+import threading
 
 import hypothesis.strategies as st
 import pytest
@@ -112,6 +113,16 @@ def test_the_same_bits_in_every_run(dtype):
     first = _bits(linear_probe_stats(a, head, b, head, token))
     again = _bits(linear_probe_stats(a, head, b, head, token))
     assert all(map(torch.equal, first, again))
+
+
+def test_the_workspace_serves_inside_and_outside_of_inference_mode(monkeypatch):
+    g = torch.Generator().manual_seed(6)
+    a, head = _model(9, 300, 32, torch.float16, g)  # by torch's product, which minds the mode
+    token = torch.arange(9)
+    monkeypatch.setattr(backend, "_of_thread", threading.local())
+    with torch.inference_mode():
+        inside = _bits(linear_probe_stats(a, head, a, head, token))
+    assert all(map(torch.equal, inside, _bits(linear_probe_stats(a, head, a, head, token))))
 
 
 def test_blocks_of_rows_give_the_same(monkeypatch):
