@@ -20,6 +20,8 @@ import torch
 from common import ROOT
 from torch import Tensor
 
+from ssdfast.memory import resident_bytes
+
 SMALL = (8, 500, 64)  # of the call that loads code and starts threads before the mark is taken
 
 
@@ -38,9 +40,9 @@ def peak_on_cpu(call: Callable[[], Any]) -> int:
     """Bytes at the peak of the call beyond those before it and its answer. Linux; in a fresh process."""
     ctypes.CDLL(None).malloc_trim(0)  # or the call could use memory that is free but still counted
     Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
+    before = resident_bytes("VmRSS")
     answer = call()
-    return max(0, _resident("VmHWM") - before - bytes_of(answer))
+    return max(0, resident_bytes("VmHWM") - before - bytes_of(answer))
 
 
 def peak_on_gpu(call: Callable[[], Any]) -> int:
@@ -51,11 +53,6 @@ def peak_on_gpu(call: Callable[[], Any]) -> int:
     answer = call()
     torch.cuda.synchronize()
     return max(0, torch.cuda.max_memory_allocated() - before - bytes_of(answer))
-
-
-def _resident(what: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024
 
 
 def peak_in_own_process(operation: str, provider: str, shape: tuple[int, ...]) -> int:

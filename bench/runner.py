@@ -168,10 +168,10 @@ def straightforward(pair: Pair, source: Path, out: Path) -> Run:
 
 def _timed(run: str, args: list[str]) -> Run:
     """A fresh process says itself what it held: the system counts what its parent held too."""
-    peak = "print(next(x.split()[1] for x in open('/proc/self/status') if x.startswith('VmHWM')))"
+    peak = "from ssdfast.memory import resident_bytes; print(resident_bytes('VmHWM'))"
     start = time.perf_counter()
     said = python("-c", f"import sys; {run}; {peak}", *args)
-    return Run(time.perf_counter() - start, int(said.split()[-1]) * 1024)
+    return Run(time.perf_counter() - start, int(said.split()[-1]))
 
 
 def worst_column(ours: Path, theirs: Path) -> tuple[str, float]:

@@ -72,11 +72,9 @@ def pair(a: Columns, b: Columns, logp_a_NV: Tensor, logp_b_NV: Tensor) -> Column
     chi2_N = (q_NK**2 / a_NK.exp()).sum(1) - 1
     variance_N = (p_NV * delta_NV**2).sum(1) - kl_ab_N**2
     kept_N2 = torch.stack([torch.where(inside_NK, x.exp(), 0.0).sum(1) for x in (a_NK, b_at_a_NK)], 1)
-    both_N = [ids_NK, b["top_ids"]]
-    sizes = [a["support_size"], b["support_size"]]
     kept = [
-        ids.masked_fill(torch.arange(TOP) >= size[:, None], -1 - i)
-        for i, (ids, size) in enumerate(zip(both_N, sizes, strict=True))
+        model["top_ids"].masked_fill(torch.arange(TOP) >= model["support_size"][:, None], none)
+        for model, none in ((a, -1), (b, -2))
     ]
     return {
         "kl_ab": kl_ab_N,

@@ -2,8 +2,8 @@
 //
 // Torch's own product of bf16 matrices on a CPU is rounded to bf16, where logits near 20 lie an eighth of a nat apart;
 // converting the head to float32 first costs twice the memory and half the speed. Here products of bf16 are exact and
-// sums are float32. Its product of float32 matrices is as fast with hundreds of rows, and takes twice the time a row with
-// the 48 that a workspace of logits has room for at V = 151,936.
+// sums are float32. Its product of float32 matrices takes 1.4 times as long as this one with 256 rows, and 2.2 times with
+// 32: at V = 151,936 a workspace of logits has room for no more than 48.
 #pragma once
 
 #include <cstdint>

@@ -7,18 +7,15 @@ from pathlib import Path
 
 import torch
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_CLEAR = Path("/proc/self/clear_refs")
 
 
 def free_bytes() -> int:
     """Of the GPU, or of the machine; a limit on this process alone is not looked for."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():  # caches count as free, as they are
-        lines = meminfo.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    # What Linux calls available counts caches as free, as they are.
+    return _bytes_of("/proc/meminfo", "MemAvailable") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def start_peak() -> None:
@@ -36,7 +33,15 @@ def peak_bytes() -> int:
     """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    if not _STATUS.exists():
-        return 0
-    lines = _STATUS.read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    return resident_bytes("VmHWM")
+
+
+def resident_bytes(what: str) -> int:
+    """Of this process, now ("VmRSS") or at its peak ("VmHWM"); 0 where the system does not say."""
+    return _bytes_of("/proc/self/status", what)
+
+
+def _bytes_of(file: str, name: str) -> int:
+    path = Path(file)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)

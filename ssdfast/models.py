@@ -39,7 +39,7 @@ class Outline:
     @property
     def context(self) -> float:
         """Longest sequence in tokens, infinite where the model does not say."""
-        return getattr(self.config, "max_position_embeddings", None) or math.inf
+        return _context(self.config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class LanguageModel:
     @property
     def context(self) -> float:
         """Longest sequence in tokens, infinite where the model does not say."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        return _context(self.model.config.get_text_config())
 
 
 def outline(path: str) -> Outline:
@@ -145,6 +145,10 @@ def _locate(path: Path) -> tuple[Path, str | None]:
         remedy = f"name the file, {path / inside[0]}" if inside else "is it the directory that save_pretrained wrote?"
         raise ValueError(f"{path} has no config.json: {remedy}")
     return path, None
+
+
+def _context(config: Any) -> float:
+    return getattr(config, "max_position_embeddings", None) or math.inf
 
 
 def _source(path: str) -> tuple[Path, dict[str, Any]]:

@@ -25,7 +25,7 @@ from ..parts import encoded
 from ..rundir import Fault
 from .measure import Failure, Measure, forward
 from .plan import Item, Plan, Scored
-from .residency import BYTES, Loaded, both_fit, load
+from .residency import Loaded, load
 from .work import prepare
 
 _CHUNKS = 3  # of the longest trace
@@ -47,12 +47,13 @@ class Estimate:
     peak_bytes: int
     """weights included: on the GPU where there is one, else of the process"""
     free_bytes: int
-    both_fit: bool
+    both: bool
+    """models in memory together"""
 
     def __str__(self) -> str:
         seconds = self.seconds_forward + self.seconds_statistics
         share = self.seconds_statistics / seconds
-        mode = "both models stay" if self.both_fit else "one model at a time, hidden states on disk in between"
+        mode = "both models stay" if self.both else "one model at a time, hidden states on disk in between"
         return "\n".join(
             [
                 f"traces     {self.traces:,}, of which each model reads {self.tokens:,} tokens",
@@ -72,7 +73,7 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
     prober = prepare(config, execution, Path())
     plan, free = prober.plan, memory.free_bytes()
     trials = [_trial(plan, batch, config.batch_tokens) for batch in (plan.parts[0][0], plan.parts[-1][-1])]
-    fit = execution.residency != "one" and both_fit(prober.a, prober.b, config.dtype)
+    both = prober.both
     memory.start_peak()
     a = load(prober.a, config.dtype)
     seconds_a, hidden_a = _passes(a, trials, config.batch_tokens)
@@ -87,13 +88,14 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
     work_RQ = np.array([_work([one.item for one in trial]) for trial in trials])
     rates_Q = _rates(work_RQ, np.array(seconds_a) + np.array(seconds_b))
     work_Q = np.sum([_work(batch) for part in plan.parts for batch in part], 0)
-    positions = sum(item.positions for item in plan.items)
-    fullest = max(sum(item.positions for batch in part for item in batch) for part in plan.parts)
+    every = range(len(plan.parts))
+    positions = sum(map(plan.positions, every))
+    fullest = max(map(plan.positions, every))
     longer = plan.parts[0][0][0].reach - trials[0][0].item.reach
     return Estimate(
         traces=sum(1 for _ in plan.items),
         positions=positions,
-        tokens=sum(item.reach for item in plan.items),
+        tokens=sum(map(plan.tokens, every)),
         parts=len(plan.parts),
         table_bytes=_table_bytes(table, positions, len(plan.parts)),
         seconds_forward=float(rates_Q @ work_Q),
@@ -102,7 +104,7 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
         + longer * max(_bytes_a_token(model, config) for model in (a, b))
         + (0 if torch.cuda.is_available() else 2 * table.nbytes // len(table) * fullest),
         free_bytes=free,
-        both_fit=fit,
+        both=both,
     )
 
 
@@ -182,7 +184,7 @@ def _bytes_a_token(loaded: Loaded, config: ProbeConfig) -> int:
     size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     layers = {"layers": 1, "cache": settings.num_hidden_layers, "whole": 1}[loaded.way]
     # Keys and values are copied as they grow; hidden states are in flight and kept, for a and for b.
-    return BYTES[config.dtype] * (4 * layers * heads * size + 3 * settings.hidden_size)
+    return getattr(torch, config.dtype).itemsize * (4 * layers * heads * size + 3 * settings.hidden_size)
 
 
 def _size(count: float) -> str:

@@ -84,6 +84,14 @@ class Plan:
     def items(self) -> Iterator[Item]:
         return (item for part in self.parts for batch in part for item in batch)
 
+    def tokens(self, index: int) -> int:
+        """That each model reads for a part."""
+        return sum(item.reach for batch in self.parts[index] for item in batch)
+
+    def positions(self, index: int) -> int:
+        """That a part has rows for."""
+        return sum(item.positions for batch in self.parts[index] for item in batch)
+
     def trace(self, item: Item) -> Scored:
         ids = self._ids[item.offset : item.offset + item.prompt + item.completion]
         completion = ids[item.prompt :]

@@ -37,7 +37,6 @@ def run_on_ray(config: ProbeConfig, execution: ExecutionConfig, out: Path, todo:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    tokens = {index: 2 * sum(item.reach for batch in plan.parts[index] for item in batch) for index in todo}
     workers = min(execution.workers, len(todo))
     gpus = int(ray.cluster_resources().get("GPU", 0) >= workers)
     done = ray.data.from_items([{"part": index} for index in todo], override_num_blocks=len(todo)).map_batches(
@@ -48,9 +47,9 @@ def run_on_ray(config: ProbeConfig, execution: ExecutionConfig, out: Path, todo:
         num_cpus=1,
         num_gpus=gpus,
     )
-    with progress("probing", sum(tokens.values()), "tokens") as advance:
+    with progress("probing", 2 * sum(map(plan.tokens, todo)), "tokens") as advance:
         for row in done.iter_rows():
-            advance(tokens[int(row["part"])])
+            advance(2 * plan.tokens(int(row["part"])))
 
 
 class _Worker:

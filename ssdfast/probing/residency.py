@@ -42,7 +42,6 @@ from .measure import Failure, Measure, forward
 from .plan import Plan, Scored
 from .token_classes import TokenClasses
 
-BYTES = {"float32": 4, "bfloat16": 2}
 # Beside the weights: the kernels' workspace, a chunk's activations, a part's hidden states and table.
 _ROOM = 2 << 30
 
@@ -69,7 +68,7 @@ def both_fit(a: Outline, b: Outline, dtype: str) -> bool:
     """Whether the weights of both models and what the work takes beside them fit into free memory."""
     if not (a.parameters and b.parameters):
         return True
-    return (a.parameters + b.parameters) * BYTES[dtype] + _ROOM <= memory.free_bytes()
+    return (a.parameters + b.parameters) * getattr(torch, dtype).itemsize + _ROOM <= memory.free_bytes()
 
 
 @dataclass
@@ -89,14 +88,13 @@ class Prober:
 
         A part is done when the next one is asked for; only then its hidden states go from the disk.
         """
-        config = self.plan.config
-        both = self.execution.residency == "both" or (
-            self.execution.residency == "auto" and both_fit(self.a, self.b, config.dtype)
-        )
-        if both:
-            yield from self._together(indices, advance)
-        else:
-            yield from self._in_turn(indices, advance)
+        yield from (self._together if self.both else self._in_turn)(indices, advance)
+
+    @property
+    def both(self) -> bool:
+        """Whether both models are in memory together."""
+        asked = self.execution.residency
+        return asked == "both" or (asked == "auto" and both_fit(self.a, self.b, self.config.dtype))
 
     @property
     def config(self) -> ProbeConfig:
@@ -142,11 +140,11 @@ class Prober:
 
     def _groups(self, indices: Sequence[int]) -> Iterator[list[int]]:
         """As many parts as fit on the disk together, at least one."""
-        a_position = self.a.config.hidden_size * BYTES[self.config.dtype]
+        a_position = self.a.config.hidden_size * getattr(torch, self.config.dtype).itemsize
         group: list[int] = []
         size = 0
         for index in indices:
-            more = a_position * sum(item.positions for batch in self.plan.parts[index] for item in batch)
+            more = a_position * self.plan.positions(index)
             if group and size + more > self.execution.spill_gb * 1e9:
                 yield group
                 group, size = [], 0
@@ -159,7 +157,7 @@ class Prober:
         """Hidden states of a part under a, one tensor a trace; what an earlier run left whole is used again."""
         fingerprint = self.plan.fingerprint(index)
         if _fingerprint_of(self._file(index)) == fingerprint:
-            advance(sum(item.reach for batch in self.plan.parts[index] for item in batch))
+            advance(self.plan.tokens(index))
             return
         tensors: dict[str, Tensor] = {}
         failed: dict[str, str] = {}

@@ -66,7 +66,7 @@ def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks
     parts = parts_of(config, out)
     prober = prepare(config, execution, out)
     plan = prober.plan
-    todo = team.from_first(lambda: _missing(plan, parts))
+    todo = team.from_first(lambda: _missing(plan, parts, prober.spill))
     if team.first:
         _say_what_is_left_out(plan)
     if execution.engine == "ray":
@@ -75,20 +75,20 @@ def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks
         run_on_ray(config, execution, out, todo, plan)
     else:
         mine = todo[team.rank :: team.size]
-        tokens = 2 * sum(item.reach for index in mine for batch in plan.parts[index] for item in batch)
-        with progress("probing", tokens, "tokens", shown=team.first) as advance:
+        with progress("probing", 2 * sum(map(plan.tokens, mine)), "tokens", shown=team.first) as advance:
             run_parts(prober, parts, mine, advance)
     team.wait()
     if team.first:
         _finish(config, out, parts, prober)
 
 
-def _missing(plan: Plan, parts: Parts) -> list[int]:
+def _missing(plan: Plan, parts: Parts, spill: Path) -> list[int]:
     """The parts to make: those not there, cut short, or with traces that a model failed on.
 
     Raises ValueError for a part of another run.
     """
     parts.sweep()
+    rundir.sweep(spill)
     todo = []
     for index in range(len(plan.parts)):
         try:
@@ -133,6 +133,8 @@ def _finish(config: ProbeConfig, out: Path, parts: Parts, prober: Prober) -> Non
         "failed": failed,
     }
     rundir.write_json(out / "summary.json", summary)
+    for left in prober.spill.glob("*"):  # of a run in turn that was killed and went on with both models
+        left.unlink()
 
 
 def _failed(parts: Parts, index: int) -> tuple[dict[str, str], ...]:

@@ -5,67 +5,38 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from ssdfast.config import ExecutionConfig, ProbeConfig, TraceSource, dump
+from ssdfast.config import ExecutionConfig
 from ssdfast.probing.runner import probe
 
-from .. import tiny
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-RUN = """
-import sys
-from pathlib import Path
-from ssdfast import config
-from ssdfast.probing.runner import probe
-settings = config.load(config.ProbeConfig, config.read_yaml(Path(sys.argv[1])), sys.argv[1])
-probe(settings, Path(sys.argv[2]), config.ExecutionConfig(engine=sys.argv[3], workers=2))
-"""
-
-
-def contents(out):
-    return {file.name: file.read_bytes() for file in [*sorted((out / "probe").iterdir()), out / "summary.json"]}
-
-
-def parts(out):
-    return sorted((out / "probe").glob("part-*.parquet"))
+from .runs import RUN, contents, long_work, parts, start
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     directory = tmp_path_factory.mktemp("engines")
-    baseline, trained = tiny.save_pair(directory)
-    many = TraceSource(label="many", path=tiny.save_traces(directory / "many", 60, seed=5))
-    config = ProbeConfig(baseline=baseline, trained=trained, traces=(many,), batch_tokens=40, part_positions=10)
+    config = long_work(directory)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as each rank and worker: the order of the sums in a product depends on it
     probe(config, directory / "whole")
     torch.set_num_threads(threads)
-    (directory / "config.yaml").write_text(dump(config))
-    (directory / "run.py").write_text(RUN)
     return config, directory, contents(directory / "whole")
 
 
 def run(directory, out, engine, *launcher):
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [*(launcher or [sys.executable]), str(directory / "run.py"), str(directory / "config.yaml"), str(out), engine],
-        env=env,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    execution = (f"engine={engine}", "workers=2")
+    return start(directory, out, *execution, launcher=launcher, OMP_NUM_THREADS="1")
 
 
 def test_the_local_engine_does_not_import_ray(work, tmp_path):
     _, directory, _ = work
     code = RUN + "\nassert 'ray' not in sys.modules, 'ray is there'"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(directory / "config.yaml"), str(tmp_path), "local"],
+        [sys.executable, "-c", code, str(directory / "config.yaml"), str(tmp_path), "engine=local"],
         capture_output=True,
         text=True,
     )
@@ -75,7 +46,7 @@ def test_the_local_engine_does_not_import_ray(work, tmp_path):
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_share_the_parts(work, tmp_path, ranks):
     _, directory, whole = work
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     process = run(directory, tmp_path, "local", *torchrun)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said

@@ -4,61 +4,36 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from ssdfast.config import ExecutionConfig, ProbeConfig, TraceSource, dump
+from ssdfast.config import ExecutionConfig
 from ssdfast.probing.runner import probe
 
-from .. import tiny
-
-RUN = """
-import sys
-from pathlib import Path
-from ssdfast import config
-from ssdfast.probing.runner import probe
-settings = config.load(config.ProbeConfig, config.read_yaml(Path(sys.argv[1])), sys.argv[1])
-probe(settings, Path(sys.argv[2]), config.ExecutionConfig(residency=sys.argv[3]))
-"""
-
-
-def contents(out):
-    return {file.name: file.read_bytes() for file in [*sorted((out / "probe").iterdir()), out / "summary.json"]}
-
-
-def parts(out):
-    return sorted((out / "probe").glob("part-*.parquet"))
+from .runs import contents, long_work, parts, start
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """Settings, their file, and what an undisturbed run makes."""
+    """Settings, the directory that holds them, and what an undisturbed run makes."""
     directory = tmp_path_factory.mktemp("killed")
-    baseline, trained = tiny.save_pair(directory)
-    many = TraceSource(label="many", path=tiny.save_traces(directory / "many", 60, seed=5))
-    config = ProbeConfig(baseline=baseline, trained=trained, traces=(many,), batch_tokens=40, part_positions=10)
+    config = long_work(directory)
     probe(config, directory / "whole")
-    (directory / "config.yaml").write_text(dump(config))
-    return config, directory / "config.yaml", contents(directory / "whole")
-
-
-def start(config_file, out, mode):
-    return subprocess.Popen([sys.executable, "-c", RUN, str(config_file), str(out), mode])
+    return config, directory, contents(directory / "whole")
 
 
 def kill_when(process, happened):
     while not happened() and process.poll() is None:
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
 
 
 @pytest.mark.parametrize("mode", ["both", "one"])
 def test_killed_several_times_it_ends_with_the_same_bytes(work, tmp_path, mode):
-    config, file, whole = work
+    config, directory, whole = work
     rng = random.Random(mode)
     for _ in range(4):
         before = len(parts(tmp_path)) + len(list(tmp_path.glob("spill/*.safetensors")))
@@ -67,38 +42,48 @@ def test_killed_several_times_it_ends_with_the_same_bytes(work, tmp_path, mode):
         def there(wanted=wanted):
             return len(parts(tmp_path)) + len(list(tmp_path.glob("spill/*.safetensors"))) >= wanted
 
-        kill_when(start(file, tmp_path, mode), there)
+        kill_when(start(directory, tmp_path, f"residency={mode}"), there)
     assert len(parts(tmp_path)) < len(whole) - 2, "it was never killed half way"
     probe(config, tmp_path, ExecutionConfig(residency=mode))
     assert contents(tmp_path) == whole
     assert [f.name for f in (tmp_path / "probe").iterdir() if f.name.startswith(".")] == []
+    assert list(tmp_path.glob("spill/*")) == []
+
+
+def test_killed_in_turn_it_may_go_on_with_both_models(work, tmp_path):
+    config, directory, whole = work
+    kill_when(start(directory, tmp_path, "residency=one"), lambda: any(tmp_path.glob("spill/.part-*.tmp")))
+    probe(config, tmp_path, ExecutionConfig(residency="both"))
+    assert contents(tmp_path) == whole
+    assert list(tmp_path.glob("spill/*")) == []
+    assert list(tmp_path.glob("spill/.*")) == []
 
 
 def test_killed_while_a_part_is_being_written(work, tmp_path):
-    config, file, whole = work
-    kill_when(start(file, tmp_path, "both"), lambda: any((tmp_path / "probe").glob(".part-*.tmp")))
+    config, directory, whole = work
+    kill_when(start(directory, tmp_path, "residency=both"), lambda: any((tmp_path / "probe").glob(".part-*.tmp")))
     probe(config, tmp_path)
     assert contents(tmp_path) == whole
 
 
 def test_killed_before_the_first_part_and_before_the_summary(work, tmp_path):
-    config, file, whole = work
-    kill_when(start(file, tmp_path, "both"), (tmp_path / "config.yaml").exists)
-    kill_when(start(file, tmp_path, "both"), lambda: len(parts(tmp_path)) == len(whole) - 2)
+    config, directory, whole = work
+    kill_when(start(directory, tmp_path, "residency=both"), (tmp_path / "config.yaml").exists)
+    kill_when(start(directory, tmp_path, "residency=both"), lambda: len(parts(tmp_path)) == len(whole) - 2)
     probe(config, tmp_path)
     assert contents(tmp_path) == whole
 
 
 def test_the_dead_run_does_not_hold_the_directory(work, tmp_path):
-    config, file, whole = work
-    process = start(file, tmp_path, "both")
+    config, directory, whole = work
+    process = start(directory, tmp_path, "residency=both")
     while not parts(tmp_path):
         time.sleep(0.002)
     process.send_signal(signal.SIGSTOP)
     with pytest.raises(ValueError, match=f"in use by process {process.pid} "):
         probe(config, tmp_path)
     process.kill()
-    process.wait()
+    process.communicate()
     probe(config, tmp_path)
     assert contents(tmp_path) == whole
 

@@ -19,6 +19,7 @@ from ssdfast.probing.runner import probe
 from ssdfast.traces import read
 
 from .. import tiny
+from .runs import contents, parts
 
 
 def config_of(directory, **settings) -> ProbeConfig:
@@ -33,16 +34,8 @@ def config_of(directory, **settings) -> ProbeConfig:
     )
 
 
-def parts(out):
-    return sorted((out / "probe").glob("part-*.parquet"))
-
-
 def table_of(out):
     return pq.ParquetDataset(parts(out)).read()
-
-
-def contents(out):
-    return {file.name: file.read_bytes() for file in [*sorted((out / "probe").iterdir()), out / "summary.json"]}
 
 
 def by_trace(table):

@@ -1,0 +1,53 @@
+"""What a probe has made, and one of sixty traces in many parts, for the tests that disturb it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ssdfast.config import ProbeConfig, TraceSource, dump
+
+from .. import tiny
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+RUN = """
+import sys
+from pathlib import Path
+from ssdfast import config
+from ssdfast.probing.runner import probe
+settings = config.load(config.ProbeConfig, config.read_yaml(Path(sys.argv[1])), sys.argv[1])
+execution = config.load(config.ExecutionConfig, dict(pair.split("=") for pair in sys.argv[3:]), "flags")
+probe(settings, Path(sys.argv[2]), execution)
+"""
+
+
+def parts(out: Path) -> list[Path]:
+    return sorted((out / "probe").glob("part-*.parquet"))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every byte that a run must make again after any disturbance."""
+    return {file.name: file.read_bytes() for file in [*sorted((out / "probe").iterdir()), out / "summary.json"]}
+
+
+def long_work(directory: Path) -> ProbeConfig:
+    """Settings of some thirty parts, which also stand in `directory`/config.yaml, and the script that runs them."""
+    baseline, trained = tiny.save_pair(directory)
+    many = TraceSource(label="many", path=tiny.save_traces(directory / "many", 60, seed=5))
+    config = ProbeConfig(baseline=baseline, trained=trained, traces=(many,), batch_tokens=40, part_positions=10)
+    (directory / "config.yaml").write_text(dump(config))
+    (directory / "run.py").write_text(RUN)
+    return config
+
+
+def start(directory: Path, out: Path, *execution: str, launcher: tuple[str, ...] = (), **env: str) -> subprocess.Popen:
+    """The work of `directory` in a process of its own. execution: settings as ``residency=one``."""
+    return subprocess.Popen(
+        [sys.executable, *launcher, str(directory / "run.py"), str(directory / "config.yaml"), str(out), *execution],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
