@@ -9,6 +9,7 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 
 from ssdfast import models, rundir
@@ -153,25 +154,42 @@ def test_one_model_after_the_other_writes_the_same_bytes(finished, tmp_path, spi
     assert list((tmp_path / "spill").iterdir()) == []
 
 
-def test_hidden_states_of_a_killed_run_are_used_again(finished, tmp_path, monkeypatch):
-    config, out = finished
-    in_turn = ExecutionConfig(residency="one")
-    table = measure.Measure.table
+IN_TURN = ExecutionConfig(residency="one")
+
+
+def dies_between_the_models(config, out, monkeypatch):
+    """The hidden states of the baseline are on the disk, and nothing has come of them."""
 
     def dies(self, scored):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measure.Measure, "table", dies)
-    with pytest.raises(KeyboardInterrupt):
-        probe(config, tmp_path, in_turn)
-    spilled = len(list((tmp_path / "spill").iterdir()))
-    assert spilled == len(parts(out))
-    monkeypatch.setattr(measure.Measure, "table", table)
+    with monkeypatch.context() as broken:
+        broken.setattr(measure.Measure, "table", dies)
+        with pytest.raises(KeyboardInterrupt):
+            probe(config, out, IN_TURN)
+    return sorted((out / "spill").iterdir())
+
+
+def test_hidden_states_of_a_killed_run_are_used_again(finished, tmp_path, monkeypatch):
+    config, out = finished
+    spilled = dies_between_the_models(config, tmp_path, monkeypatch)
+    assert len(spilled) == len(parts(out))
+    (tmp_path / "spill" / ".part-00000.safetensors.x.tmp").write_bytes(b"half")
+    assert dies_between_the_models(config, tmp_path, monkeypatch) == spilled, "what was half written is gone"
     asked = []
     run = residency.forward
     monkeypatch.setattr(residency, "forward", lambda model, *args: asked.append(model.path) or run(model, *args))
-    probe(config, tmp_path, in_turn)
+    probe(config, tmp_path, IN_TURN)
     assert set(asked) == {config.trained}
+    assert contents(tmp_path) == contents(out)
+
+
+def test_hidden_states_of_other_work_are_not_used(finished, tmp_path, monkeypatch):
+    config, out = finished
+    file = dies_between_the_models(config, tmp_path, monkeypatch)[0]
+    wrong = {name: torch.zeros_like(states) for name, states in safetensors.torch.load_file(file).items()}
+    safetensors.torch.save_file(wrong, file, {"fingerprint": "another", "failed": "{}"})
+    probe(config, tmp_path, IN_TURN)
     assert contents(tmp_path) == contents(out)
 
 
