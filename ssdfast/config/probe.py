@@ -1,47 +1,13 @@
-"""The settings of every stage: strict, frozen, complete, and importable without torch.
-
-A stage's settings come from its defaults, then a preset, then a YAML file, then flags; what they resolve to is
-saved as ``config.yaml`` beside the results.
-"""
+"""Settings of the probe."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DecodingConfig(Settings):
-    """How tokens are drawn: divide by the temperature, keep the top k, then the nucleus of mass p."""
-
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """above 0"""
-    top_k: Annotated[int, Field(ge=0)] = 20
-    """tokens that survive; 0 switches it off"""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """mass of the nucleus; 1 switches it off"""
-
-
-class Preset(Settings):
-    """The two decoding settings of a published recipe."""
-
-    decoding: DecodingConfig
-    train: DecodingConfig
-
-
-PRESETS = {
-    # Temperatures compose: T_train * T_eval near 1.2 is where the paper's sweep peaks. Top-p 0.8 is its setting for
-    # models that do not think.
-    "paper": Preset(decoding=DecodingConfig(), train=DecodingConfig(temperature=1.2, top_p=0.8)),
-    "math": Preset(decoding=DecodingConfig(), train=DecodingConfig(temperature=1.1)),
-    "demo": Preset(decoding=DecodingConfig(), train=DecodingConfig(temperature=1.1)),
-}
+from .base import Settings
+from .decoding import PRESETS, DecodingConfig
 
 
 class TraceSource(Settings):
@@ -153,80 +119,3 @@ class ExecutionConfig(Settings):
     """both models in memory, or one after the other with hidden states on disk in between; auto: both if they fit"""
     spill_gb: Annotated[float, Field(gt=0)] = 32.0
     """one: most disk for hidden states; the models change places when it is full"""
-
-
-class TrainConfig(Settings):
-    """Plain fine-tuning on raw samples; the defaults are the published ones."""
-
-    lr: Annotated[float, Field(gt=0)] = 5e-6
-    """peak learning rate"""
-    min_lr: Annotated[float, Field(ge=0)] = 1e-6
-    """learning rate at the last step of the cosine"""
-    weight_decay: float = 0.1
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    """traces a step"""
-    epochs: Annotated[int, Field(ge=1)] = 1
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-
-
-class DemoConfig(Settings):
-    """Sample, fine-tune on the raw samples, probe: self-distillation of a 135M model on a laptop."""
-
-    train_problems: Annotated[int, Field(ge=1)] = 80
-    held_out_problems: Annotated[int, Field(ge=1)] = 32
-    max_new_tokens: Annotated[int, Field(ge=1)] = 48
-    sampling: DecodingConfig = PRESETS["demo"].train
-    # The published learning rate would not visibly move a model in the two dozen steps that fit into a minute.
-    training: TrainConfig = TrainConfig(lr=3e-5, min_lr=6e-6, batch_size=4)
-    seed: int = 0
-
-
-Config = TypeVar("Config", bound=Settings)
-
-
-def load(cls: type[Config], values: dict[str, Any], source: str) -> Config:
-    """`values` as settings. Raises ValueError in one sentence that names `source`, the key and the remedy."""
-    try:
-        return cls.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            allowed = ", ".join(_keys_at(cls, first["loc"][:-1]))
-            raise ValueError(f"{source}: unknown key {key!r} (allowed here: {allowed})") from None
-        if first["type"] == "missing":
-            raise ValueError(f"{source}: the key {key!r} is missing") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{source}: {key}: {message} (got {first['input']!r})") from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ValueError for anything else, naming the file."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no config file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping of settings, it holds {type(values).__name__}")
-    return values
-
-
-def dump(config: Settings) -> str:
-    """The settings as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _keys_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The field names of the model found by walking `loc` from `cls`."""
-    for step in loc:
-        if isinstance(step, str) and step in cls.model_fields:
-            cls = _settings_within(cls.model_fields[step].annotation) or cls
-    return list(cls.model_fields)
-
-
-def _settings_within(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _settings_within(inner))), None)

@@ -1,0 +1,50 @@
+"""The settings of every stage: strict, frozen, complete, and importable without torch.
+
+A stage's settings come from its defaults, then a preset, then a YAML file, then flags; what they resolve to is
+saved as ``config.yaml`` beside the results.
+"""
+
+from .base import Settings, dump, load, read_yaml
+from .decoding import PRESETS, DecodingConfig, Preset, SamplingConfig
+from .demo import DemoConfig
+from .probe import ClassRules, ExecutionConfig, PositionConfig, ProbeConfig, TokenClassConfig, TraceSource
+from .sample import (
+    ColumnsConfig,
+    Example,
+    LoopConfig,
+    ProblemsConfig,
+    PromptConfig,
+    SampleConfig,
+    SampleExecution,
+    ServerConfig,
+    VllmConfig,
+)
+from .train import TrainConfig
+
+__all__ = [
+    "PRESETS",
+    "ClassRules",
+    "ColumnsConfig",
+    "DecodingConfig",
+    "DemoConfig",
+    "Example",
+    "ExecutionConfig",
+    "LoopConfig",
+    "PositionConfig",
+    "Preset",
+    "ProbeConfig",
+    "ProblemsConfig",
+    "PromptConfig",
+    "SampleConfig",
+    "SampleExecution",
+    "SamplingConfig",
+    "ServerConfig",
+    "Settings",
+    "TokenClassConfig",
+    "TraceSource",
+    "TrainConfig",
+    "VllmConfig",
+    "dump",
+    "load",
+    "read_yaml",
+]

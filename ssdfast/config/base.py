@@ -1,0 +1,64 @@
+"""What all settings share: strict, frozen, read from YAML, and refused in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Config = TypeVar("Config", bound=Settings)
+
+
+def load(cls: type[Config], values: dict[str, Any], source: str) -> Config:
+    """`values` as settings. Raises ValueError in one sentence that names `source`, the key and the remedy."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            allowed = ", ".join(_keys_at(cls, first["loc"][:-1]))
+            raise ValueError(f"{source}: unknown key {key!r} (allowed here: {allowed})") from None
+        if first["type"] == "missing":
+            raise ValueError(f"{source}: the key {key!r} is missing") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{source}: {key}: {message} (got {first['input']!r})") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ValueError for anything else, naming the file."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no config file {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a mapping of settings, it holds {type(values).__name__}")
+    return values
+
+
+def dump(config: Settings) -> str:
+    """The settings as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _keys_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The field names of the model found by walking `loc` from `cls`."""
+    for step in loc:
+        if isinstance(step, str) and step in cls.model_fields:
+            cls = _settings_within(cls.model_fields[step].annotation) or cls
+    return list(cls.model_fields)
+
+
+def _settings_within(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _settings_within(inner))), None)
