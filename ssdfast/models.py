@@ -118,22 +118,6 @@ def check_same_vocabulary(a: Outline, b: Outline) -> None:
         )
 
 
-def chat_prompt(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
-    """Token ids of a conversation in the chat template, up to the assistant's turn. Raises ValueError without one."""
-    if not tokenizer.chat_template:
-        raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no chat template")
-    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-    return list(encoded["input_ids"])
-
-
-def end_ids(model: LanguageModel) -> frozenset[int]:
-    """The ids that end a text, as the model's generation settings and its tokenizer name them."""
-    named = model.model.generation_config.eos_token_id
-    found = set(named) if isinstance(named, list) else {named}
-    found.add(model.tokenizer.eos_token_id)
-    return frozenset(found - {None})
-
-
 def _locate(path: Path) -> tuple[Path, str | None]:
     """(directory, GGUF file name or None)."""
     if path.is_file() and path.suffix == ".gguf":

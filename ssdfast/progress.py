@@ -15,6 +15,10 @@ _MANY = 100_000
 
 
 class Advance(Protocol):
+    """Reports `n` more; `note` is a remark to stand behind the numbers, the last one counts."""
+
+    note: str
+
     def __call__(self, n: int = 1, /) -> object: ...
 
 
@@ -26,16 +30,37 @@ def say(text: str) -> None:
 def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True) -> Iterator[Advance]:
     """Counts to `total`; yields the function that reports `n` more. Silent unless `shown`."""
     if not shown:
-        yield lambda n=1, /: None
+        yield _Silent()
     elif sys.stderr.isatty():
         scale = total >= _MANY  # 1.2M instead of 1200000
         with tqdm(total=total, initial=done, desc=what, unit=f" {unit}", unit_scale=scale, leave=False) as bar:
-            yield bar.update
+            yield _Bar(bar)
     else:
         yield _Lines(what, total, unit, done)
 
 
+class _Silent:
+    note = ""
+
+    def __call__(self, n: int = 1, /) -> None:
+        pass
+
+
+class _Bar:
+    note = ""
+
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
+
+    def __call__(self, n: int = 1, /) -> None:
+        if self.note:
+            self.bar.set_postfix_str(self.note, refresh=False)
+        self.bar.update(n)
+
+
 class _Lines:
+    note = ""
+
     def __init__(self, what: str, total: int, unit: str, done: int) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self.last = self.begun = time.monotonic()
@@ -43,9 +68,11 @@ class _Lines:
 
     def __call__(self, n: int = 1, /) -> None:
         self.done += n
-        if self.done >= self.total or time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
+        ends = n > 0 and self.done >= self.total
+        if ends or time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            say(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{self._left()}")
+            note = f", {self.note}" if self.note else ""
+            say(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{self._left()}{note}")
 
     def _left(self) -> str:
         if self.done >= self.total or self.done == self.before:

@@ -23,16 +23,30 @@ SCHEMA = pa.schema(
         ("sample", pa.int32()),
         ("prompt_ids", pa.list_(pa.int32())),
         ("completion_ids", pa.list_(pa.int32())),
-        ("finish_reason", pa.string()),  # "stop": the model ended it; "length": it was cut off
+        # "stop": the model ended it; "length": it was cut off; "loop": ended because it repeated itself;
+        # "abort", "error": there is no such trace yet, `note` says why
+        ("finish_reason", pa.string()),
         ("seed", pa.int64()),
         ("engine", pa.string()),
         ("temperature", pa.float64()),
         ("top_k", pa.int32()),
         ("top_p", pa.float64()),
+        ("min_p", pa.float64()),
+        ("presence_penalty", pa.float64()),
+        ("loop_at", pa.int32()),  # tokens up to where a loop was seen, null for none
+        ("source", pa.string()),  # of the problem
+        ("difficulty", pa.string()),  # of the problem
+        # The model's likeliest tokens at each step, [tokens, K], and their log-probabilities (nats) before penalty,
+        # temperature and truncation; null where they were not asked for.
+        ("top_ids", pa.list_(pa.list_(pa.int32()))),
+        ("top_logprobs", pa.list_(pa.list_(pa.float32()))),
         ("text", pa.string()),
+        ("note", pa.string()),
     ]
 )
+UNFINISHED = ("abort", "error")
 REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
+OPTIONAL = {"correct": pa.bool_(), "finish_reason": pa.string()}
 _ROWS_AT_ONCE = 64  # traces of 48k tokens are 200 kB each
 
 
@@ -61,7 +75,7 @@ def part_path(directory: Path, index: int) -> Path:
 def append(directory: Path, index: int, table: pa.Table) -> Path:
     """Write `table` as part `index` of `directory`, whole or not at all. Raises ValueError for a missing column."""
     path = part_path(directory, index)
-    table = _conform(table, path, SCHEMA.names)
+    table = _conform(table, path, REQUIRED)
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return path
@@ -80,7 +94,7 @@ def files(path: Path) -> list[Path]:
 
 
 def read(path: Path) -> Iterator[Trace]:
-    """The traces of a source, in order, a few in memory at a time.
+    """The traces of a source that were finished, in order, a few in memory at a time.
 
     Raises ValueError that names the file, for one that is no whole Parquet file or no trace table, and the trace, for
     an empty prompt or a trace that is there twice.
@@ -89,8 +103,11 @@ def read(path: Path) -> Iterator[Trace]:
     for file in files(path):
         for table in _tables(file):
             columns = [table[name] for name in REQUIRED]
-            correct = table["correct"] if "correct" in table.column_names else pa.nulls(len(table), pa.bool_())
-            for problem_id, sample, prompt, completion, right in zip(*columns, correct, strict=True):
+            for name, kind in OPTIONAL.items():
+                columns.append(table[name] if name in table.column_names else pa.nulls(len(table), kind))
+            for problem_id, sample, prompt, completion, right, ended in zip(*columns, strict=True):
+                if ended.as_py() in UNFINISHED:
+                    continue
                 trace = Trace(
                     f"{problem_id.as_py()}#{sample.as_py()}",
                     problem_id.as_py(),
@@ -127,7 +144,7 @@ def _tables(file: Path) -> Iterator[pa.Table]:
         with pq.ParquetFile(file) as source:
             names = source.schema_arrow.names
             _check_columns(names, file, REQUIRED)
-            columns = [*REQUIRED, *(name for name in ("correct",) if name in names)]
+            columns = [*REQUIRED, *(name for name in OPTIONAL if name in names)]
             for batch in source.iter_batches(_ROWS_AT_ONCE, columns=columns):
                 yield _conform(pa.Table.from_batches([batch]), file, REQUIRED)
     except (pa.ArrowInvalid, OSError) as error:

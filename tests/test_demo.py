@@ -11,6 +11,7 @@ import torch
 from ssdfast import cli, demo, models
 from ssdfast.config import DemoConfig
 from ssdfast.problems.reasoning_gym import chain_sums
+from ssdfast.prompts import Prompter
 from ssdfast.traces import read
 
 needs_packages = pytest.mark.skipif(
@@ -71,7 +72,8 @@ def test_the_traces_are_few_shot_sums(smollm2):
         expression = problem.problem_id.removeprefix("chain_sum/")
         assert eval(expression) == int(problem.answer)
     tokenizer = models.transformers.AutoTokenizer.from_pretrained(smollm2)
-    text = tokenizer.decode(models.chat_prompt(tokenizer, problems[0].messages))
+    problem = problems[0]
+    text = tokenizer.decode(Prompter(tokenizer, demo.PROMPT).prompt_ids(problem.question, problem.problem_id))
     assert text.endswith("<|im_start|>assistant\n")
     assert text.count("<|im_end|>") == 6  # a system message, two worked examples, the question
 

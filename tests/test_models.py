@@ -123,9 +123,3 @@ def test_pickled_weights_are_not_read(tmp_path):
     weights.unlink()
     with pytest.raises(ValueError, match="cannot be loaded as a model"):
         models.load(path, "float32")
-
-
-def test_every_token_that_ends_a_text_is_known(tmp_path):
-    model = models.load(tiny.save_model(tmp_path), "float32")
-    model.model.generation_config.eos_token_id = [7, 9]
-    assert models.end_ids(model) == {1, 7, 9}

@@ -97,7 +97,7 @@ class ProbeConfig(Settings):
     part_positions: Annotated[int, Field(ge=1)] = 32_768
     """positions between two safe points, at least a trace; they wait in memory"""
     positions: PositionConfig = PositionConfig()
-    token_classes: dict[str, TokenClassConfig] = {}
+    token_classes: dict[str, TokenClassConfig] = Field(default_factory=dict)
     """classes of your own, tried before the built-in ones; one with a built-in name takes its place"""
     parts: str | None = None
     """directory or URL (s3://...) for the table of positions, if not in the run's directory"""

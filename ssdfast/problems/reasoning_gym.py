@@ -1,49 +1,161 @@
-"""Single-digit sums from reasoning-gym, asked with two worked examples: a 135M model gets about two in five right."""
+"""Problems from the generators of reasoning-gym, each with what its generator needs to score an answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from typing import Any
 
-_WORKED = (
-    ("2 + 7", "We have 2 + 7 = 9. The answer is 9."),
-    ("8 - 3", "First, 8 - 3 = 5. So the answer is 5."),
-)
+from .duplicates import normalise
+from .problem import Problem, question_id
+from .rows import compact
+
+SCHEME = "reasoning-gym:"
+Options = dict[str, Any]
+
+_DRAWS = 64
+"""for each new problem; a generator that needs more has no more to offer"""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """problem_id is the same for the same sum under every seed."""
+def generate(name: str, options: Options, seed: int) -> Iterator[Problem]:
+    """Different problems of the generator `name` without end, in an order that the seed decides.
 
-    problem_id: str
-    messages: list[dict[str, str]]
-    answer: str
+    Raises ValueError where reasoning-gym is not installed, for an unknown name or option, and when the generator
+    repeats itself: it then says how many problems there are.
+    """
+    _check(name, options)
+    seen: set[str] = set()
+    start, size = 0, _DRAWS
+    while True:
+        before = len(seen)
+        for entry in _draw(name, options, seed, start, size):
+            said = normalise(entry["question"])
+            if said not in seen:
+                seen.add(said)
+                yield _problem(name, options, entry)
+        if (len(seen) - before) * _DRAWS < size - start:
+            raise ValueError(
+                f"{SCHEME}{name} gave {len(seen)} different problems in {size:,} draws: lower problems.count, or "
+                "change problems.options or problems.seed"
+            )
+        start, size = size, 2 * size
+
+
+def score(problem: Problem, text: str) -> float:
+    """What the problem's generator gives for `text` as the answer, 0 to 1; 0 for a text that its scorer fails on.
+
+    Raises ValueError for problems that are not a generator's.
+    """
+    if "generator" not in problem.metadata or "entry" not in problem.metadata:
+        raise ValueError(f"the problem {problem.problem_id} is not one that a generator of reasoning-gym can score")
+    options = json.dumps(problem.metadata["options"], sort_keys=True)
+    entry = {"question": problem.question, "answer": problem.answer, "metadata": _decoded(problem.metadata["entry"])}
+    scorer = _scorer(problem.metadata["generator"], options)
+    try:
+        return float(scorer.score_answer(text, entry))
+    except Exception:  # some scorers parse the answer as if it could only be well-formed
+        return 0.0
 
 
 def chain_sums(count: int, seed: int) -> list[Problem]:
     """`count` different sums or differences of two digits, in an order that the seed decides.
 
-    Raises ValueError where reasoning-gym is not installed, and for more than 150 sums (only 200 exist).
+    problem_id is the same for the same sum under every seed. Raises ValueError where reasoning-gym is not installed,
+    and for more than 150 sums (only 200 exist).
     """
-    try:
-        from reasoning_gym import create_dataset
-    except ImportError:
-        raise ValueError("the problems come from reasoning-gym: pip install reasoning-gym") from None
     if count > 150:
         raise ValueError(f"there are too few different sums for {count} problems: ask for 150 at most")
-    found: dict[str, Problem] = {}
-    drawn = create_dataset("chain_sum", size=8 * count, seed=seed, min_terms=2, max_terms=2, min_digits=1, max_digits=1)
-    for item in drawn:
-        expression = item["metadata"]["expression"]
-        problem_id = f"chain_sum/{expression.replace(' ', '')}"
-        if problem_id not in found:
-            found[problem_id] = Problem(problem_id, _conversation(expression), item["answer"])
-        if len(found) == count:
-            return list(found.values())
-    raise ValueError(f"seed {seed} gives only {len(found)} different sums, {count} were asked for: choose another seed")
+    options = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+    return [_bare_sum(problem) for problem in islice(generate("chain_sum", options, seed), count)]
 
 
-def _conversation(expression: str) -> list[dict[str, str]]:
-    turns = [{"role": "system", "content": "Show your work."}]
-    for asked, answered in _WORKED:
-        turns += [{"role": "user", "content": f"{asked} = ?"}, {"role": "assistant", "content": answered}]
-    return [*turns, {"role": "user", "content": f"{expression} = ?"}]
+def _bare_sum(problem: Problem) -> Problem:
+    expression = problem.metadata["entry"]["expression"]
+    return dataclasses.replace(
+        problem, problem_id=f"chain_sum/{expression.replace(' ', '')}", question=f"{expression} = ?"
+    )
+
+
+def _problem(name: str, options: Options, entry: dict[str, Any]) -> Problem:
+    source = f"{SCHEME}{name}"
+    return Problem(
+        problem_id=question_id(source, entry["question"]),
+        question=entry["question"],
+        answer=entry["answer"],
+        source=source,
+        difficulty=compact(entry["metadata"].get("difficulty")),
+        metadata={"generator": name, "options": options, "entry": _encoded(entry["metadata"])},
+    )
+
+
+def _draw(name: str, options: Options, seed: int, start: int, stop: int) -> Iterator[dict[str, Any]]:
+    from reasoning_gym import create_dataset
+
+    try:
+        dataset = create_dataset(name, size=stop, seed=seed, **options)
+        for position in range(start, stop):
+            yield dataset[position]
+    except Exception as error:  # each generator checks its options in its own way, some only as it draws
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{SCHEME}{name} cannot draw {stop} problems ({why}): change problems.options") from error
+
+
+def _check(name: str, options: Options) -> None:
+    try:
+        from reasoning_gym.factory import DATASETS
+    except ImportError:
+        raise ValueError(f"{SCHEME}{name} needs a package that is not installed: pip install reasoning-gym") from None
+    if name not in DATASETS:
+        close = difflib.get_close_matches(name, DATASETS, n=5, cutoff=0.5) or sorted(DATASETS)
+        raise ValueError(f"reasoning-gym has no generator {name!r}: name one of {', '.join(close)}")
+    known = [field.name for field in dataclasses.fields(DATASETS[name][1]) if field.name not in ("seed", "size")]
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(
+            f"{SCHEME}{name} has no option {unknown[0]!r} in problems.options: it has {', '.join(known) or 'none'} "
+            "(the seed is problems.seed, the size problems.count)"
+        )
+
+
+@lru_cache(maxsize=8)
+def _scorer(name: str, options: str) -> Any:
+    values = json.loads(options)
+    _check(name, values)
+    from reasoning_gym import create_dataset
+
+    return create_dataset(name, size=1, seed=0, **values)
+
+
+def _encoded(value: Any) -> Any:
+    """`value` in JSON, so that `_decoded` gives it back: some scorers compare tuples, or look up integer keys."""
+    if isinstance(value, dict):
+        if all(type(key) is str and not key.startswith("__") for key in value):
+            return {key: _encoded(inner) for key, inner in value.items()}
+        return {"__items__": [[_encoded(key), _encoded(inner)] for key, inner in value.items()]}
+    if isinstance(value, tuple):
+        return {"__tuple__": [_encoded(inner) for inner in value]}
+    if isinstance(value, list):
+        return [_encoded(inner) for inner in value]
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (str, int, float):  # NumPy's are among them
+        if isinstance(value, kind):
+            return kind(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise ValueError(f"the generator's metadata holds {type(value).__name__}, which JSON cannot keep: use another one")
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    if "__tuple__" in value:
+        return tuple(_decoded(inner) for inner in value["__tuple__"])
+    if "__items__" in value:
+        return {str(_decoded(key)): _decoded(inner) for key, inner in value["__items__"]}
+    return {key: _decoded(inner) for key, inner in value.items()}

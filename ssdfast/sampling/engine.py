@@ -6,7 +6,7 @@ An engine knows nothing of files or problems: requests in, completions out, each
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,8 +16,6 @@ from ..config import SamplingConfig
 from .loops import LoopRule
 
 FinishReason = Literal["stop", "length", "loop", "abort", "error"]
-UNFINISHED = ("abort", "error")
-"""Reasons of what has to be sampled again."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,13 @@ class Engine(Protocol):
 
     name: str
 
-    def complete(self, requests: Sequence[Request], drawn: Callable[[int], object]) -> Iterator[Completion]:
+    def complete(
+        self, requests: Sequence[Request], drawn: Callable[[int], object]
+    ) -> Generator[Completion, None, None]:
         """Each request's completion, in any order, as soon as it is finished; `drawn` is told of tokens as they come.
 
-        A request that fails by itself is an "error"; what stops all of them is a Fault. Abandoning the iterator stops
-        the work in flight.
+        A request that fails by itself is an "error"; what stops all of them is a Fault. Closing the generator stops the
+        work in flight.
         """
         ...
 

