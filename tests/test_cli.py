@@ -35,7 +35,7 @@ def mistake(capsys, *args) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("args", [["--help"], ["probe", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize("args", [["--help"], ["sample", "--help"], ["probe", "--help"], ["demo", "--help"]])
 def test_help_imports_no_torch(args):
     code = f"""
 import sys
@@ -123,7 +123,7 @@ def test_wrong_flags_are_a_mistake_too(args, capsys):
 
 def test_no_or_an_unknown_command(capsys):
     assert cli.run([]) == 2
-    assert "the commands are probe, demo" in mistake(capsys, "prob")
+    assert "the commands are sample, probe, demo" in mistake(capsys, "prob")
 
 
 def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):

@@ -36,8 +36,8 @@ def test_columns_that_only_tell_the_origin_may_be_missing(tmp_path):
 
 
 def test_a_part_without_a_column_is_not_written(tmp_path):
-    with pytest.raises(ValueError, match="lacks engine"):
-        traces.append(tmp_path, 0, tiny.trace_table(1).drop_columns("engine"))
+    with pytest.raises(ValueError, match="lacks sample"):
+        traces.append(tmp_path, 0, tiny.trace_table(1).drop_columns("sample"))
     assert not list(tmp_path.iterdir())
 
 

@@ -34,7 +34,7 @@ class ProblemsConfig(Settings):
     columns: ColumnsConfig = ColumnsConfig()
     malformed: Literal["stop", "skip"] = "stop"
     """what to do with a line that is no problem: stop and name it, or name it and go on"""
-    near_duplicates: Share = 0.8
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] = 0.8
     """a problem this similar to an earlier one is left out (Jaccard, word 3-grams); 1 leaves out equal texts only"""
     held_out: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """sources of the evaluation: problems too similar to one of theirs are contamination"""

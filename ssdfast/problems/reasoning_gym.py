@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -144,6 +145,8 @@ def _encoded(value: Any) -> Any:
     for kind in (str, int, float):  # NumPy's are among them
         if isinstance(value, kind):
             return kind(value)
+    if isinstance(value, Fraction):
+        return {"__fraction__": str(value)}
     if hasattr(value, "item"):
         return value.item()
     raise ValueError(f"the generator's metadata holds {type(value).__name__}, which JSON cannot keep: use another one")
@@ -154,8 +157,10 @@ def _decoded(value: Any) -> Any:
         return [_decoded(inner) for inner in value]
     if not isinstance(value, dict):
         return value
+    if "__fraction__" in value:
+        return Fraction(value["__fraction__"])
     if "__tuple__" in value:
         return tuple(_decoded(inner) for inner in value["__tuple__"])
     if "__items__" in value:
-        return {str(_decoded(key)): _decoded(inner) for key, inner in value["__items__"]}
+        return {_decoded(key): _decoded(inner) for key, inner in value["__items__"]}
     return {key: _decoded(inner) for key, inner in value.items()}

@@ -130,12 +130,13 @@ def _known() -> str:
 
 def _like(kept: list[Problem], read: list[Problem], threshold: float) -> dict[str, tuple[Problem, float]]:
     """By normalised text, the problems of `read` that are like one of `kept` or an earlier one, and which."""
-    of_text = {
-        normalise(problem.question): problem for problem in reversed([*kept, *read]) if not _is_generated(problem)
-    }
-    texts = list(reversed(of_text))
-    pairs = near_duplicates(texts, threshold)
-    return {texts[later]: (of_text[texts[first]], similarity) for first, later, similarity in pairs}
+    of_text: dict[str, Problem] = {}
+    for problem in [*kept, *read]:
+        if not _is_generated(problem):
+            of_text.setdefault(normalise(problem.question), problem)
+    texts, problems = list(of_text), list(of_text.values())
+    pairs = near_duplicates([problem.question for problem in problems], threshold)
+    return {texts[later]: (problems[first], similarity) for first, later, similarity in pairs}
 
 
 def _is_generated(problem: Problem) -> bool:

@@ -19,7 +19,7 @@ from .plan import Plan, make_engine, make_plan
 from .tally import summarize
 
 _TRIAL_TRACES = 64
-_TRIAL_TOKENS = 128
+_TRIAL_TOKENS = 32
 
 
 @dataclass(frozen=True)

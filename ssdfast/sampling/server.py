@@ -53,7 +53,7 @@ class ServerEngine:
         except ImportError:
             raise ValueError("the server engine needs a package that is not installed: pip install httpx2") from None
         if not config.urls:
-            raise ValueError("the server engine needs to know where the server is: set execution.server.urls")
+            raise ValueError("the server engine needs to know where the server is: name it with --server.urls")
         self.http = httpx2
         self.config, self.tokenizer, self.vocabulary, self.rules = config, tokenizer, vocabulary, rules
         self._key = _read_key(config.api_key_env)

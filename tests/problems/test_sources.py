@@ -55,6 +55,15 @@ def test_count_is_of_each_source_after_duplicates(tmp_path: Path) -> None:
     assert len(loaded.left_out.near_duplicates) == 1
 
 
+def test_what_the_count_cuts_off_is_no_duplicate(tmp_path: Path) -> None:
+    hens, rabbits = LONG.format("hens"), LONG.format("rabbits")
+    a = write(tmp_path / "a.jsonl", "1?", "2?", hens, "1 ?")
+    loaded = load(a, write(tmp_path / "b.jsonl", "2?", rabbits), count=1)
+    assert asked(loaded) == ["1?", "2?"]
+    assert loaded.left_out.duplicates == loaded.left_out.near_duplicates == []
+    assert asked(load(a, write(tmp_path / "b.jsonl", rabbits), count=2)) == ["1?", "2?", rabbits]
+
+
 def test_generated_problems_are_alike_in_wording_and_stay() -> None:
     loaded = load("reasoning-gym:spell_backward", count=30)
     assert len(loaded.problems) == 30
@@ -111,6 +120,13 @@ def test_a_generated_problem_like_one_that_was_read_is_contamination(tmp_path: P
     held_out = write(tmp_path / "h.jsonl", f"Please: {generated[1].question}")
     loaded = load("reasoning-gym:gsm_symbolic", count=3, held_out=[held_out], contaminated="drop")
     assert loaded.problems == [generated[0], generated[2]]
+
+
+def test_a_generator_can_be_held_out(tmp_path: Path) -> None:
+    generated = load("reasoning-gym:gsm_symbolic", count=4).problems
+    mine = write(tmp_path / "a.jsonl", *(problem.question for problem in generated[1:]))
+    loaded = load(mine, held_out=["reasoning-gym:gsm_symbolic"], count=3, contaminated="drop")
+    assert asked(loaded) == [generated[3].question]
 
 
 def test_an_id_that_two_sources_give_to_different_questions(tmp_path: Path) -> None:

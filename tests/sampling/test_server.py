@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -327,9 +328,9 @@ def test_servers_are_asked_what_they_serve():
         with pytest.raises(Stop, match=r"/models answers HTTP 404 \(.*Not Found.*including /v1"):
             engine(one.url.removesuffix("/v1") + "/v2")
     for url in (DEAD, one.url):
-        with pytest.raises(Stop, match=f"{url} cannot be reached"):
+        with pytest.raises(Stop, match=re.escape(f"{url} cannot be reached")):
             engine(url)
-    with pytest.raises(ValueError, match=r"execution\.server\.urls"):
+    with pytest.raises(ValueError, match=r"--server\.urls"):
         engine()
     with pytest.raises(ValueError, match=r"temperatures from 0\.01 to 2, not at 2\.5"):
         engine(one.url, rules=rules(decoding=SamplingConfig(temperature=2.5)))

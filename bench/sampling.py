@@ -1,0 +1,155 @@
+"""Sampling on SmolLM2: against one `generate()` call, through kills, and what looking for loops costs.
+
+Used by claims_sampling.py; the model is converted once, in runs/bench-sampling.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+import transformers
+from common import ROOT
+
+from ssdfast import models
+from ssdfast.config import ProblemsConfig, SampleConfig, SamplingConfig
+from ssdfast.demo import convert
+from ssdfast.sampling.engine import Request, Rules
+from ssdfast.sampling.loops import LoopDetector, LoopRule
+from ssdfast.sampling.plan import make_plan
+from ssdfast.sampling.transformers import TransformersEngine
+
+HOME = ROOT / "runs" / "bench-sampling"
+PROBLEMS = "reasoning-gym:gsm_symbolic"
+DECODING = SamplingConfig(temperature=1.1, top_k=20, top_p=0.95)
+PROMPTS, TOKENS = 64, 64
+BATCHES = (32, 64)  # 16 is slower by a third
+KILLS = 10
+
+
+def model_path() -> Path:
+    return convert(HOME / "model")
+
+
+def requests(tokens: int = TOKENS) -> list[Request]:
+    problems = ProblemsConfig(sources=(PROBLEMS,), count=PROMPTS)
+    return make_plan(SampleConfig(model=str(model_path()), problems=problems, max_new_tokens=tokens)).requests
+
+
+class Race:
+    """The same prompts and as many tokens through the engine, and through `generate` by hand."""
+
+    def __init__(self) -> None:
+        self.model = models.load(str(model_path()), "float32")
+        transformers.utils.logging.set_verbosity_error()
+        self.requests = requests()
+        self.loops = LoopRule()
+
+    def engine(self) -> list[list[int]]:
+        """With a seed a trace and loops looked for; no token ends a text, so that all have the same length."""
+        rules = Rules(DECODING, frozenset(), self.loops)
+        found = TransformersEngine(self.model, rules, PROMPTS).complete(self.requests, lambda tokens: None)
+        return [completion.ids for completion in found]
+
+    def generate(self, batch: int) -> int:
+        """Tokens drawn by one `generate` a batch: the prompts sorted by length and padded to the longest."""
+        drawn = 0
+        ordered = sorted(self.requests, key=lambda request: len(request.prompt_ids))
+        for start in range(0, PROMPTS, batch):
+            prompts = [request.prompt_ids for request in ordered[start : start + batch]]
+            longest = max(map(len, prompts))
+            ids_BL = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
+            mask_BL = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+            out_BL = self.model.model.generate(
+                input_ids=ids_BL, attention_mask=mask_BL, do_sample=True, temperature=1.1, top_k=20, top_p=0.95,
+                max_new_tokens=TOKENS, min_new_tokens=TOKENS, pad_token_id=0,
+            )  # fmt: skip
+            drawn += (out_BL.shape[1] - longest) * len(prompts)
+        return drawn
+
+    def run(self) -> tuple[float, float, int]:
+        """Tokens a second of the engine and of `generate` at its best batch, two turns of each; and that batch."""
+        speeds = {batch: self._speed(lambda batch=batch: self.generate(batch)) for batch in BATCHES}
+        best = max(speeds, key=lambda batch: speeds[batch])
+        mine, theirs = [], [speeds[best]]
+        mine.append(self._speed(self._count))
+        theirs.append(self._speed(lambda: self.generate(best)))
+        mine.append(self._speed(self._count))
+        return statistics.mean(mine), statistics.mean(theirs), best
+
+    def _count(self) -> int:
+        return sum(map(len, self.engine()))
+
+    @staticmethod
+    def _speed(draw: Callable[[], int]) -> float:
+        start = time.perf_counter()
+        drawn = draw()
+        return drawn / (time.perf_counter() - start)
+
+
+def loop_seconds_a_token(traces: list[list[int]]) -> float:
+    """Of looking for loops as the engine does, token by token, in traces of its own and the long one they make."""
+    long = [token for ids in traces for token in ids] * 4
+    start = time.perf_counter()
+    for ids in [*traces, long]:
+        detector = LoopDetector(LoopRule(repeats=1000, max_period=LoopRule().max_period))  # never found: all is read
+        for token in ids:
+            detector.feed((token,))
+    return (time.perf_counter() - start) / (sum(map(len, traces)) + len(long))
+
+
+def periods_until_found(period: int, before: list[int]) -> float:
+    """Periods that have passed when a loop is found, that begins after `before`."""
+    rng = random.Random(0)
+    once = [rng.randrange(49_152) for _ in range(period)]
+    detector = LoopDetector(LoopRule())
+    detector.feed(before)
+    tokens = 0
+    while not detector.feed((once[tokens % period],)):
+        tokens += 1
+    return (tokens + 1) / period
+
+
+def killed_run() -> tuple[int, dict[tuple[str, int], list[int]], list[tuple[tuple[str, int], list[int]]]]:
+    """Kills survived by a run of 200 traces, the ids of an undisturbed one, and all rows of the killed one."""
+    whole, killed = HOME / "whole", HOME / "killed"
+    rng, kills = random.Random(0), 0
+    _command(whole, 32, "--overwrite").communicate()
+    done = False
+    while not done:
+        first = ("--overwrite",) if not kills else ()
+        process = _command(killed, rng.randint(3, 12), *first)
+        wanted = _written(killed) + rng.randint(1, 20_000) if kills else 10_000
+        while process.poll() is None and (kills == KILLS or _written(killed) < wanted):
+            time.sleep(0.01)
+        done = process.poll() is not None
+        if not done:
+            process.kill()
+            process.communicate()
+            kills += 1
+    return kills, dict(_rows(whole)), _rows(killed)
+
+
+def _command(out: Path, batch: int, *more: str) -> subprocess.Popen[bytes]:
+    run = "import torch, sys; torch.set_num_threads(2); from ssdfast.cli import run; sys.exit(run(sys.argv[1:]))"
+    asked = ["--problems.sources", PROBLEMS, "--problems.count", "100", "--samples", "2", "--max-new-tokens", "16"]
+    command = ["sample", "--model", str(model_path()), "--out", str(out), "--batch", str(batch), *asked, *more]
+    return subprocess.Popen([sys.executable, "-c", run, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _written(out: Path) -> int:
+    """Grows with each trace that is on disk."""
+    parts = len(list((out / "traces").glob("part-*")))
+    return sum(path.stat().st_size for path in (out / "traces").glob(".journal-*")) + 10**6 * parts
+
+
+def _rows(out: Path) -> list[tuple[tuple[str, int], list[int]]]:
+    table = pq.read_table(out / "traces", columns=["problem_id", "sample", "completion_ids"])
+    return [((row["problem_id"], row["sample"]), row["completion_ids"]) for row in table.to_pylist()]
