@@ -43,20 +43,35 @@ def sample(
         plan = make_plan(config)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         rundir.write_manifest(out, device, config.seed, inputs_of(config))
-        _keep_problems(out / "problems.jsonl", list(plan.problems.values()))
-        first_failure = fill(plan, config, execution or SampleExecution(), out / "traces", "sampling")
+        kept = out / "problems.jsonl"
+        first_failure = fill(plan, config, execution or SampleExecution(), out / "traces", "sampling", kept)
         found = summarize(out / "traces") | {"left_out": plan.left_out, "first_failure": first_failure}
         rundir.write_json(out / "sampling.json", found)
         return found
 
 
-def fill(plan: Plan, config: SampleConfig, execution: SampleExecution, directory: Path, what: str) -> str:
-    """Sample what `directory` lacks of the plan's traces; returns why the first of them failed, "" where none did."""
+def fill(
+    plan: Plan,
+    config: SampleConfig,
+    execution: SampleExecution,
+    directory: Path,
+    what: str,
+    problems_file: Path | None = None,
+) -> str:
+    """Sample what `directory` lacks of the plan's traces; returns why the first of them failed, "" where none did.
+
+    problems_file: where to keep the problems, for whoever judges the traces. Nothing is written before the engine is
+    ready. Raises ValueError where other problems were asked before.
+    """
     store = TraceStore(directory, [(request.problem_id, request.sample) for request in plan.requests])
+    if problems_file and problems_file.exists():
+        _check_same_problems(problems_file, plan.problems)
     try:
         if not store.todo:
             return ""
         with contextlib.closing(make_engine(config, execution, plan)) as engine:
+            if problems_file:
+                write_problems(problems_file, plan.problems.values())
             return _run(plan, engine, store, what)
     finally:
         store.close()
@@ -119,13 +134,8 @@ def _nested(values_LK: np.ndarray | None, kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array([0, length], pa.int32()), inner).cast(kind)
 
 
-def _keep_problems(path: Path, problems: list[Problem]) -> None:
-    """Beside the traces, for whoever judges them. Raises ValueError where other problems were asked before."""
-    if not path.exists():
-        write_problems(path, problems)
-        return
+def _check_same_problems(path: Path, now: dict[str, Problem]) -> None:
     before = {problem.problem_id: problem for problem in read_problems(path)}
-    now = {problem.problem_id: problem for problem in problems}
     for name in [*before, *now]:
         if before.get(name) != now.get(name):
             what = "is new" if name not in before else "is gone" if name not in now else "has changed"

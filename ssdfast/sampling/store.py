@@ -59,7 +59,6 @@ class TraceStore:
 
     def __init__(self, directory: Path, keys: Sequence[Key]) -> None:
         self.directory, self.keys = directory, list(keys)
-        directory.mkdir(parents=True, exist_ok=True)
         rundir.sweep(directory)
         self.place_of = {key: place for place, key in enumerate(self.keys)}
         self.reasons: dict[Key, str] = {}
@@ -141,6 +140,7 @@ class TraceStore:
                 path.unlink()
 
     def _open_journal(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
         taken = [int(path.name.removeprefix(".journal-")) for path in self.directory.glob(".journal-*")]
         self._writing = _Journal(self.directory / f".journal-{max(taken, default=0) + 1:06d}")
         self._file = self._writing.path.open("xb")

@@ -241,6 +241,13 @@ def test_other_settings_or_problems_are_refused(config, tmp_path):
         runner.sample(config, out)
 
 
+def test_after_a_mistake_nothing_stands_in_the_way_of_other_settings(config, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="--server.urls"):
+        runner.sample(config.model_copy(update={"engine": "server"}), out)
+    assert runner.sample(config, out)["traces"] == 20
+
+
 def test_problems_that_come_out_differently_are_refused(config, tmp_path, monkeypatch):
     """As from a generator of another version, which no hash of a file can tell."""
     out = tmp_path / "out"
