@@ -243,7 +243,7 @@ def test_other_settings_or_problems_are_refused(config, tmp_path):
 
 def test_after_a_mistake_nothing_stands_in_the_way_of_other_settings(config, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(ValueError, match="--server.urls"):
+    with pytest.raises(ValueError, match=r"--server\.urls"):
         runner.sample(config.model_copy(update={"engine": "server"}), out)
     assert runner.sample(config, out)["traces"] == 20
 
