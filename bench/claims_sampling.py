@@ -16,11 +16,10 @@ def on_cpu() -> Iterator[Claim]:
     print(f"     {mine:.0f} tokens/s, generate() {theirs:.0f} at batch {batch}, its best of {sampling.BATCHES}")
     what = f"tokens/s of {sampling.PROMPTS} prompts x {sampling.TOKENS} tokens over those of one tuned generate()"
     yield Claim(what, mine / theirs, 0.9, "x", at_least=True)
-    traces = race.engine()
-    a_token = sampling.loop_seconds_a_token(traces)
+    a_token = sampling.loop_seconds_a_token(race.traces)
     print(f"     looking for loops: {1e6 * a_token:.1f} us a token")
     yield Claim("looking for loops, of decode time", a_token * mine, 0.01)
-    yield Claim("a loop of 40 tokens is found within", sampling.periods_until_found(40, traces[0]), 4, "periods")
+    yield Claim("a loop of 40 tokens is found within", sampling.periods_until_found(40, race.traces[0]), 4, "periods")
     kills, whole, rows = sampling.killed_run()
     found = dict(rows)
     yield Claim(f"kill -9 during a run of {TRACES} traces", kills, sampling.KILLS, "kills", at_least=True)

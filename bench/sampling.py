@@ -52,6 +52,8 @@ class Race:
         transformers.utils.logging.set_verbosity_error()
         self.requests = requests()
         self.loops = LoopRule()
+        self.traces: list[list[int]] = []
+        """of the engine's last turn"""
 
     def engine(self) -> list[list[int]]:
         """With a seed a trace and loops looked for; no token ends a text, so that all have the same length."""
@@ -86,7 +88,8 @@ class Race:
         return statistics.mean(mine), statistics.mean(theirs), best
 
     def _count(self) -> int:
-        return sum(map(len, self.engine()))
+        self.traces = self.engine()
+        return sum(map(len, self.traces))
 
     @staticmethod
     def _speed(draw: Callable[[], int]) -> float:
