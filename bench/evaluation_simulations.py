@@ -1,0 +1,151 @@
+"""Synthetic studies for the intervals and the sequential test: ``python bench/evaluation_simulations.py``.
+
+A problem's chance of a right answer is drawn from a beta distribution of mean 65 %, 85 % of a sample's variance lying
+between problems. The second arm has the first's chances except on a tenth of the problems, where they are drawn anew;
+an effect moves all of them towards 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssdfast.evaluation.intervals import Interval, accuracy, by_problem, wilson
+from ssdfast.evaluation.outcomes import Outcomes
+from ssdfast.evaluation.passk import pass_at
+from ssdfast.evaluation.sequential import PairedSequence
+
+STUDIES = 2000
+NULL_STUDIES = 10_000
+MEAN, BETWEEN, CHANGED = 0.65, 0.85, 0.1
+EFFECT = 0.05
+RESAMPLES = 2000
+MARGIN = 2.0
+MAXIMUM, LOOKS = 1000, 5
+_A, _B = MEAN * (1 / BETWEEN - 1), (1 - MEAN) * (1 / BETWEEN - 1)
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """What became of many sequential studies, and of the fixed design that always samples the maximum."""
+
+    found: int
+    """studies that ended with one arm better"""
+    none: int
+    """that ended with no difference within the margin"""
+    studies: int
+    problems: float
+    """mean number until the end"""
+    found_fixed: int
+    """studies in which the fixed design finds a difference"""
+
+    @property
+    def saved(self) -> float:
+        """Share of the fixed design's samples."""
+        return 1 - self.problems / MAXIMUM
+
+    @property
+    def found_interval(self) -> Interval:
+        """The share of findings, with Wilson's interval for this many studies."""
+        return wilson(self.found, self.studies)
+
+
+def coverage(studies: int = STUDIES, seed: int = 0) -> Iterator[tuple[str, float]]:
+    """Each kind of interval, and the share of studies whose 95 % interval holds the true value."""
+    single = "Wilson, {} problems x 1 sample"
+    for problems in (300, 1000):
+        yield single.format(problems), _covered(MEAN, _accuracies(studies, problems, 1, seed))
+    yield "accuracy, 30 problems x 10 samples", _covered(MEAN, _accuracies(studies, 30, 10, seed))
+    yield "accuracy, 300 problems x 10 samples", _covered(MEAN, _accuracies(studies, 300, 10, seed))
+    missed = np.prod([(_B + i) / (_A + _B + i) for i in range(5)])  # E (1-p)^5
+    yield "pass@5, 300 problems x 10 samples", _covered(1 - float(missed), _passes(studies, 300, 10, 5, seed))
+    yield "paired difference, 300 problems x 4 samples", _covered(EFFECT, _differences(studies, 300, 4, seed))
+    yield "paired difference, 1000 problems x 1 sample", _covered(EFFECT, _differences(studies, 1000, 1, seed))
+
+
+def sequential(effect: float, studies: int = STUDIES, samples: int = 1, seed: int = 0) -> Sequential:
+    """Studies of at most MAXIMUM problems, looked at LOOKS times, with a true difference of `effect`."""
+    from scipy.stats import t
+
+    rng = np.random.default_rng(seed)
+    far = t.isf(0.025, MAXIMUM - 1)
+    found = none = problems = fixed = 0
+    for _ in range(studies):
+        difference_P = _difference(rng, MAXIMUM, samples, effect)
+        test = PairedSequence(MAXIMUM, MARGIN)
+        for batch in np.split(difference_P, LOOKS):
+            if test.look(batch).ended:
+                break
+        end = test.looks[-1]
+        found += "better" in end.verdict
+        none += end.verdict == "no difference"
+        problems += end.problems
+        error = difference_P.std(ddof=1) / np.sqrt(MAXIMUM)
+        fixed += bool(abs(difference_P.mean()) > far * error)
+    return Sequential(found, none, studies, problems / studies, fixed)
+
+
+def _chances(rng: np.random.Generator, problems: int) -> np.ndarray:
+    return rng.beta(_A, _B, problems)
+
+
+def _difference(rng: np.random.Generator, problems: int, samples: int, effect: float) -> np.ndarray:
+    first_P = _chances(rng, problems)
+    second_P = np.where(rng.random(problems) < CHANGED, _chances(rng, problems), first_P)
+    second_P = 1 - (1 - second_P) * (1 - effect / (1 - MEAN))
+    return (rng.binomial(samples, second_P) - rng.binomial(samples, first_P)) / samples
+
+
+def _outcomes(rng: np.random.Generator, problems: int, samples: int) -> Outcomes:
+    right_P = rng.binomial(samples, _chances(rng, problems))
+    score_N = (np.arange(samples) < right_P[:, None]).astype(np.float64).ravel()
+    return Outcomes(tuple(map(str, range(problems))), np.full(problems, samples), score_N)
+
+
+def _accuracies(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
+    rng = np.random.default_rng(seed)
+    for study in range(studies):
+        yield accuracy(_outcomes(rng, problems, samples), resamples=RESAMPLES, seed=study)
+
+
+def _passes(studies: int, problems: int, samples: int, k: int, seed: int) -> Iterator[Interval]:
+    rng = np.random.default_rng(seed)
+    for study in range(studies):
+        yield pass_at(_outcomes(rng, problems, samples), k, resamples=RESAMPLES, seed=study)
+
+
+def _differences(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
+    rng = np.random.default_rng(seed)
+    for study in range(studies):
+        yield by_problem(_difference(rng, problems, samples, EFFECT), (-1.0, 1.0), resamples=RESAMPLES, seed=study)
+
+
+def _covered(truth: float, intervals: Iterator[Interval]) -> float:
+    return float(np.mean([found.low <= truth <= found.high for found in intervals]))
+
+
+def main() -> None:
+    print(f"coverage of 95 % intervals over {STUDIES:,} studies")
+    for what, share in coverage():
+        print(f"  {what:50} {100 * share:.2f} %")
+    print(f"sequential test, {MAXIMUM:,} problems at most, {LOOKS} looks, no difference within {MARGIN:g} points")
+    for effect, studies, samples in (
+        (0.0, NULL_STUDIES, 1),
+        (0.0, NULL_STUDIES, 4),
+        (EFFECT, STUDIES, 1),
+        (EFFECT, STUDIES, 4),
+    ):
+        run = sequential(effect, studies, samples)
+        better = run.found_interval
+        print(
+            f"  true effect {100 * effect:g} points, {samples} samples, {studies:,} studies: one is better in "
+            f"{100 * better.estimate:.2f} % [{100 * better.low:.2f}, {100 * better.high:.2f}] (fixed design "
+            f"{100 * run.found_fixed / studies:.2f} %), no difference in {100 * run.none / studies:.1f} %, "
+            f"samples saved {100 * run.saved:.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Judging answers, and what may be concluded from them."""

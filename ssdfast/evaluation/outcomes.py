@@ -1,0 +1,91 @@
+"""Scores of samples, gathered by problem: what every figure of an evaluation is made from.
+
+Samples of one problem are not independent, so problems and not samples are what is counted, resampled and paired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """P problems in the order of their ids, their N samples in the order of the problems."""
+
+    problem_ids: tuple[str, ...]
+    samples_P: np.ndarray
+    """int64, at least 1: samples of each problem"""
+    score_N: np.ndarray
+    """float64, 0 wrong to 1 correct"""
+
+    @property
+    def mean_P(self) -> np.ndarray:
+        """float64: each problem's mean score."""
+        return np.add.reduceat(self.score_N, self._starts) / self.samples_P
+
+    @property
+    def correct_P(self) -> np.ndarray:
+        """int64: each problem's correct samples. Raises ValueError where a score is neither 0 nor 1."""
+        between = (self.score_N != 0) & (self.score_N != 1)
+        if between.any():
+            row = int(between.argmax())
+            problem = self.problem_ids[int(np.searchsorted(self._starts, row, side="right")) - 1]
+            raise ValueError(
+                f"a sample of problem {problem!r} scores {self.score_N[row]:g}: this figure counts samples that are "
+                "right, give scores of 0 and 1"
+            )
+        return np.add.reduceat(self.score_N, self._starts).astype(np.int64)
+
+    @property
+    def variance_P(self) -> np.ndarray:
+        """float64: the unbiased variance of each problem's scores, NaN where there is one sample."""
+        centred_N = self.score_N - np.repeat(self.mean_P, self.samples_P)
+        squares_P = np.add.reduceat(centred_N**2, self._starts)
+        return np.divide(squares_P, self.samples_P - 1, out=np.full(squares_P.shape, np.nan), where=self.samples_P > 1)
+
+    @property
+    def _starts(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.samples_P)[:-1]])
+
+
+def gather(problem_N: np.ndarray, score_N: np.ndarray) -> Outcomes:
+    """Outcomes of N samples in any order: the problem of each, and its score, 0 to 1 (or a bool).
+
+    Raises ValueError for no samples, unequal lengths, and a score that is no number of 0 to 1, naming its problem.
+    """
+    problem_N, score_N = np.asarray(problem_N), np.asarray(score_N, np.float64)
+    if problem_N.ndim != 1 or problem_N.shape != score_N.shape:
+        raise ValueError(
+            f"{problem_N.shape} problem ids and {score_N.shape} scores do not match: give one of each a sample"
+        )
+    if not len(score_N):
+        raise ValueError("there are no samples to evaluate: give at least one")
+    bad = ~((score_N >= 0) & (score_N <= 1))  # NaN fails both
+    if bad.any():
+        raise ValueError(
+            f"{bad.sum()} of {len(bad)} scores are no number of 0 to 1, the first {score_N[bad.argmax()]:g} of problem "
+            f"{str(problem_N[bad.argmax()])!r}: mend or leave out these samples"
+        )
+    ids, problem_of_N, samples_P = np.unique(problem_N.astype(str), return_inverse=True, return_counts=True)
+    order = np.argsort(problem_of_N, kind="stable")
+    return Outcomes(tuple(ids.tolist()), samples_P.astype(np.int64), score_N[order])
+
+
+def check_same_problems(first: Outcomes, second: Outcomes) -> None:
+    """Raises ValueError where two arms answered different problems, naming the first few that differ."""
+    only = [
+        (which, sorted(set(these.problem_ids) - set(those.problem_ids)))
+        for which, these, those in (("first", first, second), ("second", second, first))
+    ]
+    if said := [f"{len(ids)} only in the {which} ({_few(ids)})" for which, ids in only if ids]:
+        raise ValueError(
+            f"the arms answer different problems, {' and '.join(said)}: compare arms over the same problems"
+        )
+
+
+def _few(ids: list[str]) -> str:
+    return ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")

@@ -1,0 +1,118 @@
+"""Two arms over the same problems: the difference, its interval and p-value, and what the comparison could have seen.
+
+    print(compare(gather(problem_N, baseline_N), gather(problem_M, trained_M)))
+
+A sweep has many of these: `holm` adjusts their p-values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .intervals import LEVEL, RESAMPLES, by_problem
+from .libraries import scipy_stats, statsmodels_stats
+from .outcomes import Outcomes, check_same_problems
+from .power import POWER, detectable
+
+_BATCH = 500  # resamples of the sign-flip test held in memory at a time
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second arm less first, in percentage points."""
+
+    points: float
+    low: float
+    high: float
+    level: float
+    interval: str
+    """"bootstrap by problem" or "all problems agree" """
+    p: float
+    """two-sided, of no difference; it and not the interval is what decides where few problems differ"""
+    test: str
+    """"exact McNemar" or "sign flips by problem" """
+    problems: int
+    differing: int
+    """problems on which the arms' mean scores are not the same"""
+    detectable: float | None
+    """the least true difference, in points, that such a comparison sees with a power of 80 % at alpha = 1 - level; None
+    where every problem has the same difference, which shows no variance to tell it by"""
+
+    def __str__(self) -> str:
+        seen = "nothing to tell it by" if self.detectable is None else f"{self.detectable:.1f} points"
+        return (
+            f"{self.points:+.1f} points [{self.low:+.1f}, {self.high:+.1f}], p = {self.p:.3g} ({self.test}, "
+            f"{self.differing:,} of {self.problems:,} problems differ); detectable: {seen}"
+        )
+
+
+def compare(
+    first: Outcomes, second: Outcomes, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> Difference:
+    """Mean over problems of the difference of the arms' mean scores.
+
+    The interval is a bootstrap over problems. The p-value is McNemar's exact one where every problem has one sample,
+    right or wrong, in each arm; otherwise that of flipping the signs of the problems' differences, which is exact
+    where the arms are exchangeable.
+    Raises ValueError for unequal problems, naming the first that differ, and for fewer than 2.
+    """
+    check_same_problems(first, second)
+    difference_P = second.mean_P - first.mean_P
+    share = by_problem(difference_P, (-1.0, 1.0), level, resamples, seed)
+    single = all(arm.samples_P.max() == 1 and np.isin(arm.score_N, (0, 1)).all() for arm in (first, second))
+    gained, lost = int((difference_P > 0).sum()), int((difference_P < 0).sum())
+    deviation = float(np.std(difference_P, ddof=1)) if np.ptp(difference_P) > 0 else None
+    return Difference(
+        points=100 * share.estimate,
+        low=100 * share.low,
+        high=100 * share.high,
+        level=level,
+        interval=share.method,
+        p=mcnemar(gained, lost) if single else sign_flips(difference_P, resamples, seed),
+        test="exact McNemar" if single else "sign flips by problem",
+        problems=len(difference_P),
+        differing=gained + lost,
+        detectable=None if deviation is None else 100 * detectable(deviation, len(difference_P), 1 - level, POWER),
+    )
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The two-sided exact p-value of problems that one arm alone got right against those that the other alone did."""
+    return float(scipy_stats().binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def sign_flips(difference_P: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> float:
+    """The two-sided p-value of the differences' sum among those with signs drawn at random (all of them where few).
+
+    At least 1 / (resamples + 1), so that a correction over a sweep never works on a 0.
+    """
+    moved = difference_P[difference_P != 0]
+    if len(moved) < 2:
+        return 1.0  # flipping a single one, or none, leaves the size of the sum
+    test = scipy_stats().permutation_test(
+        (moved,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=_BATCH,
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """float64, same order: p-values adjusted for all comparisons of a sweep (Holm 1979).
+
+    Those under alpha are findings, and the chance that any one of them is false is at most alpha.
+    Raises ValueError for none, and for a value that is no number of 0 to 1.
+    """
+    p = np.asarray(p_values, np.float64)
+    bad = ~((p >= 0) & (p <= 1))
+    if p.ndim != 1 or not len(p) or bad.any():
+        found = f"{p[bad][0]:g}" if bad.any() else f"an array of shape {p.shape}"
+        raise ValueError(f"{found} is no p-value to correct: give one number of 0 to 1 for each comparison")
+    return np.asarray(statsmodels_stats().multipletests(p, method="holm")[1])
