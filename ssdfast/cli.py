@@ -42,34 +42,27 @@ Was it self-distillation, or just training?
 """
 
 
-class _ProbeCommand(ExecutionConfig, ProbeConfig):
-    """Measure how a trained model differs from its baseline, at the completion positions of given traces."""
+class _StageCommand(Settings):
+    """What every stage is asked besides its settings."""
 
     out: Path
     """directory for the results; a run already there is continued"""
     config: Path | None = None
     """YAML file of the settings below; flags override it"""
     preset: Literal["paper", "math", "demo"] = "math"
-    """decoding and train of a published recipe; the file and the flags override it"""
+    """decoding of a published recipe; the file and the flags override it"""
     overwrite: bool = False
     """remove the results already there and begin again"""
     estimate: bool = False
     """say what the run will take, from a short trial of it, and stop"""
 
 
-class _SampleCommand(SampleExecution, SampleConfig):
-    """Draw a frozen model's answers to problems: traces as token ids, none lost and none twice."""
+class _ProbeCommand(_StageCommand, ExecutionConfig, ProbeConfig):
+    """Measure how a trained model differs from its baseline, at the completion positions of given traces."""
 
-    out: Path
-    """directory for the results; a run already there is continued"""
-    config: Path | None = None
-    """YAML file of the settings below; flags override it"""
-    preset: Literal["paper", "math", "demo"] = "math"
-    """decoding of a published recipe, by purpose; the file and the flags override it"""
-    overwrite: bool = False
-    """remove the results already there and begin again"""
-    estimate: bool = False
-    """say what the run may take, from a short trial of it, and stop"""
+
+class _SampleCommand(_StageCommand, SampleExecution, SampleConfig):
+    """Draw a frozen model's answers to problems: traces as token ids, none lost and none twice."""
 
 
 class _DemoCommand(DemoConfig):
