@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 from .engine import Completion, Request, Rules
-from .growing import Growing
+from .growing import Growing, Likeliest, ranked
 
 _ID = "token_id:"
 _LONGEST_QUOTE = 200
@@ -126,13 +126,14 @@ class Answer:
         if finish_reason:
             self._finish(finish_reason)
 
-    def _likeliest(self, choice: Mapping[str, Any]) -> list[dict[int, float]]:
+    def _likeliest(self, choice: Mapping[str, Any]) -> list[Likeliest]:
         if not self.rules.top_logprobs:
             return []
         steps = (choice.get("logprobs") or {}).get("top_logprobs") or []
         if any(not name.startswith(_ID) for step in steps[:1] for name in step):
             raise ValueError("log-probabilities came by text, not by id: its vLLM is too old")
-        return [{int(name.removeprefix(_ID)): logprob for name, logprob in step.items()} for step in steps]
+        by_id = [{int(name.removeprefix(_ID)): logprob for name, logprob in step.items()} for step in steps]
+        return [ranked(step, self.rules.top_logprobs) for step in by_id]
 
     def _finish(self, finish_reason: str) -> None:
         """Whether it may have ended there. An abort is the server's business: it is asked again."""

@@ -1,4 +1,4 @@
-"""A completion while its tokens come, for the engines that draw elsewhere: loops, likeliest tokens, how it ends."""
+"""A completion while its tokens come, on every engine: loops, likeliest tokens, how it ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ import numpy as np
 
 from .engine import Completion, FinishReason, Request, Rules
 from .loops import LoopDetector
+
+Likeliest = tuple[Sequence[int], Sequence[float]]
+"""the K likeliest ids of a step and their log-probabilities, falling, ties by smaller id"""
+
+
+def ranked(step: Mapping[int, float], k: int) -> Likeliest:
+    """The likeliest of a step's log-probabilities by id. Raises ValueError where there are fewer than k."""
+    ranks = sorted((-logprob, token) for token, logprob in step.items())[:k]
+    if len(ranks) < k:
+        raise ValueError(f"{len(ranks)} log-probabilities came for a token, {k} were asked for")
+    return [token for _, token in ranks], [-negated for negated, _ in ranks]
 
 
 class Growing:
@@ -21,26 +32,19 @@ class Growing:
         # Arrays, because Python's numbers would take ten times the memory for long traces.
         self._top_ids, self._top_logprobs = array("i"), array("f")
 
-    def take(self, ids: Sequence[int], likeliest: Sequence[Mapping[int, float]] = ()) -> bool:
+    def take(self, ids: Sequence[int], likeliest: Sequence[Likeliest] = ()) -> bool:
         """Take in the next tokens; True once a loop ends the completion.
 
-        likeliest: for each token, at least the K likeliest ids with their log-probabilities; unread where K = 0.
-        Raises ValueError where there are fewer.
+        likeliest: of each token's step; unread where K = 0. Raises ValueError where there are not as many as tokens.
         """
         self.ids += ids
         if self.top:
             if len(likeliest) != len(ids):
                 raise ValueError(f"log-probabilities of {len(likeliest)} tokens came with {len(ids)} tokens")
-            for step in likeliest:
-                self._keep(step)
+            for top_ids, top_logprobs in likeliest:
+                self._top_ids.extend(top_ids)
+                self._top_logprobs.extend(top_logprobs)
         return self.detector is not None and self.detector.feed(ids) and not self.request.audited
-
-    def _keep(self, step: Mapping[int, float]) -> None:
-        ranked = sorted((-logprob, token) for token, logprob in step.items())[: self.top]
-        if len(ranked) < self.top:
-            raise ValueError(f"{len(ranked)} log-probabilities came for a token, {self.top} were asked for")
-        self._top_ids.extend(token for _, token in ranked)
-        self._top_logprobs.extend(-negated for negated, _ in ranked)
 
     def completion(self, finish_reason: FinishReason, reason: str = "") -> Completion:
         """What became of it; a loop that ends it has ended it whatever came after."""

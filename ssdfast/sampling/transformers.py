@@ -9,7 +9,6 @@ Shape legend: B traces in flight, L tokens, V vocabulary, K likeliest tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from ..models import LanguageModel
 from ..rundir import Fault
 from .decoding import Noise, draw, likeliest
 from .engine import Completion, FinishReason, Request, Rules
-from .loops import LoopDetector
+from .growing import Growing, Likeliest
 
 
 class TransformersEngine:
@@ -51,50 +50,19 @@ class TransformersEngine:
         pass
 
 
-@dataclass
-class _Trace:
-    """One that is being drawn."""
-
-    request: Request
-    loops: LoopDetector | None
-    ids: list[int] = field(default_factory=list)
-    top_ids: list[np.ndarray] = field(default_factory=list)
-    top_logprobs: list[np.ndarray] = field(default_factory=list)
-
-    def reason_to_end(self, end_ids: frozenset[int]) -> FinishReason | None:
-        """After a token was added."""
-        looped = self.loops is not None and self.loops.feed(self.ids[-1:])
-        if self.ids[-1] in end_ids:
-            return "stop"
-        if looped and not self.request.audited:
-            return "loop"
-        return "length" if len(self.ids) == self.request.max_new_tokens else None
-
-    def completion(self, reason: FinishReason) -> Completion:
-        kept = bool(self.top_ids)
-        return Completion(
-            self.request,
-            self.ids,
-            reason,
-            self.loops.found_at if self.loops else None,
-            np.stack(self.top_ids).astype(np.int32) if kept else None,
-            np.stack(self.top_logprobs) if kept else None,
-        )
-
-
 class _Batch:
     def __init__(self, model: LanguageModel, rules: Rules, requests: Sequence[Request]) -> None:
         self.model, self.rules = model, rules
-        self.traces = [_Trace(r, LoopDetector(rules.loops) if rules.loops else None) for r in requests]
+        self.traces = [Growing(request, rules) for request in requests]
         self.seeds_B = np.array([request.seed for request in requests], np.uint64)
         self.exact = model.head.weight_VH.dtype == torch.float32
 
     def run(self, drawn: Callable[[int], object]) -> Iterator[Completion]:
         logits_BV = self._read_prompts()
         while self.traces:
-            self._draw(logits_BV)
+            looped = self._draw(logits_BV)
             drawn(len(self.traces))
-            reasons = [trace.reason_to_end(self.rules.end_ids) for trace in self.traces]
+            reasons = list(map(self._reason_to_end, self.traces, looped))
             ended = [
                 trace.completion(reason)
                 for trace, reason in zip(self.traces, reasons, strict=True)
@@ -110,15 +78,8 @@ class _Batch:
                 logits_BV = self._step()
 
     @torch.inference_mode()
-    def _draw(self, logits_BV: Tensor) -> None:
-        """Add a token to each trace."""
-        if self.rules.top_logprobs:
-            ids_BK, logprobs_BK = likeliest(logits_BV, self.rules.top_logprobs)
-            for trace, ids_K, logprobs_K in zip(
-                self.traces, ids_BK.cpu().numpy(), logprobs_BK.cpu().numpy(), strict=True
-            ):
-                trace.top_ids.append(ids_K)
-                trace.top_logprobs.append(logprobs_K)
+    def _draw(self, logits_BV: Tensor) -> list[bool]:
+        """Add a token to each trace; whether a loop ends it there."""
         noise = Noise(self.seeds_B, np.array([len(trace.ids) for trace in self.traces], np.uint64))
         found = draw(self._penalised(logits_BV, self.traces), self.rules.decoding, noise)
         tokens = found.ids_B.tolist()
@@ -126,10 +87,20 @@ class _Batch:
             for row in torch.nonzero(found.close_B)[:, 0].tolist():
                 alone_1V = self._penalised(self._logits_alone(self.traces[row]), self.traces[row : row + 1])
                 tokens[row] = draw(alone_1V, self.rules.decoding, noise.row(row)).ids_B.item()
-        for trace, token in zip(self.traces, tokens, strict=True):
-            trace.ids.append(token)
+        steps: list[list[Likeliest]] = [[] for _ in self.traces]
+        if self.rules.top_logprobs:
+            ids_BK, logprobs_BK = likeliest(logits_BV, self.rules.top_logprobs)
+            steps = [[step] for step in zip(ids_BK.tolist(), logprobs_BK.tolist(), strict=True)]
+        return [trace.take([token], step) for trace, token, step in zip(self.traces, tokens, steps, strict=True)]
 
-    def _penalised(self, logits_BV: Tensor, traces: Sequence[_Trace]) -> Tensor:
+    def _reason_to_end(self, trace: Growing, looped: bool) -> FinishReason | None:
+        if trace.ids[-1] in self.rules.end_ids:
+            return "stop"
+        if looped:
+            return "loop"
+        return "length" if len(trace.ids) == trace.request.max_new_tokens else None
+
+    def _penalised(self, logits_BV: Tensor, traces: Sequence[Growing]) -> Tensor:
         if not self.rules.decoding.presence_penalty:
             return logits_BV
         logits_BV = logits_BV.clone()
@@ -137,7 +108,7 @@ class _Batch:
             logits_V[sorted(set(trace.ids))] -= self.rules.decoding.presence_penalty
         return logits_BV
 
-    def _logits_alone(self, trace: _Trace) -> Tensor:
+    def _logits_alone(self, trace: Growing) -> Tensor:
         """Logits [1, V] after a trace, from a forward pass that nothing else is in."""
         ids_1L = torch.tensor([[*trace.request.prompt_ids, *trace.ids]], device=self.model.device)
         hidden_1LH = self.model.model.base_model(input_ids=ids_1L, use_cache=False).last_hidden_state

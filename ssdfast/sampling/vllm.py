@@ -19,7 +19,7 @@ from typing import Any
 from ..config import SamplingConfig, VllmConfig
 from ..rundir import Fault
 from .engine import Completion, Request, Rules
-from .growing import Growing
+from .growing import Growing, ranked
 
 
 def check_decoding(decoding: SamplingConfig) -> None:
@@ -137,8 +137,8 @@ class VllmEngine:
         if growing is None:  # ended here, while its next token was on the way
             return None
         ids = list(delta.token_ids)
-        steps = [{token: entry.logprob for token, entry in step.items()} for step in delta.logprobs or ()]
-        looped = growing.take(ids, steps)
+        by_id = [{token: entry.logprob for token, entry in step.items()} for step in delta.logprobs or ()]
+        looped = growing.take(ids, [ranked(step, self.rules.top_logprobs) for step in by_id])
         drawn(len(ids))
         if not looped and not output.finished:
             return None
