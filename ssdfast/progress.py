@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_NOTES = 0.5
 _MANY = 100_000
 
 
 class Advance(Protocol):
-    """Reports `n` more; `note` is a remark to stand behind the numbers, the last one counts."""
+    """Reports `n` more; `note` is asked for a remark behind the numbers whenever they are shown."""
 
-    note: str
+    note: Callable[[], str]
 
     def __call__(self, n: int = 1, /) -> object: ...
 
@@ -39,27 +40,33 @@ def progress(what: str, total: int, unit: str, done: int = 0, shown: bool = True
         yield _Lines(what, total, unit, done)
 
 
+def _no_note() -> str:
+    return ""
+
+
 class _Silent:
-    note = ""
+    note: Callable[[], str] = staticmethod(_no_note)
 
     def __call__(self, n: int = 1, /) -> None:
         pass
 
 
 class _Bar:
-    note = ""
+    note: Callable[[], str] = staticmethod(_no_note)
 
     def __init__(self, bar: tqdm) -> None:
         self.bar = bar
+        self.noted = time.monotonic()
 
     def __call__(self, n: int = 1, /) -> None:
-        if self.note:
-            self.bar.set_postfix_str(self.note, refresh=False)
         self.bar.update(n)
+        if time.monotonic() - self.noted >= _SECONDS_BETWEEN_NOTES:
+            self.noted = time.monotonic()
+            self.bar.set_postfix_str(self.note())
 
 
 class _Lines:
-    note = ""
+    note: Callable[[], str] = staticmethod(_no_note)
 
     def __init__(self, what: str, total: int, unit: str, done: int) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
@@ -71,8 +78,8 @@ class _Lines:
         ends = n > 0 and self.done >= self.total
         if ends or time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            note = f", {self.note}" if self.note else ""
-            say(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{self._left()}{note}")
+            parts = [f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{self._left()}", self.note()]
+            say(", ".join(filter(None, parts)))
 
     def _left(self) -> str:
         if self.done >= self.total or self.done == self.before:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..config import SampleConfig, SampleExecution
+from ..traces import UNFINISHED
 from .plan import Plan, make_engine, make_plan
 from .tally import summarize
 
@@ -62,7 +63,7 @@ def estimate(config: SampleConfig, execution: SampleExecution, out: Path) -> Est
     done, mean = 0, 0.0
     if any((out / "traces").glob("*.parquet")):
         found = summarize(out / "traces")
-        done = found["traces"] - sum(found["finish_reasons"].get(reason, 0) for reason in ("abort", "error"))
+        done = found["traces"] - sum(found["finish_reasons"].get(reason, 0) for reason in UNFINISHED)
         mean = found["tokens"] / max(1, done)
     most = sum(request.max_new_tokens for request in plan.requests) / len(plan.requests)
     return Estimate(

@@ -82,17 +82,17 @@ def _run(plan: Plan, engine: Engine, store: TraceStore, what: str) -> str:
     done = len(plan.requests) - len(requests)
     speed, failure = Speed(), ""
     with progress(what, len(plan.requests), "traces", done) as advance:
+        advance.note = lambda: remark(speed, store.counts)
 
-        def drawn(tokens: int, finished: int = 0) -> None:
+        def drawn(tokens: int) -> None:
             speed.add(tokens)
-            advance.note = remark(speed, store.counts)
-            advance(finished)
+            advance(0)
 
         with contextlib.closing(engine.complete(requests, drawn)) as completions:
             for completion in completions:
                 store.add(trace_row(completion, plan, engine.name))
                 failure = failure or (completion.reason and f"{completion.request.problem_id}: {completion.reason}")
-                drawn(0, 1)
+                advance(1)
     return failure
 
 

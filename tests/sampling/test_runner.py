@@ -302,3 +302,14 @@ def test_an_estimate_samples_a_little_and_writes_nothing(config, tmp_path):
     again = estimate(config, SampleExecution(), out)
     assert (again.done, again.known) == (5, True)
     assert again.completion_tokens == sum(map(len, table["completion_ids"][:5].to_pylist())) / 5
+
+
+def test_an_estimate_does_not_count_what_failed_as_done(config, tmp_path):
+    from ssdfast.sampling.estimate import estimate
+
+    (tmp_path / "out" / "traces").mkdir(parents=True)
+    reasons = ["stop", "error", "abort", "length"]
+    table = tiny.trace_table(4, finish_reason=reasons, completion_ids=[[5] * 6, [], [], [5] * 2], loop_at=[None] * 4)
+    pq.write_table(table, tmp_path / "out" / "traces" / "part-00000.parquet")
+    found = estimate(config, SampleExecution(), tmp_path / "out")
+    assert (found.done, found.completion_tokens) == (2, 4.0)
