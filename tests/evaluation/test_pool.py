@@ -101,6 +101,19 @@ def test_all_are_reported():
     assert sum(counts) == 2 * len(GOOD) + 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell a process's time")
+def test_what_a_busy_machine_makes_an_answer_wait_is_not_its_time():
+    with Checkers(workers=1, seconds=0.5) as checkers:
+        checkers.check([("x+1", "1+x")])
+        (worker,) = checkers._workers
+        worker.process.send_signal(signal.SIGSTOP)  # as if others had the processor
+        threading.Timer(1.5, worker.process.send_signal, [signal.SIGCONT]).start()
+        assert checkers.check(GOOD[:1]) == ["correct"]
+        assert checkers._workers == [worker]
+        worker.process.send_signal(signal.SIGSTOP)
+        assert checkers.check(GOOD[1:2]) == ["timed_out"]  # but its patience ends
+
+
 @pytest.mark.parametrize(("deaths", "verdict"), [(1, "timed_out"), (2, "unparsable")])
 def test_a_worker_that_dies_costs_the_answer_in_its_hands_alone_and_not_at_once(deaths, verdict):
     with Checkers(workers=1, seconds=3) as checkers:
