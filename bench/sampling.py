@@ -6,6 +6,7 @@ Used by claims_sampling.py; the model is converted once, in runs/bench-sampling.
 from __future__ import annotations
 
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -124,13 +125,14 @@ def periods_until_found(period: int, before: list[int]) -> float:
 def killed_run() -> tuple[int, dict[tuple[str, int], list[int]], list[tuple[tuple[str, int], list[int]]]]:
     """Kills survived by a run of 200 traces, the ids of an undisturbed one, and all rows of the killed one."""
     whole, killed = HOME / "whole", HOME / "killed"
+    for out in (whole, killed):
+        shutil.rmtree(out, ignore_errors=True)
     rng, kills = random.Random(0), 0
-    _command(whole, 32, "--overwrite").communicate()
+    _command(whole, 32).communicate()
     done = False
     while not done:
-        first = ("--overwrite",) if not kills else ()
-        process = _command(killed, rng.randint(3, 12), *first)
-        wanted = _written(killed) + rng.randint(1, 20_000) if kills else 10_000
+        process = _command(killed, rng.randint(3, 12))
+        wanted = _written(killed) + rng.randint(1, 20_000)
         while process.poll() is None and (kills == KILLS or _written(killed) < wanted):
             time.sleep(0.01)
         done = process.poll() is not None
@@ -141,10 +143,10 @@ def killed_run() -> tuple[int, dict[tuple[str, int], list[int]], list[tuple[tupl
     return kills, dict(_rows(whole)), _rows(killed)
 
 
-def _command(out: Path, batch: int, *more: str) -> subprocess.Popen[bytes]:
+def _command(out: Path, batch: int) -> subprocess.Popen[bytes]:
     run = "import torch, sys; torch.set_num_threads(2); from ssdfast.cli import run; sys.exit(run(sys.argv[1:]))"
     asked = ["--problems.sources", PROBLEMS, "--problems.count", "100", "--samples", "2", "--max-new-tokens", "16"]
-    command = ["sample", "--model", str(model_path()), "--out", str(out), "--batch", str(batch), *asked, *more]
+    command = ["sample", "--model", str(model_path()), "--out", str(out), "--batch", str(batch), *asked]
     return subprocess.Popen([sys.executable, "-c", run, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
