@@ -23,7 +23,7 @@ from others import float32_matmuls
 from torch import Tensor
 
 from ssdfast import models, traces
-from ssdfast.config import DemoConfig, ExecutionConfig, ProbeConfig, TraceSource
+from ssdfast.config import DemoConfig, ExecutionConfig, Labelled, ProbeConfig
 from ssdfast.demo import demo
 from ssdfast.forward import hidden_states
 from ssdfast.probing import token_classes
@@ -109,7 +109,7 @@ def added_time(pair: Pair, source: Path, dtype: Dtype) -> dict[str, float]:
     float32 logits, of bf16 the fastest way that torch has on a CPU: float32 copies of the heads, multiplied as bf16.
     "rounded" are those of bf16 to bf16, less than any statistic can be made of.
     """
-    sources = (TraceSource(label="real", path=str(source)),)
+    sources = (Labelled(label="real", path=str(source)),)
     config = ProbeConfig(baseline=str(pair.baseline), trained=str(pair.trained), traces=sources, dtype=dtype)
     prober = prepare(config, ExecutionConfig(), HOME)
     scored = [prober.plan.trace(item) for batch in prober.plan.parts[0] for item in batch]

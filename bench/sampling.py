@@ -23,8 +23,8 @@ from common import ROOT
 from ssdfast import models
 from ssdfast.config import ProblemsConfig, SampleConfig, SamplingConfig
 from ssdfast.demo import convert
+from ssdfast.loops import LoopDetector, LoopRule
 from ssdfast.sampling.engine import Request, Rules
-from ssdfast.sampling.loops import LoopDetector, LoopRule
 from ssdfast.sampling.plan import make_plan
 from ssdfast.sampling.transformers import TransformersEngine
 

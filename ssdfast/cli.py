@@ -20,12 +20,12 @@ from . import config as settings
 from .config import (
     DemoConfig,
     ExecutionConfig,
+    Labelled,
     Preset,
     ProbeConfig,
     SampleConfig,
     SampleExecution,
     Settings,
-    TraceSource,
 )
 from .rundir import Fault
 
@@ -223,18 +223,18 @@ def _parse(cls: type[Command], default: Command, name: str, args: list[str]) -> 
 
 
 def _registry() -> ConstructorRegistry:
-    """Teaches tyro that a source of traces is one word, LABEL=PATH."""
+    """Teaches tyro that a path with a label is one word, LABEL=PATH."""
     registry = ConstructorRegistry()
 
     @registry.primitive_rule
-    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[TraceSource] | None:
-        if info.type is not TraceSource:
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Labelled] | None:
+        if info.type is not Labelled:
             return None
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar="LABEL=PATH",
-            instance_from_str=lambda words: TraceSource.model_validate(TraceSource.parse(words[0])),
-            is_instance=lambda value: isinstance(value, TraceSource),
+            instance_from_str=lambda words: Labelled.model_validate(words[0]),
+            is_instance=lambda value: isinstance(value, Labelled),
             str_from_instance=lambda source: [f"{source.label}={source.path}"],
         )
 

@@ -14,19 +14,19 @@ from . import models, rundir
 from .config import (
     DemoConfig,
     Example,
+    Labelled,
     ProbeConfig,
     PromptConfig,
     SampleConfig,
     SampleExecution,
     SamplingConfig,
-    TraceSource,
 )
 from .probing.runner import RESULTS, probe
 from .problems.problem import Problem
 from .problems.reasoning_gym import chain_sums
 from .progress import say
 from .report import write_report
-from .sampling.plan import plan_for
+from .sampling.plan import Engines, plan_for
 from .sampling.runner import fill
 from .training.loop import train
 
@@ -58,7 +58,7 @@ def demo(config: DemoConfig, out: Path, overwrite: bool = False) -> Path:
     trained = train(str(baseline), out / "traces" / "train", config.training, config.seed, out / "train")
     _sample(baseline, held_out, config, "evaluation", out / "traces" / "baseline", "held-out traces, baseline")
     _sample(trained, held_out, config, "evaluation", out / "traces" / "trained", "held-out traces, trained")
-    sources = tuple(TraceSource(label=label, path=str(out / "traces" / label)) for label in ("baseline", "trained"))
+    sources = tuple(Labelled(label=label, path=str(out / "traces" / label)) for label in ("baseline", "trained"))
     probe(ProbeConfig(baseline=str(baseline), trained=str(trained), traces=sources, train=config.sampling), out)
     return write_report(out)
 
@@ -98,4 +98,6 @@ def _sample(
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
     )
-    fill(plan_for(settings, problems), settings, SampleExecution(batch=BATCH), directory, what)
+    plan = plan_for(settings, problems)
+    with Engines(settings, SampleExecution(batch=BATCH), plan) as engines:
+        fill(plan, engines, directory, what)

@@ -4,10 +4,10 @@ A stage's settings come from its defaults, then a preset, then a YAML file, then
 saved as ``config.yaml`` beside the results.
 """
 
-from .base import Settings, dump, load, read_yaml
+from .base import Labelled, Settings, dump, load, read_yaml
 from .decoding import PRESETS, DecodingConfig, Preset, SamplingConfig
 from .demo import DemoConfig
-from .probe import ClassRules, ExecutionConfig, PositionConfig, ProbeConfig, TokenClassConfig, TraceSource
+from .probe import ClassRules, ExecutionConfig, PositionConfig, ProbeConfig, TokenClassConfig
 from .sample import (
     ColumnsConfig,
     Example,
@@ -29,6 +29,7 @@ __all__ = [
     "DemoConfig",
     "Example",
     "ExecutionConfig",
+    "Labelled",
     "LoopConfig",
     "PositionConfig",
     "Preset",
@@ -41,7 +42,6 @@ __all__ = [
     "ServerConfig",
     "Settings",
     "TokenClassConfig",
-    "TraceSource",
     "TrainConfig",
     "VllmConfig",
     "dump",

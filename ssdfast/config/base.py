@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Labelled(Settings):
+    """A path, and the name that it goes by."""
+
+    label: Annotated[str, Field(min_length=1)]
+    path: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_short(cls, value: Any) -> Any:
+        """``LABEL=PATH``; a mapping passes through."""
+        if not isinstance(value, str):
+            return value
+        label, equals, path = value.partition("=")
+        if not (label and equals and path):
+            raise ValueError(f"it is written LABEL=PATH, got {value!r}")
+        return {"label": label, "path": path}
 
 
 Config = TypeVar("Config", bound=Settings)

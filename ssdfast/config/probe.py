@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from .base import Settings
+from .base import Labelled, Settings
 from .decoding import PRESETS, DecodingConfig
-
-
-class TraceSource(Settings):
-    """Traces and who generated them."""
-
-    label: Annotated[str, Field(min_length=1)]
-    path: str
-
-    @staticmethod
-    def parse(value: Any) -> Any:
-        """``LABEL=PATH`` in short; a mapping passes through."""
-        if not isinstance(value, str):
-            return value
-        label, equals, path = value.partition("=")
-        if not (label and equals and path):
-            raise ValueError(f"a source of traces is written LABEL=PATH, got {value!r}")
-        return {"label": label, "path": path}
 
 
 class ClassRules(Settings):
@@ -82,7 +65,7 @@ class ProbeConfig(Settings):
     """model before training: a directory of safetensors or a GGUF file"""
     trained: str
     """model after training, with the same tokenizer"""
-    traces: Annotated[tuple[Annotated[TraceSource, BeforeValidator(TraceSource.parse)], ...], Field(min_length=1)]
+    traces: Annotated[tuple[Labelled, ...], Field(min_length=1)]
     """Parquet files, or directories of them, each with the label of who generated it"""
     decoding: DecodingConfig = PRESETS["math"].decoding
     train: DecodingConfig = PRESETS["math"].train

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from ..config import SamplingConfig
-from .loops import LoopRule
+from ..loops import LoopRule
 
 FinishReason = Literal["stop", "length", "loop", "abort", "error"]
 
@@ -66,6 +66,8 @@ class Engine(Protocol):
     """A model and a way to sample from it. `close` gives back what it holds."""
 
     name: str
+    rules: Rules
+    """may be set anew between two calls of `complete`, with the same `top_logprobs`"""
 
     def complete(
         self, requests: Sequence[Request], drawn: Callable[[int], object]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..loops import LoopDetector
 from .engine import Completion, FinishReason, Request, Rules
-from .loops import LoopDetector
 
 Likeliest = tuple[Sequence[int], Sequence[float]]
 """the K likeliest ids of a step and their log-probabilities, falling, ties by smaller id"""

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from ..config import SampleConfig, SampleExecution
+from ..config import SampleConfig, SampleExecution, SamplingConfig
+from ..loops import LoopRule
 from ..models import Outline, load, outline
 from ..problems.problem import Problem
 from ..problems.sources import LeftOut, load_problems
 from ..progress import say
 from ..prompts import Prompter
 from .engine import Engine, Request, Rules, trace_seed
-from .loops import LoopRule
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,38 @@ def plan_for(config: SampleConfig, problems: list[Problem], left_out: LeftOut | 
         raise ValueError("no problem is left to ask: every prompt fills the model's context")
     rules = Rules(config.decoding, prompter.end_ids(config.model), _loop_rule(config), config.top_logprobs)
     return Plan(model, asked, requests, rules, asdict(left_out or LeftOut()) | {"overlong": overlong})
+
+
+class Engines:
+    """The engine of the settings, made when it is first wanted; a context manager that closes it.
+
+    plan: the longest that the engine will have to do.
+    """
+
+    def __init__(self, config: SampleConfig, execution: SampleExecution, plan: Plan) -> None:
+        self.config, self.execution, self.plan = config, execution, plan
+        self._made: Engine | None = None
+
+    def __enter__(self) -> Engines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._made:
+            self._made.close()
+
+    def ready(self, rules: Rules) -> Engine:
+        """The engine, to sample by these rules. Raises ValueError for one that is not installed or does not suit."""
+        self._made = self._made or make_engine(self.config, self.execution, self.plan)
+        self._made.rules = rules
+        return self._made
+
+
+def check_decoding(config: SampleConfig, decoding: SamplingConfig) -> None:
+    """Raises ValueError for decoding that the engine of the settings would change or refuse."""
+    if config.engine != "transformers":
+        from .vllm import check_decoding
+
+        check_decoding(decoding)
 
 
 def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) -> Engine:

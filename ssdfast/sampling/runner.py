@@ -20,7 +20,7 @@ from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
 from ..traces import SCHEMA
 from .engine import Completion, Engine
-from .plan import Plan, inputs_of, make_engine, make_plan
+from .plan import Engines, Plan, inputs_of, make_plan
 from .store import TraceStore
 from .tally import Speed, remark, summarize
 
@@ -44,20 +44,14 @@ def sample(
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         rundir.write_manifest(out, device, config.seed, inputs_of(config))
         kept = out / "problems.jsonl"
-        first_failure = fill(plan, config, execution or SampleExecution(), out / "traces", "sampling", kept)
+        with Engines(config, execution or SampleExecution(), plan) as engines:
+            first_failure = fill(plan, engines, out / "traces", "sampling", kept)
         found = summarize(out / "traces") | {"left_out": plan.left_out, "first_failure": first_failure}
         rundir.write_json(out / "sampling.json", found)
         return found
 
 
-def fill(
-    plan: Plan,
-    config: SampleConfig,
-    execution: SampleExecution,
-    directory: Path,
-    what: str,
-    problems_file: Path | None = None,
-) -> str:
+def fill(plan: Plan, engines: Engines, directory: Path, what: str, problems_file: Path | None = None) -> str:
     """Sample what `directory` lacks of the plan's traces; returns why the first of them failed, "" where none did.
 
     problems_file: where to keep the problems, for whoever judges the traces. Nothing is written before the engine is
@@ -65,14 +59,14 @@ def fill(
     """
     store = TraceStore(directory, [(request.problem_id, request.sample) for request in plan.requests])
     if problems_file and problems_file.exists():
-        _check_same_problems(problems_file, plan.problems)
+        check_same_problems(problems_file, plan.problems)
     try:
         if not store.todo:
             return ""
-        with contextlib.closing(make_engine(config, execution, plan)) as engine:
-            if problems_file:
-                write_problems(problems_file, plan.problems.values())
-            return _run(plan, engine, store, what)
+        engine = engines.ready(plan.rules)
+        if problems_file:
+            write_problems(problems_file, plan.problems.values())
+        return _run(plan, engine, store, what)
     finally:
         store.close()
 
@@ -112,7 +106,7 @@ def trace_row(completion: Completion, plan: Plan, engine: str) -> pa.RecordBatch
         "loop_at": completion.loop_at,
         "source": problem.source,
         "difficulty": problem.difficulty,
-        "text": plan.model.tokenizer.decode(ids, skip_special_tokens=True),
+        "text": _text(plan, ids),
         "note": completion.reason,
     }
     arrays = [
@@ -122,6 +116,12 @@ def trace_row(completion: Completion, plan: Plan, engine: str) -> pa.RecordBatch
         for field in SCHEMA
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _text(plan: Plan, ids: list[int]) -> str:
+    """With control tokens, that of a thinking part among them, but for the end of text."""
+    shown = ids[:-1] if ids and ids[-1] in plan.rules.end_ids else ids
+    return plan.model.tokenizer.decode(shown, skip_special_tokens=False)
 
 
 def _nested(values_LK: np.ndarray | None, kind: pa.DataType) -> pa.Array:
@@ -134,7 +134,8 @@ def _nested(values_LK: np.ndarray | None, kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array([0, length], pa.int32()), inner).cast(kind)
 
 
-def _check_same_problems(path: Path, now: dict[str, Problem]) -> None:
+def check_same_problems(path: Path, now: dict[str, Problem]) -> None:
+    """Raises ValueError that names the first problem of a file that is not what it is now."""
     before = {problem.problem_id: problem for problem in read_problems(path)}
     for name in [*before, *now]:
         if before.get(name) != now.get(name):

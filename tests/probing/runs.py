@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ssdfast.config import ProbeConfig, TraceSource, dump
+from ssdfast.config import Labelled, ProbeConfig, dump
 
 from .. import tiny
 
@@ -36,7 +36,7 @@ def contents(out: Path) -> dict[str, bytes]:
 def long_work(directory: Path) -> ProbeConfig:
     """Settings of some thirty parts, which also stand in `directory`/config.yaml, and the script that runs them."""
     baseline, trained = tiny.save_pair(directory)
-    many = TraceSource(label="many", path=tiny.save_traces(directory / "many", 60, seed=5))
+    many = Labelled(label="many", path=tiny.save_traces(directory / "many", 60, seed=5))
     config = ProbeConfig(baseline=baseline, trained=trained, traces=(many,), batch_tokens=40, part_positions=10)
     (directory / "config.yaml").write_text(dump(config))
     (directory / "run.py").write_text(RUN)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssdfast import rundir
-from ssdfast.config import ExecutionConfig, PositionConfig, ProbeConfig, TraceSource
+from ssdfast.config import ExecutionConfig, Labelled, PositionConfig, ProbeConfig
 from ssdfast.probing import estimate
 from ssdfast.probing.runner import probe
 
@@ -15,7 +15,7 @@ from .. import tiny
 def config(tmp_path_factory):
     directory = tmp_path_factory.mktemp("estimate")
     baseline, trained = tiny.save_pair(directory)
-    many = TraceSource(label="many", path=tiny.save_traces(directory / "many", 200, seed=5))
+    many = Labelled(label="many", path=tiny.save_traces(directory / "many", 200, seed=5))
     return ProbeConfig(baseline=baseline, trained=trained, traces=(many,), batch_tokens=100, part_positions=2000)
 
 

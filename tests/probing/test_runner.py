@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from ssdfast import models, rundir
-from ssdfast.config import ExecutionConfig, PositionConfig, ProbeConfig, TraceSource
+from ssdfast.config import ExecutionConfig, Labelled, PositionConfig, ProbeConfig
 from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
 from ssdfast.probing import measure, residency, token_classes
 from ssdfast.probing.runner import probe
@@ -26,8 +26,8 @@ from .runs import contents, parts
 def config_of(directory, **settings) -> ProbeConfig:
     baseline, trained = tiny.save_pair(directory)
     sources = (
-        TraceSource(label="baseline", path=tiny.save_traces(directory / "traces-a", 7, seed=1)),
-        TraceSource(label="trained", path=tiny.save_traces(directory / "traces-b", 5, seed=2)),
+        Labelled(label="baseline", path=tiny.save_traces(directory / "traces-a", 7, seed=1)),
+        Labelled(label="trained", path=tiny.save_traces(directory / "traces-b", 5, seed=2)),
     )
     return ProbeConfig(
         **{"baseline": baseline, "trained": trained, "traces": sources, "batch_tokens": 32, "part_positions": 40}
@@ -297,7 +297,7 @@ def fail_on(monkeypatch, path, token=FAILING):
 def test_a_trace_that_a_model_fails_on_is_recorded_and_the_run_goes_on(tmp_path, monkeypatch, mode, which):
     config = config_of(tmp_path)
     ids = [[4, 5, 6], [4, FAILING, 6], [7, 8], [FAILING, 3, 4]]
-    some = TraceSource(label="some", path=tiny.save_traces(tmp_path / "some", 4, completion_ids=ids))
+    some = Labelled(label="some", path=tiny.save_traces(tmp_path / "some", 4, completion_ids=ids))
     config = config.model_copy(update={"traces": (some,)})
     probe(config, tmp_path / "whole")
     with monkeypatch.context() as broken:
@@ -316,7 +316,7 @@ def test_a_trace_that_a_model_fails_on_is_recorded_and_the_run_goes_on(tmp_path,
 def test_a_part_of_failures_alone_has_the_columns(tmp_path, monkeypatch):
     config = config_of(tmp_path, part_positions=1, batch_tokens=1)
     ids = [[4, FAILING, 6, 7], [7, 8]]
-    some = TraceSource(label="some", path=tiny.save_traces(tmp_path / "some", 2, completion_ids=ids))
+    some = Labelled(label="some", path=tiny.save_traces(tmp_path / "some", 2, completion_ids=ids))
     fail_on(monkeypatch, config.trained)
     probe(config.model_copy(update={"traces": (some,)}), tmp_path / "out")
     empty, full = (pq.read_table(part) for part in parts(tmp_path / "out"))
@@ -327,7 +327,7 @@ def test_a_part_of_failures_alone_has_the_columns(tmp_path, monkeypatch):
 def test_models_that_fail_on_everything_stop_the_run(tmp_path, monkeypatch):
     config = config_of(tmp_path)
     ids = [[FAILING, 3]] * 9
-    some = TraceSource(label="some", path=tiny.save_traces(tmp_path / "some", 9, completion_ids=ids))
+    some = Labelled(label="some", path=tiny.save_traces(tmp_path / "some", 9, completion_ids=ids))
     fail_on(monkeypatch, config.trained)
     with pytest.raises(RuntimeError, match=r"failed on all of the first \d+ traces: .*out of memory"):
         probe(config.model_copy(update={"traces": (some,)}), tmp_path / "out")
@@ -335,7 +335,7 @@ def test_models_that_fail_on_everything_stop_the_run(tmp_path, monkeypatch):
 
 def test_overlong_traces_are_named_or_counted(tmp_path, capsys):
     config = config_of(tmp_path)
-    long = TraceSource(
+    long = Labelled(
         label="long",
         path=tiny.save_traces(tmp_path / "long", 2, completion_ids=[[4] * tiny.CONTEXT, [4, 4]]),
     )
@@ -354,14 +354,14 @@ def test_overlong_traces_are_named_or_counted(tmp_path, capsys):
 
 def test_a_trace_that_fills_the_context_is_probed(tmp_path):
     full = tiny.save_traces(tmp_path / "full", 1, prompt_ids=[[3, 4]], completion_ids=[[4] * (tiny.CONTEXT - 2)])
-    config = config_of(tmp_path).model_copy(update={"traces": (TraceSource(label="full", path=full),)})
+    config = config_of(tmp_path).model_copy(update={"traces": (Labelled(label="full", path=full),)})
     probe(config, tmp_path / "out")
     assert len(table_of(tmp_path / "out")) == tiny.CONTEXT - 2
 
 
 def test_a_trace_without_a_completion_has_no_positions(tmp_path):
     path = tiny.save_traces(tmp_path / "some", 2, completion_ids=[[], [4, 4]])
-    config = config_of(tmp_path).model_copy(update={"traces": (TraceSource(label="some", path=path),)})
+    config = config_of(tmp_path).model_copy(update={"traces": (Labelled(label="some", path=path),)})
     probe(config, tmp_path / "out")
     assert table_of(tmp_path / "out")["trace_id"].to_pylist() == ["problem1#0"] * 2
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["left_out"]["empty"] == 1
@@ -369,14 +369,14 @@ def test_a_trace_without_a_completion_has_no_positions(tmp_path):
 
 def test_the_same_trace_twice_under_a_label_is_refused(tmp_path):
     config = config_of(tmp_path)
-    twice = TraceSource(label="baseline", path=config.traces[1].path)
+    twice = Labelled(label="baseline", path=config.traces[1].path)
     with pytest.raises(ValueError, match=r"trace problem0#0 is there twice under the label 'baseline'"):
         probe(config.model_copy(update={"traces": (config.traces[0], twice)}), tmp_path / "out")
 
 
 def test_nothing_to_probe(tmp_path):
     path = tiny.save_traces(tmp_path / "none", 1, completion_ids=[[]])
-    config = config_of(tmp_path).model_copy(update={"traces": (TraceSource(label="none", path=path),)})
+    config = config_of(tmp_path).model_copy(update={"traces": (Labelled(label="none", path=path),)})
     with pytest.raises(ValueError, match=r"there is nothing to probe: .*none holds no completion tokens"):
         probe(config, tmp_path / "out")
 

@@ -22,7 +22,7 @@ from ssdfast.config import (
     dump,
 )
 from ssdfast.problems.problem import read_problems
-from ssdfast.sampling import runner, tally
+from ssdfast.sampling import plan, runner, tally
 from ssdfast.sampling.engine import Completion
 from ssdfast.traces import SCHEMA, read
 
@@ -92,7 +92,7 @@ def test_a_finished_run_is_not_repeated_and_a_lost_part_is_made_again(config, tm
     out = tmp_path / "out"
     runner.sample(config, out)
     before = traces(out)
-    monkeypatch.setattr(runner, "make_engine", None)  # no model is loaded
+    monkeypatch.setattr(plan, "make_engine", None)  # no model is loaded
     runner.sample(config, out)
     monkeypatch.undo()
     next((out / "traces").glob("part-*")).unlink()
@@ -190,7 +190,7 @@ class Flaky:
 
 
 def test_what_fails_is_recorded_left_out_by_readers_and_tried_again(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "make_engine", lambda *args: Flaky())
+    monkeypatch.setattr(plan, "make_engine", lambda *args: Flaky())
     out = tmp_path / "out"
     found = runner.sample(config, out)
     assert found["finish_reasons"] == {"error": 7, "stop": 13}
@@ -204,7 +204,7 @@ def test_what_fails_is_recorded_left_out_by_readers_and_tried_again(config, tmp_
 
 
 def test_the_exit_code_tells_of_failures(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "make_engine", lambda *args: Flaky())
+    monkeypatch.setattr(plan, "make_engine", lambda *args: Flaky())
     file = tmp_path / "sample.yaml"
     file.write_text(dump(config))
     assert cli.run(["sample", "--config", str(file), "--out", str(tmp_path / "out")]) == 1

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ssdfast.config import SamplingConfig
+from ssdfast.loops import LoopRule
 from ssdfast.rundir import Fault as Stop
 from ssdfast.sampling.engine import Completion
-from ssdfast.sampling.loops import LoopRule
 
 from .asking import assert_right, engine, requests, rules, run
 from .fake_server import END, MODEL, FakeServer, Fault

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdfast.sampling.loops import CHUNK, LoopDetector, LoopRule
+from ssdfast.loops import CHUNK, LoopDetector, LoopRule
 
 
 def by_definition(ids, rule):
