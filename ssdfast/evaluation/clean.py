@@ -53,6 +53,9 @@ _MIXED = re.compile(
     r"(?<![0-9.,/^_{\\A-Za-z])(-?)\s*([0-9]+)\s*"
     r"(?:(?<=\s)([0-9]+)/([0-9]+)|\\frac\s*(?:\{([0-9]+)\}|([0-9]))\s*(?:\{([0-9]+)\}|([0-9])))(?![0-9^])"
 )
+_HALF_DAY = re.compile(
+    r"(?<=[0-9])\s*(?:\\text\s*\{\s*([APap])\.?\s*[Mm]\.?\s*\}|(?<=:[0-9]{2})\s*([APap])\.?\s*[Mm](?![A-Za-z])\.?)"
+)
 _COMBINATIONS = re.compile(r"(?<![A-Za-z\\])C\(([^(),]+),([^(),]+)\)")
 _PLAIN = re.compile(r"(?<![A-Za-z\\])(sqrt|floor|ceil|sum_|prod_)\(")
 _PLAIN_SPELLING = {
@@ -88,6 +91,8 @@ def clean(text: str) -> str:
         .replace("\\#", "#")
     )
     text = _COMMAND.sub(_command, text)
+    text = text.replace("{:}", ":")
+    text = _HALF_DAY.sub(lambda found: f" \\text{{{(found[1] or found[2]).lower()}m}}", text)
     text = _TEXT_NUMBER.sub(lambda found: f" {found[1] or found[2]} ", text)
     text = text.replace(">=", "\\ge ").replace("<=", "\\le ").replace("!=", "\\ne ").replace("==", "=")
     text = _plain_functions(text)

@@ -1,8 +1,25 @@
-"""scipy and statsmodels, which only evaluation needs."""
+"""Packages that only evaluation needs (the extra `[eval]`)."""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+_PACKAGES = {
+    "math_verify": "math-verify",
+    "matplotlib": "matplotlib",
+    "scipy": "scipy",
+    "statsmodels": "statsmodels",
+}
+
+
+def check_installed() -> None:
+    """Raises ValueError that names what is not, before hours of sampling and not after."""
+    missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ValueError(f"evaluation needs packages that are not installed: pip install {' '.join(missing)}")
 
 
 def scipy_stats() -> Any:
@@ -21,3 +38,18 @@ def statsmodels_stats() -> Any:
     except ImportError:
         raise ValueError("evaluation needs a package that is not installed: pip install statsmodels") from None
     return statsmodels.stats.api
+
+
+@contextmanager
+def pyplot() -> Iterator[Any]:
+    """matplotlib.pyplot drawing to files, the caller's own backend put back after."""
+    import matplotlib
+
+    before = matplotlib.get_backend()
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    try:
+        yield pyplot
+    finally:
+        matplotlib.use(before)

@@ -5,6 +5,7 @@ Samples of one problem are not independent, so problems and not samples are what
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,15 @@ class Outcomes:
         centred_N = self.score_N - np.repeat(self.mean_P, self.samples_P)
         squares_P = np.add.reduceat(centred_N**2, self._starts)
         return np.divide(squares_P, self.samples_P - 1, out=np.full(squares_P.shape, np.nan), where=self.samples_P > 1)
+
+    def only(self, problem_ids: Collection[str]) -> Outcomes:
+        """Of these problems alone. Raises ValueError where none of them is here."""
+        wanted = set(problem_ids)
+        mask_P = np.array([name in wanted for name in self.problem_ids])
+        if not mask_P.any():
+            raise ValueError("none of the problems asked for has a sample: name problems that were evaluated")
+        kept = tuple(name for name in self.problem_ids if name in wanted)
+        return Outcomes(kept, self.samples_P[mask_P], self.score_N[np.repeat(mask_P, self.samples_P)])
 
     @property
     def _starts(self) -> np.ndarray:

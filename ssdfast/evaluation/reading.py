@@ -13,7 +13,7 @@ from . import words
 from .clean import clean, closing, split_top
 from .numbers import number
 from .sympy_reading import Unreadable, as_set, expression, interval, region, union
-from .tree import Based, Equation, Items, Reading, Region, Value, Words, as_region, exact_sympy
+from .tree import Based, Equation, Items, Reading, Region, Residue, Value, Words, as_region, exact_sympy
 
 _DEEPEST = 20
 
@@ -26,13 +26,19 @@ _APPROX = re.compile(r"\\approx(?![A-Za-z])")
 _THOUSANDS = re.compile(r"([-+]?)([0-9]{1,3}(?:,[0-9]{3})+)(\.[0-9]+)?(%?)")
 _SPACED = re.compile(r"(?<![0-9.])[0-9]{1,3}(?: [0-9]{3})+(?![0-9])")
 _ENDPOINT = re.compile(r"\\infty")
+_MOD = r"(?:\\pmod|\\bmod|\(\s*(?:\\bmod|\\(?:mathrm|text)\s*\{\s*mod\s*\}|mod))"
+_RESIDUE = re.compile(rf"(?:([A-Za-z])\s*(?:\\equiv|=)\s*)?(-?[0-9]+)\s*{_MOD}\s*\{{?\s*([0-9]+)\s*\}}?\s*\)?")
 _NAME = re.compile(
     r"[A-Za-z]'?(?:_\{?\w+\}?)?(?:\([^()]*\))?|\\[a-z]+(?:_\{?\w+\}?)?|[A-Z]{2,4}|\\angle ?[A-Z]+"
     r"|\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)"
 )
 _SUCH_THAT = re.compile(r"\\\{\s*\w\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\||:)\s*(.*)\\\}", re.DOTALL)
 _IN_SET = re.compile(r"[A-Za-z]\s*\\in(?![A-Za-z])\s*(.*)", re.DOTALL)
-_BASE = re.compile(r"([0-9A-Fa-f]+)_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9]))")
+_BASE = re.compile(r"([0-9A-Fa-f]+)_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9])|\{?\s*\\text\s*\{\s*([a-z]+)\s*\}\s*\}?)")
+_BASES = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+    "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:[CF](?![A-Za-z]))?$")
 
@@ -47,8 +53,10 @@ def read(text: str, complex_numbers: bool, depth: int = 0) -> Reading:
         return Value(text, plain_number, None)
     if grouped := _THOUSANDS.fullmatch(text):
         return _value(f"{grouped[1]}{grouped[2].replace(',', '')}{grouped[3] or ''}{grouped[4]}", complex_numbers)
-    if based := _BASE.fullmatch(text):
-        return Based(based[1].lstrip("0").upper() or "0", based[2] or based[3])
+    if (based := _BASE.fullmatch(text)) and (base := based[2] or based[3] or _BASES.get(based[4])):
+        return Based(based[1].lstrip("0").upper() or "0", base)
+    if (residue := _RESIDUE.fullmatch(text)) and int(residue[3]):
+        return Residue(int(residue[2]) % int(residue[3]), int(residue[3]), residue[1] or "")
     if words.words_of(text):
         return _with_words(text, complex_numbers, depth)
     if "\\ldots" in text or "..." in text:

@@ -36,6 +36,15 @@ class Based:
 
 
 @dataclass(frozen=True)
+class Residue:
+    """value mod modulus"""
+
+    value: int
+    modulus: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Items:
     kind: Literal["tuple", "set", "list"]
     """ordered; each value once; bare, in any order"""
@@ -61,7 +70,7 @@ class Equation:
     value: Reading
 
 
-Reading = Words | Value | Based | Items | Region | Equation
+Reading = Words | Value | Based | Residue | Items | Region | Equation
 
 
 def as_region(reading: Reading) -> Any:

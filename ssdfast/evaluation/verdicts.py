@@ -45,21 +45,28 @@ def judge_all(
     """The verdict on each completion, in order; `told` hears of those finished.
 
     Problems of a reasoning-gym generator are scored by it, all others compared with their gold answer.
-    Raises ValueError that names the problems whose gold answer is missing or cannot be read.
+    Raises ValueError that names the problems whose gold answer is missing or cannot be read, or whose scorer gives no
+    number of 0 to 1.
     """
-    check_golds([problem for problem, _ in samples], checkers)
-    extracted = [extract(text, rules) for _, text in samples]
-    stated = [(problem, answer) for (problem, _), answer in zip(samples, extracted, strict=True) if answer is not None]
-    told(len(samples) - len(stated))
+    return judge_answers([(problem, extract(text, rules)) for problem, text in samples], checkers, told)
+
+
+def judge_answers(
+    answers: Sequence[tuple[Problem, str | None]], checkers: Checkers, told: Callable[[int], object] = lambda n: None
+) -> list[Judged]:
+    """As `judge_all`, of answers that are extracted already, None where a completion states none."""
+    check_golds([problem for problem, _ in answers], checkers)
+    stated = [(problem, answer) for problem, answer in answers if answer is not None]
+    told(len(answers) - len(stated))
     scores = iter(checkers.score([one for one in stated if _has_scorer(one[0])], told))
     compared = [(problem.answer or "", answer) for problem, answer in stated if not _has_scorer(problem)]
     verdicts = iter(checkers.check(compared, told))
     judged = []
-    for (problem, _), answer in zip(samples, extracted, strict=True):
+    for problem, answer in answers:
         if answer is None:
             judged.append(Judged("no_answer", None, 0.0))
         elif _has_scorer(problem):
-            judged.append(_scored(next(scores), answer))
+            judged.append(_scored(next(scores), problem, answer))
         else:
             verdict = next(verdicts)
             judged.append(Judged(verdict, answer, float(verdict == "correct")))
@@ -92,9 +99,14 @@ def _has_scorer(problem: Problem) -> bool:
     return "generator" in problem.metadata
 
 
-def _scored(result: Result, answer: str) -> Judged:
+def _scored(result: Result, problem: Problem, answer: str) -> Judged:
     if isinstance(result, str):
         return Judged(result, answer, 0.0)
+    if not 0 <= result <= 1:  # NaN fails it too
+        raise ValueError(
+            f"the scorer of {problem.source} gives {result:g} for the answer {answer[:80]!r} to {problem.problem_id},"
+            " which is no number of 0 to 1: leave the problem out"
+        )
     return Judged("correct" if result >= _FULL_SCORE else "wrong", answer, result)
 
 

@@ -15,7 +15,7 @@ from .clean import clean
 from .numbers import Number, number, same_number
 from .reading import read
 from .sympy_reading import Unreadable, expression, has_imaginary, same_expression
-from .tree import Based, Equation, Items, Reading, Region, Value, Words, as_region, as_sympy
+from .tree import Based, Equation, Items, Reading, Region, Residue, Value, Words, as_region, as_sympy
 
 Verdict = Literal["correct", "wrong", "no_answer", "unparsable", "timed_out"]
 _MEASURED = re.compile(r"(.+) (?:[mgshLNJWVAKCF])(?:\s*\^\s*\{?[23]\}?)?")
@@ -87,6 +87,8 @@ def same(gold: Reading, answer: Reading) -> bool:
         return gold == answer
     if isinstance(gold, Based) or isinstance(answer, Based):
         return _same_based(gold, answer)
+    if isinstance(gold, Residue) or isinstance(answer, Residue):
+        return _same_residue(gold, answer)
     if isinstance(gold, Equation) and isinstance(answer, Equation):
         return _same_equation(gold, answer)
     if isinstance(gold, Equation):
@@ -105,6 +107,13 @@ def _same_based(gold: Reading, answer: Reading) -> bool:
         return gold == answer
     based, other = (gold, answer) if isinstance(gold, Based) else (answer, gold)
     return isinstance(based, Based) and isinstance(other, Value) and other.text.lstrip("0") == based.digits
+
+
+def _same_residue(gold: Reading, answer: Reading) -> bool:
+    if not (isinstance(gold, Residue) and isinstance(answer, Residue)):
+        return False
+    named_otherwise = gold.name and answer.name and gold.name != answer.name
+    return not named_otherwise and (gold.value, gold.modulus) == (answer.value, answer.modulus)
 
 
 def _same_equation(gold: Equation, answer: Equation) -> bool:

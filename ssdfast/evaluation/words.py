@@ -25,7 +25,7 @@ _UNITS = {
     "kg": "kg kilogram", "g": "g gram", "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce",
     "s": "s sec second", "min": "min minute", "h": "h hr hour", "day": "day", "week": "week", "month": "month",
     "year": "year yr", "l": "l L liter litre", "ml": "ml mL milliliter millilitre", "degree": "degree deg",
-    "radian": "radian rad", "dollar": "dollar usd", "cent": "cent", "percent": "percent",
+    "radian": "radian rad", "dollar": "dollar usd", "cent": "cent", "percent": "percent", "am": "am", "pm": "pm",
 }  # fmt: skip
 UNIT = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
 
@@ -69,6 +69,8 @@ def _is_word(run: str, in_text: bool) -> bool:
 def sentence(text: str) -> str:
     """`text` as words are compared: lower case, no punctuation, no plural, one space."""
     found = [word[:-1] if len(word) > 3 and word[-1] == "s" and word[-2] != "s" else word for word in _tokens(text)]
+    if len(found) > 1 and found[0] in ("a", "an", "the") and len(found[1]) > 2 and found[1].isalpha():
+        found = found[1:]
     said = " ".join(found)
     return EMPTY if said in _NOTHING else said
 
@@ -111,6 +113,8 @@ def unit_of(text: str) -> tuple[str, str]:
         said = said[1:]
     name = said[0] if said else ""
     known = UNIT.get(name) or UNIT.get(name.lower()) or UNIT.get(name.lower().rstrip("s")) or ""
+    if not known and match["value"].strip() in ("a", "A"):
+        return text, ""  # "a circle", "A wins"
     return match["value"].strip(), f"{known}{power}" if known and len(said) == 1 else ""
 
 

@@ -25,6 +25,7 @@ def verdict(gold: str, text: str) -> str:
 
 
 def test_the_labelled_table(capsys):
+    """The last 200 cases were labelled apart from the code, which had 195 of them right before it was mended."""
     misses = [(case, found) for case in TABLE if (found := verdict(case["gold"], case["text"])) != case["verdict"]]
     with capsys.disabled():
         print(f"\nlabelled answers: {len(TABLE) - len(misses)} of {len(TABLE)} right")

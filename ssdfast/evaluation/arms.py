@@ -1,0 +1,40 @@
+"""An arm of an evaluation: one checkpoint at one decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..config import SamplingConfig
+
+
+class Setting(NamedTuple):
+    """A decoding as far as it is known; None where a file of completions does not say."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __str__(self) -> str:
+        said = zip(("T", "k", "p", "min-p"), self, strict=True)
+        return " ".join(f"{name}={value:g}" for name, value in said if value is not None)
+
+
+@dataclass(frozen=True)
+class Arm:
+    checkpoint: str
+    """its label"""
+    setting: Setting
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint} {self.setting}".strip()
+
+    @property
+    def directory(self) -> str:
+        """Where its traces are, within those of a run."""
+        return f"{self.checkpoint}/" + (str(self.setting).replace(" ", "-").replace("=", "") or "samples")
+
+
+def setting_of(decoding: SamplingConfig) -> Setting:
+    return Setting(decoding.temperature, decoding.top_k, decoding.top_p, decoding.min_p)

@@ -1,0 +1,193 @@
+"""Completions to judge: traces of any engine (Parquet), or text from elsewhere (JSONL).
+
+A JSONL line holds `problem_id` (or the question) and `text`, a string or a list of several; all else is optional:
+`sample`, `finish_reason`, `tokens`, `prompt`, and the decoding (`temperature`, `top_k`, `top_p`, `min_p`). The names
+that other tools give these are known too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import traces
+from ..config import ProblemsConfig
+from ..problems import files
+from ..problems.duplicates import normalise
+from ..problems.problem import Problem, read_problems
+from ..problems.rows import USUAL
+from .arms import Setting
+
+NAMES = {
+    "problem_id": USUAL["problem_id"],
+    "question": ("question", "problem"),
+    "text": (
+        "text", "completion", "response", "output", "generation",
+        "completions", "responses", "outputs", "generations",
+    ),
+    "sample": ("sample", "sample_id", "sample_index"),
+    "tokens": ("tokens", "num_tokens", "completion_tokens"),
+    "prompt": ("prompt", "messages"),
+}  # fmt: skip
+_REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids", "text")
+_OPTIONAL = ("finish_reason", *Setting._fields)
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    problem_id: str
+    sample: int
+    text: str
+    ids: np.ndarray | None
+    """int32 token ids, None where there is only text"""
+    tokens: int | None
+    """its length, None where nobody says"""
+    finish_reason: str | None
+    setting: Setting
+    prompt: str
+    """fingerprint of what was asked, "" where nobody says; it begins with what it is of, "ids:" or "text:" """
+    where: str
+    """file and trace or line, for messages"""
+
+
+def read(path: Path, problems: Mapping[str, Problem]) -> Iterator[Completion]:
+    """The completions of a run, a directory of traces, a .parquet or a .jsonl file, in order.
+
+    problems: those asked, by id, for lines that hold a question in place of an id.
+    Raises ValueError that names file and line or trace, for what is no completion, was not finished, or is there twice.
+    """
+    seen: set[tuple[Setting, str, int]] = set()
+    for one in _from_jsonl(path, problems) if path.suffix == ".jsonl" else _from_traces(_traces(path)):
+        key = (one.setting, one.problem_id, one.sample)
+        if key in seen:
+            at = f" at {one.setting}" if str(one.setting) else ""
+            raise ValueError(f"{one.where}: sample {one.sample} of problem {one.problem_id} is there twice{at}")
+        seen.add(key)
+        yield one
+
+
+def problems_beside(path: Path) -> list[Problem]:
+    """The problems that come with completions: problems.jsonl of the run, or the lines' own questions and answers.
+
+    Raises ValueError where there are none.
+    """
+    if path.suffix == ".jsonl":
+        read = files.load(path, ProblemsConfig()).problems
+        # The rest of a line, its text foremost, is no part of the problem; and several samples are one problem.
+        return list({one.problem_id: Problem(one.problem_id, one.question, one.answer) for one in read}.values())
+    traces_at = _traces(path)
+    for directory in (traces_at, *list(traces_at.resolve().parents)[:3]):
+        if (directory / "problems.jsonl").is_file():
+            return read_problems(directory / "problems.jsonl")
+    raise ValueError(f"no problems.jsonl lies beside {path}: name the problems in problems.sources")
+
+
+def _traces(path: Path) -> Path:
+    return path / "traces" if (path / "traces").is_dir() else path
+
+
+def _from_traces(path: Path) -> Iterator[Completion]:
+    for file in traces.files(path):
+        for table in traces.tables(file, _REQUIRED, _OPTIONAL):
+            for place, row in enumerate(table.drop_columns(["prompt_ids", "completion_ids"]).to_pylist()):
+                where = f"{file}, trace {row['problem_id']}#{row['sample']}"
+                if row.get("finish_reason") in traces.UNFINISHED:
+                    raise ValueError(f"{where} was not finished: run the same sampling again, it tries it again")
+                prompt_ids, ids = (
+                    np.asarray(table[name][place].values.to_numpy(zero_copy_only=False), np.int32)
+                    for name in ("prompt_ids", "completion_ids")
+                )
+                yield Completion(
+                    problem_id=row["problem_id"],
+                    sample=row["sample"],
+                    text=row["text"] or "",
+                    ids=ids,
+                    tokens=len(ids),
+                    finish_reason=row.get("finish_reason"),
+                    setting=Setting(*(row.get(name) for name in Setting._fields)),
+                    prompt=f"ids:{hashlib.sha256(prompt_ids.tobytes()).hexdigest()[:16]}",
+                    where=where,
+                )
+
+
+def _from_jsonl(path: Path, problems: Mapping[str, Problem]) -> Iterator[Completion]:
+    by_question = {normalise(problem.question): name for name, problem in problems.items()}
+    taken: dict[tuple[Setting, str], int] = defaultdict(int)
+    try:
+        for number, row in files.read_jsonl(path):
+            where = f"{path}:{number}"
+            if isinstance(row, str):
+                raise ValueError(f"{where}: {row}")
+            setting = Setting(
+                *(_number(row, name, kind, where) for name, kind in zip(Setting._fields, _KINDS, strict=True))
+            )
+            name = _problem_id(row, by_question, where)
+            for text in _texts(row, where):
+                sample = _number(row, _name(row, "sample") or "sample", int, where)
+                if sample is None or isinstance(row[_name(row, "text") or ""], list):
+                    sample = taken[setting, name]
+                taken[setting, name] += 1
+                asked = row.get(_name(row, "prompt") or "")
+                yield Completion(
+                    problem_id=name,
+                    sample=sample,
+                    text=text,
+                    ids=None,
+                    tokens=_number(row, _name(row, "tokens") or "tokens", int, where),
+                    finish_reason=row.get("finish_reason"),
+                    setting=setting,
+                    prompt="" if asked is None else f"text:{_fingerprint(asked)}",
+                    where=where,
+                )
+    except FileNotFoundError:
+        raise ValueError(f"there is no file of completions {path}") from None
+
+
+_KINDS: tuple[type, ...] = (float, int, float, float)
+
+
+def _name(row: Mapping[str, Any], field: str) -> str | None:
+    """The key of a line that holds a field."""
+    return next((name for name in NAMES[field] if row.get(name) is not None), None)
+
+
+def _problem_id(row: Mapping[str, Any], by_question: Mapping[str, str], where: str) -> str:
+    if name := _name(row, "problem_id"):
+        return str(row[name])
+    if name := _name(row, "question"):
+        if found := by_question.get(normalise(str(row[name]))):
+            return found
+        raise ValueError(f"{where}: its question is none of the problems': {str(row[name])[:80]!r}")
+    raise ValueError(f"{where}: no problem: give it one of {', '.join((*NAMES['problem_id'], *NAMES['question']))}")
+
+
+def _texts(row: Mapping[str, Any], where: str) -> list[str]:
+    name = _name(row, "text")
+    if name is None:
+        raise ValueError(f"{where}: no text: give it one of {', '.join(NAMES['text'])}")
+    texts = row[name] if isinstance(row[name], list) else [row[name]]
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{where}: {name!r} is to be text, or a list of texts, not {type(text).__name__}")
+    return texts
+
+
+def _number(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
+        raise ValueError(f"{where}: {name!r} is to be a {'whole ' * (kind is int)}number, got {value!r}")
+    return kind(value)
+
+
+def _fingerprint(asked: Any) -> str:
+    text = asked if isinstance(asked, str) else json.dumps(asked, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
