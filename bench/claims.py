@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+import claims_evaluation
 import claims_linear
 import claims_probe_stats
 import claims_runner
@@ -24,6 +25,7 @@ TOPICS = {
     "linear": claims_linear,
     "runner": claims_runner,
     "sampling": claims_sampling,
+    "evaluation": claims_evaluation,
 }
 
 

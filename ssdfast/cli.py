@@ -1,4 +1,4 @@
-"""The command line: ``ssdfast sample``, ``ssdfast probe`` and ``ssdfast demo``.
+"""The command line: ``ssdfast sample``, ``eval``, ``probe`` and ``demo``.
 
 Exit codes: 0 done, 1 a fault, 2 the caller's mistake. torch is imported when a stage runs, not before.
 """
@@ -19,6 +19,8 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from . import config as settings
 from .config import (
     DemoConfig,
+    EvalConfig,
+    EvalExecution,
     ExecutionConfig,
     Labelled,
     Preset,
@@ -35,6 +37,7 @@ usage: ssdfast COMMAND [OPTIONS]
 Was it self-distillation, or just training?
 
   sample  draw a model's answers to problems, as traces
+  eval    how many answers are right, of checkpoints or of completions from elsewhere, and which differences are real
   probe   measure how a trained model differs from its baseline, at every position of given traces
   demo    sample, fine-tune and probe a 135M model on this machine: a few minutes, no downloads
 
@@ -65,6 +68,10 @@ class _SampleCommand(_StageCommand, SampleExecution, SampleConfig):
     """Draw a frozen model's answers to problems: traces as token ids, none lost and none twice."""
 
 
+class _EvalCommand(_StageCommand, EvalExecution, EvalConfig):
+    """Judge the answers of checkpoints, at one decoding or a sweep, and compare what was asked the same."""
+
+
 class _DemoCommand(DemoConfig):
     """Sample, fine-tune on the raw samples, probe: self-distillation of a 135M model on a laptop."""
 
@@ -80,7 +87,7 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    commands = {"sample": _sample, "probe": _probe, "demo": _demo}
+    commands = {"sample": _sample, "eval": _eval, "probe": _probe, "demo": _demo}
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2
@@ -119,6 +126,22 @@ def _sample(args: list[str]) -> int:
             f"ssdfast: some failed, the first {found['first_failure']}; the same command tries again", file=sys.stderr
         )
     return 1 if found["first_failure"] else 0
+
+
+def _eval(args: list[str]) -> int:
+    command = _parse(_EvalCommand, _eval_defaults(args), "eval", args)
+    config, execution = _part_of(command, EvalConfig), _part_of(command, EvalExecution)
+    if command.estimate:
+        from .evaluate import estimate as estimate_evaluation
+
+        print(estimate_evaluation(config, execution, command.out))
+        return 0
+    from .evaluate import evaluate
+    from .evaluation.told import told
+
+    print(told(evaluate(config, command.out, execution, command.overwrite)))
+    print(f"\nfigures and verdicts: {command.out / 'eval'}")
+    return 0
 
 
 def _probe(args: list[str]) -> int:
@@ -170,6 +193,13 @@ def _sample_defaults(args: list[str]) -> _SampleCommand:
     return _SampleCommand.model_construct(**_defaults(args, SampleConfig, SampleExecution, {"model": "-"}, of_preset))
 
 
+def _eval_defaults(args: list[str]) -> _EvalCommand:
+    def of_preset(preset: Preset, values: dict[str, Any]) -> dict[str, Any]:
+        return {"decoding": preset.decoding.model_dump()}
+
+    return _EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, of_preset))
+
+
 def _probe_defaults(args: list[str]) -> _ProbeCommand:
     required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
     given = _defaults(args, ProbeConfig, ExecutionConfig, required, lambda preset, _: preset.model_dump())
@@ -214,7 +244,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-Command = TypeVar("Command", _SampleCommand, _ProbeCommand, _DemoCommand)
+Command = TypeVar("Command", _SampleCommand, _EvalCommand, _ProbeCommand, _DemoCommand)
 
 
 def _parse(cls: type[Command], default: Command, name: str, args: list[str]) -> Command:

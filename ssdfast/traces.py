@@ -6,7 +6,7 @@ among them says whether the answer was right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def read(path: Path) -> Iterator[Trace]:
     """
     seen: set[str] = set()
     for file in files(path):
-        for table in _tables(file):
+        for table in tables(file, REQUIRED, tuple(OPTIONAL)):
             columns = [table[name] for name in REQUIRED]
             for name, kind in OPTIONAL.items():
                 columns.append(table[name] if name in table.column_names else pa.nulls(len(table), kind))
@@ -138,27 +138,30 @@ def check_ids(trace: Trace, vocabulary: int) -> None:
             )
 
 
-def _tables(file: Path) -> Iterator[pa.Table]:
-    """The columns of a file that `read` wants, a few rows at a time, in the types of SCHEMA."""
+def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.Table]:
+    """These columns of a file, the optional ones where it has them, a few rows at a time, in the types of SCHEMA.
+
+    Raises ValueError that names the file, for one that is no whole Parquet file or lacks a column.
+    """
     try:
         with pq.ParquetFile(file) as source:
             names = source.schema_arrow.names
-            _check_columns(names, file, REQUIRED)
-            columns = [*REQUIRED, *(name for name in OPTIONAL if name in names)]
+            _check_columns(names, file, required)
+            columns = [*required, *(name for name in optional if name in names)]
             for batch in source.iter_batches(_ROWS_AT_ONCE, columns=columns):
-                yield _conform(pa.Table.from_batches([batch]), file, REQUIRED)
+                yield _conform(pa.Table.from_batches([batch]), file, required)
     except (pa.ArrowInvalid, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{file} is not a whole Parquet file ({reason}): write it again") from None
 
 
-def _check_columns(names: list[str], path: Path, required: tuple[str, ...] | list[str]) -> None:
+def _check_columns(names: list[str], path: Path, required: Sequence[str]) -> None:
     if missing := [name for name in required if name not in names]:
         present = ", ".join(names) or "none"
         raise ValueError(f"{path} is not a trace table: it lacks {', '.join(missing)} (its columns: {present})")
 
 
-def _conform(table: pa.Table, path: Path, required: tuple[str, ...] | list[str]) -> pa.Table:
+def _conform(table: pa.Table, path: Path, required: Sequence[str]) -> pa.Table:
     _check_columns(table.column_names, path, required)
     for field in (*SCHEMA, pa.field("correct", pa.bool_())):
         if field.name not in table.column_names:

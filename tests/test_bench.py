@@ -159,6 +159,31 @@ def test_logits_of_the_inputs_are_exact_in_any_order():
     assert x.token_N.shape == (40,)
 
 
+def test_the_mix_of_answers_is_varied_and_no_two_golds_are_alike():
+    pytest.importorskip("math_verify")
+    import evaluation
+
+    rounds = evaluation.mix(100, 2)
+    for one in rounds:
+        assert {kind: sum(kind == other for other, _ in one) for kind in evaluation.KINDS} == dict.fromkeys(
+            ("integers", "fractions", "sets", "intervals"), 100
+        )
+        assert 0.4 < sum(made.right for _, made in one) / len(one) < 0.6
+    pairs = [made for one in rounds for _, made in one]
+    assert len({made.gold for made in pairs}) == len(pairs)
+    assert not any(made.gold.strip() == made.answer.strip() for made in pairs)
+
+
+def test_answers_of_the_mix_are_judged_as_they_were_made():
+    pytest.importorskip("math_verify")
+    import evaluation
+
+    from ssdfast.evaluation.verify import check
+
+    found = [(check(made.gold, made.answer) == "correct", made) for _, made in evaluation.mix(25, 1)[0]]
+    assert [made for right, made in found if right != made.right] == []
+
+
 def gpu_check(**environment: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", **environment}
     return subprocess.run(["bench/gpu_check.sh"], cwd=ROOT, env=env, capture_output=True, text=True)

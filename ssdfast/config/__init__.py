@@ -7,6 +7,7 @@ saved as ``config.yaml`` beside the results.
 from .base import Labelled, Settings, dump, load, read_yaml
 from .decoding import PRESETS, DecodingConfig, Preset, SamplingConfig
 from .demo import DemoConfig
+from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
 from .probe import ClassRules, ExecutionConfig, PositionConfig, ProbeConfig, TokenClassConfig
 from .sample import (
     ColumnsConfig,
@@ -27,8 +28,11 @@ __all__ = [
     "ColumnsConfig",
     "DecodingConfig",
     "DemoConfig",
+    "EvalConfig",
+    "EvalExecution",
     "Example",
     "ExecutionConfig",
+    "ExtractionConfig",
     "Labelled",
     "LoopConfig",
     "PositionConfig",
@@ -39,8 +43,10 @@ __all__ = [
     "SampleConfig",
     "SampleExecution",
     "SamplingConfig",
+    "SequentialConfig",
     "ServerConfig",
     "Settings",
+    "SweepConfig",
     "TokenClassConfig",
     "TrainConfig",
     "VllmConfig",

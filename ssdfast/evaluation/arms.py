@@ -18,7 +18,9 @@ class Setting(NamedTuple):
 
     def __str__(self) -> str:
         said = zip(("T", "k", "p", "min-p"), self, strict=True)
-        return " ".join(f"{name}={value:g}" for name, value in said if value is not None)
+        return " ".join(
+            f"{name}={value:g}" for name, value in said if value is not None and (name, value) != ("min-p", 0)
+        )
 
 
 @dataclass(frozen=True)

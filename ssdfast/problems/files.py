@@ -25,7 +25,8 @@ def load(path: Path, config: ProblemsConfig) -> Read:
         raise ValueError(f"{path} is a directory: name the file in it, or write hf:{path}@SPLIT") from None
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """The number of each line that is not blank, and the object in it, or why there is none."""
     for number, line in enumerate(path.read_bytes().removeprefix(_BOM).split(b"\n"), 1):
         if line.strip():
             yield number, _object(line)
@@ -83,4 +84,4 @@ def _parquet(path: Path) -> Iterator[Row]:
     yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
 
 
-READERS = {".jsonl": _jsonl, ".parquet": _parquet, ".csv": _csv}
+READERS = {".jsonl": read_jsonl, ".parquet": _parquet, ".csv": _csv}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,16 +60,19 @@ class Estimate:
 
 def estimate(config: SampleConfig, execution: SampleExecution, out: Path) -> Estimate:
     """Sample a little of the work. Nothing is written. Raises as `sample` does."""
-    plan = make_plan(config)
-    done, mean = 0, 0.0
-    if any((out / "traces").glob("*.parquet")):
-        found = summarize(out / "traces")
-        done = found["traces"] - sum(found["finish_reasons"].get(reason, 0) for reason in UNFINISHED)
-        mean = found["tokens"] / max(1, done)
+    return of_plan(make_plan(config), config, execution, [out / "traces"])
+
+
+def of_plan(plan: Plan, config: SampleConfig, execution: SampleExecution, directories: Sequence[Path]) -> Estimate:
+    """Of sampling a plan into each of the directories."""
+    found = [summarize(directory) for directory in directories if any(directory.glob("*.parquet"))]
+    unfinished = sum(one["finish_reasons"].get(reason, 0) for one in found for reason in UNFINISHED)
+    done = sum(one["traces"] for one in found) - unfinished
+    mean = sum(one["tokens"] for one in found) / max(1, done)
     most = sum(request.max_new_tokens for request in plan.requests) / len(plan.requests)
     return Estimate(
         problems=len(plan.problems),
-        traces=len(plan.requests),
+        traces=len(plan.requests) * len(directories),
         done=done,
         prompt_tokens=round(sum(len(request.prompt_ids) for request in plan.requests) / len(plan.requests)),
         completion_tokens=mean or most,
