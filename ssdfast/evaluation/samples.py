@@ -111,7 +111,7 @@ def check_problems(groups: Sequence[Group], problems: dict[str, Problem]) -> Non
                 f"{where}: {group.arm} answers {_few(strange)}, which {'are' if len(strange) > 1 else 'is'} not among"
                 " the problems: name all of them in problems.sources"
             )
-        if lacking := [name for name in problems if name not in answered]:
+        if lacking := sorted(name for name in problems if name not in answered):
             raise ValueError(
                 f"{group.arm} has no completion of {_few(lacking)}: complete it, or evaluate problems that all arms"
                 " answer"
