@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 _LONGEST = 2000
+_DIGITS = 60
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\_])(?<!_\{)i(?![A-Za-z])")
 _INDEX = re.compile(r"\\(?:sum|prod)\s*_\s*\{?\s*i\s*=")
 _TRIG_DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
@@ -64,10 +65,32 @@ def as_set(found: Any) -> Any:
 
 def same_expression(gold: Any, answer: Any) -> bool:
     """Whether math-verify takes the two for equal. It has no time limit of its own here: the pool has one."""
+    if (quick := _same_numbers(gold, answer)) is not None:
+        return quick
     from math_verify.grader import verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that there is no limit
     return bool(verify(gold, answer, timeout_seconds=None))
+
+
+def _same_numbers(gold: Any, answer: Any) -> bool | None:
+    """Of exact numbers, by 60 digits of each: a hundred times as fast as simplifying their difference.
+
+    None where digits do not settle it: a symbol or a decimal is in one of them, both are next to nothing, as what
+    cancels out may be, or they differ in the last digits alone.
+    """
+    from sympy import Expr, Float
+
+    if not all(isinstance(one, Expr) and one.is_number and not one.has(Float) for one in (gold, answer)):
+        return None
+    ours, theirs = gold.evalf(_DIGITS), answer.evalf(_DIGITS)
+    larger, apart = max(abs(ours), abs(theirs)), abs(ours - theirs)
+    if not (larger.is_Float and apart.is_number and larger > 10**-30):
+        return None
+    if apart > larger * 10**-12:
+        return False
+    # A number of more digits than are looked at may differ in the others.
+    return True if larger < 10**30 and apart < larger * Float(10) ** (5 - _DIGITS) else None
 
 
 def interval(low: Any, high: Any, brackets: str) -> Any:

@@ -71,7 +71,7 @@ def test_hostile_answers_take_nothing_else_down():
     assert verdicts[1::2] == ["correct"] * len(ADVERSARIAL)
     assert not {"correct", "no_answer"} & set(verdicts[::2])
     by_name = dict(zip(ADVERSARIAL, verdicts[::2], strict=True))
-    assert {by_name[name] for name in ("tower of powers", "factorial of a power", "product")} == {"timed_out"}
+    assert {by_name[name] for name in ("tower of powers", "determinant", "power of a sum")} == {"timed_out"}
     assert {by_name[name] for name in ("brackets", "braces", "boxes", "unbalanced", "digits")} == {"unparsable"}
     assert not Path(EXECUTED).exists()
     assert processes() == before
