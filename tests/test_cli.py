@@ -35,7 +35,7 @@ def mistake(capsys, *args) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("args", [["--help"], ["sample", "--help"], ["probe", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize("args", [["--help"], *([stage, "--help"] for stage in ("sample", "eval", "probe", "demo"))])
 def test_help_imports_no_torch(args):
     code = f"""
 import sys
