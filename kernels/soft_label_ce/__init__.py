@@ -55,8 +55,8 @@ def soft_label_ce(
     those that require one: nothing is computed for what is frozen. They come in the dtype of what they belong to; the
     head's are summed in float32. None flows to labels and weights, and there is no second derivative. A second
     ``backward`` through one loss computes its gradients again.
-    Memory: the gradients, float32 sums for those of a 16-bit head, and a chunk of logits, whatever N is: below 128 MB on
-    a CPU, 512 MB on a GPU. ``reference`` holds all logits.
+    Memory: the gradients, float32 sums for those of a 16-bit head, and a chunk of logits, whatever N is: below 128 MB
+    on a CPU, 512 MB on a GPU. ``reference`` holds all logits.
     Raises ValueError for mismatched shapes, dtypes or devices, an id outside the vocabulary, a probability that is
     negative or not finite, labels or weights that require a gradient, an unknown backend; RuntimeError for a backend
     that cannot run here.
