@@ -5,7 +5,9 @@
 
 namespace ssdfast::SSDFAST_ISA {
 
-constexpr int64_t SUMMED = 1024;  // exponentials that float32 lanes add up before a double does
+// Exponentials that float32 lanes add up before a double does. Few: beside the likeliest token's 1 a lane loses what is
+// below 6e-8, and all of the row's probabilities are that much too large.
+constexpr int64_t SUMMED = 128;
 
 // Writes n of the W lanes; a bf16 rounded to nearest.
 inline void store_some(float* to, F x, int n) {
@@ -32,20 +34,21 @@ inline void store_one(float* to, float x) { *to = x; }
 inline void store_one(BF16* to, float x) { to->bits = rounded(x); }
 
 // d logit / d product at a logit: the slope of scale and soft-cap. A forbidden token, -inf, does not move.
-inline float slope(float z, const SoftLabelJob& job) {
+inline double slope(double z, const SoftLabelJob& job) {
   if (job.softcap == 0) return job.scale;
-  const float t = z / job.softcap;
+  const double t = z / job.softcap;
   return z == NEVER ? 0 : job.scale * (1 - t * t);
 }
 
 // What all of a row's gradients share: e^(z - max) * factor is the weighted softmax.
 struct Softmax {
-  float max, factor;
+  double max, factor;
 };
 
 template <bool SOFTCAP, class T>
 void write_softmax(const float* z, T* to, const Softmax& row, const SoftLabelJob& job) {
-  const F max = set(row.max), factor = set(row.factor * job.scale), zero = set(0.f), one = set(1.f);
+  const F max = set(static_cast<float>(row.max)), factor = set(static_cast<float>(row.factor * job.scale));
+  const F zero = set(0.f), one = set(1.f);
   const F per_cap = set(SOFTCAP ? 1 / job.softcap : 0.f);
   // Written where it was read: a bf16 lies before the float that it came from.
   for_each(z, 0, job.v, [&](int64_t i, int n, F x) {
@@ -59,17 +62,17 @@ void write_softmax(const float* z, T* to, const Softmax& row, const SoftLabelJob
   });
 }
 
-// Tokens with a label get theirs anew: rounded to bf16 before q is taken off, a softmax close to q would leave noise.
-// z_label: [K], read before the softmax took their place.
+// Tokens with a label, where most of the gradient is, get theirs anew and in double: rounded to bf16 before q is taken
+// off, a softmax close to q would leave noise. z_label: [K], read before the softmax took their place.
 template <class T>
 void write_labels(T* to, const float* z_label, const Softmax& row, const int64_t* ids, const float* probs, float weight,
                   const SoftLabelJob& job) {
   for (int64_t k = 0; k < job.k; ++k) {
     if (probs[k] == 0) continue;
-    float q = 0;  // of all slots that name this token
+    double q = 0;  // of all slots that name this token
     for (int64_t j = 0; j < job.k; ++j) q += probs[j] != 0 && ids[j] == ids[k] ? probs[j] : 0;
-    const float softmax = std::exp(z_label[k] - row.max) * row.factor;
-    store_one(to + ids[k], (softmax - weight * q) * slope(z_label[k], job));
+    const double softmax = std::exp(z_label[k] - row.max) * row.factor;
+    store_one(to + ids[k], static_cast<float>((softmax - weight * q) * slope(z_label[k], job)));
   }
 }
 
@@ -109,7 +112,7 @@ void soft_label_rows(const SoftLabelJob& job, int64_t begin, int64_t end) {
     job.loss[b] = static_cast<float>(loss);
     if (!job.weight) continue;
     const float weight = job.weight[b];
-    const Softmax row{row_max, static_cast<float>(weight * (mass + 2 * job.z_loss * lse) / sum)};
+    const Softmax row{row_max, weight * (mass + 2 * job.z_loss * lse) / sum};
     if (job.bf16) write_gradient<BF16>(z, z_label.data(), row, ids, probs, weight, job);
     else write_gradient<float>(z, z_label.data(), row, ids, probs, weight, job);
   }
