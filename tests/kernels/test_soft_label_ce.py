@@ -117,9 +117,9 @@ def test_nan_of_a_labelled_row_is_not_hidden(backend):
 
 def test_what_is_left_behind_a_row_of_bf16_gradients_is_not_multiplied():
     """Logits whose lower halves read as NaN in bf16, where torch's product looks beyond the end of a row."""
-    weight = torch.tensor([1.0, 2**-8, -(2**-17)]).bfloat16().repeat(1003, 1)
-    hidden = torch.ones(5, 3).bfloat16().requires_grad_()
-    ids, probs = torch.zeros(5, 1, dtype=torch.int64), torch.ones(5, 1)
+    weight = torch.tensor([1.0, 2**-8, -(2**-17), *[0.0] * 61]).bfloat16().repeat(1003, 1)
+    hidden = torch.ones(20, 64).bfloat16().requires_grad_()
+    ids, probs = torch.zeros(20, 1, dtype=torch.int64), torch.ones(20, 1)
     soft_label_ce(hidden, weight, ids, probs, reduction="sum", backend="cpu").backward()
     assert hidden.grad.isfinite().all()
 
