@@ -31,7 +31,7 @@ def groups(records: list[Record]) -> Iterator[tuple[str, list[Record]]]:
     """The records of one operation at one shape on one device, under a title that says which, fastest first."""
     found: dict[str, list[Record]] = {}
     for r in records:
-        if "provider" in r:
+        if r.get("operation") in OPERATIONS and "provider" in r:
             found.setdefault(title(r), []).append(r)
     for name, rows in found.items():
         yield name, sorted(rows, key=lambda r: r.get("ms_per_row_pair", float("inf")))

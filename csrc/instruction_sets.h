@@ -1,6 +1,8 @@
 // What the processor at hand can run.
 #pragma once
 
+#include <torch/headeronly/util/Exception.h>
+
 #include <string>
 
 namespace ssdfast {
@@ -13,6 +15,14 @@ inline bool runs_here(const std::string& isa) {
   if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 #endif
   return isa == "portable";
+}
+
+// The instruction set to take: `isa`, the value of SSDFAST_CPU, or the best one if that is empty.
+inline std::string chosen(std::string isa) {
+  if (isa.empty()) isa = runs_here("avx512") ? "avx512" : runs_here("avx2") ? "avx2" : "portable";
+  STD_TORCH_CHECK(runs_here(isa), "this processor cannot run the instruction set '", isa,
+                  "' (known: avx512, avx2, portable): unset SSDFAST_CPU to choose the best one");
+  return isa;
 }
 
 inline bool runs_avx512_bf16() {

@@ -1,4 +1,5 @@
 #include "probe_stats.h"
+#include "soft_label.h"
 
 #if defined(__x86_64__)
 #if defined(__clang__)
@@ -16,6 +17,7 @@
 #include "probe_columns.h"
 #include "probe_rows.h"
 #include "probe_state.h"
+#include "soft_label_rows.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

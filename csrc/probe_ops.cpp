@@ -12,9 +12,7 @@ namespace {
 using torch::stable::Tensor;
 
 Kernels choose(std::string isa) {
-  if (isa.empty()) isa = runs_here("avx512") ? "avx512" : runs_here("avx2") ? "avx2" : "portable";
-  STD_TORCH_CHECK(runs_here(isa), "this processor cannot run the instruction set '", isa,
-                  "' (known: avx512, avx2, portable): unset SSDFAST_CPU to choose the best one");
+  isa = chosen(isa);
 #if defined(__x86_64__)
   if (isa == "avx512") return avx512::kernels();
   if (isa == "avx2") return avx2::kernels();

@@ -1,4 +1,5 @@
 #include "probe_stats.h"
+#include "soft_label.h"
 
 #define SSDFAST_ISA portable
 #define SSDFAST_AVX2 0
@@ -11,3 +12,4 @@
 #include "probe_columns.h"
 #include "probe_rows.h"
 #include "probe_state.h"
+#include "soft_label_rows.h"

@@ -18,6 +18,7 @@ if __name__ != "kernels":
         probe_stats,
         sharded_probe_stats,
     )
+    from .soft_label_ce import soft_label_ce
 
     __all__ = [
         "Decoding",
@@ -32,4 +33,5 @@ if __name__ != "kernels":
         "probe_stats",
         "sharded_linear_probe_stats",
         "sharded_probe_stats",
+        "soft_label_ce",
     ]

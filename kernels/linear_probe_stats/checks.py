@@ -37,8 +37,9 @@ def check_models(
 
 
 def check_model(model: str, hidden: Tensor, head: LmHead, empty_ok: bool) -> None:
-    """Raises ValueError unless hidden states and head of ``model`` (a or b) fit together."""
-    hidden_name, weight_name, weight = f"hidden_{model}_NH", f"lm_head_{model}_VH", head.weight_VH
+    """Raises ValueError unless hidden states and head fit together. ``model``: a or b, or "" for the only one."""
+    of_model = f"_{model}" if model else ""
+    hidden_name, weight_name, weight = f"hidden{of_model}_NH", f"lm_head{of_model}_VH", head.weight_VH
     if hidden.dim() != 2:
         raise ValueError(f"{hidden_name} must have shape [N, H], got {list(hidden.shape)}")
     if weight.dim() != 2:

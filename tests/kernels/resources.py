@@ -27,6 +27,8 @@ from ssdfast.kernels import Decoding, LmHead, ProbeSpec
 from ssdfast.kernels.linear_probe_stats import triton as linear_backend
 from ssdfast.kernels.linear_probe_stats.triton_tiling import TILINGS, Tiling
 from ssdfast.kernels.probe_stats import triton as backend
+from ssdfast.kernels.soft_label_ce import triton as soft_label_backend
+from ssdfast.kernels.soft_label_ce.gradients import Gradients
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -49,7 +51,9 @@ class Launch:
     num_stages: int | None
 
     def __str__(self) -> str:
-        dtypes = {kind[1:] for name, kind in self.signature if name in ("a_ptr", "b_ptr", "z_ptr", "hidden_a_ptr")}
+        dtypes = {
+            kind[1:] for name, kind in self.signature if name in ("a_ptr", "b_ptr", "z_ptr", "hidden_a_ptr", "grad_ptr")
+        }
         shown = {k: v for k, v in self.constants if k.isupper() and k not in ("RATES", "ROOTS", "ROOT_OF", "RATE_OF")}
         return " ".join([self.fn.__name__, *dtypes, *(f"{k}={v}" for k, v in shown.items())])
 
@@ -79,6 +83,17 @@ def linear_launches(
     with _recorded() as recorded, mock.patch.object(Tiling, "of", return_value=TILINGS[target]):
         linear_backend.linear_probe_stats_packed(*models, torch.zeros(2, dtype=torch.int64), spec)
     return [launch for launch in recorded if launch.fn.__module__.startswith(linear_backend.__package__)]
+
+
+def soft_label_launches(v: int, k: int, dtype: torch.dtype, gradient: bool, plain: bool = True) -> list[Launch]:
+    """The kernel of ``soft_label_ce``, with and without a gradient; a head with everything if not plain."""
+    hidden, weight = torch.zeros(2, 64, dtype=dtype), torch.zeros(v, 64, dtype=dtype)
+    head = LmHead(weight) if plain else LmHead(weight, torch.zeros(v), 0.5, 30.0)
+    ids, probs, rows = torch.zeros(2, k, dtype=torch.int64), torch.ones(2, k), torch.ones(2)
+    wanted = Gradients.zeros(hidden, head, [gradient, False, False])
+    with _recorded() as recorded:
+        soft_label_backend.losses_and_gradients(hidden, head, ids, probs, rows, 0.0 if plain else 1e-4, wanted)
+    return list(recorded)
 
 
 @contextlib.contextmanager
@@ -159,7 +174,8 @@ CLASSES = ProbeSpec(token_class=torch.zeros(151_936, dtype=torch.uint8), n_class
 
 
 def shipped(target: str) -> list[Launch]:
-    """Every kernel in every dtype, with one model and two, one sweep and two, short and long lists, odd row strides."""
+    """Every kernel in every dtype, with one model and two, one sweep and two, short and long lists, odd row
+    strides; labels with and without a gradient."""
     found: dict[Launch, None] = {}
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         found |= dict.fromkeys(launches(2, 151_936, dtype, DEFAULT, pair=True))
@@ -182,6 +198,15 @@ def shipped(target: str) -> list[Launch]:
         (8192, 512, torch.bfloat16, DEFAULT, True, True),
     ):
         found |= dict.fromkeys(linear_launches(target, h, v, dtype, spec, pair, plain))
+    for v, k, dtype, gradient, plain in (
+        (151_936, 20, torch.bfloat16, True, True),
+        (151_936, 20, torch.float32, True, True),
+        (151_936, 20, torch.float32, False, True),
+        (151_669, 1, torch.bfloat16, True, True),
+        (151_669, 128, torch.bfloat16, True, False),
+        (151_669, 1000, torch.float32, True, False),
+    ):
+        found |= dict.fromkeys(soft_label_launches(v, k, dtype, gradient, plain))
     return list(found)
 
 

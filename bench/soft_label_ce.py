@@ -1,0 +1,230 @@
+"""Forward and backward of ``soft_label_ce`` beside others: ``python bench/soft_label_ce.py [--shape N V H]``.
+
+fp32 hidden states and head on a CPU, bf16 on a GPU; the gradients of both. Soft labels are a baseline's 20 likeliest
+tokens, hard ones its likeliest. No time is shown for an answer that float64 rejects. Writes
+bench/results/soft_label_ce.jsonl and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from claim import Claim
+from common import DEVICE, ON_GPU, interleaved, record
+from inputs import DISTINCT, hidden_pair
+from memory import bytes_of, peak_in_own_process
+from others import _missing
+from probe_stats import fast_backends
+from provider import GATE_ROWS, Provider, gated, measured
+from roofline import floor, measured_rates
+from torch import Tensor
+
+from ssdfast.kernels import soft_label_ce
+
+MODEL = 49_152, 576
+SHAPES = [(16_384, 151_936, 2_560)] if ON_GPU else [(4_096, *MODEL)]
+K = 20
+EAGER_ROWS = 1_024  # full logits of more do not fit beside their gradients and dense labels
+TORCHS_CHUNK = 512  # rows; by its own choice it takes 16 times the time of the bare matmuls on a CPU
+PLAIN = "F.linear_cross_entropy"
+CHUNKED = f"F.linear_cross_entropy, {TORCHS_CHUNK} rows"
+# Of the largest value of a loss or gradient; what multiplies in bf16 rounds to eight bits.
+TOLERANCE = 2e-2 if ON_GPU else 1e-5
+
+Answer = tuple[Tensor, Tensor, Tensor]  # the loss, summed over rows, and its gradients in hidden states and head
+
+
+class Step(NamedTuple):
+    """Hidden states [N, H] of a model in training, its head [V, H], soft labels [N, K] and hard labels [N]."""
+
+    hidden_NH: Tensor
+    head_VH: Tensor
+    ids_NK: Tensor
+    probs_NK: Tensor
+    token_N: Tensor
+
+    def rows(self, n: int) -> Step:
+        return Step(self.hidden_NH[:n], self.head_VH, self.ids_NK[:n], self.probs_NK[:n], self.token_N[:n])
+
+
+def inputs(n: int, v: int, h: int) -> Step:
+    x = hidden_pair(n, v, h)
+    few = x.hidden_a_NH[:DISTINCT].float() @ x.head_a_VH.float().T
+    top = few.topk(K, dim=1)
+    repeats = -(-n // few.shape[0])
+    probs_NK = top.values.softmax(1).repeat(repeats, 1)[:n]
+    dtype = torch.bfloat16 if ON_GPU else torch.float32
+    return Step(x.hidden_b_NH.to(dtype), x.head_b_VH.to(dtype), top.indices.repeat(repeats, 1)[:n], probs_NK, x.token_N)
+
+
+def _with_gradients(loss: Callable[[Tensor, Tensor], Tensor], x: Step) -> Answer:
+    hidden_NH, head_VH = x.hidden_NH.detach().requires_grad_(), x.head_VH.detach().requires_grad_()
+    total = loss(hidden_NH, head_VH)
+    total.backward()
+    assert hidden_NH.grad is not None
+    assert head_VH.grad is not None
+    return total.detach(), hidden_NH.grad, head_VH.grad
+
+
+def ours(x: Step, backend: str, hard: bool = False, reduction: str = "sum") -> Answer:
+    ids_NK, probs_NK = (x.token_N[:, None], torch.ones_like(x.probs_NK[:, :1])) if hard else (x.ids_NK, x.probs_NK)
+
+    def loss(hidden: Tensor, head: Tensor) -> Tensor:
+        return soft_label_ce(hidden, head, ids_NK, probs_NK, reduction=reduction, backend=backend).sum()
+
+    return _with_gradients(loss, x)
+
+
+def eager(x: Step, hard: bool = False) -> Answer:
+    """Full logits, dense labels, autograd."""
+
+    def loss(hidden: Tensor, head: Tensor) -> Tensor:
+        logits_NV = (hidden @ head.T).to(torch.promote_types(hidden.dtype, torch.float32))
+        if hard:
+            return F.cross_entropy(logits_NV, x.token_N, reduction="sum")
+        q_NV = torch.zeros_like(logits_NV).scatter_add_(1, x.ids_NK, x.probs_NK.to(logits_NV.dtype))
+        return F.cross_entropy(logits_NV, q_NV, reduction="sum")
+
+    return _with_gradients(loss, x)
+
+
+def bare(x: Step) -> None:
+    """What any of them multiplies at the least, all rows at once: the logits and two gradients."""
+    z_NV = x.hidden_NH @ x.head_VH.T
+    z_NV @ x.head_VH
+    z_NV.T @ x.hidden_NH
+
+
+class Gate:
+    """Holds an answer for the first rows to float64."""
+
+    def __init__(self, x: Step, rows: int = GATE_ROWS):
+        self.x = x.rows(rows)
+
+    @cached_property
+    def soft(self) -> Answer:
+        return eager(self._double)
+
+    @cached_property
+    def hard(self) -> Answer:
+        return eager(self._double, hard=True)
+
+    @property
+    def _double(self) -> Step:
+        return self.x._replace(hidden_NH=self.x.hidden_NH.double(), head_VH=self.x.head_VH.double())
+
+    def check(self, answer: Answer, hard: bool = False) -> None:
+        found = error(answer, self.hard if hard else self.soft)
+        assert found <= TOLERANCE, f"{found:.1e} of the largest value from float64, more than {TOLERANCE:g}"
+
+
+def error(answer: Answer, want: Answer) -> float:
+    """The largest of loss and gradients, each relative to its own largest value."""
+    return max(((mine.double() - w).abs().max() / w.abs().max()).item() for mine, w in zip(answer, want, strict=True))
+
+
+def providers(x: Step) -> Iterator[Provider]:
+    gate = Gate(x)
+    hard = partial(gate.check, hard=True)
+    yield Provider("bare matmuls", "none", bare)
+    for backend in fast_backends():
+        yield Provider(f"ssdfast {backend}", "soft labels", partial(ours, backend=backend), gate.check)
+        run = partial(ours, backend=backend, reduction="none")
+        yield Provider(f"ssdfast {backend}, reduction none", "soft labels", run, gate.check)
+        yield Provider(f"ssdfast {backend}, K = 1", "hard labels", partial(ours, backend=backend, hard=True), hard)
+    yield Provider("eager torch, full logits", "soft labels", eager, gate.check, EAGER_ROWS)
+    yield from _hard_label_losses(hard)
+
+
+def _hard_label_losses(gate: Callable[[Answer], None]) -> Iterator[Provider]:
+    def provider(name: str, loss: Callable[..., Tensor], missing: str = "", **given: Any) -> Provider:
+        def run(x: Step) -> Answer:
+            return _with_gradients(lambda hidden, head: loss(hidden, head, x.token_N), x)
+
+        return Provider(name, "hard labels", run, gate, missing=missing, **given)
+
+    def torchs(hidden: Tensor, head: Tensor, token: Tensor, chunk: int | None = None) -> Tensor:
+        options = None if chunk is None else torch.nn.LinearCrossEntropyOptions(batch_chunk_size=chunk)
+        return F.linear_cross_entropy(hidden, head, token, reduction="sum", options=options)
+
+    def cut(hidden: Tensor, head: Tensor, token: Tensor) -> Tensor:
+        cross_entropy = importlib.import_module("cut_cross_entropy").linear_cross_entropy
+        return cross_entropy(hidden, head, token, reduction="sum", impl="cce" if ON_GPU else "torch_compile")
+
+    def liger(hidden: Tensor, head: Tensor, token: Tensor) -> Tensor:
+        fused = importlib.import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss(reduction="sum")
+        return fused(head, hidden, token)
+
+    missing = "" if hasattr(F, "linear_cross_entropy") else f"not in torch {torch.__version__}"
+    yield provider(PLAIN, torchs, missing, rows=EAGER_ROWS)
+    yield provider(CHUNKED, partial(torchs, chunk=TORCHS_CHUNK), missing)
+    rows = None if ON_GPU else EAGER_ROWS
+    yield provider("cut-cross-entropy", cut, _missing("cut_cross_entropy"), compiled=not ON_GPU, rows=rows)
+    needs_gpu = "" if ON_GPU else "its kernels need a GPU"
+    yield provider("Liger fused linear cross-entropy", liger, _missing("liger_kernel") or needs_gpu)
+
+
+def claims() -> Iterator[Claim]:
+    """The bars of the CPU, two threads."""
+    n, at = 4_096, f"N 4,096 V {MODEL[0]:,} H {MODEL[1]:,}"
+    x = inputs(n, *MODEL)
+    found = {p.name: p for p in providers(x)}
+    names = {"mine": "ssdfast cpu", "hard": "ssdfast cpu, K = 1", "torch": CHUNKED}
+    calls = {short: gated(found[name], x) for short, name in names.items()}
+    seconds = interleaved({"bare": partial(bare, x), **calls}, seconds=30)
+    yield Claim(f"forward and backward over the three bare matmuls, {at}", seconds["mine"] / seconds["bare"], 1.2, "x")
+    yield Claim(f"hard labels, over F.linear_cross_entropy, {at}", seconds["hard"] / seconds["torch"], 1, "x")
+    gate = Gate(x, rows=256)
+    of = {name: error(found[name].run(gate.x), gate.hard) for name in (names["hard"], PLAIN, CHUNKED)}
+    yield Claim(f"error against float64, over {PLAIN}", of[names["hard"]] / of[PLAIN], 1, "x")
+    # Both are at what the order of summation in the products makes of float32.
+    yield Claim(f"error against float64, over {CHUNKED}", of[names["hard"]] / of[CHUNKED], 1.25, "x")
+    peaks = {rows: peak_in_own_process("soft_label_ce", names["mine"], (rows, *MODEL)) / 1e6 for rows in (1_024, n)}
+    for rows, peak in peaks.items():
+        yield Claim(f"extra memory, gradients apart, N {rows:,} V {MODEL[0]:,} H {MODEL[1]:,}", peak, 128, "MB")
+    yield Claim("the last over the one before: flat in N", peaks[n] / peaks[1_024], 1.1, "x")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The records of providers that passed, beside the bare matmuls."""
+    times = {r["provider"]: r["ms_per_row"] for r in rows if "left_out" not in r}
+    lines = [f"{'provider':34} {'gives':12} {'ms a row':>9} {'of bare':>8} {'MiB extra':>10}"]
+    for r in rows:
+        if "left_out" not in r:
+            ratio = r["ms_per_row"] / times["bare matmuls"]
+            extra = r["peak_extra_bytes"] / 2**20
+            lines.append(f"{r['provider']:34} {r['gives']:12} {r['ms_per_row']:9.4f} {ratio:8.2f} {extra:10.1f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("N", "V", "H"), help="rows, vocabulary, hidden size")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=60, help="how long the fast providers take turns")
+    parser.add_argument("--claims", action="store_true", help="measure the bars alone")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.claims:
+        for claim in claims():
+            print(claim, flush=True)
+        return
+    rows = []
+    for shape in [tuple(args.shape)] if args.shape else SHAPES:
+        n, v, h = shape
+        x = inputs(*shape)
+        least = floor(measured_rates(x.hidden_NH, x.head_VH), bytes_of(x[:2]), flops=3 * 2 * n * v * h)
+        found = measured("soft_label_ce", shape, x, providers(x), least, args.seconds)
+        rows += [{"ms_per_row" if key == "ms_per_row_pair" else key: value for key, value in r.items()} for r in found]
+        print(f"\nN {n:,}, V {v:,}, H {h:,}, {x.head_VH.dtype}, forward and backward, {DEVICE}\n{table(rows)}")
+    print(f"\nwritten to {record('soft_label_ce', rows)}")
+
+
+if __name__ == "__main__":
+    main()

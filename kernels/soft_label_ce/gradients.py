@@ -1,0 +1,88 @@
+"""The gradients while they are summed, and how a chunk's rows get into them.
+
+Shape legend: N rows, V vocabulary, H hidden size, B rows of a chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..linear_probe_stats.head import LmHead
+
+SLICE_BYTES = 16 << 20  # of a head's rows: what a product may take beside its operands
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of the weighted sum of losses; None where nobody wants it. The head's are sums in float32 or float64."""
+
+    hidden_NH: Tensor | None
+    weight_VH: Tensor | None
+    bias_V: Tensor | None
+
+    @staticmethod
+    def zeros(hidden_NH: Tensor, head: LmHead, wanted: list[bool]) -> Gradients:
+        """Zeros for those of hidden states, weight and bias that are wanted."""
+        for_hidden, for_weight, for_bias = wanted
+        dtype = torch.float64 if hidden_NH.dtype == torch.float64 else torch.float32
+        weight_VH = head.weight_VH
+        return Gradients(
+            hidden_NH.new_zeros(hidden_NH.shape) if for_hidden else None,
+            weight_VH.new_zeros(weight_VH.shape, dtype=dtype) if for_weight else None,
+            weight_VH.new_zeros(weight_VH.shape[:1], dtype=dtype) if for_bias else None,
+        )
+
+    def __bool__(self) -> bool:
+        """Whether any is wanted."""
+        return not (self.hidden_NH is None and self.weight_VH is None and self.bias_V is None)
+
+    def add_rows(self, rows_B: Tensor, grad_BV: Tensor, hidden_BH: Tensor, weight_VH: Tensor) -> None:
+        """What some rows add. grad_BV: of ``hidden @ weightᵀ + bias``, float32 or float64, or the operands' bf16."""
+        if self.hidden_NH is not None:
+            self.hidden_NH[rows_B] = _times_head(grad_BV, weight_VH).to(self.hidden_NH.dtype)
+        if self.weight_VH is not None:
+            _add_outer(self.weight_VH, grad_BV, hidden_BH)
+        if self.bias_V is not None:
+            self.bias_V.add_(grad_BV.sum(0, dtype=self.bias_V.dtype))
+
+    def in_dtypes_of(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
+        """In the dtypes of what they are gradients of; [0] for one that nobody wants."""
+        parameters = (hidden, weight, weight if bias is None else bias)
+        return [
+            hidden.new_empty(0) if gradient is None else gradient.to(parameter.dtype)
+            for parameter, gradient in zip(parameters, (self.hidden_NH, self.weight_VH, self.bias_V), strict=True)
+        ]
+
+
+def _times_head(grad_BV: Tensor, weight_VH: Tensor) -> Tensor:
+    """grad @ weight; the head in slices where it must be converted."""
+    if grad_BV.dtype == weight_VH.dtype:
+        return _product(grad_BV, weight_VH)
+    sum_BH = grad_BV.new_zeros(grad_BV.shape[0], weight_VH.shape[1])
+    for ids in _slices(weight_VH, grad_BV.itemsize):
+        sum_BH.addmm_(grad_BV[:, ids], weight_VH[ids].to(grad_BV.dtype))
+    return sum_BH
+
+
+def _add_outer(sum_VH: Tensor, grad_BV: Tensor, hidden_BH: Tensor) -> None:
+    """sum += gradᵀ @ hidden; in slices where the product needs room of its own."""
+    if grad_BV.dtype == sum_VH.dtype:
+        sum_VH.addmm_(grad_BV.T, hidden_BH.to(sum_VH.dtype))
+        return
+    for ids in _slices(sum_VH, sum_VH.itemsize if grad_BV.is_cuda else grad_BV.itemsize):
+        sum_VH[ids] += _product(grad_BV[:, ids].T, hidden_BH)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Of float32 or float64, or of bf16 with float32 sums; those a CPU rounds to bf16 in the end."""
+    if a.is_cuda and a.dtype == torch.bfloat16:
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return a @ b
+
+
+def _slices(x_VH: Tensor, itemsize: int) -> list[slice]:
+    step = max(1, SLICE_BYTES // (itemsize * x_VH.shape[1]))
+    return [slice(i, i + step) for i in range(0, x_VH.shape[0], step)]

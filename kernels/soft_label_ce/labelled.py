@@ -1,0 +1,11 @@
+"""Which rows count."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def labelled_rows(probs_NK: Tensor, weight_N: Tensor | None) -> Tensor:
+    """The rows [R] that have a label and a weight other than 0. Only these are looked at. A GPU is waited for."""
+    labelled_N = (probs_NK > 0).any(1)
+    return (labelled_N if weight_N is None else labelled_N & (weight_N != 0)).nonzero()[:, 0]

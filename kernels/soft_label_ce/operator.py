@@ -1,0 +1,103 @@
+"""The torch operator behind ``soft_label_ce``, and its derivative.
+
+Row weights say what is made of the losses. Where they are known beforehand, the loss is one number and its gradients
+come with it, to wait for ``backward``, which multiplies them by what flows in. Otherwise what flows in are the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backends import fastest, implementation
+from ..linear_probe_stats.head import LmHead
+from .checks import check_label_values
+from .gradients import Gradients
+
+
+def losses(
+    hidden_NH: Tensor, head: LmHead, ids_NK: Tensor, probs_NK: Tensor, weight_N: Tensor | None, z_loss: float,
+    backend: str | None,
+) -> Tensor:  # fmt: skip
+    """Each row's loss [N] without weights, their weighted sum [] with them; differentiable."""
+    dtype = _dtype(hidden_NH)
+    parameters = (hidden_NH, head.weight_VH, head.bias_V)
+    at_once = weight_N is not None and torch.is_grad_enabled()
+    wanted = [at_once and x is not None and x.requires_grad for x in parameters]
+    return _losses_and_gradients(
+        *parameters, [head.scale, head.softcap or 0.0], ids_NK.to(torch.int64), probs_NK.to(dtype),
+        None if weight_N is None else weight_N.to(dtype), z_loss, wanted, backend or "",
+    )[0]  # fmt: skip
+
+
+@torch.library.custom_op("ssdfast::soft_label_ce", mutates_args=())
+def _losses_and_gradients(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, scale_and_softcap: list[float], ids: Tensor, probs: Tensor,
+    row_weight: Tensor | None, z_loss: float, wanted: list[bool], backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The losses, then the gradients of their weighted sum in ``hidden``, ``weight`` and ``bias``; [0] if unwanted."""
+    check_label_values(ids, probs, weight.shape[0])
+    module = implementation("soft_label_ce", backend or fastest(hidden), hidden.dtype)
+    scale, softcap = scale_and_softcap
+    head = LmHead(weight.detach(), None if bias is None else bias.detach(), scale, softcap or None)
+    gradients = Gradients.zeros(hidden, head, wanted)
+    with torch.autocast(hidden.device.type, enabled=False), torch.no_grad():  # nothing is rounded to 16 bits behind us
+        loss_N = module.losses_and_gradients(hidden.detach(), head, ids, probs, row_weight, z_loss, gradients)
+        loss = loss_N if row_weight is None else _weighted_sum(loss_N, row_weight)
+    of_hidden, of_weight, of_bias = gradients.in_dtypes_of(hidden, weight, bias)
+    return loss, of_hidden, of_weight, of_bias
+
+
+def _weighted_sum(loss_N: Tensor, weight_N: Tensor) -> Tensor:
+    return torch.where(weight_N == 0, 0.0, loss_N * weight_N).sum()
+
+
+@_losses_and_gradients.register_fake
+def _(hidden, weight, bias, scale_and_softcap, ids, probs, row_weight, z_loss, wanted, backend):
+    loss = hidden.new_empty(() if row_weight is not None else hidden.shape[:1], dtype=_dtype(hidden))
+    parameters = (hidden, weight, bias)
+    return loss, *(torch.empty_like(p, memory_format=torch.contiguous_format) if want else hidden.new_empty(0)
+                   for p, want in zip(parameters, wanted, strict=True))  # fmt: skip
+
+
+def _keep(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    hidden, weight, bias, ctx.scale_and_softcap, ids, probs, row_weight, ctx.z_loss, wanted, ctx.backend = inputs
+    ctx.set_materialize_grads(False)  # or the gradients, which are results too, would get zeros of their size
+    ctx.save_for_backward(hidden, weight, bias, ids, probs, row_weight)
+    # Detached: a result that its own node holds would never be freed.
+    ctx.ready = [gradient.detach() if want else None for gradient, want in zip(output[1:], wanted, strict=True)]
+    if not any(wanted):
+        ctx.ready = None
+
+
+def _backward(ctx: Any, flows_in: Tensor | None, *_: None) -> tuple:
+    if torch.is_grad_enabled():
+        raise RuntimeError("soft_label_ce has no second derivative: call backward without create_graph=True")
+    found: list[Tensor | None] = [None, None, None]
+    if flows_in is not None:
+        ready, ctx.ready = ctx.ready, None
+        if ready is not None:
+            found = [None if gradient is None else gradient.mul_(flows_in) for gradient in ready]
+        else:
+            found = _again(ctx, flows_in)
+    return *found, *[None] * 7  # one for each argument
+
+
+def _again(ctx: Any, flows_in: Tensor) -> list[Tensor | None]:
+    """The gradients by another sweep."""
+    hidden, weight, bias, ids, probs, row_weight = ctx.saved_tensors
+    row_weight = flows_in.contiguous() if row_weight is None else row_weight * flows_in
+    wanted = list(ctx.needs_input_grad[:3])
+    _, *found = _losses_and_gradients(
+        hidden, weight, bias, ctx.scale_and_softcap, ids, probs, row_weight, ctx.z_loss, wanted, ctx.backend
+    )
+    return [gradient if want else None for gradient, want in zip(found, wanted, strict=True)]
+
+
+_losses_and_gradients.register_autograd(_backward, setup_context=_keep)
+
+
+def _dtype(hidden: Tensor) -> torch.dtype:
+    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
