@@ -138,10 +138,10 @@ def _from_jsonl(path: Path, problems: Mapping[str, Problem]) -> Iterator[Complet
                 yield Completion(
                     problem_id=name,
                     sample=sample,
-                    text=text,
+                    text=text.encode("utf-8", "replace").decode(),  # JSON can escape half a surrogate pair
                     ids=None,
                     tokens=_number(row, _name(row, "tokens") or "tokens", int, where),
-                    finish_reason=row.get("finish_reason"),
+                    finish_reason=_finish_reason(row, where),
                     setting=setting,
                     prompt="" if asked is None else f"text:{_fingerprint(asked)}",
                     where=where,
@@ -151,6 +151,7 @@ def _from_jsonl(path: Path, problems: Mapping[str, Problem]) -> Iterator[Complet
 
 
 _KINDS: tuple[type, ...] = (float, int, float, float)
+_MOST = 2**31  # of a column of the table of samples
 
 
 def _name(row: Mapping[str, Any], field: str) -> str | None:
@@ -160,7 +161,9 @@ def _name(row: Mapping[str, Any], field: str) -> str | None:
 
 def _problem_id(row: Mapping[str, Any], by_question: Mapping[str, str], where: str) -> str:
     if name := _name(row, "problem_id"):
-        return str(row[name])
+        if isinstance(row[name], bool) or not isinstance(row[name], str | int):
+            raise ValueError(f"{where}: {name!r} is to be text or a number, got {row[name]!r}")
+        return str(row[name]).encode("utf-8", "replace").decode()
     if name := _name(row, "question"):
         if found := by_question.get(normalise(str(row[name]))):
             return found
@@ -183,9 +186,20 @@ def _number(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     value = row.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
-        raise ValueError(f"{where}: {name!r} is to be a {'whole ' * (kind is int)}number, got {value!r}")
+    whole = kind is int
+    fine = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (fine and 0 <= value < _MOST and (not whole or value == int(value))):
+        raise ValueError(
+            f"{where}: {name!r} is to be a {'whole ' * whole}number from 0 to below 2^31, got {value!r:.80}"
+        )
     return kind(value)
+
+
+def _finish_reason(row: Mapping[str, Any], where: str) -> str | None:
+    reason = row.get("finish_reason")
+    if reason in traces.UNFINISHED or not isinstance(reason, str | None):
+        raise ValueError(f"{where}: 'finish_reason' is to be that of a finished completion, text, got {reason!r:.80}")
+    return reason
 
 
 def _fingerprint(asked: Any) -> str:

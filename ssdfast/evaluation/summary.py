@@ -18,7 +18,7 @@ from .arms import Arm
 from .health import lengths, share
 from .intervals import accuracy
 from .outcomes import Outcomes, gather
-from .passk import pass_at
+from .passk import pass_at, pass_at_k
 from .power import split_variance
 
 
@@ -36,7 +36,7 @@ def summary_of(arm: Arm, rows: pa.Table, pass_ks: Sequence[int], seed: int) -> d
         "checkpoint": arm.checkpoint,
         **arm.setting._asdict(),
         **_figures(rows, seed),
-        "pass_at": {str(k): asdict(pass_at(outcomes, k, seed=seed)) for k in pass_ks},
+        "pass_at": {str(k): _pass_at(outcomes, k, seed) for k in pass_ks},
         "variance": _variance(outcomes),
         "by_difficulty": _by("difficulty", rows, seed),
         "by_source": _by("source", rows, seed),
@@ -95,14 +95,18 @@ def _health(rows: pa.Table, seed: int) -> dict[str, Any]:
 def _share(outcomes: Outcomes, seed: int) -> dict[str, Any]:
     """With an interval where there are the two problems that one takes."""
     if len(outcomes.problem_ids) < 2 and outcomes.samples_P.max() > 1:
-        return {
-            "estimate": float(outcomes.mean_P[0]),
-            "low": None,
-            "high": None,
-            "level": None,
-            "method": "one problem",
-        }
+        return _alone(outcomes.mean_P)
     return asdict(accuracy(outcomes, seed=seed))
+
+
+def _pass_at(outcomes: Outcomes, k: int, seed: int) -> dict[str, Any]:
+    if len(outcomes.problem_ids) < 2 and outcomes.samples_P.min() >= k:
+        return _alone(pass_at_k(outcomes.correct_P, outcomes.samples_P, k))
+    return asdict(pass_at(outcomes, k, seed=seed))
+
+
+def _alone(value_P: np.ndarray) -> dict[str, Any]:
+    return {"estimate": float(value_P[0]), "low": None, "high": None, "level": None, "method": "one problem"}
 
 
 def _variance(outcomes: Outcomes) -> dict[str, Any] | None:

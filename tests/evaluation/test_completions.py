@@ -1,0 +1,294 @@
+"""Completions come in whole, whatever wrote them; what is no completion is refused by file and line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssdfast import traces
+from ssdfast.evaluation.arms import Setting
+from ssdfast.evaluation.completions import NAMES, problems_beside, read
+from ssdfast.problems.problem import Problem, write_problems
+from tests import tiny
+
+ASKED = {"p": Problem("p", "What is  $1 + 1$?", "2"), "q": Problem("q", "And 2+2?", "4")}
+
+
+def lines(path, *rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def completions(path, *rows):
+    return list(read(lines(path / "c.jsonl", *rows), ASKED))
+
+
+def line(**values):
+    return {"problem_id": "p", "text": "2"} | values
+
+
+# JSONL
+
+
+@pytest.mark.parametrize("name", NAMES["problem_id"])
+def test_every_usual_name_of_an_id_is_known(tmp_path, name):
+    assert [one.problem_id for one in completions(tmp_path, {name: 7, "text": "2"})] == ["7"]
+
+
+@pytest.mark.parametrize("name", NAMES["text"])
+def test_every_usual_name_of_a_text_holds_one_or_several(tmp_path, name):
+    found = completions(tmp_path, {"id": "p", name: "a"}, {"id": "q", name: ["b", "", "c"]})
+    assert [(one.problem_id, one.sample, one.text) for one in found] == [
+        ("p", 0, "a"), ("q", 0, "b"), ("q", 1, ""), ("q", 2, "c"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES["sample"])
+def test_every_usual_name_of_a_sample_numbers_it(tmp_path, name):
+    assert [one.sample for one in completions(tmp_path, line(**{name: 3}), line(**{name: 0}))] == [3, 0]
+
+
+@pytest.mark.parametrize("name", NAMES["tokens"])
+def test_every_usual_name_of_a_length_counts_tokens(tmp_path, name):
+    (one,) = completions(tmp_path, line(**{name: 12.0}))
+    assert one.tokens == 12
+    assert one.ids is None
+
+
+@pytest.mark.parametrize("name", NAMES["question"])
+@pytest.mark.parametrize("asked", ["What is  $1 + 1$?", "  what IS\n$1+1$ ?"])
+def test_a_question_stands_for_its_id_whatever_its_spacing_and_case(tmp_path, name, asked):
+    assert [one.problem_id for one in completions(tmp_path, {name: asked, "text": "2"})] == ["p"]
+
+
+def test_samples_of_one_line_are_numbered_one_by_one_whatever_number_it_has(tmp_path):
+    found = completions(tmp_path, line(text=["a", "b"], sample=4), line(text=["c"], sample=4))
+    assert [one.sample for one in found] == [0, 1, 2]
+
+
+def test_an_id_goes_before_a_question(tmp_path):
+    assert completions(tmp_path, line(question=ASKED["q"].question))[0].problem_id == "p"
+
+
+def test_what_a_line_does_not_say_stays_unknown_and_what_it_says_is_kept(tmp_path):
+    bare, full = completions(
+        tmp_path,
+        line(),
+        line(finish_reason="length", temperature=1, top_k=20.0, top_p=0.95, min_p=0, sample=5, text=r"\boxed{2}"),
+    )
+    assert (bare.tokens, bare.finish_reason, bare.prompt, bare.setting) == (None, None, "", Setting())
+    assert (full.finish_reason, full.sample, full.text) == ("length", 5, r"\boxed{2}")
+    assert full.setting == Setting(1.0, 20, 0.95, 0.0)
+    assert list(map(type, full.setting)) == [float, int, float, float]
+    assert (bare.where, full.where) == (f"{tmp_path}/c.jsonl:1", f"{tmp_path}/c.jsonl:2")
+
+
+def test_a_null_is_as_good_as_no_key(tmp_path):
+    (one,) = completions(tmp_path, {"problem_id": None, "id": "q", "text": None, "output": "4", "tokens": None})
+    assert (one.problem_id, one.text, one.tokens) == ("q", "4", None)
+
+
+def test_samples_are_numbered_by_problem_and_by_decoding(tmp_path):
+    rows = [line(), line(problem_id="q"), line(text=["a", "b"]), line(temperature=0.7), line(), line(temperature=0.7)]
+    found = [(one.setting.temperature, one.problem_id, one.sample) for one in completions(tmp_path, *rows)]
+    assert found == [
+        (None, "p", 0), (None, "q", 0), (None, "p", 1), (None, "p", 2), (0.7, "p", 0), (None, "p", 3), (0.7, "p", 1),
+    ]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from((None, 0.7)), st.integers(1, 3)), max_size=12))
+def test_no_unnumbered_sample_is_lost_or_there_twice(tmp_path_factory, drawn):
+    rows = [line(problem_id=name, text=["x"] * many, temperature=t) for name, t, many in drawn]
+    found = completions(tmp_path_factory.mktemp("drawn"), *rows)
+    assert len(found) == sum(many for _, _, many in drawn)
+    for arm in {(one.problem_id, one.setting) for one in found}:
+        of_arm = [one.sample for one in found if (one.problem_id, one.setting) == arm]
+        assert of_arm == list(range(len(of_arm)))
+
+
+def test_blank_lines_count_in_the_number_of_a_line_and_are_no_completions(tmp_path):
+    assert [one.where.rpartition(":")[2] for one in completions(tmp_path, "", line(), " ", line())] == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{'problem_id': 'p'}", "not JSON"),
+        ('{"problem_id": "p", "text": "2", "temperature": NaN}', r"not JSON \(NaN is no number of JSON\)"),
+        ("[1]", "not a JSON object but list"),
+        ({"problem_id": "p"}, "no text: give it one of text, completion, response, output"),
+        (line(text=2), "'text' is to be text, or a list of texts, not int"),
+        (line(text=["2", None]), "'text' is to be text, or a list of texts, not NoneType"),
+        ({"id": "p", "outputs": {"text": "2"}}, "'outputs' is to be text, or a list of texts, not dict"),
+        ({"text": "2"}, "no problem: give it one of problem_id, id, unique_id, uuid, question, problem"),
+        ({"question": "And 3+3?", "text": "6"}, "its question is none of the problems': 'And 3[+]3[?]'"),
+        (line(num_tokens=1.5), "'num_tokens' is to be a whole number, got 1.5"),
+        (line(tokens="12"), "'tokens' is to be a whole number, got '12'"),
+        (line(sample=True), "'sample' is to be a whole number, got True"),
+        (line(top_k=0.5), "'top_k' is to be a whole number, got 0.5"),
+        (line(temperature="hot"), "'temperature' is to be a number, got 'hot'"),
+    ],
+)
+def test_what_is_no_completion_is_refused_by_file_and_line(tmp_path, row, message):
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/c.jsonl:3: {message}"):
+        completions(tmp_path, line(), line(), row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"problem_id": "p", "text": "2", "tokens": 1e999}',
+        '{"problem_id": "p", "text": "2", "temperature": 1e999}',
+        line(temperature=10**400),
+        line(sample=2**31),
+        line(tokens=-1),
+        line(finish_reason=["stop"]),
+        line(finish_reason="abort"),
+        {"problem_id": ["p"], "text": "2"},
+    ],
+    ids=str,
+)
+def test_what_the_table_cannot_hold_is_refused_by_file_and_line(tmp_path, row):
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/c.jsonl:2: "):
+        completions(tmp_path, line(), row)
+
+
+def test_half_a_surrogate_pair_in_a_text_is_replaced(tmp_path):
+    (one,) = completions(tmp_path, r'{"problem_id": "p", "text": "\\boxed{\ud83d}"}')
+    assert one.text.encode()
+
+
+def test_a_sample_that_is_there_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"c.jsonl:2: sample 1 of problem p is there twice$"):
+        completions(tmp_path, line(sample=1), line(sample=1))
+    with pytest.raises(ValueError, match=r"c.jsonl:3: sample 0 of problem q is there twice at T=0.7 p=0.9"):
+        completions(tmp_path, line(), *[line(problem_id="q", sample=0, temperature=0.7, top_p=0.9)] * 2)
+    assert len(completions(tmp_path, line(sample=1), line(sample=1, top_k=20), line(sample=1, problem_id="q"))) == 3
+
+
+def test_files_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(ValueError, match=rf"there is no file of completions {tmp_path}/none.jsonl"):
+        list(read(tmp_path / "none.jsonl", ASKED))
+    with pytest.raises(ValueError, match=rf"there are no traces at {tmp_path}/none.parquet: name a Parquet file"):
+        list(read(tmp_path / "none.parquet", ASKED))
+    with pytest.raises(ValueError, match=rf"the directory {tmp_path} holds no .parquet file"):
+        list(read(tmp_path, ASKED))
+
+
+TEXTS = st.text(max_size=3)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_size=2)}), max_size=2)
+
+
+@settings(deadline=None)
+@given(st.tuples(TEXTS, TEXTS) | st.tuples(MESSAGES, MESSAGES))
+def test_fingerprints_are_equal_where_the_prompts_are(tmp_path_factory, prompts):
+    (first, second), path = prompts, tmp_path_factory.mktemp("drawn")
+    one, other = completions(path, line(prompt=first), line(prompt=second))
+    assert (one.prompt == other.prompt) == (first == second)
+    assert one.prompt.startswith("text:")
+
+
+def test_messages_are_a_prompt_whatever_the_order_of_their_keys(tmp_path):
+    there, back = {"role": "user", "content": "?"}, {"content": "?", "role": "user"}
+    one, other, third = completions(tmp_path, line(messages=[there]), line(messages=[back]), line(messages=[there] * 2))
+    assert one.prompt == other.prompt != third.prompt
+
+
+# Traces
+
+
+def test_traces_hold_ids_text_and_decoding(tmp_path):
+    table = tiny.trace_table(70, text=[f"text {n}" for n in range(70)], min_p=[0.05] * 70)
+    traces.append(tmp_path, 0, table.slice(0, 66))
+    traces.append(tmp_path, 1, table.slice(66))
+    found = list(read(tmp_path, {}))
+    assert [(one.problem_id, one.text) for one in found] == [(f"problem{n}", f"text {n}") for n in range(70)]
+    for one, ids in zip(found, table["completion_ids"].to_pylist(), strict=True):
+        assert one.ids is not None
+        assert one.ids.dtype == np.int32
+        assert one.ids.tolist() == ids
+        assert one.tokens == len(ids)
+    assert {one.setting for one in found} == {Setting(1.1, 20, 0.95, 0.05)}
+    assert {one.finish_reason for one in found} == {"stop"}
+    assert found[67].where == f"{tmp_path}/part-00001.parquet, trace problem67#0"
+
+
+def test_a_run_a_directory_and_a_file_hold_the_same(tmp_path):
+    tiny.save_traces(tmp_path / "run" / "traces", 5)
+    of_run, of_directory, of_file = (
+        [(one.problem_id, one.prompt, one.where) for one in read(path, {})]
+        for path in (tmp_path / "run", tmp_path / "run/traces", tmp_path / "run/traces/part-00000.parquet")
+    )
+    assert len(of_run) == 5
+    assert of_run == of_directory == of_file
+
+
+def test_fingerprints_of_token_ids_are_equal_where_these_are(tmp_path):
+    prompts = [[1, 2, 3], [1, 2, 3], [1, 2], [1, 2, 4], [3, 2, 1], [1, 2, 3, 0]]
+    tiny.save_traces(tmp_path, 6, prompt_ids=prompts)
+    found = [one.prompt for one in read(tmp_path, {})]
+    assert all(prompt.startswith("ids:") for prompt in found)
+    for i, j in np.ndindex(6, 6):
+        assert (found[i] == found[j]) == (prompts[i] == prompts[j])
+
+
+@pytest.mark.parametrize("reason", traces.UNFINISHED)
+def test_a_trace_that_was_not_finished_is_refused(tmp_path, reason):
+    tiny.save_traces(tmp_path, 3, finish_reason=["stop", "length", reason], sample=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"part-00000.parquet, trace problem2#2 was not finished: run the same sampl"):
+        list(read(tmp_path, {}))
+
+
+def test_a_trace_that_is_there_twice_is_refused(tmp_path):
+    tiny.save_traces(tmp_path, 2, problem_id=["a", "a"])
+    with pytest.raises(ValueError, match=r"trace a#0: sample 0 of problem a is there twice at T=1.1 k=20 p=0.95$"):
+        list(read(tmp_path, {}))
+
+
+def test_traces_without_text_cannot_be_judged(tmp_path):
+    path = traces.append(tmp_path, 0, tiny.trace_table(2).drop_columns(["text"]))
+    with pytest.raises(ValueError, match=rf"{path} is not a trace table: it lacks text \(its columns: problem_id"):
+        list(read(tmp_path, {}))
+
+
+def test_a_file_that_broke_off_is_named(tmp_path):
+    path = traces.append(tmp_path, 0, tiny.trace_table(2))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=rf"{path} is not a whole Parquet file"):
+        list(read(tmp_path, {}))
+
+
+# The problems that come with them
+
+
+@pytest.mark.parametrize("where", ["run", "run/traces", "run/traces/part-00000.parquet", "run/traces/a/T1"])
+def test_problems_lie_beside_the_traces_of_a_run(tmp_path, where):
+    for inside in ("traces", "traces/a/T1"):
+        tiny.save_traces(tmp_path / "run" / inside, 2)
+    write_problems(tmp_path / "run" / "problems.jsonl", ASKED.values())
+    assert problems_beside(tmp_path / where) == list(ASKED.values())
+
+
+def test_traces_without_problems_ask_for_them(tmp_path):
+    tiny.save_traces(tmp_path / "a/b/c/traces", 2)
+    with pytest.raises(ValueError, match=r"no problems.jsonl lies beside .*traces: name the problems in problems.sour"):
+        problems_beside(tmp_path / "a/b/c/traces")
+
+
+def test_lines_hold_their_own_problems_once_and_without_their_text(tmp_path):
+    asked = {"question": "1+1?", "answer": "2", "level": 3}
+    path = lines(tmp_path / "c.jsonl", *({"id": "p", "text": text} | asked for text in ("a", "b")), asked | {"id": "q"})
+    assert problems_beside(path) == [Problem("p", "1+1?", "2"), Problem("q", "1+1?", "2")]
+
+
+def test_lines_without_ids_are_found_by_the_questions_they_hold(tmp_path):
+    path = lines(tmp_path / "c.jsonl", *({"problem": f"{n}+1?", "answer": "2", "text": "x"} for n in (1, 2, 1)))
+    asked = {problem.problem_id: problem for problem in problems_beside(path)}
+    assert len(asked) == 2
+    found = [(asked[one.problem_id].question, one.sample) for one in read(path, asked)]
+    assert found == [("1+1?", 0), ("2+1?", 0), ("1+1?", 1)]
