@@ -189,9 +189,8 @@ def _number(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     whole = kind is int
     fine = isinstance(value, int | float) and not isinstance(value, bool)
     if not (fine and 0 <= value < _MOST and (not whole or value == int(value))):
-        raise ValueError(
-            f"{where}: {name!r} is to be a {'whole ' * whole}number from 0 to below 2^31, got {value!r:.80}"
-        )
+        kinds = f"{'whole ' * whole}number"
+        raise ValueError(f"{where}: {name!r} is to be a {kinds}, got {value!r:.80} (0 to below 2^31 will do)")
     return kind(value)
 
 
