@@ -89,6 +89,8 @@ class _Evaluation:
         problems = _problems(self.config)
         self.all_problems = {problem.problem_id: problem for problem in problems}
         self.problems = self._asked(problems)
+        if len(self.problems) < 2 and len(self.config.models) + len(self.config.completions) > 1:
+            raise ValueError("a comparison over 1 problem says nothing: evaluate at least 2, or a single checkpoint")
 
     def run(self) -> dict[str, Any]:
         config = self.config

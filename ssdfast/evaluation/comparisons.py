@@ -92,7 +92,7 @@ def _best(arms: Sequence[Arm], outcomes: Mapping[Arm, Outcomes], choosing: Seque
 def _design(first: Outcomes, second: Outcomes) -> dict[str, float] | None:
     """Where the variance of the difference lies, and what more samples or problems would let one see, in points.
 
-    None where no arm has two samples of a problem, or no score varies.
+    None where one of the arms has two samples of no problem, or no score varies.
     """
     if min(first.samples_P.max(), second.samples_P.max()) < 2:
         return None

@@ -79,7 +79,10 @@ def problems_beside(path: Path) -> list[Problem]:
     Raises ValueError where there are none.
     """
     if path.suffix == ".jsonl":
-        read = files.load(path, ProblemsConfig()).problems
+        try:
+            read = files.load(path, ProblemsConfig()).problems
+        except ValueError as error:
+            raise ValueError(f"{path} brings no problems of its own ({error}): name them in problems.sources") from None
         # The rest of a line, its text foremost, is no part of the problem; and several samples are one problem.
         return list({one.problem_id: Problem(one.problem_id, one.question, one.answer) for one in read}.values())
     traces_at = _traces(path)
@@ -100,10 +103,15 @@ def _from_traces(path: Path) -> Iterator[Completion]:
                 where = f"{file}, trace {row['problem_id']}#{row['sample']}"
                 if row.get("finish_reason") in traces.UNFINISHED:
                     raise ValueError(f"{where} was not finished: run the same sampling again, it tries it again")
+                setting = Setting(*(row.get(name) for name in Setting._fields))
+                if any(value != value for value in setting):
+                    raise ValueError(f"{where}: its decoding is not a number ({setting}): mend the table")
                 prompt_ids, ids = (
                     np.asarray(table[name][place].values.to_numpy(zero_copy_only=False), np.int32)
                     for name in ("prompt_ids", "completion_ids")
                 )
+                if row["text"] is None and len(ids):
+                    raise ValueError(f"{where} has tokens and no text to judge: decode them into the column text")
                 yield Completion(
                     problem_id=row["problem_id"],
                     sample=row["sample"],
@@ -111,7 +119,7 @@ def _from_traces(path: Path) -> Iterator[Completion]:
                     ids=ids,
                     tokens=len(ids),
                     finish_reason=row.get("finish_reason"),
-                    setting=Setting(*(row.get(name) for name in Setting._fields)),
+                    setting=setting,
                     prompt=f"ids:{hashlib.sha256(prompt_ids.tobytes()).hexdigest()[:16]}",
                     where=where,
                 )
@@ -146,7 +154,7 @@ def _from_jsonl(path: Path, problems: Mapping[str, Problem]) -> Iterator[Complet
                     prompt="" if asked is None else f"text:{_fingerprint(asked)}",
                     where=where,
                 )
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"there is no file of completions {path}") from None
 
 
@@ -160,9 +168,9 @@ def _name(row: Mapping[str, Any], field: str) -> str | None:
 
 
 def _problem_id(row: Mapping[str, Any], by_question: Mapping[str, str], where: str) -> str:
-    if name := _name(row, "problem_id"):
+    if (name := _name(row, "problem_id")) and row[name] != "":
         if isinstance(row[name], bool) or not isinstance(row[name], str | int):
-            raise ValueError(f"{where}: {name!r} is to be text or a number, got {row[name]!r}")
+            raise ValueError(f"{where}: {name!r} is to be text or a whole number, got {row[name]!r}")
         return str(row[name]).encode("utf-8", "replace").decode()
     if name := _name(row, "question"):
         if found := by_question.get(normalise(str(row[name]))):
@@ -173,7 +181,7 @@ def _problem_id(row: Mapping[str, Any], by_question: Mapping[str, str], where: s
 
 def _texts(row: Mapping[str, Any], where: str) -> list[str]:
     name = _name(row, "text")
-    if name is None:
+    if name is None or row[name] == []:
         raise ValueError(f"{where}: no text: give it one of {', '.join(NAMES['text'])}")
     texts = row[name] if isinstance(row[name], list) else [row[name]]
     for text in texts:
@@ -202,5 +210,5 @@ def _finish_reason(row: Mapping[str, Any], where: str) -> str | None:
 
 
 def _fingerprint(asked: Any) -> str:
-    text = asked if isinstance(asked, str) else json.dumps(asked, sort_keys=True)
+    text = asked if isinstance(asked, str) else f"json {json.dumps(asked, sort_keys=True)}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

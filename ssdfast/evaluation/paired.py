@@ -39,7 +39,7 @@ class Difference:
     """problems on which the arms' mean scores are not the same"""
     detectable: float | None
     """the least true difference, in points, that such a comparison sees with a power of 80 % at alpha = 1 - level; None
-    where every problem has the same difference, which shows no variance to tell it by"""
+    where there is none up to 100, or every problem has the same difference, which shows no variance to tell it by"""
 
     def __str__(self) -> str:
         seen = "nothing to tell it by" if self.detectable is None else f"{self.detectable:.1f} points"
@@ -65,6 +65,7 @@ def compare(
     single = all(arm.samples_P.max() == 1 and np.isin(arm.score_N, (0, 1)).all() for arm in (first, second))
     gained, lost = int((difference_P > 0).sum()), int((difference_P < 0).sum())
     deviation = float(np.std(difference_P, ddof=1)) if np.ptp(difference_P) > 0 else None
+    least = None if deviation is None else 100 * detectable(deviation, len(difference_P), 1 - level, POWER)
     return Difference(
         points=100 * share.estimate,
         low=100 * share.low,
@@ -75,7 +76,7 @@ def compare(
         test="exact McNemar" if single else "sign flips by problem",
         problems=len(difference_P),
         differing=gained + lost,
-        detectable=None if deviation is None else 100 * detectable(deviation, len(difference_P), 1 - level, POWER),
+        detectable=least if least is not None and least <= 100 else None,
     )
 
 

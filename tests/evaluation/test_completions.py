@@ -292,3 +292,30 @@ def test_lines_without_ids_are_found_by_the_questions_they_hold(tmp_path):
     assert len(asked) == 2
     found = [(asked[one.problem_id].question, one.sample) for one in read(path, asked)]
     assert found == [("1+1?", 0), ("2+1?", 0), ("1+1?", 1)]
+
+
+def test_an_empty_id_is_none_and_an_empty_text_is_an_answer(tmp_path):
+    asked = {"p": Problem("p", "How many?", "2")}
+    (tmp_path / "c.jsonl").write_text('{"id": "", "question": "How many?", "text": ""}\n')
+    (one,) = read(tmp_path / "c.jsonl", asked)
+    assert (one.problem_id, one.text) == ("p", "")
+
+
+def test_no_text_in_a_list_of_texts_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"c.jsonl:1: no text"):
+        completions(tmp_path, '{"id": "p", "text": []}')
+
+
+def test_tokens_without_text_and_temperatures_that_are_no_number_are_refused(tmp_path):
+    tiny.save_traces(tmp_path / "a", 2, text=[None, ""])
+    with pytest.raises(ValueError, match=r"problem0#0 has tokens and no text"):
+        list(read(tmp_path / "a", {}))
+    tiny.save_traces(tmp_path / "b", 2, temperature=[float("nan")] * 2)
+    with pytest.raises(ValueError, match=r"problem0#0: its decoding is not a number"):
+        list(read(tmp_path / "b", {}))
+
+
+def test_lines_without_questions_name_the_remedy(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"id": "p", "text": "2"}\n')
+    with pytest.raises(ValueError, match=r"c.jsonl brings no problems of its own .*name them in problems.sources"):
+        problems_beside(tmp_path / "c.jsonl")
