@@ -54,7 +54,7 @@ class Pair:
 def studied() -> Pair:
     """SmolLM2-135M-Instruct and a twin trained on its own samples; held-out traces of both beside them."""
     demo(DemoConfig(train_problems=32, held_out_problems=24), HOME / "demo")
-    return Pair(HOME / "demo" / "model", HOME / "demo" / "train" / "checkpoint")
+    return Pair(HOME / "demo" / "model", HOME / "demo" / "train" / "model")
 
 
 def altered(pair: Pair, name: str, change: Callable[[Any], None]) -> Pair:

@@ -1,4 +1,4 @@
-"""The command line: ``ssdfast sample``, ``eval``, ``probe`` and ``demo``.
+"""The command line: ``ssdfast sample``, ``eval``, ``train``, ``probe`` and ``demo``.
 
 Exit codes: 0 done, 1 a fault, 2 the caller's mistake. torch is imported when a stage runs, not before.
 """
@@ -22,12 +22,14 @@ from .config import (
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
+    FinetuneConfig,
     Labelled,
     Preset,
     ProbeConfig,
     SampleConfig,
     SampleExecution,
     Settings,
+    TrainExecution,
 )
 from .rundir import Fault
 
@@ -38,6 +40,7 @@ Was it self-distillation, or just training?
 
   sample  draw a model's answers to problems, as traces
   eval    how many answers are right, of checkpoints or of completions from elsewhere, and which differences are real
+  train   fine-tune a model on traces, and see within minutes whether it learns anything
   probe   measure how a trained model differs from its baseline, at every position of given traces
   demo    sample, fine-tune and probe a 135M model on this machine: a few minutes, no downloads
 
@@ -45,17 +48,22 @@ Was it self-distillation, or just training?
 """
 
 
-class _StageCommand(Settings):
+class _RunCommand(Settings):
     """What every stage is asked besides its settings."""
 
     out: Path
     """directory for the results; a run already there is continued"""
     config: Path | None = None
     """YAML file of the settings below; flags override it"""
-    preset: Literal["paper", "math", "demo"] = "math"
-    """decoding of a published recipe; the file and the flags override it"""
     overwrite: bool = False
     """remove the results already there and begin again"""
+
+
+class _StageCommand(_RunCommand):
+    """Of the stages that read a recipe's decoding."""
+
+    preset: Literal["paper", "math", "demo"] = "math"
+    """decoding of a published recipe; the file and the flags override it"""
     estimate: bool = False
     """say what the run will take, from a short trial of it, and stop"""
 
@@ -70,6 +78,10 @@ class _SampleCommand(_StageCommand, SampleExecution, SampleConfig):
 
 class _EvalCommand(_StageCommand, EvalExecution, EvalConfig):
     """Judge the answers of checkpoints, at one decoding or a sweep, and compare what was asked the same."""
+
+
+class _TrainCommand(_RunCommand, TrainExecution, FinetuneConfig):
+    """Fine-tune a model on traces; the defaults are the published ones."""
 
 
 class _DemoCommand(DemoConfig):
@@ -87,7 +99,7 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    commands = {"sample": _sample, "eval": _eval, "probe": _probe, "demo": _demo}
+    commands = {"sample": _sample, "eval": _eval, "train": _train, "probe": _probe, "demo": _demo}
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2
@@ -141,6 +153,17 @@ def _eval(args: list[str]) -> int:
 
     print(told(evaluate(config, command.out, execution, command.overwrite)))
     print(f"\nfigures and verdicts: {command.out / 'eval'}")
+    return 0
+
+
+def _train(args: list[str]) -> int:
+    command = _parse(_TrainCommand, _train_defaults(args), "train", args)
+    config, execution = _part_of(command, FinetuneConfig), _part_of(command, TrainExecution)
+    from .training.runner import train
+
+    trained = train(config, command.out, execution, command.overwrite)
+    if not execution.dry_run:
+        print(f"model: {trained}\nmetrics of every step: {trained.parent / 'metrics.jsonl'}")
     return 0
 
 
@@ -200,6 +223,13 @@ def _eval_defaults(args: list[str]) -> _EvalCommand:
     return _EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, of_preset))
 
 
+def _train_defaults(args: list[str]) -> _TrainCommand:
+    required = {"model": "-", "traces": "-"}
+    given = _defaults(args, FinetuneConfig, TrainExecution, required, lambda preset, _: {})
+    del given["preset"]
+    return _TrainCommand.model_construct(**given)
+
+
 def _probe_defaults(args: list[str]) -> _ProbeCommand:
     required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
     given = _defaults(args, ProbeConfig, ExecutionConfig, required, lambda preset, _: preset.model_dump())
@@ -244,7 +274,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-Command = TypeVar("Command", _SampleCommand, _EvalCommand, _ProbeCommand, _DemoCommand)
+Command = TypeVar("Command", _SampleCommand, _EvalCommand, _TrainCommand, _ProbeCommand, _DemoCommand)
 
 
 def _parse(cls: type[Command], default: Command, name: str, args: list[str]) -> Command:

@@ -1,7 +1,7 @@
 """``ssdfast demo``: simple self-distillation of a small model, from sampling to report, on a laptop.
 
 Every step leaves a directory and is skipped where that is complete:
-model/ (converted once), traces/train, train/checkpoint, traces/baseline and traces/trained (held-out problems), probe/.
+model/ (converted once), traces/train, train/model, traces/baseline and traces/trained (held-out problems), probe/.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from . import models, rundir
 from .config import (
     DemoConfig,
     Example,
+    FinetuneConfig,
     Labelled,
     ProbeConfig,
     PromptConfig,
     SampleConfig,
     SampleExecution,
     SamplingConfig,
+    TrainExecution,
 )
 from .probing.runner import RESULTS, probe
 from .problems.problem import Problem
@@ -28,7 +30,7 @@ from .progress import say
 from .report import write_report
 from .sampling.plan import Engines, plan_for
 from .sampling.runner import fill
-from .training.loop import train
+from .training.runner import fit
 
 Purpose = Literal["training", "evaluation"]
 
@@ -55,7 +57,10 @@ def demo(config: DemoConfig, out: Path, overwrite: bool = False) -> Path:
     learnt, held_out = problems[: config.train_problems], problems[config.train_problems :]
     baseline = convert(out / "model")
     _sample(baseline, learnt, config, "training", out / "traces" / "train", "training traces")
-    trained = train(str(baseline), out / "traces" / "train", config.training, config.seed, out / "train")
+    learning = FinetuneConfig(
+        model=str(baseline), traces=str(out / "traces" / "train"), seed=config.seed, **config.training.model_dump()
+    )
+    trained = fit(learning, out / "train", TrainExecution())
     _sample(baseline, held_out, config, "evaluation", out / "traces" / "baseline", "held-out traces, baseline")
     _sample(trained, held_out, config, "evaluation", out / "traces" / "trained", "held-out traces, trained")
     sources = tuple(Labelled(label=label, path=str(out / "traces" / label)) for label in ("baseline", "trained"))

@@ -44,7 +44,7 @@ def test_the_demo_from_start_to_report(smollm2, tmp_path, capsys):
     assert set(summary["labels"]) == {"baseline", "trained"}
     assert summary["all"]["kl_ab"]["mean"] > 0
     before = safetensors.torch.load_file(smollm2 / "model.safetensors")
-    after = safetensors.torch.load_file(out / "train" / "checkpoint" / "model.safetensors")
+    after = safetensors.torch.load_file(out / "train" / "model" / "model.safetensors")
     assert all(not torch.equal(before[name].float(), after[name]) for name in before)
     learnt = {trace.problem_id for trace in read(out / "traces" / "train")}
     assert len(learnt) == 4

@@ -20,7 +20,7 @@ from .sample import (
     ServerConfig,
     VllmConfig,
 )
-from .train import TrainConfig
+from .train import FinetuneConfig, TrainConfig, TrainExecution
 
 __all__ = [
     "PRESETS",
@@ -33,6 +33,7 @@ __all__ = [
     "Example",
     "ExecutionConfig",
     "ExtractionConfig",
+    "FinetuneConfig",
     "Labelled",
     "LoopConfig",
     "PositionConfig",
@@ -49,6 +50,7 @@ __all__ = [
     "SweepConfig",
     "TokenClassConfig",
     "TrainConfig",
+    "TrainExecution",
     "VllmConfig",
     "dump",
     "load",

@@ -1,11 +1,10 @@
-"""Which traces a training step sees, and as which tensors.
+"""Traces as the tensors of a forward pass.
 
 Shape legend: B traces of a batch, L longest input, S completion tokens of the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,19 +22,6 @@ class Batch:
     keep: int  # logits are wanted at the last `keep` of the L places
     row_S: Tensor  # into those logits, flattened to [B * keep, V]
     label_S: Tensor
-
-
-def batches(traces: list[Trace], batch_size: int, epochs: int, seed: int) -> Iterator[Batch]:
-    """Every trace once an epoch, in an order that the seed decides; the last batch of an epoch may be short."""
-    shuffle = np.random.default_rng(seed)
-    for _ in range(epochs):
-        order = shuffle.permutation(len(traces))
-        for start in range(0, len(traces), batch_size):
-            yield collate([traces[i] for i in order[start : start + batch_size]])
-
-
-def steps(traces: int, batch_size: int, epochs: int) -> int:
-    return -(-traces // batch_size) * epochs
 
 
 def collate(traces: list[Trace]) -> Batch:

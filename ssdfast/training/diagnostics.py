@@ -81,12 +81,12 @@ class NoiseScale:
     """
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
-        self._squares: list[Tensor] = []
+        self.parameters = [p for p in parameters if p.requires_grad]
         self._now: Tensor | None = None
         self._parts: list[tuple[float, int]] = []
         self._noise, self._signal, self._weight = 0.0, 0.0, 0.0
         # The hook sees a backward's own gradient, before it is added to what is there.
-        self._hooks = [p.register_hook(self._add) for p in parameters if p.requires_grad]
+        self._hooks = [p.register_hook(self._add) for p in self.parameters]
 
     def micro_batch(self, tokens: int) -> None:
         """After each backward; its loss was the sum over `tokens` tokens by the number of them in the step."""
@@ -98,7 +98,7 @@ class NoiseScale:
 
         norm: of the whole step's gradient, before clipping. A step that is not finite is left out.
         """
-        parts, self._parts = [part for part in self._parts if part[1]], []
+        parts, self._parts = [part for part in _of_all_ranks(self._parts) if part[1]], []
         tokens = sum(n for _, n in parts)
         if len(parts) > 1 and math.isfinite(norm) and all(math.isfinite(square) for square, _ in parts):
             spread = sum(square * tokens / n for square, n in parts)
@@ -117,6 +117,16 @@ class NoiseScale:
     def _add(self, gradient: Tensor) -> None:
         square = _local(gradient).detach().float().square().sum(dtype=torch.float64)
         self._now = square if self._now is None else self._now + square.to(self._now.device)
+
+
+def _of_all_ranks(parts: list[tuple[float, int]]) -> list[tuple[float, int]]:
+    """Everyone's micro-batches; a rank's loss stands for all of them, as their gradients are averaged."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return parts
+    ranks = torch.distributed.get_world_size()
+    found: list[list[tuple[float, int]]] = [[] for _ in range(ranks)]
+    torch.distributed.all_gather_object(found, parts)
+    return [(square / ranks**2, tokens) for rank in found for square, tokens in rank]
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -1,0 +1,110 @@
+"""The loss of a micro-batch, as the model's own forward: hidden states of the scored positions, then `soft_label_ce`.
+
+As the forward of the model it runs inside whatever wraps the model (DDP, FSDP), which then sees to the gradients.
+
+Shape legend: B traces, L tokens, S scored positions, K labels, H hidden size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import SamplingConfig
+from ..kernels import LmHead, soft_label_ce
+from ..models import LanguageModel
+from .batches import collate
+from .examples import Example
+from .targets import soft_labels
+
+
+def make_trainable(model: LanguageModel) -> Any:
+    """The transformers model, whose forward now gives {"loss": nats}: of `inputs` as `collated` makes them."""
+    network, head = model.model, model.head
+
+    def forward(
+        self: Any, input_ids: Tensor, row_S: Tensor, label_ids_SK: Tensor, label_probs_SK: Tensor, weight_S: Tensor
+    ) -> dict[str, Tensor]:
+        output = self.get_output_embeddings()
+        hidden_SH = hidden_rows(self, input_ids, row_S)
+        live = dataclasses.replace(head, weight_VH=output.weight.to(hidden_SH.dtype), bias_V=output.bias)
+        return {
+            "loss": soft_label_ce(hidden_SH, live, label_ids_SK, label_probs_SK, weight_N=weight_S, reduction="sum")
+        }
+
+    network.forward = MethodType(forward, network)
+    return network
+
+
+def hidden_rows(network: Any, input_ids_BL: Tensor, row_S: Tensor) -> Tensor:
+    """[S, H]: hidden states that predict the completion tokens."""
+    return network.base_model(input_ids=input_ids_BL, use_cache=False).last_hidden_state.flatten(0, 1)[row_S]
+
+
+def collated(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """input_ids [B, L] padded to the right, row_S into its B x L places, labels [S], and where they were kept the
+    likeliest tokens top_ids_SK (-1 in empty slots) and top_logprobs_SK."""
+    batch = collate([example.trace for example in examples])
+    length = batch.input_ids_BL.shape[1]
+    row, place = batch.row_S // batch.keep, batch.row_S % batch.keep
+    found = {
+        "input_ids": batch.input_ids_BL,
+        "row_S": row * length + length - batch.keep + place,
+        "labels": batch.label_S,
+    }
+    if all(example.top_ids_LK is not None for example in examples):
+        found["top_ids_SK"] = _joined([example.top_ids_LK for example in examples], -1)
+        found["top_logprobs_SK"] = _joined([example.top_logprobs_LK for example in examples], -torch.inf)
+    return found
+
+
+def _joined(lists: Sequence[Any], empty: float) -> Tensor:
+    """All traces' lists one after the other, as long as the longest."""
+    widest = max(one.shape[1] for one in lists)
+    return torch.cat(
+        [torch.nn.functional.pad(torch.from_numpy(one), (0, widest - one.shape[1]), value=empty) for one in lists]
+    )
+
+
+class Labels:
+    """Label ids and probabilities [S, K] of a micro-batch, and how much of the sampling distribution they miss.
+
+    decoding: of the expected loss; None gives the sampled tokens themselves.
+    frozen: the model whose distribution it is, where the likeliest tokens were not kept.
+    """
+
+    def __init__(self, decoding: SamplingConfig | None, vocabulary: int, frozen: LanguageModel | None = None) -> None:
+        self.decoding, self.vocabulary, self.frozen = decoding, vocabulary, frozen
+        self.missed = 0.0
+        """largest share of q's mass outside the labels so far; an upper bound"""
+
+    @torch.no_grad()
+    def of(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        sampled_S = inputs["labels"]
+        if self.decoding is None:
+            return sampled_S[:, None], torch.ones_like(sampled_S[:, None], dtype=torch.float32)
+        top_SK = (inputs["top_ids_SK"], inputs["top_logprobs_SK"]) if self.frozen is None else self._computed(inputs)
+        labels = soft_labels(*top_SK, self.decoding, self.vocabulary)
+        self.missed = max(self.missed, float(labels.missed_S.max()))
+        return labels.ids_SK, labels.probs_SK
+
+    def _computed(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        assert self.frozen is not None
+        hidden_SH = hidden_rows(self.frozen.model, inputs["input_ids"], inputs["row_S"])
+        return likeliest_of(hidden_SH, self.frozen.head)
+
+
+def likeliest_of(hidden_SH: Tensor, head: LmHead, k: int = 128) -> tuple[Tensor, Tensor]:
+    """(ids, log-probabilities) [S, K] of the likeliest tokens; the logits never exist at once."""
+    from ..kernels import Decoding, ProbeSpec, linear_probe_stats
+
+    one = Decoding(1.0, 1, 1.0)
+    spec = ProbeSpec(top=min(k, head.weight_VH.shape[0]), decoding=one, train=one, temperatures=(), sweeps=1)
+    any_token_S = torch.zeros(len(hidden_SH), dtype=torch.int64, device=hidden_SH.device)
+    found = linear_probe_stats(hidden_SH, head, None, None, any_token_S, spec).a
+    return found.top_ids, found.top_logprobs

@@ -1,0 +1,151 @@
+"""``ssdfast train``: fine-tune a model on traces, resume to the last bit, and see within minutes whether it learns.
+
+`train/metrics.jsonl` has a line a step, `train/checkpoints/` the last two states to go on from, `train/model` the
+result.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from .. import models, rundir
+from ..config import FinetuneConfig, SamplingConfig, TrainExecution
+from ..progress import progress, say
+from ..ranks import is_first
+from .examples import Example, read_examples
+from .loss import Labels, make_trainable
+from .trainer import WHOLE, SsdTrainer, arguments
+
+RESULTS = ("train",)
+MODEL = "model"
+TRIAL_STEPS = 5
+
+
+def train(config: FinetuneConfig, out: Path, execution: TrainExecution | None = None, overwrite: bool = False) -> Path:
+    """Fill `out` with config.yaml, manifest.json and train/; returns the trained model, `out/train/model`.
+
+    A run that was stopped goes on from its last whole checkpoint; on a CPU it then makes the same losses to the last
+    bit. Raises ValueError for settings, traces or a model that will not do.
+    """
+    execution = execution or TrainExecution()
+    if execution.dry_run:
+        with tempfile.TemporaryDirectory() as directory:
+            return fit(config, Path(directory) / "train", execution)
+    with rundir.lock(out, is_first()):
+        if is_first():
+            rundir.claim(out, config, RESULTS, overwrite)
+            device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+            rundir.write_manifest(out, device, config.seed, [Path(config.model), *_files(Path(config.traces))])
+        return fit(config, out / "train", execution)
+
+
+def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> Path:
+    """Train in `directory`, which is this run's own; returns the model there. Does nothing where that is."""
+    trained = directory / MODEL
+    if trained.is_dir():
+        return trained
+    if is_first():
+        rundir.sweep(directory)
+    model = models.load(config.model, "float32")
+    examples = list(read_examples(Path(config.traces), model.vocabulary, model.context))
+    if not examples:
+        raise ValueError(f"there is nothing to train on: {config.traces} holds no completion tokens")
+    labels = _labels(config, model, examples)
+    steps = -(-len(examples) // config.batch_size) * config.epochs
+    trackers = () if execution.dry_run else execution.trackers
+    options = arguments(config, directory / "checkpoints", config.seed, config.save_every, trackers)
+    checkpoint, begun = _last_whole(directory / "checkpoints")
+    directory.mkdir(parents=True, exist_ok=True)
+    metrics = directory / "metrics.jsonl"
+    if is_first():
+        _cut(metrics, begun)
+    if execution.dry_run:
+        options.save_strategy = transformers.trainer_utils.SaveStrategy.NO
+        steps = min(TRIAL_STEPS, steps)
+    trainer = SsdTrainer(make_trainable(model), examples, labels, metrics, args=options)
+    trainer.step.last = steps
+    with progress("training", steps, "steps", begun, shown=is_first()) as advance:
+        advance.note = lambda: f"loss {trainer.step.shown['loss']:.4f}" if trainer.step.shown else ""
+        trainer.step.advance = advance
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.noise.close()
+    if labels.missed > 0:
+        say(f"the kept tokens miss at most {100 * labels.missed:.2g} % of the sampling distribution at a position")
+    if execution.dry_run:
+        print(_told(metrics))
+        return trained
+    if is_first():
+        del model.model.forward  # the architecture's own again
+        models.save(model, trained)
+        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    return trained
+
+
+def _labels(config: FinetuneConfig, model: models.LanguageModel, examples: list[Example]) -> Labels:
+    """Raises ValueError where the traces do not hold what the expected loss needs."""
+    if config.loss == "sampled":
+        return Labels(None, model.vocabulary)
+    decoding = config.decoding if config.decoding_of == "settings" else _decoding_of(examples, config.traces)
+    if config.labels == "frozen":
+        return Labels(decoding, model.vocabulary, models.load(config.model, "float32"))
+    without = [example for example in examples if example.top_ids_LK is None]
+    if without:
+        raise ValueError(
+            f"{without[0].trace}: it has no likeliest tokens (and {len(without) - 1:,} others): sample with"
+            f" --top-logprobs {max(20, decoding.top_k)}, or compute them with labels=frozen"
+        )
+    return Labels(decoding, model.vocabulary)
+
+
+def _decoding_of(examples: list[Example], source: str) -> SamplingConfig:
+    found = {example.decoding for example in examples}
+    if len(found) > 1 or None in found:
+        raise ValueError(
+            f"{source} does not say how its traces were sampled, or says several things: say it with"
+            " --decoding-of settings --decoding.temperature 1.1 ..."
+        )
+    (decoding,) = found
+    assert decoding
+    return decoding
+
+
+def _last_whole(checkpoints: Path) -> tuple[Path | None, int]:
+    """The newest checkpoint that was written to its end, and its step; others are removed."""
+    found: tuple[Path | None, int] = (None, 0)
+    for path in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])):
+        if (path / WHOLE).exists():
+            found = path, int(path.name.rpartition("-")[2])
+        elif is_first():
+            shutil.rmtree(path)
+    return found
+
+
+def _cut(metrics: Path, steps: int) -> None:
+    """Leave the lines of the steps that a checkpoint holds: those after it are made again."""
+    if metrics.exists():
+        kept = [line for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        kept = [line for line in kept if json.loads(line)["step"] <= steps]
+        rundir.write_text(metrics, "".join(f"{line}\n" for line in kept))
+
+
+def _files(path: Path) -> list[Path]:
+    from ..traces import files
+
+    return files(path / "traces" if (path / "traces").is_dir() else path)
+
+
+def _told(metrics: Path) -> str:
+    lines: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    width = max(map(len, names))
+    return "\n".join(
+        f"{name.ljust(width)}  " + "  ".join("-" if line.get(name) is None else f"{line[name]:10.4g}" for line in lines)
+        for name in names
+    )

@@ -1,0 +1,244 @@
+"""transformers' Trainer with our loss, and what each step shows: metrics, diagnostics, warnings."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import TrainerCallback
+
+from .. import rundir
+from ..config import TrainConfig
+from ..progress import Advance, say
+from .diagnostics import NoiseScale, WeightWatch
+from .examples import Example
+from .loss import Labels, collated
+
+LEAST_CHANGED = 1e-3
+MOST_NOISE = 100.0
+_SETTLED = 10
+"""steps before a ratio of averages is worth a warning"""
+# Dense bf16 matrix products a second, by the makers' data sheets.
+_PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
+
+
+def arguments(
+    config: TrainConfig, out: Path, seed: int, save_every: int, trackers: Sequence[str]
+) -> transformers.TrainingArguments:
+    """The Trainer's own settings. Raises ValueError where the devices cannot share a batch."""
+    micro_batch = min(config.micro_batch, config.batch_size)
+    ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
+    if config.batch_size % (micro_batch * ranks):
+        raise ValueError(
+            f"a batch_size of {config.batch_size} cannot be shared by {ranks} devices with a micro_batch of"
+            f" {micro_batch}: make it a multiple of {micro_batch * ranks}"
+        )
+    return transformers.TrainingArguments(
+        output_dir=str(out),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=config.batch_size // (micro_batch * ranks),
+        num_train_epochs=config.epochs,
+        learning_rate=config.lr,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr": config.min_lr},
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        adam_beta2=0.95,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch",
+        bf16=on_gpu,
+        dataloader_pin_memory=on_gpu,
+        use_cpu=not on_gpu,
+        ddp_backend="gloo" if ranks > 1 and not on_gpu else None,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=save_every,
+        save_total_limit=2,
+        report_to=list(trackers) or "none",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        seed=seed,
+    )
+
+
+class SsdTrainer(transformers.Trainer):
+    """Writes a line of metrics a step to `metrics`, and says what is wrong once.
+
+    Losses are in nats a completion token of the whole step, whatever the micro-batches and devices.
+    """
+
+    def __init__(self, network: Any, examples: list[Example], labels: Labels, metrics: Path, **options: Any) -> None:
+        super().__init__(model=network, train_dataset=examples, data_collator=collated, **options)
+        self.model_accepts_loss_kwargs = True  # count the labels of all micro-batches, and leave the scale to us
+        self._loss_shifts_labels = False
+        self.labels = labels
+        self.noise = NoiseScale(network.parameters())
+        self.watch = WeightWatch(network.parameters(), self.args.seed)
+        self.step = _Step(self, metrics)
+        self.remove_callback(transformers.PrinterCallback)
+        self.add_callback(self.step)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        label_ids_SK, label_probs_SK = self.labels.of(inputs)
+        count = len(inputs["labels"]) if num_items_in_batch is None else num_items_in_batch
+        # The devices' gradients are averaged, where the sum is wanted.
+        weight = self.accelerator.num_processes / count
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            row_S=inputs["row_S"],
+            label_ids_SK=label_ids_SK,
+            label_probs_SK=label_probs_SK,
+            weight_S=torch.as_tensor(weight, dtype=torch.float32, device=label_ids_SK.device).expand(len(label_ids_SK)),
+        )
+        self.step.forward(outputs["loss"], inputs)
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+        tokens = len(inputs["labels"])
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.noise.micro_batch(tokens)
+        return loss
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        self.step.norm = float(norm)
+        if not math.isfinite(self.step.norm):
+            for parameter in model.parameters():  # no gradient, no step, for AdamW leaves such weights alone
+                parameter.grad = None
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(logs | self.step.shown, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if output_dir:  # pickled settings, which nothing here reads
+            (Path(output_dir) / "training_args.bin").unlink(missing_ok=True)
+
+
+class _Step(TrainerCallback):
+    """What one optimizer step comes to."""
+
+    def __init__(self, trainer: SsdTrainer, metrics: Path) -> None:
+        self.trainer, self.metrics = trainer, metrics
+        self.shown: dict[str, float] = {}
+        self.advance: Advance | None = None
+        self.last: int | None = None
+        """step after which to stop, whatever the schedule"""
+        self.norm = math.nan
+        self.said: set[str] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.loss, self.tokens, self.all_tokens, self.begun = 0.0, 0, 0, time.perf_counter()
+        self.first_bad = ""
+
+    def forward(self, loss: Tensor, inputs: dict[str, Tensor]) -> None:
+        value = float(loss.detach()) / self.trainer.accelerator.num_processes
+        self.loss += value
+        self.tokens += len(inputs["labels"])
+        self.all_tokens += inputs["input_ids"].numel()
+        if not math.isfinite(value) and not self.first_bad:
+            self.first_bad = f"the loss of micro-batch {inputs['labels'][:4].tolist()}..."
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        self._begin()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        self.trainer.watch.before()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        change = self.trainer.watch.after()
+        found = self.trainer.noise.step(self.norm)
+        loss, tokens, all_tokens = self._of_all_ranks()
+        seconds = time.perf_counter() - self.begun
+        self.shown = {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "grad_norm": self.norm,
+            "lr": self.trainer._get_learning_rate(),
+            "changed_share": change.share,
+            "change_spacings": change.spacings,
+            "tokens": tokens,
+            "tokens_a_second": all_tokens / seconds,
+            "peak_memory_gb": _peak_bytes() / 1e9,
+        }
+        if found:
+            self.shown |= {"gradient_noise": found[0], "gradient_signal": found[1]}
+        if (peak := _peak_flops()) is not None:
+            weights = sum(p.numel() for p in self.trainer.noise.parameters)
+            self.shown["mfu"] = 6 * weights * all_tokens / seconds / peak / self.trainer.accelerator.num_processes
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        line = {"step": state.global_step, **self.shown}
+        if self.trainer.is_world_process_zero():
+            finite = {name: value if math.isfinite(value) else None for name, value in line.items()}
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(finite, allow_nan=False) + "\n")
+            self._warn(state.global_step)
+        if self.advance:
+            self.advance(1)
+        control.should_training_stop |= state.global_step == self.last
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Only now is a checkpoint whole: a kill or a full disk before this leaves the one before it."""
+        if self.trainer.is_world_process_zero():
+            rundir.write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE, "")
+
+    def _of_all_ranks(self) -> tuple[float, int, int]:
+        own = torch.tensor([self.loss, self.tokens, self.all_tokens], dtype=torch.float64)
+        if self.trainer.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(own)
+        return float(own[0]), int(own[1]), int(own[2])
+
+    def _warn(self, step: int) -> None:
+        if not math.isfinite(self.norm):
+            what = self.first_bad or "a gradient"
+            say(f"step {step} was skipped: {what} is not finite")
+        elif self.shown["changed_share"] < LEAST_CHANGED:
+            self._once(
+                "changed",
+                f"step {step} changed {100 * self.shown['changed_share']:.3f} % of the weights: updates fall below the"
+                " spacing of their dtype, so the run learns next to nothing (weights in float32, or a larger lr)",
+            )
+        noise, signal = self.shown.get("gradient_noise"), self.shown.get("gradient_signal")
+        if noise is not None and signal is not None and step >= _SETTLED and noise > MOST_NOISE * max(signal, 0.0):
+            self._once(
+                "noise",
+                f"after {step} steps the gradient's noise is over {MOST_NOISE:g} times its signal: most of a step is"
+                " chance (loss=expected, or a larger batch_size)",
+            )
+
+    def _once(self, what: str, text: str) -> None:
+        if what not in self.said:
+            self.said.add(what)
+            say(text)
+
+
+WHOLE = "whole"
+
+
+def _peak_bytes() -> float:
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    import resource
+
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _peak_flops() -> float | None:
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    return next((flops for known, flops in _PEAK_FLOPS.items() if known in name), None)

@@ -1,0 +1,240 @@
+"""A run of training: whole, killed, shared by two processes, refused; and what it says of itself."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import time
+
+import pytest
+import torch
+
+from ssdfast import cli, models
+from ssdfast.config import FinetuneConfig, SamplingConfig, TrainExecution
+from ssdfast.sampling.decoding import likeliest
+from ssdfast.training import runner, trainer
+from ssdfast.training.examples import read_examples
+from ssdfast.training.loss import Labels, collated, make_trainable
+
+from .. import tiny
+
+DECODING = SamplingConfig(temperature=1.2, top_k=20, top_p=0.95)
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    tiny.save_model(tmp_path / "model")
+    tiny.save_traces(tmp_path / "traces", 24)
+    return tmp_path
+
+
+def config_of(directory, **changes):
+    given = {"batch_size": 4, "micro_batch": 2, "lr": 1e-3, "save_every": 2, "epochs": 2}
+    return FinetuneConfig(model=str(directory / "model"), traces=str(directory / "traces"), **(given | changes))
+
+
+def losses(out):
+    return [json.loads(line)["loss"] for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_learns_what_it_is_shown_and_is_not_repeated(inputs):
+    trained = runner.train(config_of(inputs, lr=1e-2, min_lr=1e-3, epochs=20), inputs / "out")
+    found = losses(inputs / "out")
+    assert len(found) == 120
+    assert sum(found[-6:]) < 0.5 * sum(found[:6])
+    model = models.load(str(trained), "float32")
+    models.check_same_vocabulary(models.outline(str(inputs / "model")), models.outline(str(trained)))
+    assert model.model.lm_head.weight.dtype == torch.float32
+    assert not list((inputs / "out" / "train").rglob("training_args.bin"))
+    stamp = (trained / "model.safetensors").stat().st_mtime_ns
+    runner.train(config_of(inputs, lr=1e-2, min_lr=1e-3, epochs=20), inputs / "out")
+    assert (trained / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_the_schedule_goes_from_peak_to_floor(inputs):
+    runner.train(config_of(inputs, lr=1e-3, min_lr=1e-4, warmup_steps=3), inputs / "out")
+    lines = [json.loads(line) for line in (inputs / "out" / "train" / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines]
+    assert rates[:4] == pytest.approx([0, 1e-3 / 3, 2e-3 / 3, 1e-3])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert 1e-4 < rates[-1] < 2e-4
+
+
+def _train(directory):
+    runner.train(config_of(directory, epochs=6), directory / "killed")
+
+
+def test_a_killed_run_goes_on_and_makes_the_same_losses_to_the_last_bit(inputs):
+    runner.train(config_of(inputs, epochs=6), inputs / "whole")
+    metrics = inputs / "killed" / "train" / "metrics.jsonl"
+    for steps in (5, 16):
+        run = multiprocessing.get_context("spawn").Process(target=_train, args=(inputs,))
+        run.start()
+        while run.is_alive() and not (metrics.exists() and metrics.read_text().count("\n") >= steps):
+            time.sleep(0.005)
+        os.kill(run.pid, signal.SIGKILL)
+        run.join()
+        assert not (inputs / "killed" / "train" / "model").exists()
+    _train(inputs)
+    assert losses(inputs / "killed") == losses(inputs / "whole")
+    whole, killed = (models.load(str(inputs / name / "train" / "model"), "float32") for name in ("whole", "killed"))
+    for a, b in zip(whole.model.parameters(), killed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_that_is_not_whole_is_passed_over(inputs, monkeypatch):
+    """The disk was full, or the process died, while it was written."""
+    runner.train(config_of(inputs), inputs / "whole")
+
+    def dying(self, *args, **rest):
+        if self.trainer.state.global_step == 6:
+            raise OSError("no room")
+        return on_save(self, *args, **rest)
+
+    on_save = trainer._Step.on_save
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer._Step, "on_save", dying)
+        with pytest.raises(OSError, match="no room"):
+            runner.train(config_of(inputs), inputs / "out")
+    assert (inputs / "out" / "train" / "checkpoints" / "checkpoint-6").exists()
+    assert runner._last_whole(inputs / "out" / "train" / "checkpoints")[1] == 4
+    runner.train(config_of(inputs), inputs / "out")
+    assert losses(inputs / "out") == losses(inputs / "whole")
+
+
+def _rank(rank, port, directory):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ["MASTER_PORT"] = str(port)
+    torch.set_num_threads(1)
+    runner.fit(config_of(directory, epochs=1), directory / "two" / "train", TrainExecution())
+
+
+def test_two_processes_make_the_losses_of_one(inputs):
+    runner.train(config_of(inputs, epochs=1), inputs / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_rank, args=(port, inputs), nprocs=2)
+    one, two = (
+        [json.loads(x) for x in (inputs / n / "train" / "metrics.jsonl").read_text().splitlines()]
+        for n in ("one", "two")
+    )
+    assert len(one) == len(two) == 6
+    # Which traces meet in a micro-batch differs, and nothing else does.
+    for name in ("loss", "grad_norm", "tokens"):
+        assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
+
+
+def save_tops(directory, k=20):
+    """The traces with the baseline's likeliest tokens, as sampling keeps them."""
+    model = models.load(str(directory / "model"), "float32")
+    tops = []
+    for example in read_examples(directory / "traces", tiny.VOCABULARY, tiny.CONTEXT):
+        ids = torch.tensor([*example.trace.prompt_ids, *example.trace.completion_ids])
+        logits_LV = model.model(input_ids=ids[None]).logits[0, len(example.trace.prompt_ids) - 1 : -1]
+        tops.append([found.tolist() for found in likeliest(logits_LV.detach(), k)])
+    said = {name: [value] * len(tops) for name, value in DECODING.model_dump().items()}
+    columns = {"top_ids": [top[0] for top in tops], "top_logprobs": [top[1] for top in tops], **said}
+    tiny.save_traces(directory / "traces", len(tops), **columns)
+
+
+def test_expected_labels_that_were_kept_are_those_a_frozen_copy_computes(inputs):
+    save_tops(inputs)
+    examples = list(read_examples(inputs / "traces", tiny.VOCABULARY, tiny.CONTEXT))
+    batch = collated(examples[:5])
+    frozen = models.load(str(inputs / "model"), "float32")
+    kept, computed = (Labels(DECODING, tiny.VOCABULARY, one).of(batch) for one in (None, frozen))
+    dense = [
+        torch.zeros(len(ids), tiny.VOCABULARY).scatter_add_(1, ids.clamp(min=0), probs)
+        for ids, probs in (kept, computed)
+    ]
+    torch.testing.assert_close(dense[0], dense[1], rtol=1e-4, atol=1e-6)
+    assert examples[0].decoding == DECODING
+
+
+def test_the_expected_gradient_is_the_mean_of_sampled_ones(inputs):
+    """At every position, over all tokens that could have been drawn there."""
+    save_tops(inputs)
+    example = next(iter(read_examples(inputs / "traces", tiny.VOCABULARY, tiny.CONTEXT)))
+    batch = collated([example])
+    network = make_trainable(models.load(str(inputs / "model"), "float32"))
+    ids_SK, probs_SK = Labels(DECODING, tiny.VOCABULARY).of(batch)
+    weight_S = torch.ones(len(ids_SK))
+
+    def gradient(ids, probs):
+        network.zero_grad()
+        network(batch["input_ids"], batch["row_S"], ids, probs, weight_S)["loss"].backward()
+        return network.lm_head.weight.grad.clone()
+
+    mean = sum(
+        gradient(ids_SK[:, k : k + 1], probs_SK[:, k : k + 1].where(ids_SK[:, k : k + 1] >= 0, 0.0))
+        for k in range(ids_SK.shape[1])
+    )
+    torch.testing.assert_close(gradient(ids_SK, probs_SK), mean, rtol=1e-4, atol=1e-6)
+
+
+def test_the_expected_loss_trains(inputs):
+    save_tops(inputs)
+    runner.train(config_of(inputs, loss="expected", epochs=1), inputs / "out")
+    assert len(losses(inputs / "out")) == 6
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, capsys):
+    compute = trainer.SsdTrainer.compute_loss
+    weights = []
+
+    def poisoned(self, model, given, *args, **rest):
+        weights.append(model.lm_head.weight.detach().clone())
+        loss = compute(self, model, given, *args, **rest)
+        return loss * (float("nan") if self.state.global_step == 2 else 1.0)
+
+    monkeypatch.setattr(trainer.SsdTrainer, "compute_loss", poisoned)
+    runner.train(config_of(inputs, epochs=1), inputs / "out")
+    assert "step 3 was skipped" in capsys.readouterr().err
+    assert torch.equal(weights[4], weights[6])  # two micro-batches a step
+    assert not torch.equal(weights[6], weights[8])
+    assert weights[-1].isfinite().all()
+
+
+@pytest.mark.parametrize(("dtype", "warns"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_updates_below_the_spacing_of_the_weights_are_said(inputs, monkeypatch, capsys, dtype, warns):
+    make = runner.make_trainable
+    monkeypatch.setattr(runner, "make_trainable", lambda model: make(model).to(dtype))
+    runner.train(config_of(inputs, lr=1e-7, min_lr=1e-7, epochs=1), inputs / "out")
+    assert ("updates fall below the spacing" in capsys.readouterr().err) == warns
+
+
+def test_a_dry_run_says_what_steps_show_and_leaves_nothing(inputs, capsys):
+    args = ["--model", str(inputs / "model"), "--traces", str(inputs / "traces"), "--batch-size", "4"]
+    args += ["--micro-batch", "2", "--dry-run"]
+    assert cli.run(["train", *args, "--out", str(inputs / "out")]) == 0
+    said = capsys.readouterr().out
+    assert {"loss", "grad_norm", "changed_share", "gradient_noise"} <= {
+        line.split()[0] for line in said.splitlines() if line
+    }
+    assert not (inputs / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "said"),
+    [
+        ({"completion_ids": [[]] * 3}, {}, "holds no completion tokens"),
+        ({"completion_ids": [[3], [200], [4]]}, {}, "problem1#0: completion position 0 holds token id 200"),
+        ({}, {"loss": "expected"}, "does not say how its traces were sampled"),
+        ({}, {"loss": "expected", "decoding_of": "settings"}, "it has no likeliest tokens (and 2 others)"),
+        ({"completion_ids": [[3] * 60] * 3}, {}, "the model's context is 48"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused_by_name(inputs, columns, settings, said):
+    tiny.save_traces(inputs / "bad", 3, **({"temperature": [None] * 3} | columns))
+    config = config_of(inputs, **settings).model_copy(update={"traces": str(inputs / "bad")})
+    with pytest.raises(ValueError, match=re.escape(said)):
+        runner.train(config, inputs / "out")
+
+
+def test_other_settings_are_refused_under_a_run_that_was_begun(inputs):
+    runner.train(config_of(inputs), inputs / "out")
+    with pytest.raises(ValueError, match=r"lr: 0\.001 there, 0\.002 here"):
+        runner.train(config_of(inputs, lr=2e-3), inputs / "out")
