@@ -18,19 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from . import rundir, traces
+from . import rundir
 from .config import EvalConfig, EvalExecution, Labelled
 from .evaluation.arms import Arm, setting_of
 from .evaluation.budgets import subset
 from .evaluation.comparisons import compared
-from .evaluation.completions import problems_beside, read
+from .evaluation.completions import problems_beside, problems_file, read, trace_files
 from .evaluation.extract import ExtractionRules
 from .evaluation.health import prompt_opens
 from .evaluation.libraries import check_installed
 from .evaluation.plots import draw
 from .evaluation.pool import Checkers
 from .evaluation.power import ALPHA
-from .evaluation.samples import Group, by_arm, check_problems, check_prompts, examined, judged
+from .evaluation.samples import Group, by_arm, check_problems, check_prompts, check_thinking, examined, judged
 from .evaluation.sequential import PairedSequence
 from .evaluation.summary import outcomes_of, summary_of
 from .evaluation.verdicts import check_golds
@@ -86,7 +86,11 @@ class _Evaluation:
         """Read problems and tokenizers; what can be refused is refused here."""
         for decoding in self.config.decodings if self.config.models else ():
             check_decoding(self.config.sampling_of(""), decoding)
-        problems = _problems(self.config)
+        problems, self.aliases = _problems(self.config)
+        if self.config.budget > len(problems):
+            raise ValueError(
+                f"a --budget of {self.config.budget:,} is more than the {len(problems):,} problems there are"
+            )
         self.all_problems = {problem.problem_id: problem for problem in problems}
         self.problems = self._asked(problems)
         if len(self.problems) < 2 and len(self.config.models) + len(self.config.completions) > 1:
@@ -107,7 +111,8 @@ class _Evaluation:
                 table, sequences = self._sequential()
                 return self._conclude(table, {}, sequences)
             groups = [*chain(*map(self._sampled, config.models)), *chain(*map(self._given, config.completions))]
-            check_problems(groups, self.problems)
+            check_problems(groups, self.problems, config.uneven == "keep")
+            check_thinking(groups, config.extraction)
             differing = check_prompts(groups, config.other_prompts == "keep")
             return self._conclude(judged(groups, self.problems, self.checkers), differing, [])
 
@@ -159,6 +164,10 @@ class _Evaluation:
         groups = examined(source.label, read(Path(source.path), self.all_problems), self.config.extraction)
         if not groups:
             raise ValueError(f"{source.path} holds no completion")
+        if repeated := sum(group.drop(self.aliases) for group in groups):
+            say(
+                f"{source.label}: {repeated:,} completions are of problems that repeat an earlier one, and are left out"
+            )
         if len(self.problems) < len(self.all_problems):
             beyond = {name for name in self.all_problems if name not in self.problems}
             dropped = sum(group.drop(beyond) for group in groups)
@@ -224,7 +233,8 @@ class _Evaluation:
         arms = by_arm(table)
         strata = {name: (problem.source, problem.difficulty) for name, problem in self.problems.items()}
         results: dict[str, Any] = {
-            "problems": len(self.problems),
+            "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in arms.values()),
+            "planned": len(self.problems),
             "arms": [summary_of(arm, rows, config.pass_at, config.seed) for arm, rows in arms.items()],
             "selection": None,
             "comparisons": [],
@@ -239,22 +249,24 @@ class _Evaluation:
         return results
 
 
-def _problems(config: EvalConfig) -> list[Problem]:
-    """Those of the settings, or where they name none, those that come with the completions."""
+def _problems(config: EvalConfig) -> tuple[list[Problem], set[str]]:
+    """Those of the settings, or where they name none, those that come with the completions; and ids of repetitions."""
     if config.problems.sources:
-        return load_problems(config.problems).problems
+        loaded = load_problems(config.problems)
+        pairs = [*loaded.left_out.duplicates, *((a, b) for a, b, _ in loaded.left_out.near_duplicates)]
+        return loaded.problems, {left_out for _, left_out in pairs} - {p.problem_id for p in loaded.problems}
     if config.models:
         raise ValueError("problems.sources is empty: name the problems that the models are asked")
     found: dict[str, Problem] = {}
     for source in config.completions:
-        for problem in problems_beside(Path(source.path)):
+        for problem in problems_beside(Path(source.path), config.problems):
             before = found.setdefault(problem.problem_id, problem)
             if (before.question, before.answer) != (problem.question, problem.answer):
                 raise ValueError(
                     f"{source.path}: problem {problem.problem_id} has another question or answer than in an earlier"
                     " file: name the right ones in problems.sources"
                 )
-    return list(found.values())
+    return list(found.values()), set()
 
 
 def _inputs(config: EvalConfig) -> Iterator[Path]:
@@ -263,7 +275,12 @@ def _inputs(config: EvalConfig) -> Iterator[Path]:
     yield from (path for path in map(Path, config.problems.sources) if path.exists())
     for source in config.completions:
         path = Path(source.path)
-        yield from traces.files(path / "traces" if (path / "traces").is_dir() else path)
+        if not path.exists():
+            raise ValueError(f"there are no completions at {path}: name a run, a directory of traces, or a file")
+        yield from [path] if path.suffix == ".jsonl" else trace_files(path)
+        beside = problems_file(path)
+        if beside and path.suffix != ".jsonl" and not config.problems.sources:
+            yield beside
 
 
 def _only(plan: Plan, problem_ids: list[str]) -> Plan:

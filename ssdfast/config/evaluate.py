@@ -15,6 +15,13 @@ from .sample import ProblemsConfig, PromptConfig, SampleConfig, SampleExecution
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
+class AskedConfig(ProblemsConfig):
+    """Which problems are asked; of a benchmark none is left out but for one that is there twice."""
+
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """a problem this similar to an earlier one is left out (Jaccard, word 3-grams); 1 leaves out equal texts only"""
+
+
 class SweepConfig(Settings):
     """Decodings that every checkpoint is evaluated at: all combinations. An empty list keeps what `decoding` says."""
 
@@ -63,8 +70,7 @@ class EvalConfig(Settings):
     """what others have sampled: runs or directories of traces, .parquet or .jsonl files"""
     baseline: str = ""
     """label of what the others are compared with; empty is the first"""
-    problems: ProblemsConfig = ProblemsConfig(near_duplicates=1.0)
-    """of a benchmark none is left out but for one that is there twice"""
+    problems: AskedConfig = AskedConfig()
     budget: Annotated[int, Field(ge=0)] = 0
     """problems to ask, a fair part of all by source and difficulty; 300 are among 1000 of the same seed; 0 asks all"""
     prompt: PromptConfig = PromptConfig()
@@ -80,6 +86,9 @@ class EvalConfig(Settings):
     sequential: SequentialConfig = SequentialConfig()
     other_prompts: Literal["stop", "keep"] = "stop"
     """what to do where two checkpoints were asked the same problem in other words: stop and name it, or compare"""
+    uneven: Literal["stop", "keep"] = "stop"
+    """what to do with completions that have fewer samples of some problems, as those of a run that was stopped: what
+    is missing may be what was long"""
     overlong: Literal["error", "skip"] = "error"
     """what to do with a prompt that fills a model's context"""
     engine: Literal["transformers", "vllm", "server"] = "transformers"

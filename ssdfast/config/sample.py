@@ -29,7 +29,7 @@ class ProblemsConfig(Settings):
     """each one: a .jsonl, .parquet or .csv file; reasoning-gym:GENERATOR; champ; hf:DATASET[/SUBSET][@SPLIT]"""
     count: Annotated[int, Field(ge=0)] = 0
     """problems to take of each source, the first ones; 0 takes all (reasoning-gym needs a number)"""
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """settings of the reasoning-gym generator"""
     columns: ColumnsConfig = ColumnsConfig()
     malformed: Literal["stop", "skip"] = "stop"

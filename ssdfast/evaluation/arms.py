@@ -18,9 +18,13 @@ class Setting(NamedTuple):
 
     def __str__(self) -> str:
         said = zip(("T", "k", "p", "min-p"), self, strict=True)
-        return " ".join(
-            f"{name}={value:g}" for name, value in said if value is not None and (name, value) != ("min-p", 0)
-        )
+        known = [(name, value) for name, value in said if value is not None and (name, value) != ("min-p", 0)]
+        return " ".join(f"{name}={_short(value)}" for name, value in known)
+
+
+def _short(value: float) -> str:
+    """In few digits where they are enough: settings that differ have different names."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def _best(arms: Sequence[Arm], outcomes: Mapping[Arm, Outcomes], choosing: Seque
     return max(arms, key=lambda arm: outcomes[arm].only(choosing).mean_P.mean())
 
 
-def _design(first: Outcomes, second: Outcomes) -> dict[str, float] | None:
-    """Where the variance of the difference lies, and what more samples or problems would let one see, in points.
+def _design(first: Outcomes, second: Outcomes) -> dict[str, float | None] | None:
+    """Where the variance of the difference lies, and what twice the samples would let one see, in points.
 
     None where one of the arms has two samples of no problem, or no score varies.
     """
@@ -102,14 +102,11 @@ def _design(first: Outcomes, second: Outcomes) -> dict[str, float] | None:
     if not parts.interaction + parts.within_first + parts.within_second > 0:
         return None
 
-    def sees(times_problems: int, times_samples: int) -> float:
-        return 100 * PairedDesign(times_problems * problems, times_samples * samples, parts).detectable_effect()
-
+    again = PairedDesign(problems, 2 * samples, parts)
     return {
         "interaction": parts.interaction,
         "within_baseline": parts.within_first,
         "within_arm": parts.within_second,
-        "detectable": sees(1, 1),
-        "detectable_with_twice_the_problems": sees(2, 1),
-        "detectable_with_twice_the_samples": sees(1, 2),
+        # Alike seeds make the arms' samples alike, which the parts know nothing of: then there is no telling.
+        "detectable_with_twice_the_samples": None if parts.clipped else 100 * again.detectable_effect(),
     }

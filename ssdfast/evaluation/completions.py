@@ -64,7 +64,7 @@ def read(path: Path, problems: Mapping[str, Problem]) -> Iterator[Completion]:
     Raises ValueError that names file and line or trace, for what is no completion, was not finished, or is there twice.
     """
     seen: set[tuple[Setting, str, int]] = set()
-    for one in _from_jsonl(path, problems) if path.suffix == ".jsonl" else _from_traces(_traces(path)):
+    for one in _from_jsonl(path, problems) if path.suffix == ".jsonl" else _from_traces(path):
         key = (one.setting, one.problem_id, one.sample)
         if key in seen:
             at = f" at {one.setting}" if str(one.setting) else ""
@@ -73,36 +73,74 @@ def read(path: Path, problems: Mapping[str, Problem]) -> Iterator[Completion]:
         yield one
 
 
-def problems_beside(path: Path) -> list[Problem]:
+def problems_beside(path: Path, config: ProblemsConfig) -> list[Problem]:
     """The problems that come with completions: problems.jsonl of the run, or the lines' own questions and answers.
 
-    Raises ValueError where there are none.
+    Raises ValueError where there are none, and where lines contradict one another.
     """
     if path.suffix == ".jsonl":
         try:
-            read = files.load(path, ProblemsConfig()).problems
+            read = files.load(path, config).problems
         except ValueError as error:
             raise ValueError(f"{path} brings no problems of its own ({error}): name them in problems.sources") from None
-        # The rest of a line, its text foremost, is no part of the problem; and several samples are one problem.
-        return list({one.problem_id: Problem(one.problem_id, one.question, one.answer) for one in read}.values())
-    traces_at = _traces(path)
-    for directory in (traces_at, *list(traces_at.resolve().parents)[:3]):
-        if (directory / "problems.jsonl").is_file():
-            return read_problems(directory / "problems.jsonl")
+        return _distinct(read, path)
+    if found := problems_file(path):
+        return read_problems(found)
     raise ValueError(f"no problems.jsonl lies beside {path}: name the problems in problems.sources")
 
 
-def _traces(path: Path) -> Path:
-    return path / "traces" if (path / "traces").is_dir() else path
+def problems_file(path: Path) -> Path | None:
+    """problems.jsonl of the run that traces belong to."""
+    directories = (path, *list(path.resolve().parents)[:3])
+    return next((one / "problems.jsonl" for one in directories if (one / "problems.jsonl").is_file()), None)
+
+
+def _distinct(read: list[Problem], path: Path) -> list[Problem]:
+    """Each problem once, however many samples of it there are; what else is in its lines is no part of it."""
+    found: dict[str, Problem] = {}
+    id_of: dict[str, str] = {}
+    for one in read:
+        problem = Problem(one.problem_id, one.question, one.answer, one.source, one.difficulty)
+        before = found.setdefault(problem.problem_id, problem)
+        if before.answer != problem.answer:
+            raise ValueError(
+                f"{path}: problem {problem.problem_id} has two gold answers, {before.answer!r} and {problem.answer!r}:"
+                " leave one of them, or name the problems in problems.sources"
+            )
+        first = id_of.setdefault(normalise(problem.question), problem.problem_id)
+        if first != problem.problem_id:
+            raise ValueError(
+                f"{path}: one question has the ids {first} and {problem.problem_id}: samples of a problem have its id"
+                " in common, so give problem_id (not the number of the line) or none"
+            )
+    return list(found.values())
+
+
+def trace_files(path: Path) -> list[Path]:
+    """The Parquet files of a run, of a directory or those below it, or the file itself.
+
+    Raises ValueError for none, and where a run was stopped before its end.
+    """
+    if path.is_file() and path.suffix != ".parquet":
+        raise ValueError(f"{path} is neither .parquet nor .jsonl, which completions come in: convert it")
+    below = path / "traces" if (path / "traces").is_dir() else path
+    if unfinished := next(below.rglob(".journal-*"), None):
+        raise ValueError(
+            f"{unfinished.parent} is a run that goes on or was stopped: finish it with the command that began it, for"
+            " what is missing is what takes long"
+        )
+    nested = below.is_dir() and not any(below.glob("*.parquet"))
+    return sorted(below.rglob("*.parquet")) or traces.files(below) if nested else traces.files(below)
 
 
 def _from_traces(path: Path) -> Iterator[Completion]:
-    for file in traces.files(path):
+    for file in trace_files(path):
         for table in traces.tables(file, _REQUIRED, _OPTIONAL):
             for place, row in enumerate(table.drop_columns(["prompt_ids", "completion_ids"]).to_pylist()):
                 where = f"{file}, trace {row['problem_id']}#{row['sample']}"
                 if row.get("finish_reason") in traces.UNFINISHED:
                     raise ValueError(f"{where} was not finished: run the same sampling again, it tries it again")
+                row["finish_reason"] = _finish_reason(row, where)
                 setting = Setting(*(row.get(name) for name in Setting._fields))
                 if any(value != value for value in setting):
                     raise ValueError(f"{where}: its decoding is not a number ({setting}): mend the table")
@@ -118,7 +156,7 @@ def _from_traces(path: Path) -> Iterator[Completion]:
                     text=row["text"] or "",
                     ids=ids,
                     tokens=len(ids),
-                    finish_reason=row.get("finish_reason"),
+                    finish_reason=row["finish_reason"],
                     setting=setting,
                     prompt=f"ids:{hashlib.sha256(prompt_ids.tobytes()).hexdigest()[:16]}",
                     where=where,
@@ -129,23 +167,24 @@ def _from_jsonl(path: Path, problems: Mapping[str, Problem]) -> Iterator[Complet
     by_question = {normalise(problem.question): name for name, problem in problems.items()}
     taken: dict[tuple[Setting, str], int] = defaultdict(int)
     try:
-        for number, row in files.read_jsonl(path):
-            where = f"{path}:{number}"
+        for line, row in files.read_jsonl(path):
+            where = f"{path}:{line}"
             if isinstance(row, str):
                 raise ValueError(f"{where}: {row}")
             setting = Setting(
                 *(_number(row, name, kind, where) for name, kind in zip(Setting._fields, _KINDS, strict=True))
             )
             name = _problem_id(row, by_question, where)
-            for text in _texts(row, where):
-                sample = _number(row, _name(row, "sample") or "sample", int, where)
-                if sample is None or isinstance(row[_name(row, "text") or ""], list):
-                    sample = taken[setting, name]
+            texts, sample = _texts(row, where), _number(row, _name(row, "sample") or "sample", int, where)
+            if sample is not None and len(texts) > 1:
+                raise ValueError(f"{where}: sample {sample} is one, and its text a list of {len(texts)}: leave it out")
+            for text in texts:
+                number = taken[setting, name] if sample is None else sample
                 taken[setting, name] += 1
                 asked = row.get(_name(row, "prompt") or "")
                 yield Completion(
                     problem_id=name,
-                    sample=sample,
+                    sample=number,
                     text=text.encode("utf-8", "replace").decode(),  # JSON can escape half a surrogate pair
                     ids=None,
                     tokens=_number(row, _name(row, "tokens") or "tokens", int, where),
@@ -158,6 +197,11 @@ def _from_jsonl(path: Path, problems: Mapping[str, Problem]) -> Iterator[Complet
         raise ValueError(f"there is no file of completions {path}") from None
 
 
+_REASONS = {
+    "stop": ("eos", "eos_token", "end_turn", "stop_sequence", "STOP"),
+    "length": ("max_tokens", "max_length", "max_new_tokens", "MAX_TOKENS"),
+    "loop": ("repetition",),
+}
 _KINDS: tuple[type, ...] = (float, int, float, float)
 _MOST = 2**31  # of a column of the table of samples
 
@@ -180,9 +224,12 @@ def _problem_id(row: Mapping[str, Any], by_question: Mapping[str, str], where: s
 
 
 def _texts(row: Mapping[str, Any], where: str) -> list[str]:
-    name = _name(row, "text")
-    if name is None or row[name] == []:
+    names = [name for name in NAMES["text"] if row.get(name) is not None]
+    if not names or row[names[0]] == []:
         raise ValueError(f"{where}: no text: give it one of {', '.join(NAMES['text'])}")
+    if len(names) > 1:
+        raise ValueError(f"{where}: {names[0]!r} and {names[1]!r} may both be the completion: leave one of them out")
+    (name,) = names
     texts = row[name] if isinstance(row[name], list) else [row[name]]
     for text in texts:
         if not isinstance(text, str):
@@ -204,9 +251,15 @@ def _number(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
 
 def _finish_reason(row: Mapping[str, Any], where: str) -> str | None:
     reason = row.get("finish_reason")
-    if reason in traces.UNFINISHED or not isinstance(reason, str | None):
-        raise ValueError(f"{where}: 'finish_reason' is to be that of a finished completion, text, got {reason!r:.80}")
-    return reason
+    if reason is None:
+        return None
+    for known, others in _REASONS.items():
+        if reason == known or reason in others:
+            return known
+    raise ValueError(
+        f"{where}: the finish_reason {reason!r:.80} is none of {', '.join(_REASONS)} or what other tools call them:"
+        " translate it, or leave it out"
+    )
 
 
 def _fingerprint(asked: Any) -> str:

@@ -17,6 +17,8 @@ from .libraries import scipy_stats, statsmodels_stats
 from .outcomes import Outcomes, check_same_problems
 from .power import POWER, detectable
 
+_FEWEST = 5
+"""differing problems from which on their variance says what could be seen"""
 _BATCH = 500  # resamples of the sign-flip test held in memory at a time
 
 
@@ -39,7 +41,7 @@ class Difference:
     """problems on which the arms' mean scores are not the same"""
     detectable: float | None
     """the least true difference, in points, that such a comparison sees with a power of 80 % at alpha = 1 - level; None
-    where there is none up to 100, or every problem has the same difference, which shows no variance to tell it by"""
+    where there is none up to 100, or where fewer than 5 problems differ, which show no variance to tell it by"""
 
     def __str__(self) -> str:
         seen = "nothing to tell it by" if self.detectable is None else f"{self.detectable:.1f} points"
@@ -76,7 +78,7 @@ def compare(
         test="exact McNemar" if single else "sign flips by problem",
         problems=len(difference_P),
         differing=gained + lost,
-        detectable=least if least is not None and least <= 100 else None,
+        detectable=least if least is not None and least <= 100 and gained + lost >= _FEWEST else None,
     )
 
 

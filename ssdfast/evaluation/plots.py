@@ -57,30 +57,37 @@ def draw(results: dict[str, Any], directory: Path) -> Iterator[Path]:
 def _panel(axes: Any, arms: list[dict[str, Any]], value: Callable[[dict[str, Any]], Bar]) -> None:
     lines = _lines(arms)
     temperatures = sorted({arm["temperature"] for arm in arms if arm["temperature"] is not None})
-    swept = len(temperatures) > 1 and all(arm["temperature"] is not None for arm in arms)
+    swept = len(temperatures) > 1
     for number, (name, members) in enumerate(lines.items()):
-        bars = [value(arm) for arm in members]
+        style = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
+            "linewidth": 1.4,
+            "label": name,
+        }
+        known = [arm for arm in members if arm["temperature"] is not None]
+        if swept and not known:  # sampled at nobody knows what temperature: a level
+            axes.axhline(value(members[0])[0], linestyle="--", **style | {"marker": None})
+            continue
+        bars = [value(arm) for arm in (known if swept else members)]
         # A little apart, so that intervals at the same temperature do not hide one another.
         apart = (number - (len(lines) - 1) / 2) * 0.006 * (temperatures[-1] - temperatures[0] if swept else 1)
-        places = [arm["temperature"] + apart if swept else float(number) for arm in members]
         axes.errorbar(
-            places,
+            [arm["temperature"] + apart for arm in known] if swept else [float(number)] * len(bars),
             [bar[0] for bar in bars],
             yerr=[[bar[1] for bar in bars], [bar[2] for bar in bars]],
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number // len(COLOURS) % len(MARKERS)] if len(lines) > len(COLOURS) else MARKERS[number],
             linestyle="-" if swept else "none",
             markersize=5,
             capsize=3,
-            linewidth=1.4,
-            label=name,
+            **style,
         )
     if swept:
         axes.set_xlabel("temperature of evaluation")
         axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
         axes.legend(fontsize=8.5)
     else:
-        axes.set_xticks(range(len(lines)), list(lines), rotation=20 if len(lines) > 3 else 0)
+        many = len(lines) > 3
+        axes.set_xticks(range(len(lines)), list(lines), rotation=20 if many else 0, ha="right" if many else "center")
         axes.set_xlim(-0.6, len(lines) - 0.4)
     axes.set_ylim(bottom=0)
 
@@ -89,7 +96,7 @@ def _lines(arms: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The arms of each checkpoint and truncation, by rising temperature; named by what differs."""
     differing = [name for name in ("top_k", "top_p", "min_p") if len({arm[name] for arm in arms}) > 1]
     lines: dict[str, list[dict[str, Any]]] = {}
-    for arm in sorted(arms, key=lambda arm: (arm["temperature"] is None, arm["temperature"])):
+    for arm in sorted(arms, key=lambda arm: (arm["temperature"] is None, arm["temperature"] or 0.0)):
         said = [f"{name.replace('_', '-')} {arm[name]:g}" for name in differing if arm[name] is not None]
         lines.setdefault(", ".join([arm["checkpoint"], *said]), []).append(arm)
     order = {arm["checkpoint"]: place for place, arm in reversed(list(enumerate(arms)))}

@@ -57,7 +57,7 @@ class Group:
     completions: list[Completion] = field(default_factory=list)
     health: list[Health] = field(default_factory=list)
     unopened: int = 0
-    """completions that close a thinking part which they did not open"""
+    """completions that close a thinking part which they did not open, where nothing says that the prompt did"""
 
     def drop(self, problem_ids: Collection[str]) -> int:
         """Leave out the completions of these problems; returns how many they were."""
@@ -74,7 +74,8 @@ def examined(
     """The completions of a checkpoint by arm, in the order of their first.
 
     prompts_open: whether the prompts open the thinking part, where it is known. Where neither that nor the settings
-    say, it is read off the completions: a tenth of an arm that closes what it did not open is no accident.
+    say, it is read off the completions: a tenth of an arm that closes what it did not open is no accident, and goes for
+    all of the checkpoint's arms.
     """
     known = config.starts_thinking if config.starts_thinking is not None else prompts_open
     rules = ExtractionRules(**config.model_dump() | {"starts_thinking": bool(known)})
@@ -84,14 +85,35 @@ def examined(
         group.completions.append(dataclasses.replace(one, text="", ids=None))
         group.health.append(examine(one, rules))
         group.unopened += closes_unopened(one.text, rules)
-    for group in groups.values():
-        if known is None and config.thinking and group.unopened >= _OPENED * len(group.health):
-            say(
-                f"{group.arm}: {group.unopened:,} of {len(group.health):,} completions close a thinking part that they"
-                " did not open, so the prompts are taken to open it (extraction.starts_thinking=False says otherwise)"
-            )
+    opened = [group for group in groups.values() if group.unopened >= _OPENED * len(group.health)]
+    if known is None and config.thinking and opened:  # one checkpoint's prompts are the same at every decoding
+        first = opened[0]
+        say(
+            f"{first.arm}: {first.unopened:,} of {len(first.health):,} completions close a thinking part that they"
+            " did not open, so its prompts are taken to open it (--extraction.starts-thinking False says otherwise)"
+        )
+        for group in groups.values():
+            group.unopened = 0
             group.health = list(map(_all_thinking, group.health))
+    if known is not None:
+        for group in groups.values():
+            group.unopened = 0
     return list(groups.values())
+
+
+def check_thinking(groups: Sequence[Group], config: ExtractionConfig) -> None:
+    """Raises ValueError where it is unclear of one arm whether its prompts open the thinking part, and not of another.
+
+    What of a completion counts as its answer would then differ between arms.
+    """
+    unclear = next((group for group in groups if group.unopened), None)
+    thinking = next((group for group in groups if not group.unopened and all(one.thinks for one in group.health)), None)
+    if config.starts_thinking is None and config.thinking and unclear and thinking:
+        raise ValueError(
+            f"{unclear.arm}: {unclear.unopened:,} of {len(unclear.health):,} completions close a thinking part that"
+            f" they did not open, and all of {thinking.arm} think: say with --extraction.starts-thinking whether the"
+            " prompts open it"
+        )
 
 
 def _all_thinking(health: Health) -> Health:
@@ -101,8 +123,11 @@ def _all_thinking(health: Health) -> Health:
     return dataclasses.replace(health, thinks=True, extracted=None, boxed=False)
 
 
-def check_problems(groups: Sequence[Group], problems: dict[str, Problem]) -> None:
-    """Raises ValueError where an arm answers a problem that is none, or leaves one out, naming the first."""
+def check_problems(groups: Sequence[Group], problems: dict[str, Problem], keep_uneven: bool = False) -> None:
+    """Raises ValueError where an arm answers a problem that is none, or leaves one out, naming the first.
+
+    So it does where an arm has fewer samples of one problem than of another, unless those are to be kept.
+    """
     for group in groups:
         answered = Counter(one.problem_id for one in group.completions)
         if strange := [name for name in answered if name not in problems]:
@@ -116,6 +141,14 @@ def check_problems(groups: Sequence[Group], problems: dict[str, Problem]) -> Non
                 f"{group.arm} has no completion of {_few(lacking)}: complete it, or evaluate problems that all arms"
                 " answer"
             )
+        most = max(answered.values())
+        if not keep_uneven and (short := sorted(name for name, count in answered.items() if count < most)):
+            raise ValueError(
+                f"{group.arm} has {answered[short[0]]} of {most} samples of {_few(short)}: complete it, for what is"
+                " missing may be what was long, or take it as it is with --uneven keep"
+            )
+    if len(counts := {len(group.completions) // len(problems) for group in groups}) > 1:
+        say(f"arms have different numbers of samples of a problem, {min(counts)} to {max(counts)}")
 
 
 def check_prompts(groups: Sequence[Group], keep: bool) -> dict[str, int]:

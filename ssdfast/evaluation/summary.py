@@ -31,12 +31,16 @@ def outcomes_of(rows: pa.Table, column: str = "verdict") -> Outcomes:
 def summary_of(arm: Arm, rows: pa.Table, pass_ks: Sequence[int], seed: int) -> dict[str, Any]:
     """What is said of an arm. Raises ValueError where a problem has fewer than k samples."""
     outcomes = outcomes_of(rows)
+    try:
+        passes = {str(k): _pass_at(outcomes, k, seed) for k in pass_ks}
+    except ValueError as error:
+        raise ValueError(f"{arm}: {error}") from None
     return {
         "name": str(arm),
         "checkpoint": arm.checkpoint,
         **arm.setting._asdict(),
         **_figures(rows, seed),
-        "pass_at": {str(k): _pass_at(outcomes, k, seed) for k in pass_ks},
+        "pass_at": passes,
         "variance": _variance(outcomes),
         "by_difficulty": _by("difficulty", rows, seed),
         "by_source": _by("source", rows, seed),
@@ -81,6 +85,7 @@ def _health(rows: pa.Table, seed: int) -> dict[str, Any]:
     return {
         "answered": _share(gather(_strings(rows["problem_id"]), answered), seed),
         "boxed": share(boxed),
+        "thinks": share(thinks),
         "think_closed": share(closed[thinks]),  # of those that think; null where none does
         "length_stops": share([reason == "length" for reason in ended]),
         "loops": share(looped),

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 _SETTING = {"temperature": "T", "top_k": "k", "top_p": "p", "min_p": "min-p"}
+_FEW = 10
 
 
 def told(results: dict[str, Any]) -> str:
     """results: as in results.json."""
     arms = results["arms"]
-    lines = [f"{results['problems']:,} problems, {sum(arm['samples'] for arm in arms):,} samples", "", *_table(arms)]
+    stopped = f" of {results['planned']:,}" if results["problems"] < results["planned"] else ""
+    lines = [
+        f"{results['problems']:,}{stopped} problems, {sum(arm['samples'] for arm in arms):,} samples",
+        "",
+        *_table(arms),
+    ]
     lines += _chosen(results["selection"])
     lines += _comparisons(results["comparisons"])
     for arm, count in results["other_prompts"].items():
@@ -61,13 +67,15 @@ def _comparisons(comparisons: list[dict[str, Any]]) -> list[str]:
     lines = []
     for one in sorted(comparisons, key=lambda one: not one["chosen"]):
         seen = "-" if one["detectable"] is None else f"{one['detectable']:.1f}"
-        besides = "" if one["chosen"] else "  besides: "  # a checkpoint's choice stands out from the rest of its sweep
+        also = "" if one["chosen"] else "  also: "  # a checkpoint's choice stands out from the rest of its sweep
         lines.append(
-            f"{besides}{one['arm']} against {one['baseline']}: {one['points']:+.1f} points"
-            f" [{one['low']:+.1f}, {one['high']:+.1f}], p = {one['p']:.3g}, corrected {one['p_holm']:.3g}"
-            f" ({one['test']}, {one['differing']:,} of {one['problems']:,} problems differ);"
-            f" detectable with a power of 80 %: {seen} points"
+            f"{also}{one['arm']} against {one['baseline']}: {_signed(one['points'])} points"
+            f" [{_signed(one['low'])}, {_signed(one['high'])}], p = {one['p']:.3g},"
+            f" after Holm over {len(comparisons)} {one['p_holm']:.3g} ({one['test']}, {one['differing']:,} of"
+            f" {one['problems']:,} problems differ); detectable with a power of 80 %: {seen} points"
         )
+    if any(one["differing"] < _FEW for one in comparisons):
+        lines.append(f"where fewer than {_FEW} problems differ, p decides and not the interval")
     return ["", *lines] if lines else []
 
 
@@ -77,13 +85,19 @@ def _sequence(sequence: dict[str, Any]) -> list[str]:
         "first is better": f"{sequence['baseline']} is better",
         "second is better": f"{sequence['arm']} is better",
         "no difference": f"no difference within {sequence['margin']:g} points",
-        "undecided": "undecided",
+        "undecided": "undecided" + ", as the rest would hardly decide it," * (last["problems"] < sequence["maximum"]),
     }[last["verdict"]]
+    interval = f"{_signed(last['points'])} points [{_signed(last['low'])}, {_signed(last['high'])}]"
     return [
         f"{sequence['arm']} against {sequence['baseline']}: {verdict} after {last['problems']:,} of"
-        f" {sequence['maximum']:,} problems, {last['points']:+.1f} points [{last['low']:+.1f}, {last['high']:+.1f}]"
-        f" (group sequential, look {len(sequence['looks'])} of {sequence['planned']}, alpha {sequence['alpha']:.3g})"
+        f" {sequence['maximum']:,} problems, {interval} (group sequential, look {len(sequence['looks'])} of"
+        f" {sequence['planned']}, alpha {sequence['alpha']:.3g})",
+        "the accuracies above are of where it stopped, and lean to what stopped it; the interval here does not",
     ]
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0.0:+.1f}"  # no negative zero
 
 
 def _interval(value: dict[str, Any]) -> str:

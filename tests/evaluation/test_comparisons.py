@@ -227,22 +227,28 @@ def pair(problems, samples=4, chance=0.5):
     return list(drawn(rng, dict.fromkeys(arms("base", 0.6) + arms("new", 0.6), chance), problems, samples).values())
 
 
-def test_twice_the_problems_show_an_effect_less_by_the_root_of_two():
+def test_a_design_tells_what_twice_the_samples_would_show():
     first, second = pair(400)
-    found = comparisons._design(first, second)
-    assert found["detectable"] / found["detectable_with_twice_the_problems"] == pytest.approx(np.sqrt(2), rel=0.01)
-    parts = paired_variance(first, second)
-    assert found["detectable"] == pytest.approx(100 * PairedDesign(400, 4, parts).detectable_effect())
+    found, parts = comparisons._design(first, second), paired_variance(first, second)
+    assert found["interaction"] == parts.interaction
+    now = 100 * PairedDesign(400, 4, parts).detectable_effect()
     assert found["detectable_with_twice_the_samples"] == pytest.approx(
         100 * PairedDesign(400, 8, parts).detectable_effect()
     )
-    assert found["detectable"] > found["detectable_with_twice_the_samples"] > found["detectable"] / 1.42
+    assert now > found["detectable_with_twice_the_samples"] > now / 1.42
+
+
+def test_arms_whose_samples_are_alike_by_their_seeds_tell_nothing_of_more_samples():
+    first, _ = pair(50)
+    found = comparisons._design(first, first)
+    assert found["interaction"] == 0
+    assert found["detectable_with_twice_the_samples"] is None
 
 
 def test_a_design_has_as_many_samples_as_the_arm_with_fewer():
-    first, second = pair(50)[0], pair(50, samples=2)[1]
-    planned = 100 * PairedDesign(50, 2, paired_variance(first, second)).detectable_effect()
-    assert comparisons._design(first, second)["detectable"] == pytest.approx(planned)
+    first, second = pair(400)[0], pair(400, samples=2)[1]
+    planned = 100 * PairedDesign(400, 4, paired_variance(first, second)).detectable_effect()
+    assert comparisons._design(first, second)["detectable_with_twice_the_samples"] == pytest.approx(planned)
 
 
 @pytest.mark.parametrize("outcomes", [pair(50, samples=1), pair(50, chance=1.0), [pair(50)[0], pair(50, samples=1)[0]]])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast import traces
+from ssdfast.config import ProblemsConfig
 from ssdfast.evaluation.arms import Setting
 from ssdfast.evaluation.completions import NAMES, problems_beside, read
 from ssdfast.problems.problem import Problem, write_problems
@@ -65,9 +66,48 @@ def test_a_question_stands_for_its_id_whatever_its_spacing_and_case(tmp_path, na
     assert [one.problem_id for one in completions(tmp_path, {name: asked, "text": "2"})] == ["p"]
 
 
-def test_samples_of_one_line_are_numbered_one_by_one_whatever_number_it_has(tmp_path):
-    found = completions(tmp_path, line(text=["a", "b"], sample=4), line(text=["c"], sample=4))
-    assert [one.sample for one in found] == [0, 1, 2]
+def test_samples_of_one_line_are_numbered_one_by_one(tmp_path):
+    found = completions(tmp_path, line(text=["a", "b"]), line(text=["c"]), line(text=["d"], sample=9))
+    assert [one.sample for one in found] == [0, 1, 2, 9]
+    with pytest.raises(ValueError, match=r"c.jsonl:1: sample 4 is one, and its text a list of 2"):
+        completions(tmp_path, line(text=["a", "b"], sample=4))
+
+
+def test_two_keys_that_may_both_be_the_completion_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"c.jsonl:1: 'text' and 'response' may both be the completion"):
+        completions(tmp_path, line(response="the answer", text="the question"))
+
+
+def test_reasons_to_end_have_one_name_and_strange_ones_are_refused(tmp_path):
+    found = completions(
+        tmp_path, line(finish_reason="max_tokens"), line(finish_reason="eos"), line(finish_reason="loop")
+    )
+    assert [one.finish_reason for one in found] == ["length", "stop", "loop"]
+    with pytest.raises(ValueError, match=r"c.jsonl:1: the finish_reason 'tired' is none of stop, length, loop"):
+        completions(tmp_path, line(finish_reason="tired"))
+
+
+def test_lines_that_contradict_one_another_bring_no_problems(tmp_path):
+    row = {"id": "p", "question": "1+1?", "answer": "2", "text": "x"}
+    path = lines(tmp_path / "golds.jsonl", row, row | {"answer": "3"})
+    with pytest.raises(ValueError, match=r"problem p has two gold answers, '2' and '3'"):
+        problems_beside(path, ProblemsConfig())
+    path = lines(tmp_path / "rows.jsonl", row | {"id": "row0"}, row | {"id": "row1"})
+    with pytest.raises(ValueError, match=r"one question has the ids row0 and row1"):
+        problems_beside(path, ProblemsConfig())
+
+
+def test_a_run_that_was_stopped_is_refused(tmp_path):
+    tiny.save_traces(tmp_path / "run" / "traces", 2)
+    (tmp_path / "run" / "traces" / ".journal-1").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"goes on or was stopped: finish it"):
+        list(read(tmp_path / "run", {}))
+
+
+def test_traces_of_all_decodings_of_an_evaluation_are_read(tmp_path):
+    for number, name in enumerate(("T0.6", "T1")):
+        tiny.save_traces(tmp_path / "base" / name, 2, temperature=[0.6 + 0.4 * number] * 2)
+    assert [one.setting.temperature for one in read(tmp_path / "base", {})] == [0.6, 0.6, 1.0, 1.0]
 
 
 def test_an_id_goes_before_a_question(tmp_path):
@@ -271,24 +311,24 @@ def test_problems_lie_beside_the_traces_of_a_run(tmp_path, where):
     for inside in ("traces", "traces/a/T1"):
         tiny.save_traces(tmp_path / "run" / inside, 2)
     write_problems(tmp_path / "run" / "problems.jsonl", ASKED.values())
-    assert problems_beside(tmp_path / where) == list(ASKED.values())
+    assert problems_beside(tmp_path / where, ProblemsConfig()) == list(ASKED.values())
 
 
 def test_traces_without_problems_ask_for_them(tmp_path):
     tiny.save_traces(tmp_path / "a/b/c/traces", 2)
     with pytest.raises(ValueError, match=r"no problems.jsonl lies beside .*traces: name the problems in problems.sour"):
-        problems_beside(tmp_path / "a/b/c/traces")
+        problems_beside(tmp_path / "a/b/c/traces", ProblemsConfig())
 
 
 def test_lines_hold_their_own_problems_once_and_without_their_text(tmp_path):
     asked = {"question": "1+1?", "answer": "2", "level": 3}
-    path = lines(tmp_path / "c.jsonl", *({"id": "p", "text": text} | asked for text in ("a", "b")), asked | {"id": "q"})
-    assert problems_beside(path) == [Problem("p", "1+1?", "2"), Problem("q", "1+1?", "2")]
+    path = lines(tmp_path / "c.jsonl", *({"id": "p", "text": text} | asked for text in ("a", "b")))
+    assert problems_beside(path, ProblemsConfig()) == [Problem("p", "1+1?", "2", "c", "3")]
 
 
 def test_lines_without_ids_are_found_by_the_questions_they_hold(tmp_path):
     path = lines(tmp_path / "c.jsonl", *({"problem": f"{n}+1?", "answer": "2", "text": "x"} for n in (1, 2, 1)))
-    asked = {problem.problem_id: problem for problem in problems_beside(path)}
+    asked = {problem.problem_id: problem for problem in problems_beside(path, ProblemsConfig())}
     assert len(asked) == 2
     found = [(asked[one.problem_id].question, one.sample) for one in read(path, asked)]
     assert found == [("1+1?", 0), ("2+1?", 0), ("1+1?", 1)]
@@ -318,4 +358,4 @@ def test_tokens_without_text_and_temperatures_that_are_no_number_are_refused(tmp
 def test_lines_without_questions_name_the_remedy(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"id": "p", "text": "2"}\n')
     with pytest.raises(ValueError, match=r"c.jsonl brings no problems of its own .*name them in problems.sources"):
-        problems_beside(tmp_path / "c.jsonl")
+        problems_beside(tmp_path / "c.jsonl", ProblemsConfig())

@@ -126,10 +126,16 @@ def test_lines_are_named_by_the_truncation_that_differs(tmp_path):
 
 
 def test_arms_at_no_known_temperature_stand_side_by_side(tmp_path):
-    found = drawn(tmp_path, arm("base", None), arm("new", None), arm("third", 0.7), arm("fourth", 1.2, unit="words"))
+    found = drawn(tmp_path, arm("base", None), arm("new", None), arm("third", 0.7), arm("fourth", 0.7, unit="words"))
     assert texts(found["accuracy"])[:4] == ["base", "new", "third", "fourth"]
     assert "temperature of evaluation" not in texts(found["accuracy"])
     assert "length, tokens/words: median and quartiles" in texts(found["lengths"])
+
+
+def test_an_arm_at_no_known_temperature_is_a_level_beside_a_sweep(tmp_path):
+    found = texts(drawn(tmp_path, arm("base", 0.7), arm("base", 1.2), arm("theirs", None))["accuracy"])
+    assert "temperature of evaluation" in found
+    assert "theirs" in found
 
 
 def test_one_temperature_is_no_sweep_and_one_arm_is_enough(tmp_path):

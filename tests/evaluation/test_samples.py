@@ -15,7 +15,7 @@ from ssdfast.evaluation.arms import Arm, Setting
 from ssdfast.evaluation.completions import Completion
 from ssdfast.evaluation.extract import ExtractionRules
 from ssdfast.evaluation.health import examine
-from ssdfast.evaluation.samples import SCHEMA, by_arm, check_problems, check_prompts, examined, judged
+from ssdfast.evaluation.samples import SCHEMA, by_arm, check_problems, check_prompts, check_thinking, examined, judged
 from ssdfast.problems.problem import Problem
 
 CLOSES = r"\boxed{3} no </think> \boxed{4}"
@@ -66,7 +66,7 @@ def test_the_prompt_opened_the_thinking_part_of_an_arm_that_closes_it_unopened(c
     }
     said = capsys.readouterr().err
     assert "a T=0.7 k=20 p=0.95: 2 of 20 completions close a thinking part that they did not open" in said
-    assert "extraction.starts_thinking=False says otherwise" in said
+    assert "extraction.starts-thinking False says otherwise" in said
 
 
 def test_a_stray_closing_tag_in_a_hundred_changes_nothing_else(capsys):
@@ -87,11 +87,31 @@ def test_tags_that_a_completion_opens_itself_say_nothing_of_the_prompt():
     assert [health.extracted for health in group.health] == ["4"] * 100
 
 
-def test_each_arm_is_read_by_itself():
-    completions = arm_of([PLAIN] * 10, WARM) + arm_of([CLOSES] * 9 + [PLAIN]) + arm_of([PLAIN], Setting())
-    plain, thinking, bare = examined("a", completions, FREE)
-    assert [health.thinks for health in thinking.health] == [True] * 10
-    assert {health.thinks for health in [*plain.health, *bare.health]} == {False}
+def test_a_checkpoint_s_prompts_are_the_same_at_every_decoding():
+    """Fewer completions close at a higher temperature: that must not change what counts as an answer."""
+    completions = arm_of([CLOSES] * 9 + [PLAIN]) + arm_of([CLOSES] + [PLAIN] * 99, WARM)
+    cold, warm = examined("a", completions, FREE)
+    assert all(health.thinks for health in [*cold.health, *warm.health])
+    assert [health.extracted for health in warm.health] == ["4"] + [None] * 99
+
+
+def test_arms_of_which_one_is_unclear_are_refused():
+    (stray,) = examined("a", arm_of([CLOSES] + [PLAIN] * 99), FREE)
+    (thinking,) = examined("b", arm_of([CLOSES] * 20 + [PLAIN] * 80), FREE)
+    (plain,) = examined("c", arm_of([PLAIN] * 100), FREE)
+    check_thinking([plain, thinking], FREE)
+    check_thinking([plain, stray], FREE)
+    with pytest.raises(ValueError, match=r"a T=0\.7.*: 1 of 100 completions close .* all of b T=0\.7.* think"):
+        check_thinking([thinking, stray], FREE)
+    check_thinking([thinking, stray], ExtractionConfig(starts_thinking=False))
+
+
+def test_fewer_samples_of_some_problems_are_refused_unless_kept():
+    (group,) = examined("a", [one(name="p", sample=0), one(name="p", sample=1), one(name="q", sample=0)], FREE)
+    asked = {name: Problem(name, "?", "4") for name in ("p", "q")}
+    with pytest.raises(ValueError, match=r"has 1 of 2 samples of q: complete it, .* --uneven keep"):
+        check_problems([group], asked)
+    check_problems([group], asked, keep_uneven=True)
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ def results(*arms, **more):
     """As results.json has them."""
     return {
         "problems": 6,
+        "planned": 6,
         "arms": [summary_of(arm, table, (1,), seed=0) for arm, table in arms],
         "selection": None,
         "comparisons": [],
@@ -213,10 +214,10 @@ def test_the_choice_is_told_and_its_comparison_stands_before_the_rest_of_the_swe
     assert f"chosen on 20 problems, compared on the other 20: {of_base}, {of_new}" in lines
     first, second = (line for line in lines if f" against {of_base}: " in line)
     assert first.startswith(f"{of_new} against {of_base}: ")
-    assert second.startswith("  besides: new T=")
+    assert second.startswith("  also: new T=")
     (chosen,) = (one for one in found["comparisons"] if one["chosen"])
     assert f"{chosen['points']:+.1f} points [{chosen['low']:+.1f}, {chosen['high']:+.1f}]" in first
-    assert f"p = {chosen['p']:.3g}, corrected {chosen['p_holm']:.3g} (sign flips by problem, " in first
+    assert f"p = {chosen['p']:.3g}, after Holm over 2 {chosen['p_holm']:.3g} (sign flips by problem, " in first
     assert f" of 20 problems differ); detectable with a power of 80 %: {chosen['detectable']:.1f} points" in first
 
 
@@ -256,7 +257,7 @@ def test_other_prompts_and_an_unknown_power_are_told():
         ("first is better", "base is better"),
         ("second is better", "new is better"),
         ("no difference", "no difference within 2.5 points"),
-        ("undecided", "undecided"),
+        ("undecided", "undecided, as the rest would hardly decide it,"),
     ],
 )
 def test_a_sequence_tells_its_last_verdict(verdict, wording):
@@ -264,7 +265,7 @@ def test_a_sequence_tells_its_last_verdict(verdict, wording):
     last = {"verdict": verdict, "problems": 1500, "points": 1.26, "low": -0.5, "high": 3.0}
     sequence = {"baseline": "base", "arm": "new", "margin": 2.5, "alpha": 0.025, "maximum": 2000, "planned": 5}
     text = told(results((ARM, TABLES["uneven"].slice(0, 6)), sequential=[sequence | {"looks": [early, last]}]))
-    assert text.split("\n")[-1] == (
+    assert text.split("\n")[-2] == (
         f"new against base: {wording} after 1,500 of 2,000 problems, +1.3 points [-0.5, +3.0]"
         " (group sequential, look 2 of 5, alpha 0.025)"
     )
