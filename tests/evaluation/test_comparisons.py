@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ssdfast.evaluation import comparisons
 from ssdfast.evaluation.arms import Arm, Setting
 from ssdfast.evaluation.comparisons import compared
-from ssdfast.evaluation.outcomes import gather
+from ssdfast.evaluation.outcomes import Outcomes, gather
 from ssdfast.evaluation.paired import Difference, compare, holm
 from ssdfast.evaluation.power import PairedDesign, paired_variance
 
@@ -246,7 +246,8 @@ def test_arms_whose_samples_are_alike_by_their_seeds_tell_nothing_of_more_sample
 
 
 def test_a_design_has_as_many_samples_as_the_arm_with_fewer():
-    first, second = pair(400)[0], pair(400, samples=2)[1]
+    first, four = pair(400)
+    second = Outcomes(four.problem_ids, np.full(400, 2), four.score_N.reshape(400, 4)[:, :2].ravel())
     planned = 100 * PairedDesign(400, 4, paired_variance(first, second)).detectable_effect()
     assert comparisons._design(first, second)["detectable_with_twice_the_samples"] == pytest.approx(planned)
 
