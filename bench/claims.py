@@ -15,6 +15,7 @@ import claims_linear
 import claims_probe_stats
 import claims_runner
 import claims_sampling
+import claims_training
 import torch
 from claim import Claim
 from common import ON_GPU, machine, record
@@ -26,6 +27,7 @@ TOPICS = {
     "runner": claims_runner,
     "sampling": claims_sampling,
     "evaluation": claims_evaluation,
+    "training": claims_training,
 }
 
 

@@ -22,7 +22,8 @@ from .diagnostics import NoiseScale, WeightWatch
 from .examples import Example
 from .loss import Labels, collated
 
-LEAST_CHANGED = 1e-3
+LEAST_CHANGED = 1e-2
+"""share of the weights; SmolLM2 in bfloat16 changes 0.3 % a step at the published learning rates, in float32 99 %"""
 MOST_NOISE = 100.0
 _SETTLED = 10
 """steps before a ratio of averages is worth a warning"""

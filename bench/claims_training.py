@@ -1,0 +1,33 @@
+"""The README's numbers of training: the loss against bare matmuls, and the noise that the expected one takes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import soft_label_ce
+import training
+from claim import Claim
+
+from ssdfast.training.trainer import LEAST_CHANGED
+
+
+def on_cpu() -> Iterator[Claim]:
+    yield from soft_label_ce.claims()
+    shown = training.examples()
+    noise = training.gradient_noise(shown)
+    for name, variance in noise.variances.items():
+        signal = noise.means[name]
+        batch = f"{variance / signal:.1f} traces" if signal > 0 else "undetermined"
+        print(f"     {name}: variance {variance:.4g}, signal {signal:.4g}, simple critical batch {batch}")
+    print("     cosine of the mean gradients: " + ", ".join(f"{c:.3f} of {n}" for n, c in noise.cosines.items()))
+    what = f"per-trace gradient variance, sampled over expected labels ({training.TRACES} traces)"
+    yield Claim(what, noise.ratio, 20, "x", at_least=True)
+    agree = noise.cosine_over_allowed(len(shown))
+    yield Claim("cosine of the mean gradients, over what the noise of sampled labels allows", agree, 0.8, at_least=True)
+    shares = training.changed_shares(shown)
+    yield Claim("share of weights that the sixth step at 1e-6 changes in bfloat16", shares["bfloat16"], LEAST_CHANGED)
+    yield Claim("and in float32", shares["float32"], 0.9, at_least=True)
+
+
+def on_gpu() -> Iterator[Claim]:
+    yield from soft_label_ce.claims()

@@ -1,0 +1,109 @@
+"""SmolLM2-135M: how much noise the expected loss takes out of single traces' gradients; how many weights a step changes.
+
+Used by claims_training.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from common import ROOT
+
+from ssdfast import demo, models
+from ssdfast.config import PRESETS, SampleConfig, SampleExecution, SamplingConfig
+from ssdfast.problems.reasoning_gym import chain_sums
+from ssdfast.sampling.plan import Engines, plan_for
+from ssdfast.sampling.runner import fill
+from ssdfast.training.diagnostics import WeightWatch
+from ssdfast.training.examples import Example, read_examples
+from ssdfast.training.loss import Labels, collated, make_trainable
+
+HOME = ROOT / "runs" / "bench-training"
+TRACES, TOKENS = 48, 48
+DECODING = SamplingConfig(**PRESETS["demo"].train.model_dump())
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Of the gradients of single traces, each averaged over its tokens."""
+
+    variances: dict[str, float]
+    """trace of the covariance over traces, by loss"""
+    means: dict[str, float]
+    """square of the mean gradient, less what chance adds to it"""
+    cosines: dict[int, float]
+    """of the two losses' mean gradients over the first so many traces"""
+
+    def cosine_over_allowed(self, traces: int) -> float:
+        """The cosine, over what it would be were both means of one true gradient and the sampled one's noise all."""
+        signal = self.means["expected"]
+        return self.cosines[traces] / (signal / (signal + self.variances["sampled"] / traces)) ** 0.5
+
+    @property
+    def ratio(self) -> float:
+        return self.variances["sampled"] / self.variances["expected"]
+
+
+def examples() -> list[Example]:
+    """Traces of sums, asked with two worked examples, with the 20 likeliest tokens of each step."""
+    baseline = demo.convert(HOME / "model")
+    config = SampleConfig(
+        model=str(baseline), prompt=demo.PROMPT, decoding=DECODING, max_new_tokens=TOKENS, top_logprobs=20
+    )
+    plan = plan_for(config, chain_sums(TRACES, 0))
+    with Engines(config, SampleExecution(), plan) as engines:
+        fill(plan, engines, HOME / "traces", "traces")
+    model = models.outline(str(baseline))
+    return list(read_examples(HOME / "traces", model.vocabulary, model.context))
+
+
+def gradient_noise(shown: list[Example]) -> Noise:
+    model = models.load(str(HOME / "model"), "float32")
+    labels = {"sampled": Labels(None, model.vocabulary), "expected": Labels(DECODING, model.vocabulary)}
+    network = make_trainable(model)
+    parameters = list(network.parameters())
+    sums = {name: [torch.zeros_like(p) for p in parameters] for name in labels}
+    squares = dict.fromkeys(labels, 0.0)
+    cosines = {}
+    for count, example in enumerate(shown, 1):
+        batch = collated([example])
+        for name, of in labels.items():
+            network.zero_grad()
+            ids_SK, probs_SK = of.of(batch)
+            weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
+            network(batch["input_ids"], batch["row_S"], ids_SK, probs_SK, weight_S)["loss"].backward()
+            for total, parameter in zip(sums[name], parameters, strict=True):
+                total += parameter.grad
+                squares[name] += float(parameter.grad.double().square().sum())
+        if count in (6, 12, 24, len(shown)):
+            a, b = sums["sampled"], sums["expected"]
+            cosines[count] = _dot(a, b) / (_dot(a, a) * _dot(b, b)) ** 0.5
+    n = len(shown)
+    mean = {name: _dot(total, total) / n**2 for name, total in sums.items()}
+    variance = {name: (squares[name] - n * mean[name]) / (n - 1) for name in labels}
+    return Noise(variance, {name: mean[name] - variance[name] / n for name in labels}, cosines)
+
+
+def changed_shares(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> dict[str, float]:
+    """Share of the weights that the last of some steps of AdamW changes, four traces each, by the weights' dtype."""
+    found = {}
+    for dtype in ("bfloat16", "float32"):
+        model = models.load(str(HOME / "model"), dtype)
+        network = make_trainable(model)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.1)
+        watch = WeightWatch(network.parameters())
+        for step in range(steps):
+            batch = collated(shown[4 * step : 4 * step + 4])
+            ids_SK, probs_SK = Labels(None, model.vocabulary).of(batch)
+            weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
+            network.zero_grad()
+            network(batch["input_ids"], batch["row_S"], ids_SK, probs_SK, weight_S)["loss"].backward()
+            watch.before()
+            optimizer.step()
+        found[dtype] = watch.after().share
+    return found
+
+
+def _dot(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
+    return float(sum((x.double() * y.double()).sum() for x, y in zip(a, b, strict=True)))
