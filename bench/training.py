@@ -1,4 +1,4 @@
-"""SmolLM2-135M: the noise that the expected loss takes out of single traces' gradients; the weights that a step changes.
+"""SmolLM2-135M: the noise that the expected loss takes out of traces' gradients; the weights that a step changes.
 
 Used by claims_training.py.
 """
