@@ -17,7 +17,7 @@ from ssdfast.sampling.plan import Engines, plan_for
 from ssdfast.sampling.runner import fill
 from ssdfast.training.diagnostics import WeightWatch
 from ssdfast.training.examples import Example, read_examples
-from ssdfast.training.loss import Labels, collated, make_trainable
+from ssdfast.training.loss import Labels, make_trainable, padded
 
 HOME = ROOT / "runs" / "bench-training"
 TRACES, TOKENS = 48, 48
@@ -55,7 +55,7 @@ def examples() -> list[Example]:
     with Engines(config, SampleExecution(), plan) as engines:
         fill(plan, engines, HOME / "traces", "traces")
     model = models.outline(str(baseline))
-    return list(read_examples(HOME / "traces", model.vocabulary, model.context))
+    return list(read_examples(HOME / "traces", model.vocabulary))
 
 
 def gradient_noise(shown: list[Example]) -> Noise:
@@ -67,12 +67,12 @@ def gradient_noise(shown: list[Example]) -> Noise:
     squares = dict.fromkeys(labels, 0.0)
     cosines = {}
     for count, example in enumerate(shown, 1):
-        batch = collated([example])
+        batch = padded([example])
         for name, of in labels.items():
             network.zero_grad()
             ids_SK, probs_SK = of.of(batch)
             weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
-            network(batch["input_ids"], batch["row_S"], ids_SK, probs_SK, weight_S)["loss"].backward()
+            network(batch["input_ids"], None, batch["row_S"], ids_SK, probs_SK, weight_S)["loss"].backward()
             for total, parameter in zip(sums[name], parameters, strict=True):
                 total += parameter.grad
                 squares[name] += float(parameter.grad.double().square().sum())
@@ -94,11 +94,11 @@ def changed_shares(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> di
         optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.1)
         watch = WeightWatch(network.parameters())
         for step in range(steps):
-            batch = collated(shown[4 * step : 4 * step + 4])
+            batch = padded(shown[4 * step : 4 * step + 4])
             ids_SK, probs_SK = Labels(None, model.vocabulary).of(batch)
             weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
             network.zero_grad()
-            network(batch["input_ids"], batch["row_S"], ids_SK, probs_SK, weight_S)["loss"].backward()
+            network(batch["input_ids"], None, batch["row_S"], ids_SK, probs_SK, weight_S)["loss"].backward()
             watch.before()
             optimizer.step()
         found[dtype] = watch.after().share

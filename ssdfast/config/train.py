@@ -26,13 +26,16 @@ class TrainConfig(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 32
     """traces a step, on all devices together"""
     micro_batch: Annotated[int, Field(ge=1)] = 4
-    """traces of a forward pass; the gradient's noise shows from two of them a step on"""
+    """traces of a forward pass, padded to the longest; the gradient's noise shows from two passes a step on"""
+    pack_tokens: Annotated[int, Field(ge=0)] = 0
+    """tokens of a forward pass of traces packed into one row, as many passes a step as `batch_size` traces fill on
+    average; 0 pads `micro_batch` traces instead"""
     epochs: Annotated[int, Field(ge=1)] = 1
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
     def _divides(self) -> TrainConfig:
-        if self.batch_size % min(self.micro_batch, self.batch_size):
+        if not self.pack_tokens and self.batch_size % min(self.micro_batch, self.batch_size):
             raise ValueError(f"a batch_size of {self.batch_size} is no multiple of a micro_batch of {self.micro_batch}")
         return self
 
@@ -50,6 +53,12 @@ class FinetuneConfig(TrainConfig):
     decoding_of: Literal["traces", "settings"] = "traces"
     """expected: the sampling distribution is what the traces say of their decoding, or what `decoding` says"""
     decoding: SamplingConfig = SamplingConfig(**PRESETS["math"].train.model_dump())
+    max_tokens: Annotated[int, Field(ge=0)] = 0
+    """of a trace with its prompt; 0 is the model's context"""
+    overlong: Literal["error", "drop", "truncate"] = "error"
+    """what to do with longer traces. Dropping them shows the model only traces that finish"""
+    only_correct: bool = False
+    """learn from traces that are right alone (column `correct`)"""
     save_every: Annotated[int, Field(ge=1)] = 50
     """steps between two checkpoints, of which the last two are kept"""
     seed: int = 0

@@ -12,7 +12,7 @@ from .. import traces
 from ..config import SamplingConfig
 from ..traces import Trace
 
-_OPTIONAL = ("finish_reason", "top_ids", "top_logprobs", *SamplingConfig.model_fields)
+_OPTIONAL = ("finish_reason", "difficulty", "top_ids", "top_logprobs", *SamplingConfig.model_fields)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,24 +26,26 @@ class Example:
     """int32, at each completion token; None where they were not kept"""
     top_logprobs_LK: np.ndarray | None
     """float32"""
+    finish_reason: str | None = None
+    difficulty: str | None = None
+    """of the problem"""
 
     def __len__(self) -> int:
         return len(self.trace)
 
 
-def read_examples(path: Path, vocabulary: int, context: float) -> Iterator[Example]:
+def read_examples(path: Path, vocabulary: int) -> Iterator[Example]:
     """The finished traces of a run, a directory or a file that have completion tokens, in order.
 
-    Raises ValueError that names file and trace, for ids outside the vocabulary, a trace longer than the model's context
-    (in tokens), and lists of likeliest tokens that are not those of the completion.
+    Raises ValueError that names file and trace, for ids outside the vocabulary, and lists of likeliest tokens that are
+    not those of the completion.
     """
     for trace, rest in _rows(path / "traces" if (path / "traces").is_dir() else path):
         if not len(trace.completion_ids):
             continue
         traces.check_ids(trace, vocabulary)
-        if len(trace) > context:
-            raise ValueError(f"{trace} has {len(trace)} tokens, the model's context is {context}: leave it out")
-        yield Example(trace, _decoding(rest), *_top(trace, rest))
+        said = {name: rest[name].as_py() for name in ("finish_reason", "difficulty") if name in rest}
+        yield Example(trace, _decoding(rest), *_top(trace, rest), **said)
 
 
 def _rows(path: Path) -> Iterator[tuple[Trace, dict]]:

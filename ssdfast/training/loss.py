@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,18 +21,25 @@ from ..kernels import LmHead, soft_label_ce
 from ..models import LanguageModel
 from .batches import collate
 from .examples import Example
+from .packing import positions
 from .targets import soft_labels
 
 
 def make_trainable(model: LanguageModel) -> Any:
-    """The transformers model, whose forward now gives {"loss": nats}: of `inputs` as `collated` makes them."""
+    """The transformers model, whose forward now gives {"loss": nats}: of inputs as `padded` and `packed` make them."""
     network, head = model.model, model.head
 
     def forward(
-        self: Any, input_ids: Tensor, row_S: Tensor, label_ids_SK: Tensor, label_probs_SK: Tensor, weight_S: Tensor
+        self: Any,
+        input_ids: Tensor,
+        position_ids: Tensor | None,
+        row_S: Tensor,
+        label_ids_SK: Tensor,
+        label_probs_SK: Tensor,
+        weight_S: Tensor,
     ) -> dict[str, Tensor]:
         output = self.get_output_embeddings()
-        hidden_SH = hidden_rows(self, input_ids, row_S)
+        hidden_SH = hidden_rows(self, input_ids, position_ids, row_S)
         live = dataclasses.replace(head, weight_VH=output.weight.to(hidden_SH.dtype), bias_V=output.bias)
         return {
             "loss": soft_label_ce(hidden_SH, live, label_ids_SK, label_probs_SK, weight_N=weight_S, reduction="sum")
@@ -41,26 +49,57 @@ def make_trainable(model: LanguageModel) -> Any:
     return network
 
 
-def hidden_rows(network: Any, input_ids_BL: Tensor, row_S: Tensor) -> Tensor:
+def hidden_rows(network: Any, input_ids_BL: Tensor, position_ids_BL: Tensor | None, row_S: Tensor) -> Tensor:
     """[S, H]: hidden states that predict the completion tokens."""
-    return network.base_model(input_ids=input_ids_BL, use_cache=False).last_hidden_state.flatten(0, 1)[row_S]
+    placed = {} if position_ids_BL is None else {"position_ids": position_ids_BL}
+    hidden_BLH = network.base_model(input_ids=input_ids_BL, use_cache=False, **placed).last_hidden_state
+    return hidden_BLH.flatten(0, 1)[row_S]
 
 
-def collated(examples: Sequence[Example]) -> dict[str, Tensor]:
-    """input_ids [B, L] padded to the right, row_S into its B x L places, labels [S], and where they were kept the
-    likeliest tokens top_ids_SK (-1 in empty slots) and top_logprobs_SK."""
+def padded(examples: Sequence[Example]) -> dict[str, Any]:
+    """input_ids [B, L] padded to the right, position_ids None, row_S into its B x L places, labels [S], and where they
+    were kept the likeliest tokens top_ids_SK (-1 in empty slots) and top_logprobs_SK."""
     batch = collate([example.trace for example in examples])
     length = batch.input_ids_BL.shape[1]
     row, place = batch.row_S // batch.keep, batch.row_S % batch.keep
-    found = {
+    found: dict[str, Any] = {
         "input_ids": batch.input_ids_BL,
+        "position_ids": None,
         "row_S": row * length + length - batch.keep + place,
         "labels": batch.label_S,
     }
-    if all(example.top_ids_LK is not None for example in examples):
-        found["top_ids_SK"] = _joined([example.top_ids_LK for example in examples], -1)
-        found["top_logprobs_SK"] = _joined([example.top_logprobs_LK for example in examples], -torch.inf)
-    return found
+    return found | _tops(examples)
+
+
+def packed(bins: Sequence[Sequence[Example]]) -> dict[str, Any]:
+    """As `padded`, of one bin in one row [1, L], with the positions that keep its traces apart.
+
+    The last token of a trace predicts nothing of it, and is no input.
+    """
+    (examples,) = bins
+    traces = [example.trace for example in examples]
+    inputs = [np.concatenate([trace.prompt_ids, trace.completion_ids[:-1]]).astype(np.int64) for trace in traces]
+    starts = np.cumsum([0, *map(len, inputs)])
+    rows = [
+        np.arange(start + len(trace.prompt_ids) - 1, start + len(ids))
+        for trace, ids, start in zip(traces, inputs, starts, strict=False)
+    ]
+    found: dict[str, Any] = {
+        "input_ids": torch.from_numpy(np.concatenate(inputs))[None],
+        "position_ids": positions([len(ids) for ids in inputs]),
+        "row_S": torch.from_numpy(np.concatenate(rows)),
+        "labels": torch.from_numpy(np.concatenate([trace.completion_ids for trace in traces]).astype(np.int64)),
+    }
+    return found | _tops(examples)
+
+
+def _tops(examples: Sequence[Example]) -> dict[str, Tensor]:
+    if any(example.top_ids_LK is None for example in examples):
+        return {}
+    return {
+        "top_ids_SK": _joined([example.top_ids_LK for example in examples], -1),
+        "top_logprobs_SK": _joined([example.top_logprobs_LK for example in examples], -torch.inf),
+    }
 
 
 def _joined(lists: Sequence[Any], empty: float) -> Tensor:
@@ -84,18 +123,21 @@ class Labels:
         """largest share of q's mass outside the labels so far; an upper bound"""
 
     @torch.no_grad()
-    def of(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def of(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         sampled_S = inputs["labels"]
         if self.decoding is None:
             return sampled_S[:, None], torch.ones_like(sampled_S[:, None], dtype=torch.float32)
-        top_SK = (inputs["top_ids_SK"], inputs["top_logprobs_SK"]) if self.frozen is None else self._computed(inputs)
-        labels = soft_labels(*top_SK, self.decoding, self.vocabulary)
+        if self.frozen is None:
+            ids_SK, logprobs_SK = inputs["top_ids_SK"], inputs["top_logprobs_SK"]
+        else:
+            ids_SK, logprobs_SK = self._computed(inputs)
+        labels = soft_labels(ids_SK, logprobs_SK, self.decoding, self.vocabulary)
         self.missed = max(self.missed, float(labels.missed_S.max()))
         return labels.ids_SK, labels.probs_SK
 
-    def _computed(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _computed(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         assert self.frozen is not None
-        hidden_SH = hidden_rows(self.frozen.model, inputs["input_ids"], inputs["row_S"])
+        hidden_SH = hidden_rows(self.frozen.model, inputs["input_ids"], inputs["position_ids"], inputs["row_S"])
         return likeliest_of(hidden_SH, self.frozen.head)
 
 

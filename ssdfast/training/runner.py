@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from ..config import FinetuneConfig, SamplingConfig, TrainExecution
 from ..progress import progress, say
 from ..ranks import is_first
 from .examples import Example, read_examples
-from .loss import Labels, make_trainable
+from .filters import filtered, told
+from .loss import Labels, make_trainable, packed, padded
+from .packing import first_fit_decreasing, packs_exactly
 from .trainer import WHOLE, SsdTrainer, arguments
 
 RESULTS = ("train",)
@@ -54,22 +57,29 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
     if is_first():
         rundir.sweep(directory)
     model = models.load(config.model, "float32")
-    examples = list(read_examples(Path(config.traces), model.vocabulary, model.context))
-    if not examples:
+    found = list(read_examples(Path(config.traces), model.vocabulary))
+    if not found:
         raise ValueError(f"there is nothing to train on: {config.traces} holds no completion tokens")
+    examples, report = filtered(found, config.max_tokens or model.context, config.overlong, config.only_correct)
     labels = _labels(config, model, examples)
-    steps = -(-len(examples) // config.batch_size) * config.epochs
+    network = make_trainable(model)
+    data, collator, passes = _micro_batches(config, network, examples)
     trackers = () if execution.dry_run else execution.trackers
-    options = arguments(config, directory / "checkpoints", config.seed, config.save_every, trackers)
+    options = arguments(config, directory / "checkpoints", config.seed, config.save_every, trackers, passes)
+    steps = -(-len(data) // (config.batch_size if passes is None else passes)) * config.epochs
+    if is_first():
+        for line in told(report):
+            say(line)
+        rundir.write_json(directory / "filters.json", report)
+    if execution.dry_run:
+        options.save_strategy = transformers.trainer_utils.SaveStrategy.NO
+        steps = min(TRIAL_STEPS, steps)
     checkpoint, begun = _last_whole(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / "metrics.jsonl"
     if is_first():
         _cut(metrics, begun)
-    if execution.dry_run:
-        options.save_strategy = transformers.trainer_utils.SaveStrategy.NO
-        steps = min(TRIAL_STEPS, steps)
-    trainer = SsdTrainer(make_trainable(model), examples, labels, metrics, args=options)
+    trainer = SsdTrainer(network, data, collator, labels, metrics, options)
     trainer.step.last = steps
     with progress("training", steps, "steps", begun, shown=is_first()) as advance:
         advance.note = lambda: f"loss {trainer.step.shown['loss']:.4f}" if trainer.step.shown else ""
@@ -86,6 +96,23 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
         models.save(model, trained)
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return trained
+
+
+def _micro_batches(
+    config: FinetuneConfig, network: Any, examples: list[Example]
+) -> tuple[list[Any], Callable, int | None]:
+    """What the Trainer draws from, what makes inputs of it, and how many rows make a step (None: they are padded)."""
+    if not config.pack_tokens:
+        return examples, padded, None
+    if not packs_exactly(network):
+        say(
+            f"traces are not packed: {type(network).__name__} would let one read another on this device"
+            " (a layer passes its state along the row)"
+        )
+        return examples, padded, None
+    bins = first_fit_decreasing([len(example) - 1 for example in examples], config.pack_tokens)
+    passes = max(1, round(config.batch_size * len(bins) / len(examples)))
+    return [[examples[place] for place in one] for one in bins], packed, passes
 
 
 def _labels(config: FinetuneConfig, model: models.LanguageModel, examples: list[Example]) -> Labels:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from .. import rundir
 from ..config import TrainConfig
 from ..progress import Advance, say
 from .diagnostics import NoiseScale, WeightWatch
-from .examples import Example
-from .loss import Labels, collated
+from .loss import Labels
 
 LEAST_CHANGED = 1e-2
 """share of the weights; SmolLM2 in bfloat16 changes 0.3 % a step at the published learning rates, in float32 99 %"""
@@ -32,20 +31,25 @@ _PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 
 
 def arguments(
-    config: TrainConfig, out: Path, seed: int, save_every: int, trackers: Sequence[str]
+    config: TrainConfig, out: Path, seed: int, save_every: int, trackers: Sequence[str], passes: int | None
 ) -> transformers.TrainingArguments:
-    """The Trainer's own settings. Raises ValueError where the devices cannot share a batch."""
+    """The Trainer's own settings. Raises ValueError where the devices cannot share a batch.
+
+    passes: forward passes of a step on all devices together, each a row of packed traces; None pads traces instead.
+    """
     micro_batch = min(config.micro_batch, config.batch_size)
     ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
-    if config.batch_size % (micro_batch * ranks):
+    if passes is None and config.batch_size % (micro_batch * ranks):
         raise ValueError(
             f"a batch_size of {config.batch_size} cannot be shared by {ranks} devices with a micro_batch of"
             f" {micro_batch}: make it a multiple of {micro_batch * ranks}"
         )
     return transformers.TrainingArguments(
         output_dir=str(out),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=config.batch_size // (micro_batch * ranks),
+        per_device_train_batch_size=micro_batch if passes is None else 1,
+        gradient_accumulation_steps=config.batch_size // (micro_batch * ranks)
+        if passes is None
+        else -(-passes // ranks),
         num_train_epochs=config.epochs,
         learning_rate=config.lr,
         lr_scheduler_type="cosine_with_min_lr",
@@ -74,11 +78,14 @@ def arguments(
 class SsdTrainer(transformers.Trainer):
     """Writes a line of metrics a step to `metrics`, and says what is wrong once.
 
+    data: examples, or bins of them; collator: makes inputs of a micro-batch of them.
     Losses are in nats a completion token of the whole step, whatever the micro-batches and devices.
     """
 
-    def __init__(self, network: Any, examples: list[Example], labels: Labels, metrics: Path, **options: Any) -> None:
-        super().__init__(model=network, train_dataset=examples, data_collator=collated, **options)
+    def __init__(
+        self, network: Any, data: list[Any], collator: Callable, labels: Labels, metrics: Path, args: Any
+    ) -> None:
+        super().__init__(model=network, train_dataset=data, data_collator=collator, args=args)
         self.model_accepts_loss_kwargs = True  # count the labels of all micro-batches, and leave the scale to us
         self._loss_shifts_labels = False
         self.labels = labels
@@ -97,6 +104,7 @@ class SsdTrainer(transformers.Trainer):
         weight = self.accelerator.num_processes / count
         outputs = model(
             input_ids=inputs["input_ids"],
+            position_ids=inputs["position_ids"],
             row_S=inputs["row_S"],
             label_ids_SK=label_ids_SK,
             label_probs_SK=label_probs_SK,

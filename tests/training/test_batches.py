@@ -8,7 +8,7 @@ from ssdfast import models
 from ssdfast.traces import read
 from ssdfast.training.batches import collate
 from ssdfast.training.examples import Example
-from ssdfast.training.loss import Labels, collated, make_trainable
+from ssdfast.training.loss import Labels, make_trainable, padded
 
 from .. import tiny
 
@@ -32,10 +32,10 @@ def test_the_loss_is_that_of_each_trace_alone(tmp_path):
         logp_LV = model.model(input_ids=ids[None]).logits[0].double().log_softmax(1)
         for place in range(len(trace.prompt_ids), len(ids)):
             total -= logp_LV[place - 1, ids[place]]
-    inputs = collated([Example(trace, None, None, None) for trace in traces])
+    inputs = padded([Example(trace, None, None, None) for trace in traces])
     ids_SK, probs_SK = Labels(None, tiny.VOCABULARY).of(inputs)
     loss = make_trainable(model)(
-        inputs["input_ids"], inputs["row_S"], ids_SK, probs_SK, weight_S=torch.full((9,), 1 / 9)
+        inputs["input_ids"], None, inputs["row_S"], ids_SK, probs_SK, weight_S=torch.full((9,), 1 / 9)
     )["loss"]
     torch.testing.assert_close(loss.double(), total / 9, rtol=1e-5, atol=0)
 

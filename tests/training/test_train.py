@@ -16,7 +16,7 @@ from ssdfast.config import FinetuneConfig, SamplingConfig, TrainExecution
 from ssdfast.sampling.decoding import likeliest
 from ssdfast.training import runner, trainer
 from ssdfast.training.examples import read_examples
-from ssdfast.training.loss import Labels, collated, make_trainable
+from ssdfast.training.loss import Labels, make_trainable, padded
 
 from .. import tiny
 
@@ -131,7 +131,7 @@ def save_tops(directory, k=20):
     """The traces with the baseline's likeliest tokens, as sampling keeps them."""
     model = models.load(str(directory / "model"), "float32")
     tops = []
-    for example in read_examples(directory / "traces", tiny.VOCABULARY, tiny.CONTEXT):
+    for example in read_examples(directory / "traces", tiny.VOCABULARY):
         ids = torch.tensor([*example.trace.prompt_ids, *example.trace.completion_ids])
         logits_LV = model.model(input_ids=ids[None]).logits[0, len(example.trace.prompt_ids) - 1 : -1]
         tops.append([found.tolist() for found in likeliest(logits_LV.detach(), k)])
@@ -142,8 +142,8 @@ def save_tops(directory, k=20):
 
 def test_expected_labels_that_were_kept_are_those_a_frozen_copy_computes(inputs):
     save_tops(inputs)
-    examples = list(read_examples(inputs / "traces", tiny.VOCABULARY, tiny.CONTEXT))
-    batch = collated(examples[:5])
+    examples = list(read_examples(inputs / "traces", tiny.VOCABULARY))
+    batch = padded(examples[:5])
     frozen = models.load(str(inputs / "model"), "float32")
     kept, computed = (Labels(DECODING, tiny.VOCABULARY, one).of(batch) for one in (None, frozen))
     dense = [
@@ -157,15 +157,15 @@ def test_expected_labels_that_were_kept_are_those_a_frozen_copy_computes(inputs)
 def test_the_expected_gradient_is_the_mean_of_sampled_ones(inputs):
     """At every position, over all tokens that could have been drawn there."""
     save_tops(inputs)
-    example = next(iter(read_examples(inputs / "traces", tiny.VOCABULARY, tiny.CONTEXT)))
-    batch = collated([example])
+    example = next(iter(read_examples(inputs / "traces", tiny.VOCABULARY)))
+    batch = padded([example])
     network = make_trainable(models.load(str(inputs / "model"), "float32"))
     ids_SK, probs_SK = Labels(DECODING, tiny.VOCABULARY).of(batch)
     weight_S = torch.ones(len(ids_SK))
 
     def gradient(ids, probs):
         network.zero_grad()
-        network(batch["input_ids"], batch["row_S"], ids, probs, weight_S)["loss"].backward()
+        network(batch["input_ids"], None, batch["row_S"], ids, probs, weight_S)["loss"].backward()
         return network.lm_head.weight.grad.clone()
 
     mean = sum(
@@ -224,7 +224,7 @@ def test_a_dry_run_says_what_steps_show_and_leaves_nothing(inputs, capsys):
         ({"completion_ids": [[3], [200], [4]]}, {}, "problem1#0: completion position 0 holds token id 200"),
         ({}, {"loss": "expected"}, "does not say how its traces were sampled"),
         ({}, {"loss": "expected", "decoding_of": "settings"}, "it has no likeliest tokens (and 2 others)"),
-        ({"completion_ids": [[3] * 60] * 3}, {}, "the model's context is 48"),
+        ({"completion_ids": [[3] * 60] * 3}, {}, "problem0#0 has"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_by_name(inputs, columns, settings, said):
