@@ -70,9 +70,9 @@ def _comparisons(comparisons: list[dict[str, Any]]) -> list[str]:
         also = "" if one["chosen"] else "  also: "  # a checkpoint's choice stands out from the rest of its sweep
         lines.append(
             f"{also}{one['arm']} against {one['baseline']}: {_signed(one['points'])} points"
-            f" [{_signed(one['low'])}, {_signed(one['high'])}], p = {one['p']:.3g},"
-            f" after Holm over {len(comparisons)} {one['p_holm']:.3g} ({one['test']}, {one['differing']:,} of"
-            f" {one['problems']:,} problems differ); detectable with a power of 80 %: {seen} points"
+            f" [{_signed(one['low'])}, {_signed(one['high'])}], p = {one['p']:.3g}, by Holm over {len(comparisons)}"
+            f" p = {one['p_holm']:.3g} ({one['test']}, {one['differing']:,} of {one['problems']:,} problems differ);"
+            f" detectable with a power of 80 %: {seen} points"
         )
     if any(one["differing"] < _FEW for one in comparisons):
         lines.append(f"where fewer than {_FEW} problems differ, p decides and not the interval")

@@ -217,7 +217,7 @@ def test_the_choice_is_told_and_its_comparison_stands_before_the_rest_of_the_swe
     assert second.startswith("  also: new T=")
     (chosen,) = (one for one in found["comparisons"] if one["chosen"])
     assert f"{chosen['points']:+.1f} points [{chosen['low']:+.1f}, {chosen['high']:+.1f}]" in first
-    assert f"p = {chosen['p']:.3g}, after Holm over 2 {chosen['p_holm']:.3g} (sign flips by problem, " in first
+    assert f"p = {chosen['p']:.3g}, by Holm over 2 p = {chosen['p_holm']:.3g} (sign flips by problem, " in first
     assert f" of 20 problems differ); detectable with a power of 80 %: {chosen['detectable']:.1f} points" in first
 
 
