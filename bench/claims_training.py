@@ -8,12 +8,13 @@ import soft_label_ce
 import training
 from claim import Claim
 
+from ssdfast.problems.reasoning_gym import chain_sums
 from ssdfast.training.trainer import LEAST_CHANGED
 
 
 def on_cpu() -> Iterator[Claim]:
     yield from soft_label_ce.claims()
-    shown = training.examples()
+    shown = training.examples(training.HOME / "traces", chain_sums(training.TRACES, 0))
     noise = training.gradient_noise(shown)
     for name, variance in noise.variances.items():
         signal = noise.means[name]
@@ -27,6 +28,13 @@ def on_cpu() -> Iterator[Claim]:
     shares = training.changed_shares(shown)
     yield Claim("share of weights that the sixth step at 1e-6 changes in bfloat16", shares["bfloat16"], LEAST_CHANGED)
     yield Claim("and in float32", shares["float32"], 0.9, at_least=True)
+    ce = training.held_out(0)
+    print(
+        f"     held-out CE(q, p) after {training.STEPS} steps, nats a token: "
+        + ", ".join(f"{name} {value:.4f}" for name, value in ce.items())
+    )
+    yield Claim("held-out cross-entropy of q, expected less sampled labels", ce["expected"] - ce["sampled"], 0)
+    yield Claim("and less the baseline", ce["expected"] - ce["baseline"], 0)
 
 
 def on_gpu() -> Iterator[Claim]:

@@ -5,22 +5,30 @@ Used by claims_training.py.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from common import ROOT
 
 from ssdfast import demo, models
-from ssdfast.config import PRESETS, SampleConfig, SampleExecution, SamplingConfig
+from ssdfast.config import PRESETS, FinetuneConfig, SampleConfig, SampleExecution, SamplingConfig, TrainExecution
+from ssdfast.problems.problem import Problem
 from ssdfast.problems.reasoning_gym import chain_sums
 from ssdfast.sampling.plan import Engines, plan_for
 from ssdfast.sampling.runner import fill
 from ssdfast.training.diagnostics import WeightWatch
 from ssdfast.training.examples import Example, read_examples
 from ssdfast.training.loss import Labels, make_trainable, padded
+from ssdfast.training.runner import fit
 
 HOME = ROOT / "runs" / "bench-training"
 TRACES, TOKENS = 48, 48
+LEARNT, HELD_OUT = 80, 32
+RECIPE: dict[str, Any] = {"lr": 1e-5, "min_lr": 1e-5, "batch_size": 4, "micro_batch": 4, "epochs": 3}
+STEPS = LEARNT // RECIPE["batch_size"] * RECIPE["epochs"]
 DECODING = SamplingConfig(**PRESETS["demo"].train.model_dump())
 
 
@@ -45,17 +53,54 @@ class Noise:
         return self.variances["sampled"] / self.variances["expected"]
 
 
-def examples() -> list[Example]:
+def examples(directory: Path, problems: list[Problem], seed: int = 0) -> list[Example]:
     """Traces of sums, asked with two worked examples, with the 20 likeliest tokens of each step."""
     baseline = demo.convert(HOME / "model")
     config = SampleConfig(
-        model=str(baseline), prompt=demo.PROMPT, decoding=DECODING, max_new_tokens=TOKENS, top_logprobs=20
+        model=str(baseline), prompt=demo.PROMPT, decoding=DECODING, max_new_tokens=TOKENS, top_logprobs=20, seed=seed
     )
-    plan = plan_for(config, chain_sums(TRACES, 0))
+    plan = plan_for(config, problems)
     with Engines(config, SampleExecution(), plan) as engines:
-        fill(plan, engines, HOME / "traces", "traces")
+        fill(plan, engines, directory, "traces")
     model = models.outline(str(baseline))
-    return list(read_examples(HOME / "traces", model.vocabulary))
+    return list(read_examples(directory, model.vocabulary))
+
+
+def held_out(seed: int) -> dict[str, float]:
+    """Cross-entropy of the baseline's q on held-out traces, nats a token: at the baseline and after STEPS steps of each
+    loss on the same traces; and its floor, the entropy of q."""
+    home = HOME / f"seed-{seed}"
+    problems = chain_sums(LEARNT + HELD_OUT, seed)
+    examples(home / "learnt", problems[:LEARNT], seed)
+    unseen = examples(home / "unseen", problems[LEARNT:], seed)
+    found = {"baseline": _cross_entropy(HOME / "model", unseen), "floor": _entropy(unseen)}
+    for loss in ("sampled", "expected"):
+        config = FinetuneConfig(
+            model=str(HOME / "model"), traces=str(home / "learnt"), seed=seed, loss=loss, save_every=1000, **RECIPE
+        )
+        shutil.rmtree(home / loss, ignore_errors=True)
+        found[loss] = _cross_entropy(fit(config, home / loss, TrainExecution()), unseen)
+        shutil.rmtree(home / loss)
+    return found
+
+
+def _cross_entropy(path: Path, shown: list[Example]) -> float:
+    model = models.load(str(path), "float32")
+    network, labels = make_trainable(model), Labels(DECODING, model.vocabulary)
+    total, tokens = 0.0, 0
+    with torch.inference_mode():
+        for example in shown:
+            batch = padded([example])
+            ids_SK, probs_SK = labels.of(batch)
+            ones_S = torch.ones(len(ids_SK))
+            total += float(network(batch["input_ids"], None, batch["row_S"], ids_SK, probs_SK, ones_S)["loss"])
+            tokens += len(ids_SK)
+    return total / tokens
+
+
+def _entropy(shown: list[Example]) -> float:
+    probs_SK = torch.cat([Labels(DECODING, 0).of(padded([example]))[1] for example in shown])
+    return float(torch.special.entr(probs_SK.double()).sum() / len(probs_SK))
 
 
 def gradient_noise(shown: list[Example]) -> Noise:
