@@ -60,13 +60,16 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
     found = list(read_examples(Path(config.traces), model.vocabulary))
     if not found:
         raise ValueError(f"there is nothing to train on: {config.traces} holds no completion tokens")
-    examples, report = filtered(found, config.max_tokens or model.context, config.overlong, config.only_correct)
+    examples, report = filtered(
+        found, min(config.max_tokens or model.context, model.context), config.overlong, config.only_correct
+    )
     labels = _labels(config, model, examples)
     network = make_trainable(model)
     data, collator, passes = _micro_batches(config, network, examples)
     trackers = () if execution.dry_run else execution.trackers
     options = arguments(config, directory / "checkpoints", config.seed, config.save_every, trackers, passes)
-    steps = -(-len(data) // (config.batch_size if passes is None else passes)) * config.epochs
+    a_step = options.per_device_train_batch_size * options.gradient_accumulation_steps * options.world_size
+    steps = -(-len(data) // a_step) * config.epochs
     if is_first():
         for line in told(report):
             say(line)
@@ -105,10 +108,11 @@ def _micro_batches(
     if not config.pack_tokens:
         return examples, padded, None
     if not packs_exactly(network):
-        say(
-            f"traces are not packed: {type(network).__name__} would let one read another on this device"
-            " (a layer passes its state along the row)"
-        )
+        if is_first():
+            say(
+                f"traces are not packed: {type(network).__name__} would let one read another on this device"
+                " (a layer passes its state along the row)"
+            )
         return examples, padded, None
     bins = first_fit_decreasing([len(example) - 1 for example in examples], config.pack_tokens)
     passes = max(1, round(config.batch_size * len(bins) / len(examples)))

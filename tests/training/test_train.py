@@ -238,3 +238,10 @@ def test_other_settings_are_refused_under_a_run_that_was_begun(inputs):
     runner.train(config_of(inputs), inputs / "out")
     with pytest.raises(ValueError, match=r"lr: 0\.001 there, 0\.002 here"):
         runner.train(config_of(inputs, lr=2e-3), inputs / "out")
+
+
+def test_the_model_s_context_is_the_limit_whatever_is_allowed(inputs):
+    tiny.save_traces(inputs / "long", 2, completion_ids=[[3] * 60, [4]])
+    config = config_of(inputs, max_tokens=1000).model_copy(update={"traces": str(inputs / "long")})
+    with pytest.raises(ValueError, match=r"problem0#0 has .* and 48 are allowed"):
+        runner.train(config, inputs / "out")
