@@ -100,6 +100,19 @@ def save(model: LanguageModel, directory: Path) -> None:
         model.tokenizer.save_pretrained(temporary)
 
 
+def linear_head(model: Any, dtype: torch.dtype | None = None) -> LmHead:
+    """The head of a causal LM of transformers, its parameters themselves, so that gradients flow to them.
+
+    dtype: convert them first, if they are of another.
+    """
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
+    weight_VH, bias_V = head.weight, getattr(head, "bias", None)
+    if dtype is not None:
+        weight_VH, bias_V = weight_VH.to(dtype), None if bias_V is None else bias_V.to(dtype)
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    return LmHead(weight_VH, bias_V, float(scale), getattr(config, "final_logit_softcapping", None))
+
+
 def check_same_vocabulary(a: Outline, b: Outline) -> None:
     """Raises ValueError that says how the two differ, unless every token id means the same to both."""
     ids_a, ids_b = a.tokenizer.get_vocab(), b.tokenizer.get_vocab()
@@ -164,12 +177,9 @@ def _parameters(directory: Path) -> int:
 
 
 def _with_head(path: str, model: Any, tokenizer: Any) -> LanguageModel:
-    head, config = model.get_output_embeddings(), model.config.get_text_config()
-    weight = head.weight.detach()
-    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-    bias_V = None if getattr(head, "bias", None) is None else head.bias.detach()
-    softcap = getattr(config, "final_logit_softcapping", None)
-    return LanguageModel(path, model, tokenizer, LmHead(weight, bias_V, float(scale), softcap))
+    head = linear_head(model)
+    bias_V = None if head.bias_V is None else head.bias_V.detach()
+    return LanguageModel(path, model, tokenizer, LmHead(head.weight_VH.detach(), bias_V, head.scale, head.softcap))
 
 
 @torch.inference_mode()
