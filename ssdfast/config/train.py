@@ -30,6 +30,11 @@ class TrainConfig(Settings):
     pack_tokens: Annotated[int, Field(ge=0)] = 0
     """tokens of a forward pass of traces packed into one row, as many passes a step as `batch_size` traces fill on
     average; 0 pads `micro_batch` traces instead"""
+    recompute: bool = False
+    """keep each layer's input alone (on the host where there is a GPU) and compute the layer again in the backward
+    pass: memory for long traces, a third more time"""
+    tile_tokens: Annotated[int, Field(ge=0)] = 0
+    """tokens that an MLP computes at a time, so that its intermediate never exists for a whole long trace; 0 is all"""
     epochs: Annotated[int, Field(ge=1)] = 1
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
 

@@ -7,7 +7,6 @@ Shape legend: B traces, L tokens, S scored positions, K labels, H hidden size.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from types import MethodType
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ..config import SamplingConfig
 from ..kernels import LmHead, soft_label_ce
-from ..models import LanguageModel
+from ..models import LanguageModel, linear_head
 from .batches import collate
 from .examples import Example
 from .packing import positions
@@ -27,7 +26,7 @@ from .targets import soft_labels
 
 def make_trainable(model: LanguageModel) -> Any:
     """The transformers model, whose forward now gives {"loss": nats}: of inputs as `padded` and `packed` make them."""
-    network, head = model.model, model.head
+    network = model.model
 
     def forward(
         self: Any,
@@ -38,12 +37,10 @@ def make_trainable(model: LanguageModel) -> Any:
         label_probs_SK: Tensor,
         weight_S: Tensor,
     ) -> dict[str, Tensor]:
-        output = self.get_output_embeddings()
         hidden_SH = hidden_rows(self, input_ids, position_ids, row_S)
-        live = dataclasses.replace(head, weight_VH=output.weight.to(hidden_SH.dtype), bias_V=output.bias)
-        return {
-            "loss": soft_label_ce(hidden_SH, live, label_ids_SK, label_probs_SK, weight_N=weight_S, reduction="sum")
-        }
+        head = linear_head(self, hidden_SH.dtype)
+        loss = soft_label_ce(hidden_SH, head, label_ids_SK, label_probs_SK, weight_N=weight_S, reduction="sum")
+        return {"loss": loss}
 
     network.forward = MethodType(forward, network)
     return network

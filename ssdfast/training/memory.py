@@ -6,8 +6,9 @@
     accumulate_in_float32(model)              # bf16 weights, float32 gradients
     loss = step(model, ids, rows, ...)        # step.py
 
-Each changes a loaded transformers model in place, alone or together with the others, and none changes what is computed:
-losses and gradients are those of the untouched model up to the order of sums. ``save_pretrained`` writes the same files.
+Each changes a loaded transformers model in place, alone or together with the others, and none changes what is
+computed: losses and gradients are those of the untouched model up to the order of sums. ``save_pretrained`` writes the
+same files.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def decoder(model: nn.Module) -> Any:
     return base
 
 
-def checkpoint_layers(model: nn.Module, *, offload: bool, dtype: torch.dtype | None = None) -> None:
-    """Keep the input of each decoder layer, and compute the layer again in the backward pass. Puts `model` in train mode.
+def checkpoint_layers(model: Any, *, offload: bool, dtype: torch.dtype | None = None) -> None:
+    """Keep the input of each decoder layer, and compute the layer again in the backward pass. Sets train mode.
 
     offload: the inputs wait in pinned host memory, copied beside the computation. Host bytes are
         layers x tokens x hidden size x bytes of a number, each input rounded up to a power of two by torch's allocator
@@ -62,7 +63,7 @@ def accumulate_in_float32(model: nn.Module) -> None:
     The gradients then take 4 bytes a parameter.
     """
     for parameter in model.parameters():
-        parameter.grad_dtype = torch.promote_types(parameter.dtype, torch.float32)  # type: ignore[attr-defined]
+        parameter.grad_dtype = torch.promote_types(parameter.dtype, torch.float32)
 
 
 def call_with(module: nn.Module, parameters: dict[str, Tensor], run: Callable[..., Any], *args: Any) -> Any:

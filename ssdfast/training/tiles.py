@@ -35,7 +35,7 @@ def tile_mlps(model: nn.Module, tokens: int) -> None:
 
 
 def tile_linear_attention(model: nn.Module, tokens: int) -> None:
-    """Compute gated delta nets (`linear_attn`) over tiles of that many tokens, a multiple of 64; does nothing without any.
+    """Compute gated delta nets (`linear_attn`) over tiles of that many tokens, a multiple of 64; nothing without any.
 
     Where flash-linear-attention is not installed, transformers' own delta rule keeps about 0.4 MB a token of one layer.
     Raises ValueError for another number of tokens: chunks of 64 are how the delta rule is computed.
@@ -98,7 +98,7 @@ def _tile(module: nn.Module, tokens: int, tiled: Callable[[Callable[..., Tensor]
         kept = _Keep.apply(hidden_states, *parameters)
         return _Tiles.apply(kept, kept.grad_fn, module, names, run, tokens, *parameters)
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
 
 
 class _Keep(torch.autograd.Function):

@@ -59,7 +59,7 @@ def arguments(
         adam_beta2=0.95,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
-        bf16=on_gpu,
+        bf16=on_gpu and not config.recompute,  # then the layers convert for themselves
         dataloader_pin_memory=on_gpu,
         use_cpu=not on_gpu,
         ddp_backend="gloo" if ranks > 1 and not on_gpu else None,

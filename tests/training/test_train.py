@@ -181,6 +181,16 @@ def test_the_expected_loss_trains(inputs):
     assert len(losses(inputs / "out")) == 6
 
 
+@pytest.mark.parametrize("settings", [{"recompute": True}, {"tile_tokens": 4}, {"recompute": True, "tile_tokens": 4}])
+def test_bounded_memory_changes_no_loss(inputs, settings):
+    runner.train(config_of(inputs, epochs=1), inputs / "plain")
+    trained = runner.train(config_of(inputs, epochs=1, pack_tokens=0, **settings), inputs / "bounded")
+    assert losses(inputs / "bounded") == pytest.approx(losses(inputs / "plain"), rel=1e-4)
+    plain = models.load(str(inputs / "plain" / "train" / "model"), "float32")
+    for a, b in zip(plain.model.parameters(), models.load(str(trained), "float32").model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
 def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, capsys):
     compute = trainer.SsdTrainer.compute_loss
     weights = []
