@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
 )
 UNFINISHED = ("abort", "error")
 REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
-OPTIONAL = {"correct": pa.bool_(), "finish_reason": pa.string()}
+OPTIONAL = ("correct", "finish_reason")
 _ROWS_AT_ONCE = 64  # traces of 48k tokens are 200 kB each
 
 
@@ -94,27 +94,31 @@ def files(path: Path) -> list[Path]:
 
 
 def read(path: Path) -> Iterator[Trace]:
-    """The traces of a source that were finished, in order, a few in memory at a time.
+    """The traces of a source that were finished, in order, a few in memory at a time. Raises ValueError as `rows`."""
+    return (trace for trace, _ in rows(path, ()))
+
+
+def rows(path: Path, optional: Sequence[str]) -> Iterator[tuple[Trace, dict[str, pa.Scalar]]]:
+    """The traces of a source that were finished, in order, a few in memory at a time, each with those of the optional
+    columns that its file has.
 
     Raises ValueError that names the file, for one that is no whole Parquet file or no trace table, and the trace, for
     an empty prompt or a trace that is there twice.
     """
     seen: set[str] = set()
     for file in files(path):
-        for table in tables(file, REQUIRED, tuple(OPTIONAL)):
-            columns = [table[name] for name in REQUIRED]
-            for name, kind in OPTIONAL.items():
-                columns.append(table[name] if name in table.column_names else pa.nulls(len(table), kind))
-            for problem_id, sample, prompt, completion, right, ended in zip(*columns, strict=True):
-                if ended.as_py() in UNFINISHED:
+        for table in tables(file, REQUIRED, tuple(dict.fromkeys((*OPTIONAL, *optional)))):
+            for place in range(len(table)):
+                row = {name: table[name][place] for name in table.column_names}
+                if "finish_reason" in row and row["finish_reason"].as_py() in UNFINISHED:
                     continue
                 trace = Trace(
-                    f"{problem_id.as_py()}#{sample.as_py()}",
-                    problem_id.as_py(),
-                    prompt.values.to_numpy(zero_copy_only=False),
-                    completion.values.to_numpy(zero_copy_only=False),
+                    f"{row['problem_id'].as_py()}#{row['sample'].as_py()}",
+                    row["problem_id"].as_py(),
+                    row["prompt_ids"].values.to_numpy(zero_copy_only=False),
+                    row["completion_ids"].values.to_numpy(zero_copy_only=False),
                     file,
-                    right.as_py(),
+                    row["correct"].as_py() if "correct" in row else None,
                 )
                 if not len(trace.prompt_ids):
                     raise ValueError(f"{trace}: the prompt is empty, so nothing predicts the first token")
@@ -123,7 +127,7 @@ def read(path: Path) -> Iterator[Trace]:
                         f"{trace}: it is there twice; problem_id and sample together must be unique in {path}"
                     )
                 seen.add(trace.trace_id)
-                yield trace
+                yield trace, {name: row[name] for name in optional if name in row}
 
 
 def check_ids(trace: Trace, vocabulary: int) -> None:
