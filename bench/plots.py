@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -16,21 +15,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from report import OPERATIONS, Record, groups, on_gpu, scaling, shown
 
+from ssdfast.figures import style
+
 INK, OURS, OTHERS = "#7a8088", "#d55e00", "#56b4e9"
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "ssdfast",  # or ids differ from run to run
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-}
 FIGURES = (
     ("ms_per_row_pair", 1.0, "ms a row pair", "{:.3g}"),
     ("peak_extra_bytes", 2**-20, "peak extra memory, MiB", "{:,.0f}"),
@@ -45,7 +32,7 @@ def draw(records: list[Record], out: Path) -> Iterator[Path]:
     """
     for stale in out.glob("*.svg"):
         stale.unlink()
-    with plt.rc_context(STYLE):
+    with plt.rc_context(style(INK)):
         for name, rows in groups(records):
             if shown(rows):
                 sizes = "x".join(map(str, rows[0]["shape"]))

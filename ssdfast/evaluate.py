@@ -99,7 +99,7 @@ class _Evaluation:
     def run(self) -> dict[str, Any]:
         config = self.config
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        rundir.write_manifest(self.out, device, config.seed, _inputs(config))
+        rundir.write_manifest(self.out, device, config.seed, dict.fromkeys(_inputs(config)))
         if (self.out / "eval" / "results.json").exists():
             found: dict[str, Any] = rundir.read_json(self.out / "eval" / "results.json")
             return found

@@ -81,6 +81,11 @@ def append(directory: Path, index: int, table: pa.Table) -> Path:
     return path
 
 
+def within(path: Path) -> Path:
+    """Where the traces of a run are; any other path as it is."""
+    return path / "traces" if (path / "traces").is_dir() else path
+
+
 def files(path: Path) -> list[Path]:
     """The Parquet files of a source: itself, or all that a directory holds, by name. Raises ValueError for none."""
     if path.is_file():

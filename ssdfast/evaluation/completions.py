@@ -123,7 +123,7 @@ def trace_files(path: Path) -> list[Path]:
     """
     if path.is_file() and path.suffix != ".parquet":
         raise ValueError(f"{path} is neither .parquet nor .jsonl, which completions come in: convert it")
-    below = path / "traces" if (path / "traces").is_dir() else path
+    below = traces.within(path)
     if unfinished := next(below.rglob(".journal-*"), None):
         raise ValueError(
             f"{unfinished.parent} is a run that goes on or was stopped: finish it with the command that began it, for"

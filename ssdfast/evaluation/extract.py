@@ -41,13 +41,19 @@ _LETTER = re.compile(
 
 def extract(text: str, rules: ExtractionRules = DEFAULT) -> str | None:
     """The answer as the text words it, without the box; None where it states none."""
+    return stated(text, rules)[0]
+
+
+def stated(text: str, rules: ExtractionRules = DEFAULT) -> tuple[str | None, bool]:
+    """The answer as `extract` gives it, and whether a box holds it."""
     outside = outside_thinking(text, rules) if rules.thinking else text
-    answer = last_boxed(outside)
+    boxed = last_boxed(outside)
+    answer = boxed
     if answer is None and rules.letter:
         answer = last_letter(outside)
     if answer is None and rules.last_number:
         answer = last_number(outside)
-    return answer
+    return answer, boxed is not None
 
 
 def outside_thinking(text: str, rules: ExtractionRules = DEFAULT) -> str:

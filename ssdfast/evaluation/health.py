@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..loops import LoopDetector, LoopRule
 from .completions import Completion
-from .extract import ExtractionRules, extract, last_boxed, outside_thinking
+from .extract import ExtractionRules, stated
 
 # The rule that ends loops in sampling; evaluation lets them run to their end, and counts them.
 LOOP = LoopRule()
@@ -42,10 +42,10 @@ class Health:
 def examine(completion: Completion, rules: ExtractionRules) -> Health:
     text = completion.text
     symbols = completion.ids if completion.ids is not None else _words(text)
-    outside = outside_thinking(text, rules) if rules.thinking else text
+    extracted, boxed = stated(text, rules)
     return Health(
-        extracted=extract(text, rules),
-        boxed=last_boxed(outside) is not None,
+        extracted=extracted,
+        boxed=boxed,
         thinks=rules.starts_thinking or rules.open_tag in text or rules.close_tag in text,
         closed=rules.close_tag in text,
         length=len(symbols) if completion.tokens is None else completion.tokens,

@@ -10,25 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import rundir
+from ..figures import style
 from .libraries import pyplot
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osD^vP"
 _INK = "#444444"
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "ssdfast",  # or ids differ from run to run
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.frameon": False,
-}
 
 Bar = tuple[float, float, float]
 """a value and how far it reaches down and up"""
@@ -43,7 +30,7 @@ def draw(results: dict[str, Any], directory: Path) -> Iterator[Path]:
         ("lengths", f"length, {units}: median and quartiles", lambda arm: _quartiles(arm["health"]["lengths"])),
     ):
         path = directory / f"{name}.svg"
-        with pyplot() as plt, plt.rc_context(_STYLE):
+        with pyplot() as plt, plt.rc_context(style(_INK)):
             figure, axes = plt.subplots(figsize=(5.6, 3.6))
             _panel(axes, results["arms"], value)
             axes.set_ylabel(label)
@@ -59,7 +46,7 @@ def _panel(axes: Any, arms: list[dict[str, Any]], value: Callable[[dict[str, Any
     temperatures = sorted({arm["temperature"] for arm in arms if arm["temperature"] is not None})
     swept = len(temperatures) > 1
     for number, (name, members) in enumerate(lines.items()):
-        style = {
+        drawn: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
             "linewidth": 1.4,
@@ -67,7 +54,7 @@ def _panel(axes: Any, arms: list[dict[str, Any]], value: Callable[[dict[str, Any
         }
         known = [arm for arm in members if arm["temperature"] is not None]
         if swept and not known:  # sampled at nobody knows what temperature: a level
-            axes.axhline(value(members[0])[0], linestyle="--", **style | {"marker": None})
+            axes.axhline(value(members[0])[0], linestyle="--", **drawn | {"marker": None})
             continue
         bars = [value(arm) for arm in (known if swept else members)]
         # A little apart, so that intervals at the same temperature do not hide one another.
@@ -79,7 +66,7 @@ def _panel(axes: Any, arms: list[dict[str, Any]], value: Callable[[dict[str, Any
             linestyle="-" if swept else "none",
             markersize=5,
             capsize=3,
-            **style,
+            **drawn,
         )
     if swept:
         axes.set_xlabel("temperature of evaluation")

@@ -39,7 +39,7 @@ def summary_of(arm: Arm, rows: pa.Table, pass_ks: Sequence[int], seed: int) -> d
         "name": str(arm),
         "checkpoint": arm.checkpoint,
         **arm.setting._asdict(),
-        **_figures(rows, seed),
+        **_figures(rows, outcomes, seed),
         "pass_at": passes,
         "variance": _variance(outcomes),
         "by_difficulty": _by("difficulty", rows, seed),
@@ -53,7 +53,8 @@ def _by(column: str, rows: pa.Table, seed: int) -> dict[str, Any]:
     found: dict[str, list[int]] = {}
     for place, value in enumerate(values):
         found.setdefault(value, []).append(place)
-    return {value: _figures(rows.take(found[value]), seed) for value in sorted(found, key=_as_number)}
+    parts = {value: rows.take(found[value]) for value in sorted(found, key=_as_number)}
+    return {value: _figures(part, outcomes_of(part), seed) for value, part in parts.items()}
 
 
 def _as_number(text: str) -> tuple[float, str]:
@@ -63,8 +64,7 @@ def _as_number(text: str) -> tuple[float, str]:
         return math.inf, text
 
 
-def _figures(rows: pa.Table, seed: int) -> dict[str, Any]:
-    outcomes = outcomes_of(rows)
+def _figures(rows: pa.Table, outcomes: Outcomes, seed: int) -> dict[str, Any]:
     return {
         "problems": len(outcomes.problem_ids),
         "samples": len(rows),

@@ -19,8 +19,7 @@ class Batch:
     """Right-padded inputs, and where each completion token is predicted."""
 
     input_ids_BL: Tensor
-    keep: int  # logits are wanted at the last `keep` of the L places
-    row_S: Tensor  # into those logits, flattened to [B * keep, V]
+    row_S: Tensor  # into the places, flattened to [B * L]
     label_S: Tensor
 
 
@@ -30,13 +29,11 @@ def collate(traces: list[Trace]) -> Batch:
     Padding stands to the right, where causal attention keeps it from every scored row.
     """
     longest = max(len(trace) for trace in traces) - 1
-    keep = longest - (min(len(trace.prompt_ids) for trace in traces) - 1)
     input_ids_BL = torch.zeros(len(traces), longest, dtype=torch.int64)
     rows, labels = [], []
     for b, trace in enumerate(traces):
         ids = torch.from_numpy(np.concatenate([trace.prompt_ids, trace.completion_ids]).astype(np.int64))
         input_ids_BL[b, : len(ids) - 1] = ids[:-1]
-        first = len(trace.prompt_ids) - 1 - (longest - keep)
-        rows.append(b * keep + first + torch.arange(len(trace.completion_ids)))
+        rows.append(b * longest + len(trace.prompt_ids) - 1 + torch.arange(len(trace.completion_ids)))
         labels.append(ids[len(trace.prompt_ids) :])
-    return Batch(input_ids_BL, keep, torch.cat(rows), torch.cat(labels))
+    return Batch(input_ids_BL, torch.cat(rows), torch.cat(labels))

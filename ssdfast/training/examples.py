@@ -40,24 +40,12 @@ def read_examples(path: Path, vocabulary: int) -> Iterator[Example]:
     Raises ValueError that names file and trace, for ids outside the vocabulary, and lists of likeliest tokens that are
     not those of the completion.
     """
-    for trace, rest in _rows(path / "traces" if (path / "traces").is_dir() else path):
+    for trace, rest in traces.rows(traces.within(path), _OPTIONAL):
         if not len(trace.completion_ids):
             continue
         traces.check_ids(trace, vocabulary)
         said = {name: rest[name].as_py() for name in ("finish_reason", "difficulty") if name in rest}
         yield Example(trace, _decoding(rest), *_top(trace, rest), **said)
-
-
-def _rows(path: Path) -> Iterator[tuple[Trace, dict]]:
-    """Each trace with the other columns of its row."""
-    read = traces.read(path)
-    for file in traces.files(path):
-        for table in traces.tables(file, traces.REQUIRED, _OPTIONAL):
-            for place in range(len(table)):
-                rest = {name: table[name][place] for name in _OPTIONAL if name in table.column_names}
-                if "finish_reason" in rest and rest["finish_reason"].as_py() in traces.UNFINISHED:
-                    continue
-                yield next(read), rest
 
 
 def _decoding(rest: dict) -> SamplingConfig | None:

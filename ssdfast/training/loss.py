@@ -57,12 +57,10 @@ def padded(examples: Sequence[Example]) -> dict[str, Any]:
     """input_ids [B, L] padded to the right, position_ids None, row_S into its B x L places, labels [S], and where they
     were kept the likeliest tokens top_ids_SK (-1 in empty slots) and top_logprobs_SK."""
     batch = collate([example.trace for example in examples])
-    length = batch.input_ids_BL.shape[1]
-    row, place = batch.row_S // batch.keep, batch.row_S % batch.keep
     found: dict[str, Any] = {
         "input_ids": batch.input_ids_BL,
         "position_ids": None,
-        "row_S": row * length + length - batch.keep + place,
+        "row_S": batch.row_S,
         "labels": batch.label_S,
     }
     return found | _tops(examples)

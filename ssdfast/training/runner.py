@@ -20,6 +20,7 @@ from .. import models, rundir
 from ..config import FinetuneConfig, SamplingConfig, TrainExecution
 from ..progress import progress, say
 from ..ranks import is_first
+from ..traces import files, within
 from .examples import Example, read_examples
 from .filters import filtered, told
 from .loss import Labels, make_trainable, packed, padded
@@ -47,7 +48,7 @@ def train(config: FinetuneConfig, out: Path, execution: TrainExecution | None = 
         if is_first():
             rundir.claim(out, config, RESULTS, overwrite)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-            rundir.write_manifest(out, device, config.seed, [Path(config.model), *_files(Path(config.traces))])
+            rundir.write_manifest(out, device, config.seed, [Path(config.model), *files(within(Path(config.traces)))])
         return fit(config, out / "train", execution)
 
 
@@ -171,12 +172,6 @@ def _cut(metrics: Path, steps: int) -> None:
         kept = [line for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
         kept = [line for line in kept if json.loads(line)["step"] <= steps]
         rundir.write_text(metrics, "".join(f"{line}\n" for line in kept))
-
-
-def _files(path: Path) -> list[Path]:
-    from ..traces import files
-
-    return files(path / "traces" if (path / "traces").is_dir() else path)
 
 
 def _told(metrics: Path) -> str:

@@ -1,0 +1,23 @@
+"""How figures look: SVG that is the same for the same numbers, plain axes, one colour of ink."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def style(ink: str) -> dict[Any, Any]:
+    """Settings for matplotlib's `rc_context`."""
+    return {
+        "svg.hashsalt": "ssdfast",  # or ids differ from run to run
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "legend.frameon": False,
+    }
