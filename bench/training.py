@@ -86,7 +86,7 @@ def held_out(seed: int) -> dict[str, float]:
 
 def _cross_entropy(path: Path, shown: list[Example]) -> float:
     model = models.load(str(path), "float32")
-    network, labels = make_trainable(model), Labels(DECODING, model.vocabulary)
+    network, labels = make_trainable(model.model), Labels(DECODING, model.vocabulary)
     total, tokens = 0.0, 0
     with torch.inference_mode():
         for example in shown:
@@ -106,7 +106,7 @@ def _entropy(shown: list[Example]) -> float:
 def gradient_noise(shown: list[Example]) -> Noise:
     model = models.load(str(HOME / "model"), "float32")
     labels = {"sampled": Labels(None, model.vocabulary), "expected": Labels(DECODING, model.vocabulary)}
-    network = make_trainable(model)
+    network = make_trainable(model.model)
     parameters = list(network.parameters())
     sums = {name: [torch.zeros_like(p) for p in parameters] for name in labels}
     squares = dict.fromkeys(labels, 0.0)
@@ -135,7 +135,7 @@ def changed_shares(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> di
     found = {}
     for dtype in ("bfloat16", "float32"):
         model = models.load(str(HOME / "model"), dtype)
-        network = make_trainable(model)
+        network = make_trainable(model.model)
         optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.1)
         watch = WeightWatch(network.parameters())
         for step in range(steps):

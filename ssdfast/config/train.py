@@ -34,7 +34,8 @@ class TrainConfig(Settings):
     """keep each layer's input alone (on the host where there is a GPU) and compute the layer again in the backward
     pass: memory for long traces, a third more time"""
     tile_tokens: Annotated[int, Field(ge=0)] = 0
-    """tokens that an MLP computes at a time, so that its intermediate never exists for a whole long trace; 0 is all"""
+    """tokens that an MLP or a linear attention computes at a time, so that its intermediates never exist for a whole
+    long trace; a multiple of 64 for models with linear attention; 0 is all"""
     epochs: Annotated[int, Field(ge=1)] = 1
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
 

@@ -24,9 +24,9 @@ from .packing import positions
 from .targets import soft_labels
 
 
-def make_trainable(model: LanguageModel) -> Any:
-    """The transformers model, whose forward now gives {"loss": nats}: of inputs as `padded` and `packed` make them."""
-    network = model.model
+def make_trainable(network: Any) -> Any:
+    """A causal LM of transformers, whose forward now gives {"loss": nats}: of inputs as `padded` and `packed` make
+    them."""
 
     def forward(
         self: Any,

@@ -23,10 +23,9 @@ from ..ranks import is_first
 from ..traces import files, within
 from .examples import Example, read_examples
 from .filters import filtered, told
-from .loss import Labels, make_trainable, packed, padded
-from .memory import checkpoint_layers
+from .loss import Labels, packed, padded
+from .network import prepare
 from .packing import first_fit_decreasing, packs_exactly
-from .tiles import tile_mlps
 from .trainer import WHOLE, SsdTrainer, arguments
 
 RESULTS = ("train",)
@@ -67,13 +66,8 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
         found, min(config.max_tokens or model.context, model.context), config.overlong, config.only_correct
     )
     labels = _labels(config, model, examples)
-    network = make_trainable(model)
-    data, collator, passes = _micro_batches(config, network, examples)
-    if config.tile_tokens:
-        tile_mlps(network, config.tile_tokens)
-    if config.recompute:
-        on_gpu = model.device.type == "cuda"
-        checkpoint_layers(network, offload=on_gpu, dtype=torch.bfloat16 if on_gpu else None)
+    data, collator, passes = _micro_batches(config, model.model, examples)
+    network = prepare(model.model, config, model.device.type == "cuda")
     trackers = () if execution.dry_run else execution.trackers
     options = arguments(config, directory / "checkpoints", config.seed, config.save_every, trackers, passes)
     a_step = options.per_device_train_batch_size * options.gradient_accumulation_steps * options.world_size

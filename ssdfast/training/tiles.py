@@ -35,16 +35,16 @@ def tile_mlps(model: nn.Module, tokens: int) -> None:
 
 
 def tile_linear_attention(model: nn.Module, tokens: int) -> None:
-    """Compute gated delta nets (`linear_attn`) over tiles of that many tokens, a multiple of 64; nothing without any.
+    """Compute gated delta nets (`linear_attn`) over tiles of that many tokens, a multiple of 64, where there are any.
 
     Where flash-linear-attention is not installed, transformers' own delta rule keeps about 0.4 MB a token of one layer.
     Raises ValueError for another number of tokens: chunks of 64 are how the delta rule is computed.
     """
-    if tokens % 64:
+    found = [layer.linear_attn for layer in decoder(model).layers if hasattr(layer, "linear_attn")]
+    if found and tokens % 64:
         raise ValueError(f"a tile of linear attention is a multiple of 64 tokens, got {tokens}")
-    for layer in decoder(model).layers:
-        if hasattr(layer, "linear_attn"):
-            _tile(layer.linear_attn, tokens, _carrying)
+    for linear_attn in found:
+        _tile(linear_attn, tokens, _carrying)
 
 
 def _carrying(whole: Callable[..., Tensor]) -> Run:

@@ -34,7 +34,7 @@ def test_the_loss_is_that_of_each_trace_alone(tmp_path):
             total -= logp_LV[place - 1, ids[place]]
     inputs = padded([Example(trace, None, None, None) for trace in traces])
     ids_SK, probs_SK = Labels(None, tiny.VOCABULARY).of(inputs)
-    loss = make_trainable(model)(
+    loss = make_trainable(model.model)(
         inputs["input_ids"], None, inputs["row_S"], ids_SK, probs_SK, weight_S=torch.full((9,), 1 / 9)
     )["loss"]
     torch.testing.assert_close(loss.double(), total / 9, rtol=1e-5, atol=0)

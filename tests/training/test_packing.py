@@ -90,7 +90,7 @@ def test_losses_and_gradients_are_those_of_each_trace_alone(tmp_path, name):
     plain = network(APART[name])
     assert packs_exactly(plain)
     assert plain.training
-    model = make_trainable(LanguageModel("", plain, None, LmHead(plain.lm_head.weight.detach())))
+    model = make_trainable(plain)
     labels = Labels(None, tiny.VOCABULARY)
 
     def of(batches):

@@ -159,7 +159,7 @@ def test_the_expected_gradient_is_the_mean_of_sampled_ones(inputs):
     save_tops(inputs)
     example = next(iter(read_examples(inputs / "traces", tiny.VOCABULARY)))
     batch = padded([example])
-    network = make_trainable(models.load(str(inputs / "model"), "float32"))
+    network = make_trainable(models.load(str(inputs / "model"), "float32").model)
     ids_SK, probs_SK = Labels(DECODING, tiny.VOCABULARY).of(batch)
     weight_S = torch.ones(len(ids_SK))
 
@@ -210,8 +210,8 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, cap
 
 @pytest.mark.parametrize(("dtype", "warns"), [(torch.bfloat16, True), (torch.float32, False)])
 def test_updates_below_the_spacing_of_the_weights_are_said(inputs, monkeypatch, capsys, dtype, warns):
-    make = runner.make_trainable
-    monkeypatch.setattr(runner, "make_trainable", lambda model: make(model).to(dtype))
+    prepare = runner.prepare
+    monkeypatch.setattr(runner, "prepare", lambda *given: prepare(*given).to(dtype))
     runner.train(config_of(inputs, lr=1e-7, min_lr=1e-7, epochs=1), inputs / "out")
     assert ("updates fall below the spacing" in capsys.readouterr().err) == warns
 
