@@ -19,15 +19,17 @@ from ssdfast.problems.problem import Problem
 from ssdfast.problems.reasoning_gym import chain_sums
 from ssdfast.sampling.plan import Engines, plan_for
 from ssdfast.sampling.runner import fill
+from ssdfast.training.batches import padded
 from ssdfast.training.diagnostics import WeightWatch
 from ssdfast.training.examples import Example, read_examples
-from ssdfast.training.loss import Labels, make_trainable, padded
+from ssdfast.training.labels import Labels
+from ssdfast.training.loss import make_trainable
 from ssdfast.training.runner import fit
 
 HOME = ROOT / "runs" / "bench-training"
 TRACES, TOKENS = 48, 48
 LEARNT, HELD_OUT = 80, 32
-RECIPE: dict[str, Any] = {"lr": 1e-5, "min_lr": 1e-5, "batch_size": 4, "micro_batch": 4, "epochs": 3}
+RECIPE: dict[str, Any] = {"lr": 1e-5, "min_lr": 1e-5, "batch_size": 4, "epochs": 3}
 STEPS = LEARNT // RECIPE["batch_size"] * RECIPE["epochs"]
 DECODING = SamplingConfig(**PRESETS["demo"].train.model_dump())
 
@@ -93,7 +95,7 @@ def _cross_entropy(path: Path, shown: list[Example]) -> float:
             batch = padded([example])
             ids_SK, probs_SK = labels.of(batch)
             ones_S = torch.ones(len(ids_SK))
-            total += float(network(batch["input_ids"], None, batch["row_S"], ids_SK, probs_SK, ones_S)["loss"])
+            total += float(network(batch, ids_SK, probs_SK, ones_S)["loss"])
             tokens += len(ids_SK)
     return total / tokens
 
@@ -117,7 +119,7 @@ def gradient_noise(shown: list[Example]) -> Noise:
             network.zero_grad()
             ids_SK, probs_SK = of.of(batch)
             weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
-            network(batch["input_ids"], None, batch["row_S"], ids_SK, probs_SK, weight_S)["loss"].backward()
+            network(batch, ids_SK, probs_SK, weight_S)["loss"].backward()
             for total, parameter in zip(sums[name], parameters, strict=True):
                 total += parameter.grad
                 squares[name] += float(parameter.grad.double().square().sum())
@@ -143,7 +145,7 @@ def changed_shares(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> di
             ids_SK, probs_SK = Labels(None, model.vocabulary).of(batch)
             weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
             network.zero_grad()
-            network(batch["input_ids"], None, batch["row_S"], ids_SK, probs_SK, weight_S)["loss"].backward()
+            network(batch, ids_SK, probs_SK, weight_S)["loss"].backward()
             watch.before()
             optimizer.step()
         found[dtype] = watch.after().share

@@ -16,6 +16,7 @@ from typing import Any
 import safetensors
 import torch
 import transformers
+from torch import Tensor
 
 from .kernels import LmHead, lm_head_logits
 from .rundir import atomic_directory
@@ -74,9 +75,10 @@ def outline(path: str) -> Outline:
     return Outline(path, config.get_text_config(), tokenizer, _parameters(directory))
 
 
-def load(path: str, dtype: str) -> LanguageModel:
+def load(path: str, dtype: str, attention: str | None = None) -> LanguageModel:
     """Load a directory of safetensors, or a GGUF file (dequantised), onto the GPU if there is one.
 
+    attention: what computes it, by transformers' name; None leaves that to transformers.
     Nothing is fetched, unpickled, or run from the model's directory.
     Raises ValueError for what is not there or cannot be read, and for a head that is not linear.
     """
@@ -86,17 +88,22 @@ def load(path: str, dtype: str) -> LanguageModel:
     if "gguf_file" in options:
         weights = {"dtype": torch_dtype, "quantization_config": transformers.GgufConfig(dequantize=True)}
     with _reading(path, options):
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(directory, **options, **weights)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            directory, attn_implementation=attention, **options, **weights
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
     loaded = _with_head(path, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)
     _check_head(loaded)
     return loaded
 
 
-def save(model: LanguageModel, directory: Path) -> None:
-    """Write weights (safetensors) and tokenizer as `directory`, whole or not at all."""
+def save(model: LanguageModel, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write weights (safetensors) and tokenizer as `directory`, whole or not at all.
+
+    weights: to write in place of the model's own, by its names.
+    """
     with atomic_directory(directory) as temporary:
-        model.model.save_pretrained(temporary)
+        model.model.save_pretrained(temporary, state_dict=weights)
         model.tokenizer.save_pretrained(temporary)
 
 

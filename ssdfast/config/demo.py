@@ -19,5 +19,5 @@ class DemoConfig(Settings):
     max_new_tokens: Annotated[int, Field(ge=1)] = 48
     sampling: DecodingConfig = PRESETS["demo"].train
     # The published learning rate would not visibly move a model in the two dozen steps that fit into a minute.
-    training: TrainConfig = TrainConfig(lr=3e-5, min_lr=6e-6, batch_size=4, micro_batch=2)
+    training: TrainConfig = TrainConfig(lr=3e-5, min_lr=6e-6, batch_size=4)
     seed: int = 0

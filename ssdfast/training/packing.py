@@ -1,29 +1,18 @@
-"""Traces together in one row of tokens, none reading another.
+"""Traces to bins of a token budget.
 
-Attention is kept apart by positions that begin again at 0 for each trace. Layers that carry a state along the row
-(linear attention, state-space models) pass it on all the same where their kernels know nothing of positions: whether a
-model keeps traces apart is tried out, and one that does not is trained unpacked.
-
-Shape legend: L tokens of a row, H hidden size.
+Source: D. S. Johnson, Near-optimal bin packing algorithms, 1973 (first-fit decreasing); the bound is Dósa's, 2007.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
-
-_TRIAL = (9, 14, 5)
-"""tokens of the traces that packing is tried on"""
 
 
 def first_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Bins of at most `budget` tokens: places in `lengths`, longest first, each in the first bin that has room.
 
-    At most 11/9 of the fewest bins there can be, and one (Johnson 1973; Dósa 2007). What is longer than the budget has
-    a bin to itself. O(n log n), by a tree of the most room that any of some bins has; equal lengths in their order.
+    At most 11/9 of the fewest bins there can be, and one. What is longer than the budget has a bin to itself.
+    O(n log n), by a tree of the most room that any of some bins has; equal lengths in their order.
     """
     count = len(lengths)
     leaves = 1 << max(0, (count - 1).bit_length())
@@ -42,23 +31,39 @@ def first_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]
     return [one for one in bins if one]
 
 
-def positions(lengths: Sequence[int]) -> Tensor:
-    """int64 [1, sum of lengths]: 0, 1, 2, ... anew for each trace."""
-    return torch.cat([torch.arange(length) for length in lengths])[None]
+def padded_bins(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """The same where every trace of a bin takes the room of its longest: neighbours by length, longest first."""
+    bins: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        if bins and (len(bins[-1]) + 1) * lengths[bins[-1][0]] <= budget:
+            bins[-1].append(place)
+        else:
+            bins.append([place])
+    return bins
 
 
-@torch.no_grad()
-def packs_exactly(network: Any) -> bool:
-    """Whether traces packed into a row get the hidden states that each has alone, up to rounding."""
-    weight = network.get_output_embeddings().weight
-    chooser = torch.Generator().manual_seed(0)
-    ids = [torch.randint(weight.shape[0], (1, length), generator=chooser).to(weight.device) for length in _TRIAL]
-    was_training = network.training
-    network.eval()
-    packed_LH = network.base_model(
-        input_ids=torch.cat(ids, 1), position_ids=positions(_TRIAL).to(weight.device), use_cache=False
-    ).last_hidden_state[0]
-    alone_LH = torch.cat([network.base_model(input_ids=one, use_cache=False).last_hidden_state[0] for one in ids])
-    network.train(was_training)
-    rounding = 1e-4 if weight.dtype == torch.float32 else 5e-2
-    return bool((packed_LH - alone_LH).abs().max() <= rounding * alone_LH.abs().max())
+def shared(bins: Sequence[Sequence[int]], lengths: Sequence[int], ranks: int) -> list[list[list[int]]]:
+    """The bins of each rank: as many for every rank, at least two in all where there are two traces, and about as many
+    tokens. A rank that no trace is left for has empty bins.
+
+    Bins are cut in two where there are too few, the one with most tokens that has several traces first.
+    """
+    found = [list(one) for one in bins]
+    while len(found) % ranks or len(found) < 2:
+        several = [one for one in found if len(one) > 1]
+        if not several:
+            if len(found) % ranks == 0:
+                break
+            found.append([])
+            continue
+        largest = max(several, key=lambda one: sum(lengths[place] for place in one))
+        found.remove(largest)
+        found += [largest[::2], largest[1::2]]
+    loads = [0] * ranks
+    of_ranks: list[list[list[int]]] = [[] for _ in range(ranks)]
+    for one in sorted(found, key=lambda one: -sum(lengths[place] for place in one)):
+        open_ranks = [rank for rank in range(ranks) if len(of_ranks[rank]) < len(found) // ranks]
+        rank = min(open_ranks, key=lambda rank: (loads[rank], rank))
+        of_ranks[rank].append(one)
+        loads[rank] += sum(lengths[place] for place in one)
+    return of_ranks

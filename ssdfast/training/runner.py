@@ -7,14 +7,13 @@ result.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from .. import models, rundir
 from ..config import FinetuneConfig, SamplingConfig, TrainExecution
@@ -23,9 +22,10 @@ from ..ranks import is_first
 from ..traces import files, within
 from .examples import Example, read_examples
 from .filters import filtered, told
-from .loss import Labels, packed, padded
-from .network import prepare
-from .packing import first_fit_decreasing, packs_exactly
+from .labels import Labels, of_adapted, of_frozen
+from .network import adapted, attention_for, prepare
+from .separate import packs_exactly, separate
+from .steps import Steps
 from .trainer import WHOLE, SsdTrainer, arguments
 
 RESULTS = ("train",)
@@ -58,76 +58,75 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
         return trained
     if is_first():
         rundir.sweep(directory)
-    model = models.load(config.model, "float32")
-    found = list(read_examples(Path(config.traces), model.vocabulary))
-    if not found:
-        raise ValueError(f"there is nothing to train on: {config.traces} holds no completion tokens")
-    examples, report = filtered(
-        found, min(config.max_tokens or model.context, model.context), config.overlong, config.only_correct
-    )
-    labels = _labels(config, model, examples)
-    data, collator, passes = _micro_batches(config, model.model, examples)
-    network = prepare(model.model, config, model.device.type == "cuda")
-    trackers = () if execution.dry_run else execution.trackers
-    options = arguments(config, directory / "checkpoints", config.seed, config.save_every, trackers, passes)
-    a_step = options.per_device_train_batch_size * options.gradient_accumulation_steps * options.world_size
-    steps = -(-len(data) // a_step) * config.epochs
+    on_gpu = torch.cuda.is_available()
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.offload_optimizer and execution.shard and ranks > 1:
+        raise ValueError("offload_optimizer with --shard: sharded moments stay on their devices, leave one of them out")
+    dtype = "bfloat16" if config.optimizer == "adamw_bf16" else "float32"
+    model = models.load(config.model, dtype, attention_for(config, on_gpu))
+    examples, report = _examples(config, model)
+    network = prepare(model.model, config, on_gpu)
+    packs = packs_exactly(network)
     if is_first():
-        for line in told(report):
-            say(line)
+        _tell(report, network, packs)
         rundir.write_json(directory / "filters.json", report)
-    if execution.dry_run:
-        options.save_strategy = transformers.trainer_utils.SaveStrategy.NO
-        steps = min(TRIAL_STEPS, steps)
+    if config.lora_rank:
+        torch.manual_seed(config.seed)
+        network = adapted(network, config.lora_rank)
+    labels = _labels(config, model, network, examples)
+    steps = Steps(examples, config, config.seed, ranks, packs)
+    options = arguments(config, directory / "checkpoints", config.seed, config.save_every, execution)
     checkpoint, begun = _last_whole(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / "metrics.jsonl"
     if is_first():
         _cut(metrics, begun)
-    trainer = SsdTrainer(network, data, collator, labels, metrics, options)
-    trainer.step.last = steps
-    with progress("training", steps, "steps", begun, shown=is_first()) as advance:
+    trainer = SsdTrainer(network, steps, labels, metrics, config, options)
+    trainer.step.last = min(len(steps.steps), TRIAL_STEPS if execution.dry_run else len(steps.steps))
+    with progress("training", trainer.step.last, "steps", begun, shown=is_first()) as advance:
         advance.note = lambda: f"loss {trainer.step.shown['loss']:.4f}" if trainer.step.shown else ""
         trainer.step.advance = advance
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.noise.close()
-    if labels.missed > 0:
-        say(f"the kept tokens miss at most {100 * labels.missed:.2g} % of the sampling distribution at a position")
+    if labels.missed > 0 and is_first():
+        say(f"the labels miss at most {100 * labels.missed:.2g} % of the sampling distribution at a position")
     if execution.dry_run:
-        print(_told(metrics))
+        if is_first():
+            print(_told(metrics))
         return trained
+    _save(trainer, model, trained)
     if is_first():
-        del model.model.forward  # the architecture's own again
-        models.save(model, trained)
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return trained
 
 
-def _micro_batches(
-    config: FinetuneConfig, network: Any, examples: list[Example]
-) -> tuple[list[Any], Callable, int | None]:
-    """What the Trainer draws from, what makes inputs of it, and how many rows make a step (None: they are padded)."""
-    if not config.pack_tokens:
-        return examples, padded, None
-    if not packs_exactly(network):
-        if is_first():
-            say(
-                f"traces are not packed: {type(network).__name__} would let one read another on this device"
-                " (a layer passes its state along the row)"
-            )
-        return examples, padded, None
-    bins = first_fit_decreasing([len(example) - 1 for example in examples], config.pack_tokens)
-    passes = max(1, round(config.batch_size * len(bins) / len(examples)))
-    return [[examples[place] for place in one] for one in bins], packed, passes
+def _examples(config: FinetuneConfig, model: models.LanguageModel) -> tuple[list[Example], dict[str, Any]]:
+    """What is learnt from, and what the filters took. Raises ValueError where nothing is left."""
+    found = list(read_examples(Path(config.traces), model.vocabulary))
+    if not found:
+        raise ValueError(f"there is nothing to train on: {config.traces} holds no completion tokens")
+    limit = min(config.max_tokens or model.context, model.context)
+    return filtered(found, limit, config.overlong, config.only_correct)
 
 
-def _labels(config: FinetuneConfig, model: models.LanguageModel, examples: list[Example]) -> Labels:
+def _tell(report: dict[str, Any], network: Any, packs: bool) -> None:
+    for line in told(report):
+        say(line)
+    if not packs:
+        say(f"traces are padded, not packed: {type(network).__name__} would let one read another")
+
+
+def _labels(config: FinetuneConfig, model: models.LanguageModel, network: Any, examples: list[Example]) -> Labels:
     """Raises ValueError where the traces do not hold what the expected loss needs."""
     if config.loss == "sampled":
         return Labels(None, model.vocabulary)
     decoding = config.decoding if config.decoding_of == "settings" else _decoding_of(examples, config.traces)
     if config.labels == "frozen":
-        return Labels(decoding, model.vocabulary, models.load(config.model, "float32"))
+        if config.lora_rank:
+            return Labels(decoding, model.vocabulary, of_adapted(network, model.head))
+        frozen = models.load(config.model, "float32", attention_for(config, torch.cuda.is_available()))
+        separate(frozen.model)
+        return Labels(decoding, model.vocabulary, of_frozen(frozen))
     without = [example for example in examples if example.top_ids_LK is None]
     if without:
         raise ValueError(
@@ -135,6 +134,22 @@ def _labels(config: FinetuneConfig, model: models.LanguageModel, examples: list[
             f" --top-logprobs {max(20, decoding.top_k)}, or compute them with labels=frozen"
         )
     return Labels(decoding, model.vocabulary)
+
+
+def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> None:
+    """The trained model, whole, adapters merged into it. Every rank takes part where the weights are shared out."""
+    network = trainer.model
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if not is_first():
+        return
+    plain = model.model
+    if hasattr(network, "merge_and_unload"):
+        if weights is not None:
+            network.load_state_dict(weights)
+            weights = None
+        plain = network.merge_and_unload()
+    del plain.forward  # the architecture's own again
+    models.save(model, directory, weights)
 
 
 def _decoding_of(examples: list[Example], source: str) -> SamplingConfig:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from accelerate import DistributedType
 from torch import Tensor
 from transformers import TrainerCallback
 
 from .. import rundir
-from ..config import TrainConfig
+from ..config import TrainConfig, TrainExecution
 from ..progress import Advance, say
 from .diagnostics import NoiseScale, WeightWatch
-from .loss import Labels
+from .labels import Labels
+from .optimizers import optimizer_of
+from .steps import Steps
 
 LEAST_CHANGED = 1e-2
 """share of the weights; SmolLM2 in bfloat16 changes 0.3 % a step at the published learning rates, in float32 99 %"""
 MOST_NOISE = 100.0
+WHOLE = "whole"
+"""file of a checkpoint that was written to its end"""
 _SETTLED = 10
 """steps before a ratio of averages is worth a warning"""
 # Dense bf16 matrix products a second, by the makers' data sheets.
@@ -31,44 +36,34 @@ _PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 
 
 def arguments(
-    config: TrainConfig, out: Path, seed: int, save_every: int, trackers: Sequence[str], passes: int | None
+    config: TrainConfig, out: Path, seed: int, save_every: int, execution: TrainExecution
 ) -> transformers.TrainingArguments:
-    """The Trainer's own settings. Raises ValueError where the devices cannot share a batch.
-
-    passes: forward passes of a step on all devices together, each a row of packed traces; None pads traces instead.
-    """
-    micro_batch = min(config.micro_batch, config.batch_size)
+    """The Trainer's own settings. What a step is, `Steps` says; to the Trainer it is a batch of one."""
     ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
-    if passes is None and config.batch_size % (micro_batch * ranks):
-        raise ValueError(
-            f"a batch_size of {config.batch_size} cannot be shared by {ranks} devices with a micro_batch of"
-            f" {micro_batch}: make it a multiple of {micro_batch * ranks}"
-        )
+    in_layers = config.recompute or config.optimizer == "adamw_bf16"  # which then see to their dtype themselves
     return transformers.TrainingArguments(
         output_dir=str(out),
-        per_device_train_batch_size=micro_batch if passes is None else 1,
-        gradient_accumulation_steps=config.batch_size // (micro_batch * ranks)
-        if passes is None
-        else -(-passes // ranks),
-        num_train_epochs=config.epochs,
+        per_device_train_batch_size=1,
+        num_train_epochs=1,  # Steps has them all
+        train_sampling_strategy="sequential",
         learning_rate=config.lr,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr": config.min_lr},
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
-        adam_beta2=0.95,
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
-        bf16=on_gpu and not config.recompute,  # then the layers convert for themselves
+        bf16=on_gpu and not in_layers,
         dataloader_pin_memory=on_gpu,
         use_cpu=not on_gpu,
         ddp_backend="gloo" if ranks > 1 and not on_gpu else None,
+        fsdp=execution.shard and ranks > 1,
+        fsdp_config={"version": 2, "state_dict_type": "FULL_STATE_DICT"} if execution.shard else None,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="steps",
+        save_strategy="no" if execution.dry_run else "steps",
         save_steps=save_every,
         save_total_limit=2,
-        report_to=list(trackers) or "none",
+        report_to="none" if execution.dry_run else list(execution.trackers) or "none",
         remove_unused_columns=False,
         disable_tqdm=True,
         seed=seed,
@@ -83,11 +78,15 @@ class SsdTrainer(transformers.Trainer):
     """
 
     def __init__(
-        self, network: Any, data: list[Any], collator: Callable, labels: Labels, metrics: Path, args: Any
+        self, network: Any, steps: Steps, labels: Labels, metrics: Path, config: TrainConfig, args: Any
     ) -> None:
-        super().__init__(model=network, train_dataset=data, data_collator=collator, args=args)
-        self.model_accepts_loss_kwargs = True  # count the labels of all micro-batches, and leave the scale to us
-        self._loss_shifts_labels = False
+        super().__init__(
+            model=network,
+            train_dataset=steps,
+            data_collator=lambda items: items[0],
+            args=args,
+            optimizer_cls_and_kwargs=optimizer_of(config),
+        )
         self.labels = labels
         self.noise = NoiseScale(network.parameters())
         self.watch = WeightWatch(network.parameters(), self.args.seed)
@@ -95,29 +94,29 @@ class SsdTrainer(transformers.Trainer):
         self.remove_callback(transformers.PrinterCallback)
         self.add_callback(self.step)
 
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """All passes of a step; returns its loss on this device, nats a token."""
+        copies = self.accelerator.distributed_type == DistributedType.MULTI_GPU
+        copies |= self.accelerator.distributed_type == DistributedType.MULTI_CPU
+        total = torch.zeros((), device=self.args.device)
+        for i, one in enumerate(inputs["passes"]):
+            waits = copies and i < len(inputs["passes"]) - 1  # sharded gradients do not: they would be whole meanwhile
+            with self.accelerator.no_sync(model) if waits else contextlib.nullcontext():
+                total += super().training_step(model, one, inputs["tokens"])
+            self.noise.micro_batch(_counted(one))
+        return total
+
     def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        """Of one pass, by the tokens of the whole step: the passes' losses add up."""
         label_ids_SK, label_probs_SK = self.labels.of(inputs)
-        count = len(inputs["labels"]) if num_items_in_batch is None else num_items_in_batch
         # The devices' gradients are averaged, where the sum is wanted.
-        weight = self.accelerator.num_processes / count
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            position_ids=inputs["position_ids"],
-            row_S=inputs["row_S"],
-            label_ids_SK=label_ids_SK,
-            label_probs_SK=label_probs_SK,
-            weight_S=torch.as_tensor(weight, dtype=torch.float32, device=label_ids_SK.device).expand(len(label_ids_SK)),
-        )
+        weight = self.accelerator.num_processes / num_items_in_batch if _counted(inputs) else 0.0
+        weight_S = torch.full((len(label_ids_SK),), weight, dtype=torch.float32, device=label_ids_SK.device)
+        outputs = model(inputs, label_ids_SK, label_probs_SK, weight_S)
         self.step.forward(outputs["loss"], inputs)
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
-
-    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
-        tokens = len(inputs["labels"])
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self.noise.micro_batch(tokens)
-        return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
@@ -156,10 +155,12 @@ class _Step(TrainerCallback):
     def forward(self, loss: Tensor, inputs: dict[str, Tensor]) -> None:
         value = float(loss.detach()) / self.trainer.accelerator.num_processes
         self.loss += value
-        self.tokens += len(inputs["labels"])
+        self.tokens += _counted(inputs)
         self.all_tokens += inputs["input_ids"].numel()
         if not math.isfinite(value) and not self.first_bad:
-            self.first_bad = f"the loss of micro-batch {inputs['labels'][:4].tolist()}..."
+            names = inputs["traces"]
+            others = f" and {len(names) - 3:,} others" if len(names) > 3 else ""
+            self.first_bad = f"the loss of {', '.join(names[:3])}{others}"
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         self._begin()
@@ -176,7 +177,7 @@ class _Step(TrainerCallback):
             "loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
             "grad_norm": self.norm,
-            "lr": self.trainer._get_learning_rate(),
+            "lr": float(self.trainer._get_learning_rate()),
             "changed_share": change.share,
             "change_spacings": change.spacings,
             "tokens": tokens,
@@ -235,7 +236,9 @@ class _Step(TrainerCallback):
             say(text)
 
 
-WHOLE = "whole"
+def _counted(inputs: dict[str, Any]) -> int:
+    """Completion tokens of a pass that are learnt from."""
+    return len(inputs["labels"]) if inputs.get("counts", True) else 0
 
 
 def _peak_bytes() -> float:

@@ -6,40 +6,53 @@ import torch
 
 from ssdfast import models
 from ssdfast.traces import read
-from ssdfast.training.batches import collate
+from ssdfast.training.batches import packed, padded
 from ssdfast.training.examples import Example
-from ssdfast.training.loss import Labels, make_trainable, padded
+from ssdfast.training.labels import Labels
+from ssdfast.training.loss import make_trainable
 
 from .. import tiny
 
 
-def three_traces(directory):
+def three_examples(directory):
     path = tiny.save_traces(
         directory,
         count=3,
         prompt_ids=[[3, 9, 4], [5, 6], [7, 8, 9, 10]],
         completion_ids=[[8, 2, 1], [70, 71, 72, 73, 74], [11]],
     )
-    return list(read(Path(path)))
+    return [Example(trace, None, None, None) for trace in read(Path(path))]
 
 
 def test_the_loss_is_that_of_each_trace_alone(tmp_path):
-    traces = three_traces(tmp_path / "traces")
+    examples = three_examples(tmp_path / "traces")
     model = models.load(tiny.save_model(tmp_path / "model"), "float32")
     total = torch.zeros((), dtype=torch.float64)
-    for trace in traces:
+    for trace in (example.trace for example in examples):
         ids = torch.tensor([*trace.prompt_ids, *trace.completion_ids])
         logp_LV = model.model(input_ids=ids[None]).logits[0].double().log_softmax(1)
         for place in range(len(trace.prompt_ids), len(ids)):
             total -= logp_LV[place - 1, ids[place]]
-    inputs = padded([Example(trace, None, None, None) for trace in traces])
-    ids_SK, probs_SK = Labels(None, tiny.VOCABULARY).of(inputs)
-    loss = make_trainable(model.model)(
-        inputs["input_ids"], None, inputs["row_S"], ids_SK, probs_SK, weight_S=torch.full((9,), 1 / 9)
-    )["loss"]
-    torch.testing.assert_close(loss.double(), total / 9, rtol=1e-5, atol=0)
+    inputs = padded(examples)
+    loss = make_trainable(model.model)(inputs, *Labels(None, tiny.VOCABULARY).of(inputs), torch.full((9,), 1 / 9))
+    torch.testing.assert_close(loss["loss"].double(), total / 9, rtol=1e-5, atol=0)
 
 
 def test_labels_are_the_sampled_tokens_and_no_end_is_added(tmp_path):
-    batch = collate(three_traces(tmp_path))
-    assert batch.label_S.tolist() == [8, 2, 1, 70, 71, 72, 73, 74, 11]
+    examples = three_examples(tmp_path)
+    for inputs in (padded(examples), packed(examples)):
+        assert inputs["labels"].tolist() == [8, 2, 1, 70, 71, 72, 73, 74, 11]
+
+
+def test_each_label_is_predicted_where_the_token_before_it_stands(tmp_path):
+    examples = three_examples(tmp_path)
+    before = [4, 8, 2, 6, 70, 71, 72, 73, 10]
+    for inputs in (padded(examples), packed(examples)):
+        assert inputs["input_ids"].flatten()[inputs["row_S"]].tolist() == before
+
+
+def test_a_packed_row_holds_the_traces_without_their_last_tokens_and_begins_positions_again(tmp_path):
+    inputs = packed(three_examples(tmp_path))
+    assert inputs["input_ids"].tolist() == [[3, 9, 4, 8, 2, 5, 6, 70, 71, 72, 73, 7, 8, 9, 10]]
+    assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3]]
+    assert inputs["trace_lengths"] == (5, 6, 4)

@@ -15,8 +15,10 @@ from ssdfast import cli, models
 from ssdfast.config import FinetuneConfig, SamplingConfig, TrainExecution
 from ssdfast.sampling.decoding import likeliest
 from ssdfast.training import runner, trainer
+from ssdfast.training.batches import padded
 from ssdfast.training.examples import read_examples
-from ssdfast.training.loss import Labels, make_trainable, padded
+from ssdfast.training.labels import Labels, of_frozen
+from ssdfast.training.loss import make_trainable
 
 from .. import tiny
 
@@ -31,7 +33,7 @@ def inputs(tmp_path):
 
 
 def config_of(directory, **changes):
-    given = {"batch_size": 4, "micro_batch": 2, "lr": 1e-3, "save_every": 2, "epochs": 2}
+    given = {"batch_size": 4, "lr": 1e-3, "save_every": 2, "epochs": 2}
     return FinetuneConfig(model=str(directory / "model"), traces=str(directory / "traces"), **(given | changes))
 
 
@@ -122,7 +124,7 @@ def test_two_processes_make_the_losses_of_one(inputs):
         for n in ("one", "two")
     )
     assert len(one) == len(two) == 6
-    # Which traces meet in a micro-batch differs, and nothing else does.
+    # Which traces meet in a pass differs, and nothing else does.
     for name in ("loss", "grad_norm", "tokens"):
         assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
 
@@ -145,7 +147,7 @@ def test_expected_labels_that_were_kept_are_those_a_frozen_copy_computes(inputs)
     examples = list(read_examples(inputs / "traces", tiny.VOCABULARY))
     batch = padded(examples[:5])
     frozen = models.load(str(inputs / "model"), "float32")
-    kept, computed = (Labels(DECODING, tiny.VOCABULARY, one).of(batch) for one in (None, frozen))
+    kept, computed = (Labels(DECODING, tiny.VOCABULARY, one).of(batch) for one in (None, of_frozen(frozen)))
     dense = [
         torch.zeros(len(ids), tiny.VOCABULARY).scatter_add_(1, ids.clamp(min=0), probs)
         for ids, probs in (kept, computed)
@@ -165,7 +167,7 @@ def test_the_expected_gradient_is_the_mean_of_sampled_ones(inputs):
 
     def gradient(ids, probs):
         network.zero_grad()
-        network(batch["input_ids"], None, batch["row_S"], ids, probs, weight_S)["loss"].backward()
+        network(batch, ids, probs, weight_S)["loss"].backward()
         return network.lm_head.weight.grad.clone()
 
     mean = sum(
@@ -184,7 +186,7 @@ def test_the_expected_loss_trains(inputs):
 @pytest.mark.parametrize("settings", [{"recompute": True}, {"tile_tokens": 4}, {"recompute": True, "tile_tokens": 4}])
 def test_bounded_memory_changes_no_loss(inputs, settings):
     runner.train(config_of(inputs, epochs=1), inputs / "plain")
-    trained = runner.train(config_of(inputs, epochs=1, pack_tokens=0, **settings), inputs / "bounded")
+    trained = runner.train(config_of(inputs, epochs=1, **settings), inputs / "bounded")
     assert losses(inputs / "bounded") == pytest.approx(losses(inputs / "plain"), rel=1e-4)
     plain = models.load(str(inputs / "plain" / "train" / "model"), "float32")
     for a, b in zip(plain.model.parameters(), models.load(str(trained), "float32").model.parameters(), strict=True):
@@ -203,7 +205,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, cap
     monkeypatch.setattr(trainer.SsdTrainer, "compute_loss", poisoned)
     runner.train(config_of(inputs, epochs=1), inputs / "out")
     assert "step 3 was skipped" in capsys.readouterr().err
-    assert torch.equal(weights[4], weights[6])  # two micro-batches a step
+    assert torch.equal(weights[4], weights[6])  # two passes a step
     assert not torch.equal(weights[6], weights[8])
     assert weights[-1].isfinite().all()
 
@@ -218,7 +220,7 @@ def test_updates_below_the_spacing_of_the_weights_are_said(inputs, monkeypatch, 
 
 def test_a_dry_run_says_what_steps_show_and_leaves_nothing(inputs, capsys):
     args = ["--model", str(inputs / "model"), "--traces", str(inputs / "traces"), "--batch-size", "4"]
-    args += ["--micro-batch", "2", "--dry-run"]
+    args += ["--dry-run"]
     assert cli.run(["train", *args, "--out", str(inputs / "out")]) == 0
     said = capsys.readouterr().out
     assert {"loss", "grad_norm", "changed_share", "gradient_noise"} <= {
