@@ -24,7 +24,6 @@ from .config import (
     ExecutionConfig,
     FinetuneConfig,
     Labelled,
-    Preset,
     ProbeConfig,
     SampleConfig,
     SampleExecution,
@@ -82,6 +81,9 @@ class _EvalCommand(_StageCommand, EvalExecution, EvalConfig):
 
 class _TrainCommand(_RunCommand, TrainExecution, FinetuneConfig):
     """Fine-tune a model on traces; the defaults are the published ones."""
+
+    preset: Literal["paper", "math", "demo"] = "math"
+    """schedule and sampling distribution of a published recipe; the file and the flags override it"""
 
 
 class _DemoCommand(DemoConfig):
@@ -208,8 +210,9 @@ def _part_of(command: BaseModel, cls: type[Part]) -> Part:
 
 
 def _sample_defaults(args: list[str]) -> _SampleCommand:
-    def of_preset(preset: Preset, values: dict[str, Any]) -> dict[str, Any]:
+    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
         purpose = _early(args, "--purpose", choices=("training", "evaluation")) or values.get("purpose", "training")
+        preset = settings.PRESETS[name]
         decoding = preset.decoding if purpose == "evaluation" else preset.train
         return {"decoding": decoding.model_dump()}
 
@@ -217,22 +220,24 @@ def _sample_defaults(args: list[str]) -> _SampleCommand:
 
 
 def _eval_defaults(args: list[str]) -> _EvalCommand:
-    def of_preset(preset: Preset, values: dict[str, Any]) -> dict[str, Any]:
-        return {"decoding": preset.decoding.model_dump()}
+    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        return {"decoding": settings.PRESETS[name].decoding.model_dump()}
 
     return _EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, of_preset))
 
 
 def _train_defaults(args: list[str]) -> _TrainCommand:
     required = {"model": "-", "traces": "-"}
-    given = _defaults(args, FinetuneConfig, TrainExecution, required, lambda preset, _: {})
-    del given["preset"]
-    return _TrainCommand.model_construct(**given)
+
+    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        return {"decoding": settings.PRESETS[name].train.model_dump(), **settings.SCHEDULES[name]}
+
+    return _TrainCommand.model_construct(**_defaults(args, FinetuneConfig, TrainExecution, required, of_preset))
 
 
 def _probe_defaults(args: list[str]) -> _ProbeCommand:
     required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
-    given = _defaults(args, ProbeConfig, ExecutionConfig, required, lambda preset, _: preset.model_dump())
+    given = _defaults(args, ProbeConfig, ExecutionConfig, required, lambda name, _: settings.PRESETS[name].model_dump())
     return _ProbeCommand.model_construct(**given)
 
 
@@ -241,7 +246,7 @@ def _defaults(
     config: type[Settings],
     execution: type[Settings],
     required: dict[str, Any],
-    of_preset: Callable[[Preset, dict[str, Any]], dict[str, Any]],
+    of_preset: Callable[[str, dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
     """What the flags start from: the preset, then the file; what neither gives is left for the flags to give.
 
@@ -249,7 +254,7 @@ def _defaults(
     """
     preset, file = _early(args, "--preset", choices=tuple(settings.PRESETS)) or "math", _early(args, "--config")
     values = settings.read_yaml(Path(file)) if file else {}
-    values = _merge(of_preset(settings.PRESETS[preset], values), values)
+    values = _merge(of_preset(preset, values), values)
     of_execution = {name: values.pop(name) for name in execution.model_fields if name in values}
     fields: dict[str, Any] = {"out": tyro.MISSING, "config": file and Path(file), "preset": preset}
     for cls, mine, stand_in in ((config, values, required), (execution, of_execution, {})):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from torch import Tensor
 
 from .kernels import LmHead, lm_head_logits
 from .rundir import atomic_directory
+
+# transformers imports torchao where that is installed, which reports the kernels that it does not load.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, eq=False)

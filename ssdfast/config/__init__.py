@@ -20,10 +20,11 @@ from .sample import (
     ServerConfig,
     VllmConfig,
 )
-from .train import FinetuneConfig, TrainConfig, TrainExecution
+from .train import SCHEDULES, FinetuneConfig, TrainConfig, TrainExecution
 
 __all__ = [
     "PRESETS",
+    "SCHEDULES",
     "ClassRules",
     "ColumnsConfig",
     "DecodingConfig",

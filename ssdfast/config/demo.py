@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .base import Settings
 from .decoding import PRESETS, DecodingConfig
-from .train import TrainConfig
+from .train import SCHEDULES, TrainConfig
 
 
 class DemoConfig(Settings):
@@ -18,6 +18,5 @@ class DemoConfig(Settings):
     held_out_problems: Annotated[int, Field(ge=1)] = 32
     max_new_tokens: Annotated[int, Field(ge=1)] = 48
     sampling: DecodingConfig = PRESETS["demo"].train
-    # The published learning rate would not visibly move a model in the two dozen steps that fit into a minute.
-    training: TrainConfig = TrainConfig(lr=3e-5, min_lr=6e-6, batch_size=4)
+    training: TrainConfig = TrainConfig(**SCHEDULES["demo"])
     seed: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,15 @@ class TrainConfig(Settings):
         if self.lora_rank and self.optimizer == "adamw_bf16":
             raise ValueError("lora_rank with optimizer=adamw_bf16: adapters are few weights; train them with adamw")
         return self
+
+
+# What published recipes set besides the defaults, which are the paper's.
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "paper": {"max_tokens": 65_536},
+    "math": {"max_tokens": 32_768, "warmup_steps": 5},
+    # The published learning rate would not visibly move a model in the two dozen steps that fit into a minute.
+    "demo": {"lr": 3e-5, "min_lr": 6e-6, "batch_size": 4},
+}
 
 
 class FinetuneConfig(TrainConfig):

@@ -31,19 +31,23 @@ class Change:
 
 
 class WeightWatch:
-    """Compares a sample of the weights before and after a step: all of them would take the memory of another model."""
+    """Compares a sample of the weights before and after a step: all of them would take the memory of another model.
+
+    Of weights that are shared out among devices, each watches its own.
+    """
 
     def __init__(self, parameters: Iterable[Parameter], seed: int = 0) -> None:
         chooser = torch.Generator().manual_seed(seed)
-        self.parameters = [p for p in parameters if p.requires_grad and p.numel()]
+        self.parameters = [p for p in parameters if p.requires_grad and _local(p).numel()]
+        sizes = [_local(p).numel() for p in self.parameters]
         self.places = [
-            torch.arange(p.numel(), device=p.device)
-            if p.numel() <= SAMPLED
-            else torch.randint(p.numel(), (SAMPLED,), generator=chooser).to(p.device)
-            for p in self.parameters
+            torch.arange(size, device=p.device)
+            if size <= SAMPLED
+            else torch.randint(size, (SAMPLED,), generator=chooser).to(p.device)
+            for p, size in zip(self.parameters, sizes, strict=True)
         ]
         # A weight stands for as many as its tensor has.
-        self.weights = [p.numel() / len(places) for p, places in zip(self.parameters, self.places, strict=True)]
+        self.weights = [size / len(places) for size, places in zip(sizes, self.places, strict=True)]
         self._before: list[Tensor] = []
 
     @torch.no_grad()
@@ -89,8 +93,12 @@ class NoiseScale:
         self._hooks = [p.register_hook(self._add) for p in self.parameters]
 
     def micro_batch(self, tokens: int) -> None:
-        """After each backward; its loss was the sum over `tokens` tokens by the number of them in the step."""
-        self._parts.append((float(self._now) if self._now is not None else 0.0, tokens))
+        """After each backward; its loss was the sum over `tokens` tokens by the number of them in the step.
+
+        Gradients that are sharded as they come (FSDP) are not seen, and nothing is told.
+        """
+        if self._now is not None:
+            self._parts.append((float(self._now), tokens))
         self._now = None
 
     def step(self, norm: float) -> tuple[float, float] | None:

@@ -57,10 +57,9 @@ class HostAdamW(torch.optim.Optimizer):
     def _update(self, p: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
         if not state:
-            on_host = {"device": "cpu", "dtype": torch.float32, "pin_memory": p.is_cuda}
             state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"] = torch.zeros(p.shape, **on_host)
-            state["exp_avg_sq"] = torch.zeros(p.shape, **on_host)
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.zeros(p.shape, dtype=torch.float32, device="cpu", pin_memory=p.is_cuda)
         assert p.grad is not None
         weight, gradient = p.detach().to("cpu", torch.float32), p.grad.to("cpu", torch.float32)
         adamw(

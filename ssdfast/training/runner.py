@@ -87,7 +87,6 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
         advance.note = lambda: f"loss {trainer.step.shown['loss']:.4f}" if trainer.step.shown else ""
         trainer.step.advance = advance
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.noise.close()
     if labels.missed > 0 and is_first():
         say(f"the labels miss at most {100 * labels.missed:.2g} % of the sampling distribution at a position")
     if execution.dry_run:
@@ -138,8 +137,8 @@ def _labels(config: FinetuneConfig, model: models.LanguageModel, network: Any, e
 
 def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> None:
     """The trained model, whole, adapters merged into it. Every rank takes part where the weights are shared out."""
-    network = trainer.model
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    network: Any = trainer.model
+    weights = trainer.whole_weights()
     if not is_first():
         return
     plain = model.model

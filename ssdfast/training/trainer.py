@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 import transformers
-from accelerate import DistributedType
+from accelerate import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback
 
 from .. import rundir
@@ -55,8 +57,9 @@ def arguments(
         bf16=on_gpu and not in_layers,
         dataloader_pin_memory=on_gpu,
         use_cpu=not on_gpu,
+        ddp_find_unused_parameters=False,
         ddp_backend="gloo" if ranks > 1 and not on_gpu else None,
-        fsdp=execution.shard and ranks > 1,
+        fsdp=execution.shard and ranks > 1,  # type: ignore[arg-type]
         fsdp_config={"version": 2, "state_dict_type": "FULL_STATE_DICT"} if execution.shard else None,
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -73,8 +76,7 @@ def arguments(
 class SsdTrainer(transformers.Trainer):
     """Writes a line of metrics a step to `metrics`, and says what is wrong once.
 
-    data: examples, or bins of them; collator: makes inputs of a micro-batch of them.
-    Losses are in nats a completion token of the whole step, whatever the micro-batches and devices.
+    Losses are in nats a completion token of the whole step, whatever its passes and devices.
     """
 
     def __init__(
@@ -88,22 +90,28 @@ class SsdTrainer(transformers.Trainer):
             optimizer_cls_and_kwargs=optimizer_of(config),
         )
         self.labels = labels
-        self.noise = NoiseScale(network.parameters())
-        self.watch = WeightWatch(network.parameters(), self.args.seed)
         self.step = _Step(self, metrics)
         self.remove_callback(transformers.PrinterCallback)
         self.add_callback(self.step)
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """accelerate shards over GPUs alone, where torch does over processes of any kind."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            state = self.accelerator.state
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """All passes of a step; returns its loss on this device, nats a token."""
-        copies = self.accelerator.distributed_type == DistributedType.MULTI_GPU
-        copies |= self.accelerator.distributed_type == DistributedType.MULTI_CPU
+        copies = isinstance(model, DistributedDataParallel)
         total = torch.zeros((), device=self.args.device)
         for i, one in enumerate(inputs["passes"]):
             waits = copies and i < len(inputs["passes"]) - 1  # sharded gradients do not: they would be whole meanwhile
             with self.accelerator.no_sync(model) if waits else contextlib.nullcontext():
                 total += super().training_step(model, one, inputs["tokens"])
-            self.noise.micro_batch(_counted(one))
+            self.step.noise.micro_batch(_counted(one))
         return total
 
     def compute_loss(
@@ -120,7 +128,7 @@ class SsdTrainer(transformers.Trainer):
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
-        self.step.norm = float(norm)
+        self.step.norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         if not math.isfinite(self.step.norm):
             for parameter in model.parameters():  # no gradient, no step, for AdamW leaves such weights alone
                 parameter.grad = None
@@ -128,6 +136,25 @@ class SsdTrainer(transformers.Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs | self.step.shown, start_time)
+
+    def whole_weights(self) -> dict[str, Tensor] | None:
+        """Of a model that is shared out, on the first rank; every rank takes part. None for a model that is not."""
+        if not self.is_fsdp_enabled:
+            return None
+        whole = {}
+        network: Any = self.model
+        for name, part in network.state_dict().items():
+            # One at a time: together they may be more than a device holds.
+            weight = part.full_tensor() if isinstance(part, DTensor) else part
+            if self.is_world_process_zero():
+                whole[name] = weight.cpu()
+        return whole
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self.is_fsdp_enabled:
+            self._save(output_dir, self.whole_weights())
+        else:
+            super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
@@ -144,6 +171,8 @@ class _Step(TrainerCallback):
         self.advance: Advance | None = None
         self.last: int | None = None
         """step after which to stop, whatever the schedule"""
+        self.noise: NoiseScale
+        self.watch: WeightWatch
         self.norm = math.nan
         self.said: set[str] = set()
         self._begin()
@@ -162,15 +191,24 @@ class _Step(TrainerCallback):
             others = f" and {len(names) - 3:,} others" if len(names) > 3 else ""
             self.first_bad = f"the loss of {', '.join(names[:3])}{others}"
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        # Not before: sharding puts others in the places of the parameters.
+        network: Any = self.trainer.model
+        parameters = list(network.parameters())
+        self.noise, self.watch = NoiseScale(parameters), WeightWatch(parameters, args.seed)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        self.noise.close()
+
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         self._begin()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self.trainer.watch.before()
+        self.watch.before()
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        change = self.trainer.watch.after()
-        found = self.trainer.noise.step(self.norm)
+        change = self.watch.after()
+        found = self.noise.step(self.norm)
         loss, tokens, all_tokens = self._of_all_ranks()
         seconds = time.perf_counter() - self.begun
         self.shown = {
@@ -187,7 +225,7 @@ class _Step(TrainerCallback):
         if found:
             self.shown |= {"gradient_noise": found[0], "gradient_signal": found[1]}
         if (peak := _peak_flops()) is not None:
-            weights = sum(p.numel() for p in self.trainer.noise.parameters)
+            weights = sum(p.numel() for p in self.noise.parameters)
             self.shown["mfu"] = 6 * weights * all_tokens / seconds / peak / self.trainer.accelerator.num_processes
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:

@@ -5,14 +5,13 @@ import multiprocessing
 import os
 import re
 import signal
-import socket
 import time
 
 import pytest
 import torch
 
 from ssdfast import cli, models
-from ssdfast.config import FinetuneConfig, SamplingConfig, TrainExecution
+from ssdfast.config import FinetuneConfig, SamplingConfig
 from ssdfast.sampling.decoding import likeliest
 from ssdfast.training import runner, trainer
 from ssdfast.training.batches import padded
@@ -104,29 +103,6 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(inputs, monkeypatch):
     assert runner._last_whole(inputs / "out" / "train" / "checkpoints")[1] == 4
     runner.train(config_of(inputs), inputs / "out")
     assert losses(inputs / "out") == losses(inputs / "whole")
-
-
-def _rank(rank, port, directory):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    os.environ["MASTER_PORT"] = str(port)
-    torch.set_num_threads(1)
-    runner.fit(config_of(directory, epochs=1), directory / "two" / "train", TrainExecution())
-
-
-def test_two_processes_make_the_losses_of_one(inputs):
-    runner.train(config_of(inputs, epochs=1), inputs / "one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_rank, args=(port, inputs), nprocs=2)
-    one, two = (
-        [json.loads(x) for x in (inputs / n / "train" / "metrics.jsonl").read_text().splitlines()]
-        for n in ("one", "two")
-    )
-    assert len(one) == len(two) == 6
-    # Which traces meet in a pass differs, and nothing else does.
-    for name in ("loss", "grad_norm", "tokens"):
-        assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
 
 
 def save_tops(directory, k=20):

@@ -1,0 +1,69 @@
+"""Adapters are all that is trained, the model without them is the baseline, and what is saved is one model."""
+
+import pytest
+import torch
+
+from ssdfast import models
+from ssdfast.training import runner
+from ssdfast.training.batches import packed
+from ssdfast.training.examples import read_examples
+from ssdfast.training.labels import Labels, of_adapted, of_frozen
+from ssdfast.training.network import adapted, prepare
+
+from .. import tiny
+from .test_optimizers import _stop_after
+from .test_train import DECODING, config_of, losses
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    tiny.save_model(tmp_path / "model")
+    tiny.save_traces(tmp_path / "traces", 24)
+    return tmp_path
+
+
+def test_the_result_is_a_whole_model_that_differs_by_the_rank_of_the_adapters(inputs):
+    trained = runner.train(config_of(inputs, epochs=1, lora_rank=2), inputs / "out")
+    a, b = (dict(models.load(str(path), "float32").model.named_parameters()) for path in (inputs / "model", trained))
+    assert a.keys() == b.keys()
+    changed = {name for name in a if not torch.equal(a[name], b[name])}
+    assert changed == {name for name in a if "proj" in name}
+    for name in changed:
+        assert torch.linalg.matrix_rank(b[name] - a[name], rtol=1e-3) <= 2
+
+
+def test_the_adapted_model_with_its_adapters_off_is_the_baseline(inputs):
+    config = config_of(inputs, lora_rank=2)
+    model = models.load(config.model, "float32")
+    network = adapted(prepare(model.model, config, on_gpu=False), 2)
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.requires_grad:
+                p += torch.randn(p.shape)
+    inputs_of_pass = packed(list(read_examples(inputs / "traces", tiny.VOCABULARY))[:3])
+    baseline = models.load(config.model, "float32")
+    found, want = (
+        Labels(DECODING, tiny.VOCABULARY, one).of(inputs_of_pass)
+        for one in (of_adapted(network, model.head), of_frozen(baseline))
+    )
+    assert torch.equal(found[0], want[0])
+    torch.testing.assert_close(found[1], want[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"recompute": True, "tile_tokens": 4}])
+def test_expected_labels_by_the_adapters_switched_off_train(inputs, settings):
+    given = {"lora_rank": 4, "loss": "expected", "labels": "frozen", "decoding_of": "settings", "epochs": 3, "lr": 1e-2}
+    runner.train(config_of(inputs, **given, **settings), inputs / "out")
+    found = losses(inputs / "out")
+    assert sum(found[-6:]) < sum(found[:6])
+
+
+def test_a_run_that_was_stopped_makes_the_same_losses(inputs, monkeypatch):
+    config = config_of(inputs, epochs=1, lora_rank=2)
+    runner.train(config, inputs / "whole")
+    _stop_after(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(config, inputs / "out")
+    monkeypatch.undo()
+    runner.train(config, inputs / "out")
+    assert losses(inputs / "out") == losses(inputs / "whole")
