@@ -14,7 +14,15 @@ import torch
 from common import ROOT
 
 from ssdfast import demo, models
-from ssdfast.config import PRESETS, FinetuneConfig, SampleConfig, SampleExecution, SamplingConfig, TrainExecution
+from ssdfast.config import (
+    PRESETS,
+    FinetuneConfig,
+    SampleConfig,
+    SampleExecution,
+    SamplingConfig,
+    TrainConfig,
+    TrainExecution,
+)
 from ssdfast.problems.problem import Problem
 from ssdfast.problems.reasoning_gym import chain_sums
 from ssdfast.sampling.plan import Engines, plan_for
@@ -24,6 +32,8 @@ from ssdfast.training.diagnostics import WeightWatch
 from ssdfast.training.examples import Example, read_examples
 from ssdfast.training.labels import Labels
 from ssdfast.training.loss import make_trainable
+from ssdfast.training.memory import accumulate_in_float32
+from ssdfast.training.optimizers import optimizer_of
 from ssdfast.training.runner import fit
 
 HOME = ROOT / "runs" / "bench-training"
@@ -132,13 +142,32 @@ def gradient_noise(shown: list[Example]) -> Noise:
     return Noise(variance, {name: mean[name] - variance[name] / n for name in labels}, cosines)
 
 
-def changed_shares(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> dict[str, float]:
-    """Share of the weights that the last of some steps of AdamW changes, four traces each, by the weights' dtype."""
-    found = {}
-    for dtype in ("bfloat16", "float32"):
+@dataclass(frozen=True)
+class Moved:
+    """By some steps of training."""
+
+    share: float
+    """of the weights, by the last step"""
+    kept: float
+    """of the movement that the same steps make in float32, along it: 1 where none is lost, 0 where all is"""
+
+
+def moved(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> dict[str, Moved]:
+    """What AdamW of four traces a step does to weights in float32, in bfloat16, and in bfloat16 rounded by chance."""
+    ways = {
+        "float32": ("float32", TrainConfig(lr=lr)),
+        "bfloat16": ("bfloat16", TrainConfig(lr=lr)),
+        "rounded by chance": ("bfloat16", TrainConfig(lr=lr, optimizer="adamw_bf16")),
+    }
+    shares, moves = {}, {}
+    for name, (dtype, config) in ways.items():
         model = models.load(str(HOME / "model"), dtype)
         network = make_trainable(model.model)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.1)
+        if config.optimizer == "adamw_bf16":
+            accumulate_in_float32(network)
+        before = [p.detach().clone() for p in network.parameters()]
+        made, settings = optimizer_of(config)
+        updates = made([{"params": list(network.parameters()), "weight_decay": config.weight_decay}], **settings)
         watch = WeightWatch(network.parameters())
         for step in range(steps):
             batch = padded(shown[4 * step : 4 * step + 4])
@@ -147,9 +176,12 @@ def changed_shares(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> di
             network.zero_grad()
             network(batch, ids_SK, probs_SK, weight_S)["loss"].backward()
             watch.before()
-            optimizer.step()
-        found[dtype] = watch.after().share
-    return found
+            updates.step()
+        shares[name] = watch.after().share
+        moves[name] = [p.detach().float() - b.float() for p, b in zip(network.parameters(), before, strict=True)]
+    asked = moves["float32"]
+    along = {name: _dot(move, asked) / _dot(asked, asked) for name, move in moves.items()}
+    return {name: Moved(share, along[name]) for name, share in shares.items()}
 
 
 def _dot(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
