@@ -1,4 +1,4 @@
-"""The command line: ``ssdfast sample``, ``eval``, ``train``, ``probe`` and ``demo``.
+"""The command line: ``ssdfast sample``, ``eval``, ``train``, ``study``, ``probe`` and ``demo``.
 
 Exit codes: 0 done, 1 a fault, 2 the caller's mistake. torch is imported when a stage runs, not before.
 """
@@ -28,6 +28,7 @@ from .config import (
     SampleConfig,
     SampleExecution,
     Settings,
+    StudyExecution,
     TrainExecution,
 )
 from .rundir import Fault
@@ -40,6 +41,7 @@ Was it self-distillation, or just training?
   sample  draw a model's answers to problems, as traces
   eval    how many answers are right, of checkpoints or of completions from elsewhere, and which differences are real
   train   fine-tune a model on traces, and see within minutes whether it learns anything
+  study   all of these for several arms: what moved the trained models, and was it self-distillation
   probe   measure how a trained model differs from its baseline, at every position of given traces
   demo    sample, fine-tune and probe a 135M model on this machine: a few minutes, no downloads
 
@@ -86,6 +88,15 @@ class _TrainCommand(_RunCommand, TrainExecution, FinetuneConfig):
     """schedule and sampling distribution of a published recipe; the file and the flags override it"""
 
 
+class _StudyCommand(StudyExecution):
+    """Sample, train, evaluate and probe every arm of a study, and say what moved them. What is done is not repeated."""
+
+    file: tyro.conf.Positional[str]
+    """YAML file of the study, or paper, math or demo for a preset as it is"""
+    out: Path
+    """directory of the study; other machines may work in it too"""
+
+
 class _DemoCommand(DemoConfig):
     """Sample, fine-tune on the raw samples, probe: self-distillation of a 135M model on a laptop."""
 
@@ -101,7 +112,7 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    commands = {"sample": _sample, "eval": _eval, "train": _train, "probe": _probe, "demo": _demo}
+    commands = {"sample": _sample, "eval": _eval, "train": _train, "study": _study, "probe": _probe, "demo": _demo}
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2
@@ -166,6 +177,25 @@ def _train(args: list[str]) -> int:
     trained = train(config, command.out, execution, command.overwrite)
     if not execution.dry_run:
         print(f"model: {trained}\nmetrics of every step: {trained.parent / 'metrics.jsonl'}")
+    return 0
+
+
+def _study(args: list[str]) -> int:
+    with _registry():
+        command = tyro.cli(_StudyCommand, args=args, prog="ssdfast study")
+    from .study.runner import plan, read_study, study
+
+    config, execution = read_study(command.file), _part_of(command, StudyExecution)
+    if execution.dry_run:
+        print(plan(config, command.out, execution))
+        return 0
+    found = study(config, command.out, execution)
+    if found is None:
+        print(f"the stages of {', '.join(execution.arms)} are done; those of other arms are still to run")
+        return 0
+    for verdict in found["verdicts"].values():
+        print(f"{verdict['paragraph']}\n")
+    print(f"figures: {command.out / 'attribution.json'} and {command.out / 'results.json'}")
     return 0
 
 

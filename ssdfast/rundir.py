@@ -30,6 +30,10 @@ class Fault(RuntimeError):
     """What went wrong is not the caller's mistake, and the message says all there is to say."""
 
 
+class InUse(ValueError):
+    """Another process is at work there."""
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path to write to; on success it becomes `path`, durably, on failure it is removed.
@@ -106,9 +110,7 @@ def lock(directory: Path, wanted: bool = True) -> Iterator[None]:
         except BlockingIOError:
             held.seek(0)
             holder = held.read().strip() or "unknown"
-            raise ValueError(
-                f"{directory} is in use by process {holder}: wait for it, or choose another --out"
-            ) from None
+            raise InUse(f"{directory} is in use by process {holder}: wait for it, or choose another --out") from None
         held.truncate(0)
         held.write(f"{os.getpid()} on {platform.node()}\n")
         held.flush()

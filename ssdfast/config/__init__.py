@@ -20,11 +20,13 @@ from .sample import (
     ServerConfig,
     VllmConfig,
 )
+from .study import ArmConfig, StudyConfig, StudyExecution
 from .train import SCHEDULES, FinetuneConfig, TrainConfig, TrainExecution
 
 __all__ = [
     "PRESETS",
     "SCHEDULES",
+    "ArmConfig",
     "ClassRules",
     "ColumnsConfig",
     "DecodingConfig",
@@ -48,6 +50,8 @@ __all__ = [
     "SequentialConfig",
     "ServerConfig",
     "Settings",
+    "StudyConfig",
+    "StudyExecution",
     "SweepConfig",
     "TokenClassConfig",
     "TrainConfig",

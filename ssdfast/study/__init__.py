@@ -1,0 +1,1 @@
+"""``ssdfast study``: arms sampled, trained, evaluated and probed from one file, and what they say together."""

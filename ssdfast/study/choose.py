@@ -1,0 +1,88 @@
+"""Which traces an arm learns from: of what was sampled, judged; right ones alone, or drawn to others' lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import rundir, traces
+from ..traces import UNFINISHED
+
+_NEAR = 0.02
+"""share of the traces that are near enough in length to stand for one"""
+
+
+def judged(sampled: Path, verdicts: Path | None) -> pa.Table:
+    """The finished traces of a directory, with a column `correct` from the table of verdicts: null where there is
+    none."""
+    table = pa.concat_tables([pq.read_table(file) for file in traces.files(sampled)])
+    table = table.filter(pa.compute.invert(pa.compute.is_in(table["finish_reason"], pa.array(UNFINISHED))))
+    if verdicts is None:
+        return table.append_column("correct", pa.nulls(len(table), pa.bool_()))
+    rows = pq.read_table(verdicts, columns=["problem_id", "sample", "verdict"]).to_pylist()
+    right = {(row["problem_id"], row["sample"]): row["verdict"] == "correct" for row in rows}
+    keys = zip(table["problem_id"].to_pylist(), table["sample"].to_pylist(), strict=True)
+    return table.append_column("correct", pa.array([right.get(key) for key in keys], pa.bool_()))
+
+
+def without_cut_off(table: pa.Table) -> pa.Table:
+    """Those that the model ended itself."""
+    return table.filter(pa.compute.equal(table["finish_reason"], "stop"))
+
+
+def to_lengths_of(table: pa.Table, others: pa.Table, seed: int) -> pa.Table:
+    """As many traces of `table` as `others` has, with its distribution of lengths.
+
+    For each of the others one is drawn, with replacement, from the nearest in length: 2 % of the traces, 3 at least.
+    """
+    own = _lengths(table)
+    order = np.argsort(own, kind="stable")
+    near = min(len(own), max(3, round(_NEAR * len(own))))
+    chance = np.random.default_rng(seed)
+    wanted = _lengths(others)
+    first = np.clip(np.searchsorted(own[order], wanted) - near // 2, 0, len(own) - near)
+    return table.take(order[first + chance.integers(0, near, len(wanted))])
+
+
+def some(table: pa.Table, count: int, seed: int) -> pa.Table:
+    """`count` traces of problems drawn at random, in their order; 0 takes all."""
+    if not count or len(table) <= count:
+        return table
+    return table.take(np.sort(np.random.default_rng(seed).permutation(len(table))[:count]))
+
+
+def write(table: pa.Table, directory: Path) -> None:
+    """As a directory of traces. Raises ValueError for no trace."""
+    if not len(table):
+        raise ValueError(f"no trace is left for {directory.parent.name}: sample more, or with another filter")
+    with rundir.atomic(directory / "part-00000.parquet") as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _lengths(table: pa.Table) -> np.ndarray:
+    lengths: np.ndarray = pa.compute.list_value_length(table["completion_ids"]).to_numpy().astype(np.int64)
+    return lengths
+
+
+def right_share(table: pa.Table) -> float | None:
+    """Of the traces that were judged."""
+    known = [one for one in table["correct"].to_pylist() if one is not None]
+    return sum(known) / len(known) if known else None
+
+
+def counted(tables: Sequence[pa.Table]) -> list[dict[str, float | int | None]]:
+    """What the report says of each."""
+    return [
+        {
+            "traces": len(table),
+            "completion_tokens": int(_lengths(table).sum()),
+            "median_length": float(np.median(_lengths(table))) if len(table) else None,
+            "cut_off": int(sum(reason != "stop" for reason in table["finish_reason"].to_pylist())),
+            "correct": right_share(table),
+        }
+        for table in tables
+    ]
