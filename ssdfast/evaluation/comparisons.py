@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..statistics import holm
 from .arms import Arm
 from .budgets import subset
 from .outcomes import Outcomes, check_same_problems
-from .paired import compare, holm
+from .paired import compare
 from .power import PairedDesign, paired_variance
 
 

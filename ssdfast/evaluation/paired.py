@@ -2,18 +2,17 @@
 
     print(compare(gather(problem_N, baseline_N), gather(problem_M, trained_M)))
 
-A sweep has many of these: `holm` adjusts their p-values.
+A sweep has many of these: `ssdfast.statistics.holm` adjusts their p-values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .intervals import LEVEL, RESAMPLES, by_problem
-from .libraries import scipy_stats, statsmodels_stats
+from .libraries import scipy_stats
 from .outcomes import Outcomes, check_same_problems
 from .power import POWER, detectable
 
@@ -105,17 +104,3 @@ def sign_flips(difference_P: np.ndarray, resamples: int = RESAMPLES, seed: int =
         rng=np.random.default_rng(seed),
     )
     return float(test.pvalue)
-
-
-def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """float64, same order: p-values adjusted for all comparisons of a sweep (Holm 1979).
-
-    Those under alpha are findings, and the chance that any one of them is false is at most alpha.
-    Raises ValueError for none, and for a value that is no number of 0 to 1.
-    """
-    p = np.asarray(p_values, np.float64)
-    bad = ~((p >= 0) & (p <= 1))
-    if p.ndim != 1 or not len(p) or bad.any():
-        found = f"{p[bad][0]:g}" if bad.any() else f"an array of shape {p.shape}"
-        raise ValueError(f"{found} is no p-value to correct: give one number of 0 to 1 for each comparison")
-    return np.asarray(statsmodels_stats().multipletests(p, method="holm")[1])

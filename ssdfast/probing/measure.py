@@ -15,17 +15,14 @@ from torch import Tensor
 
 from ..config import DecodingConfig, ProbeConfig
 from ..forward import Way, hidden_states
-from ..kernels import Decoding, LmHead, ProbeSpec, ProbeStats, linear_probe_stats
+from ..kernels import Decoding, LmHead, ProbeSpec, linear_probe_stats
 from ..models import LanguageModel
-from . import position_classes
 from .plan import Scored
+from .table import assembled, gather
 from .token_classes import TokenClasses
 
 # Rows of one call of the kernels: fewer waste a pass over lm_head, more only take memory.
 ROWS = 1024
-
-# The first entries of lists, in columns of their own: a summary need not read the lists.
-FIRST_OF = {"a_top1_logprob": "a_top_logprobs", "b_top1_logprob": "b_top_logprobs", "b_at_a_top1": "b_at_a_top"}
 
 Rows = tuple[Tensor, Tensor, Tensor]  # hidden states [N, H] of a and of b, the tokens [N] they predict
 
@@ -62,7 +59,7 @@ class Measure:
     head_b: LmHead
     spec: ProbeSpec
     config: ProbeConfig
-    in_self_correction_V: np.ndarray
+    classes: TokenClasses
 
     @staticmethod
     def of(head_a: LmHead, head_b: LmHead, classes: TokenClasses, config: ProbeConfig) -> Measure:
@@ -74,13 +71,11 @@ class Measure:
             token_class=classes.of_token,
             n_classes=len(classes.names),
         )
-        correcting = classes.of_token.numpy() == classes.names.index("self_correction")
-        return Measure(head_a, head_b, spec, config, correcting)
+        return Measure(head_a, head_b, spec, config, classes)
 
     def table(self, scored: Iterable[tuple[Scored, Tensor, Tensor]]) -> pa.Table:
         """A row a position, of traces with their hidden states under a and under b, trace by trace."""
         done: list[Scored] = []
-        columns: dict[str, list[np.ndarray]] = {}
 
         def rows() -> Iterator[Rows]:
             for one, hidden_a_SH, hidden_b_SH in scored:
@@ -88,11 +83,12 @@ class Measure:
                 token_S = torch.from_numpy(one.completion_ids[one.positions].astype(np.int64))
                 yield hidden_a_SH, hidden_b_SH, token_S.to(hidden_a_SH.device)
 
-        for a_NH, b_NH, token_N in self._or_nothing(_blocks(rows())):
-            stats = linear_probe_stats(a_NH, self.head_a, b_NH, self.head_b, token_N, self.spec)
-            for name, column in _columns(stats):
-                columns.setdefault(name, []).append(column)
-        return self._assemble(done, {name: np.concatenate(blocks) for name, blocks in columns.items()})
+        stats = (
+            linear_probe_stats(a_NH, self.head_a, b_NH, self.head_b, token_N, self.spec)
+            for a_NH, b_NH, token_N in self._or_nothing(_blocks(rows()))
+        )
+        columns = gather(stats)  # first: it fills `done`
+        return assembled(done, columns, self.classes, self.config.classes)
 
     def _or_nothing(self, blocks: Iterator[Rows]) -> Iterator[Rows]:
         """The blocks, or an empty one: a part whose traces all failed still has the columns."""
@@ -102,30 +98,6 @@ class Measure:
             block = a_VH[:0], b_VH[:0], torch.empty(0, dtype=torch.int64, device=a_VH.device)
         yield block
         yield from blocks
-
-    def _assemble(self, traces: list[Scored], columns: dict[str, np.ndarray]) -> pa.Table:
-        lengths = [len(one.positions) for one in traces]
-        token_N = _joined([one.completion_ids[one.positions] for one in traces])
-        table: dict[str, pa.Array] = {
-            name: _repeated([getattr(one.item, name) for one in traces], lengths)
-            for name in ("trace_id", "problem_id", "label")
-        }
-        table["position"] = pa.array(_joined([one.positions for one in traces]))
-        table["token_id"] = pa.array(token_N)
-        table |= {name: _arrow(values) for name, values in columns.items()}
-        for name, whole in FIRST_OF.items():
-            table[name] = pa.array(np.ascontiguousarray(columns[whole][:, 0]))
-        top_p = np.exp(columns["a_top_logprobs"][:, :2])
-        codes = position_classes.classify(
-            top_p[:, 0], top_p[:, 1], columns["a_nucleus_size"], columns["a_tail_mass"], self.config.classes
-        )
-        table["position_class"] = pa.DictionaryArray.from_arrays(codes, list(position_classes.POSITION_CLASSES))
-        top_a_N, top_b_N = columns["a_top_ids"][:, 0], columns["b_top_ids"][:, 0]
-        table["swap"] = pa.array(position_classes.swaps(top_a_N, top_b_N))
-        table["self_correction"] = pa.array(
-            position_classes.self_corrections(top_a_N, token_N, self.in_self_correction_V)
-        )
-        return pa.table(table)
 
 
 def _decoding(setting: DecodingConfig) -> Decoding:
@@ -155,30 +127,3 @@ def _join(pieces: list[Rows]) -> Rows:
         return pieces[0]
     a, b, token = zip(*pieces, strict=True)
     return torch.cat(a), torch.cat(b), torch.cat(token)
-
-
-def _columns(stats: ProbeStats) -> Iterator[tuple[str, np.ndarray]]:
-    """Every column as float32 or int32, [N] or [N, w], by its name in the table."""
-    for prefix, group in (("a_", stats.a), ("b_", stats.b), ("", stats.pair)):
-        for name, column in vars(group).items():
-            dtype = torch.float32 if column.is_floating_point() else torch.int32
-            wide = column.flatten(1) if column.dim() > 1 else column
-            yield prefix + name, wide.to(dtype).cpu().numpy()
-
-
-def _repeated(values: list[str], lengths: list[int]) -> pa.Array:
-    """A dictionary column that holds each trace's value on all of its rows."""
-    distinct = list(dict.fromkeys(values))
-    code = {value: i for i, value in enumerate(distinct)}
-    codes = np.repeat(np.array([code[value] for value in values], np.int32), lengths)
-    return pa.DictionaryArray.from_arrays(codes, pa.array(distinct, pa.string()))
-
-
-def _joined(arrays: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, np.int32), *arrays]).astype(np.int32)
-
-
-def _arrow(values: np.ndarray) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])

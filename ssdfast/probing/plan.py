@@ -39,6 +39,8 @@ class Item(NamedTuple):
     """how many are scored"""
     reach: int
     """tokens that the models read, up to the last scored position"""
+    correct: bool | None
+    """whether its answer was right, None where that is not known"""
 
 
 class Scored(NamedTuple):
@@ -113,15 +115,12 @@ def make_plan(config: ProbeConfig, a: Outline, b: Outline) -> Plan:
     models.check_same_vocabulary(a, b)
     of_token = texts(a.tokenizer, a.vocabulary)
     with tempfile.TemporaryFile() as store:
-        found, left_out = _survey(config, min(a.context, b.context), a.vocabulary, of_token, store)
+        items, left_out = _survey(config, min(a.context, b.context), a.vocabulary, of_token, store)
         store.flush()
         ids = np.memmap(store, np.int32, "r") if store.tell() else np.empty(0, np.int32)
     drawn: list[dict[str, Any]] = []
-    items = [item for item, _ in found]
     if config.positions.carriers:
-        described = [
-            Described(i.label, i.prompt + i.completion, right, _key(i.label, i.trace_id)) for i, right in found
-        ]
+        described = [Described(i.label, i.prompt + i.completion, i.correct, _key(i.label, i.trace_id)) for i in items]
         chosen = carriers(described, config.positions.carriers, config.seed)
         drawn = strata(described, chosen)
         left_out["not_carriers"] = len(items) - len(chosen)
@@ -136,9 +135,9 @@ def make_plan(config: ProbeConfig, a: Outline, b: Outline) -> Plan:
 
 def _survey(
     config: ProbeConfig, context: float, vocabulary: int, of_token: Sequence[str], store: Any
-) -> tuple[list[tuple[Item, bool | None]], dict[str, int]]:
-    """The items with whether their answer was right, and how many traces were left out for which reason."""
-    found: list[tuple[Item, bool | None]] = []
+) -> tuple[list[Item], dict[str, int]]:
+    """The items, and how many traces were left out for which reason."""
+    found: list[Item] = []
     left_out = {"overlong": 0, "empty": 0, "without_positions": 0}
     seen: set[str] = set()
     offset = 0
@@ -163,13 +162,13 @@ def _survey(
             if not completion:
                 left_out["empty"] += 1
                 continue
-            item = Item(source.label, trace.trace_id, trace.problem_id, offset, prompt, completion, 0, 0)
+            item = Item(source.label, trace.trace_id, trace.problem_id, offset, prompt, completion, 0, 0, trace.correct)
             positions = _select(config, trace.completion_ids, of_token, item)
             if not len(positions):
                 left_out["without_positions"] += 1
                 continue
             item = item._replace(positions=len(positions), reach=prompt + int(positions[-1]))
-            found.append((item, trace.correct))
+            found.append(item)
             store.write(np.ascontiguousarray(np.concatenate([trace.prompt_ids, trace.completion_ids]), np.int32))
             offset += prompt + completion
     return found, left_out

@@ -127,6 +127,7 @@ def _finish(config: ProbeConfig, out: Path, parts: Parts, prober: Prober) -> Non
     summary |= {
         "settings": config.model_dump(mode="json"),
         "class_names": prober.classes.names,
+        "ending_ids": prober.classes.ids("end_of_text", "think_close"),
         "logits": _logits(config),
         "selected": _selected(plan),
         "left_out": plan.left_out,

@@ -5,7 +5,7 @@ positions; a resample needs only each trace's sums, never the positions again. T
 time; what stays in memory is 1 kB a trace.
 
 Shape legend: N positions of a batch, T traces that begin or go on in it, G traces of a label or of a block of them,
-B blocks, L labels, C cells, W sums of a cell, X = C * W, R resamples, D draws.
+L labels, C cells, W sums of a cell, X = C * W, R resamples.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..statistics import drawn
 from .position_classes import LOCK, POSITION_CLASSES
 
 RESAMPLES = 2000
@@ -176,26 +177,15 @@ def _values(c: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _bootstrap(sums: list[np.ndarray], seed: int) -> np.ndarray:
-    """[R, L, C, W]: the sums over as many traces as there are, drawn with replacement from those of all labels.
-
-    The traces are taken a block at a time, or the counts of a large run would fill memory: first how many draws fall
-    into each block, then which of its traces they meet. That is the same distribution, not an approximation.
-    """
-    rng = np.random.default_rng(seed)
+    """[R, L, C, W]: the sums over as many traces as there are, drawn with replacement from those of all labels."""
     blocks = [
         (i, sums_GCW[start : start + _BLOCK].reshape(-1, _CELLS * _WIDTH))
         for i, sums_GCW in enumerate(sums)
         for start in range(0, len(sums_GCW), _BLOCK)
     ]
-    traces = sum(map(len, sums))
-    if not blocks:
-        return np.zeros((RESAMPLES, len(sums), _CELLS, _WIDTH))
-    draws_RB = rng.multinomial(traces, [len(block_GX) / traces for _, block_GX in blocks], RESAMPLES)
     resampled_RLX = np.zeros((RESAMPLES, len(sums), _CELLS * _WIDTH))
-    for (i, block_GX), draws_R in zip(blocks, draws_RB.T, strict=True):
-        size = len(block_GX)
-        drawn_D = np.repeat(np.arange(RESAMPLES) * size, draws_R) + rng.integers(0, size, draws_R.sum())
-        counts_RG = np.bincount(drawn_D, minlength=RESAMPLES * size).reshape(RESAMPLES, size)
+    counts = drawn([len(block_GX) for _, block_GX in blocks], RESAMPLES, np.random.default_rng(seed))
+    for (i, block_GX), counts_RG in zip(blocks, counts, strict=True):
         resampled_RLX[:, i] += counts_RG.astype(float) @ block_GX
     return resampled_RLX.reshape(RESAMPLES, len(sums), _CELLS, _WIDTH)
 

@@ -53,6 +53,11 @@ class TokenClasses:
     """uint8 [V], an index into `names`"""
     names: tuple[str, ...]
 
+    def ids(self, *names: str) -> list[int]:
+        """The entries of these classes, by id."""
+        wanted = torch.tensor([self.names.index(name) for name in names], dtype=torch.uint8)
+        return torch.isin(self.of_token, wanted).nonzero().flatten().tolist()
+
 
 def texts(tokenizer: Any, vocabulary: int) -> list[str]:
     """What each of `vocabulary` ids adds to a text that it continues; empty for rows of lm_head that no token names.

@@ -13,8 +13,9 @@ from ssdfast.evaluation import comparisons
 from ssdfast.evaluation.arms import Arm, Setting
 from ssdfast.evaluation.comparisons import compared
 from ssdfast.evaluation.outcomes import Outcomes, gather
-from ssdfast.evaluation.paired import Difference, compare, holm
+from ssdfast.evaluation.paired import Difference, compare
 from ssdfast.evaluation.power import PairedDesign, paired_variance
+from ssdfast.statistics import holm
 
 
 def arms(label, *temperatures):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast.evaluation.outcomes import gather
-from ssdfast.evaluation.paired import compare, holm, mcnemar, sign_flips
+from ssdfast.evaluation.paired import compare, mcnemar, sign_flips
 
 
 def arms(seed, problems=200, samples=4, effect=0.1):
@@ -105,25 +105,3 @@ def test_different_problems_are_refused_and_named():
         ValueError, match=r"2 only in the first \(a, c\) and 4 only in the second \(x1, x2, x3, \.\.\.\)"
     ):
         compare(first, second)
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.floats(0, 0.2), min_size=1, max_size=5))
-def test_holm_rejects_step_by_step(p_values):
-    adjusted = holm(p_values)
-    alpha, left, rejected = 0.05, len(p_values), set()
-    for index in np.argsort(p_values, kind="stable"):
-        if p_values[index] * left > alpha:
-            break
-        rejected.add(int(index))
-        left -= 1
-    assert {n for n, p in enumerate(adjusted) if p <= alpha} == rejected
-    assert (adjusted >= np.array(p_values)).all()
-    assert (adjusted <= 1).all()
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    for bad in ([], [0.1, float("nan")], [1.2]):
-        with pytest.raises(ValueError, match="no p-value"):
-            holm(bad)

@@ -115,6 +115,21 @@ def test_classes_and_flags(finished):
     assert any(row["swap"] for row in rows)
 
 
+def test_where_a_position_stands_and_whether_its_trace_was_right(finished, tmp_path):
+    config, _ = finished
+    close, end = tiny.WORDS.index("</think>"), tiny.WORDS.index("</s>")
+    thinking = [[20, close, 21, close, 7], [22, 23, end]]
+    path = tiny.save_traces(tmp_path / "traces", 2, completion_ids=thinking, correct=[True, None])
+    settings = {"traces": (Labelled(label="own", path=path),), "positions": PositionConfig(select="every", every=2)}
+    probe(config.model_copy(update=settings), tmp_path / "out")
+    rows = by_trace(table_of(tmp_path / "out")).to_pylist()
+    assert [row["position"] for row in rows] == [0, 2, 4, 0, 2]
+    assert [row["to_think_end"] for row in rows] == [3, 1, -1, 3, 1]
+    assert [row["correct"] for row in rows] == [True] * 3 + [None] * 2
+    assert [row["token_class"] for row in rows] == ["other", "other", "operators", "other", "end_of_text"]
+    assert rundir.read_json(tmp_path / "out" / "summary.json")["ending_ids"] == [end, close]
+
+
 def test_column_types_are_the_contract(finished):
     _, out = finished
     types = {field.name: str(field.type) for field in table_of(out).schema}
