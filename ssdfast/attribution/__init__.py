@@ -1,0 +1,1 @@
+"""What moved a trained model: self-distillation, temperature, a bias toward ending, or none of them."""

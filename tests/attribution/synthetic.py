@@ -1,0 +1,248 @@
+"""Trained models that were made and not trained, so that what moved them is known; written as a probe writes them.
+
+A baseline's logits have locks, forks, diffuse positions and places where a text may end. What is planted adds up in the
+logits: self-distillation of some strength, a temperature, log-odds for the tokens that end, and a drift that is none of
+these. Every model has a little drift of its own, as any training leaves; the control has nothing else.
+
+Shape legend: N positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssdfast.config import ProbeConfig
+from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+from ssdfast.parts import Notes, Parts
+from ssdfast.probing.plan import Item, Scored
+from ssdfast.probing.table import assembled, gather
+from ssdfast.probing.token_classes import BUILT_IN, TokenClasses
+from ssdfast.rundir import write_json
+
+VOCABULARY = 2048
+END, CLOSE = 1, 2  # ids of the tokens that end the text and the thinking
+CONFIG = ProbeConfig(baseline="baseline", trained="trained", traces=("own=traces",))
+TRAIN = CONFIG.train
+ROWS = 1024
+PARTS = ("ssd", "temperature", "ending")
+NOISE = 0.02
+
+
+def classes(vocabulary: int = VOCABULARY) -> TokenClasses:
+    of_token = torch.zeros(vocabulary, dtype=torch.uint8)
+    of_token[END], of_token[CLOSE] = BUILT_IN.index("end_of_text"), BUILT_IN.index("think_close")
+    of_token[3:40], of_token[40:60] = BUILT_IN.index("digits"), BUILT_IN.index("self_correction")
+    return TokenClasses(of_token, BUILT_IN)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Logits, and the traces that they stand in."""
+
+    logits_NV: Tensor
+    logp_NV: Tensor
+    log_ratio_NV: Tensor
+    """log q / p_a, -inf outside the support"""
+    scored: list[Scored]
+    classes: TokenClasses
+
+    @property
+    def token_N(self) -> Tensor:
+        return torch.from_numpy(np.concatenate([one.completion_ids for one in self.scored])).long()
+
+
+def baseline(
+    traces: int = 200, positions: int = 10, per_problem: int = 2, seed: int = 0, vocabulary: int = VOCABULARY
+) -> Baseline:
+    """Made-up logits: 55 % locks, 25 % forks, 12 % diffuse positions, 8 % where the text may end."""
+    rng = torch.Generator().manual_seed(seed)
+    n = traces * positions
+
+    def between(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=rng)
+
+    frequency_V = -1.2 * torch.log(1 + torch.randperm(vocabulary, generator=rng).float())
+    z_NV = frequency_V + 1.3 * torch.randn(n, vocabulary, generator=rng)
+    z_NV[:, [END, CLOSE]] = -20.0
+    rest_N1 = z_NV.logsumexp(1, keepdim=True)
+    kind_N = torch.rand(n, generator=rng)
+    lock_N, fork_N, end_N = kind_N < 0.55, (kind_N >= 0.55) & (kind_N < 0.80), kind_N >= 0.92
+    ids_N4 = torch.randint(60, vocabulary, (n, 4), generator=rng)
+    lead_N4 = torch.full((n, 4), -torch.inf)
+    sure_N1 = between(2.0, 6.0, n, 1)
+    lead_N4[lock_N] = torch.cat([sure_N1, sure_N1 - between(1.5, 6.0, n, 3)], 1)[lock_N]
+    lead_N4[fork_N] = between(0.3, 2.5, n, 4)[fork_N]
+    z_NV.scatter_(1, ids_N4, torch.maximum(z_NV.gather(1, ids_N4), rest_N1 + lead_N4))
+    ending_N2 = torch.where(end_N[:, None], between(-3.0, 1.0, n, 2), -between(7.0, 11.0, n, 2))
+    z_NV[:, [END, CLOSE]] = z_NV.logsumexp(1, keepdim=True) + ending_N2
+    token_N = torch.multinomial(z_NV.softmax(1), 1, generator=rng)[:, 0].numpy().astype(np.int32)
+    scored = []
+    for index in range(traces):
+        ids = token_N[index * positions : (index + 1) * positions].copy()
+        ids[ids == CLOSE] = 60
+        if index % 2:
+            ids[3 * positions // 4] = CLOSE
+        problem = f"p{index // per_problem}"
+        name = f"{problem}#{index % per_problem}"
+        item = Item("own", name, problem, 0, 1, positions, positions, positions, index % 3 > 0)
+        scored.append(Scored(item, np.zeros(1, np.int32), ids, np.arange(positions, dtype=np.int32)))
+    return of_logits(z_NV, scored, classes(vocabulary))
+
+
+def of_logits(z_NV: Tensor, scored: list[Scored], known: TokenClasses) -> Baseline:
+    logp_NV = z_NV.log_softmax(1)
+    top = logp_NV.topk(TRAIN.top_k, dim=1)
+    q_NK = (top.values / TRAIN.temperature).softmax(1)
+    q_NK = torch.where(q_NK.cumsum(1) - q_NK < TRAIN.top_p, q_NK, 0.0)
+    log_q_NK = (q_NK / q_NK.sum(1, keepdim=True)).log()
+    log_ratio_NV = torch.full_like(logp_NV, -torch.inf).scatter_(1, top.indices, log_q_NK - top.values)
+    return Baseline(z_NV, logp_NV, log_ratio_NV, scored, known)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What moves a model away from its baseline."""
+
+    strength: float = 0.0
+    """s of (1 - s) p_a + s q"""
+    spread: float = 0.0
+    """of the strength: log-normal over positions"""
+    tilted: bool = False
+    """the same first step, but on the path of the natural gradient: p_a exp(s q / p_a)"""
+    temperature: float = 1.0
+    ending: float = 0.0
+    """log-odds"""
+    drift: float = 0.0
+    """standard deviation of noise on the logits"""
+    shared: float = 0.5
+    """share of its variance that is the same at all positions"""
+    seed: int = 0
+
+    def steps(self, base: Baseline) -> dict[str, Tensor]:
+        """[N, V] or smaller, for each part: what it adds to the logits."""
+        rng = torch.Generator().manual_seed(1 + self.seed)
+        found = {}
+        n, v = base.logp_NV.shape
+        if self.strength:
+            noise_N1 = torch.randn(n, 1, generator=rng)
+            s_N1 = self.strength * (self.spread * noise_N1 - self.spread**2 / 2).exp()
+            if self.tilted:
+                found["ssd"] = s_N1 * base.log_ratio_NV.exp()
+            else:
+                found["ssd"] = torch.log1p(s_N1.clamp(max=1) * base.log_ratio_NV.expm1())
+        if self.temperature != 1:
+            found["temperature"] = base.logp_NV * (1 / self.temperature - 1)
+        if self.ending:
+            found["ending"] = self.ending * (torch.arange(v) == END).logical_or(torch.arange(v) == CLOSE).float()
+        return found
+
+    def noise(self, base: Baseline, own: float) -> Tensor:
+        rng = torch.Generator().manual_seed(10_007 + self.seed)
+        n, v = base.logp_NV.shape
+        small_NV = torch.randn(n, v, generator=rng)
+        if not self.drift:
+            return own * small_NV
+        shared_V = torch.randn(v, generator=rng)
+        alone = math.hypot(own, self.drift * math.sqrt(1 - self.shared))
+        return alone * small_NV + self.drift * math.sqrt(self.shared) * shared_V
+
+    def logits(self, base: Baseline, noise: float = NOISE) -> Tensor:
+        """float32 [N, V] of the trained model."""
+        return base.logp_NV + sum(self.steps(base).values()) + self.noise(base, noise)
+
+    def shares(self, base: Baseline, logits_b_NV: Tensor) -> dict[str, float]:
+        """The share of KL(p_b ‖ p_a) that each part takes off, averaged over the orders in which they can come."""
+        log_b_NV = logits_b_NV.log_softmax(1)
+        p_b_NV = log_b_NV.exp()
+        steps = self.steps(base)
+        kl = float(torch.where(p_b_NV > 0, p_b_NV * (log_b_NV - base.logp_NV), 0.0).sum().double())
+
+        def gain(names: tuple[str, ...]) -> float:
+            if not names:
+                return 0.0
+            step_NV = sum(steps[name] for name in names) + torch.zeros_like(base.logp_NV)
+            log_z_N1 = (base.logp_NV + step_NV).logsumexp(1, keepdim=True)
+            return float(torch.where(p_b_NV > 0, p_b_NV * (step_NV - log_z_N1), 0.0).sum().double()) / kl
+
+        found = dict.fromkeys(PARTS, 0.0)
+        orders = list(itertools.permutations(steps))
+        gains = {subset: gain(subset) for n in range(len(steps) + 1) for subset in itertools.combinations(steps, n)}
+        for order in orders:
+            for place, name in enumerate(order):
+                before = tuple(one for one in steps if one in order[:place])
+                after = tuple(one for one in steps if one in order[: place + 1])
+                found[name] += (gains[after] - gains[before]) / len(orders)
+        return found | {"drift": 1 - sum(found.values())}
+
+    def scaled(self, base: Baseline, rng: np.random.Generator) -> Planted:
+        """The parts present, made about as large as the first of them in KL, up to a factor of 1.6 either way."""
+        kl = {name: self.only(name).logits(base, 0.0) for name in self.present}
+        size = {name: _kl(z, base) for name, z in kl.items()}
+        first, *others = self.present
+        changed = self
+        for name in others:
+            factor = math.sqrt(size[first] / size[name] * math.exp(rng.uniform(-0.5, 0.5)))
+            changed = replace(changed, **changed.times(name, factor))
+        return changed
+
+    @property
+    def present(self) -> list[str]:
+        values = {
+            "ssd": self.strength,
+            "temperature": self.temperature - 1,
+            "ending": self.ending,
+            "drift": self.drift,
+        }
+        return [name for name, value in values.items() if value]
+
+    def only(self, name: str) -> Planted:
+        none = Planted(spread=self.spread, tilted=self.tilted, shared=self.shared, seed=self.seed)
+        return replace(none, **self.times(name, 1.0))
+
+    def times(self, name: str, factor: float) -> dict[str, float]:
+        """A part, that many times as large."""
+        return {
+            "ssd": {"strength": min(self.strength * factor, 1.0)},
+            "temperature": {"temperature": 1 / (1 + factor * (1 / self.temperature - 1))},
+            "ending": {"ending": self.ending * factor},
+            "drift": {"drift": self.drift * factor},
+        }[name]
+
+
+def _kl(logits_NV: Tensor, base: Baseline) -> float:
+    log_b_NV = logits_NV.log_softmax(1)
+    return float(torch.where(log_b_NV > -torch.inf, log_b_NV.exp() * (log_b_NV - base.logp_NV), 0.0).sum())
+
+
+def write(directory: Path, base: Baseline, logits_b_NV: Tensor) -> Path:
+    """A finished probe of the pair: the real kernel, the real table."""
+    spec = ProbeSpec(
+        top=CONFIG.top,
+        decoding=Decoding(**CONFIG.decoding.model_dump()),
+        train=Decoding(**TRAIN.model_dump()),
+        temperatures=CONFIG.temperatures,
+        token_class=base.classes.of_token,
+        n_classes=len(base.classes.names),
+    )
+    token_N = base.token_N
+    stats = (
+        probe_stats(base.logits_NV[at : at + ROWS], logits_b_NV[at : at + ROWS], token_N[at : at + ROWS], spec)
+        for at in range(0, len(token_N), ROWS)
+    )
+    table = assembled(base.scored, gather(stats), base.classes, CONFIG.classes)
+    Parts(str(directory / "probe")).write(0, table, Notes(""))
+    summary = {
+        "settings": CONFIG.model_dump(mode="json"),
+        "class_names": base.classes.names,
+        "ending_ids": base.classes.ids("end_of_text", "think_close"),
+        "failed": [],
+    }
+    write_json(directory / "summary.json", summary)
+    return directory
