@@ -17,7 +17,7 @@ from .collecting import taken
 from .explanations import Explained, Movement
 from .prediction import ratio
 
-SEARCHED = 4_000
+SEARCHED = 1_500
 """positions that the search of a setting uses; the best one is then fitted to all"""
 _TEMPERATURES = (0.6, 0.8, 1.0, 1.2, 1.5, 2.0)
 _TOP_K = (5, 10, 20, 40, 64)

@@ -17,7 +17,7 @@ from .collecting import Collected
 from .explanations import PARTS
 from .fits import DRIFT, Fit, fit, reproduced
 from .measures import MEASURES, POSITIONS, ratios
-from .resampling import RESAMPLES, clustered, interval, resampled, seed_weights
+from .resampling import RESAMPLES, clustered, interval, quantiles, resampled, seed_weights
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Arm:
 
     @cached_property
     def parts(self) -> tuple[np.ndarray, np.ndarray]:
-        """([4], [R, 4]): nats a position of each part and of drift, and over resamples."""
+        """([7], [R, 7]): what `Fit.parts` says, and over resamples."""
         return self._over_seeds(Fit.parts)
 
     @cached_property
@@ -120,17 +120,23 @@ def pooled(arm: Arm, names: Sequence[sets.Name]) -> list[dict[str, Any]]:
     """Every measure of every set that has positions, with intervals from drawing problems and from drawing traces."""
     found = []
     values_ZM = ratios(arm.sums_ZW)
+    low_ZM, high_ZM = quantiles(arm.measures_RZM)
+    low_by_trace_ZM, high_by_trace_ZM = quantiles(arm.measures_by_trace_RZM)
     for z, (kind, name) in enumerate(names):
         positions = round(arm.sums_ZW[z, POSITIONS])
         if not positions:
             continue
         entry: dict[str, Any] = {"kind": kind, "set": name, "positions": positions}
         for m, measure in enumerate(MEASURES):
-            by_trace = interval(values_ZM[z, m], arm.measures_by_trace_RZM[:, z, m])
-            entry[measure] = interval(values_ZM[z, m], arm.measures_RZM[:, z, m]) | {
-                "low_by_trace": by_trace["low"],
-                "high_by_trace": by_trace["high"],
+            ends = {
+                "mean": values_ZM[z, m],
+                "low": low_ZM[z, m],
+                "high": high_ZM[z, m],
+                "low_by_trace": low_by_trace_ZM[z, m],
+                "high_by_trace": high_by_trace_ZM[z, m],
             }
+            defined = np.isfinite(list(ends.values())).all()
+            entry[measure] = {name: float(value) if defined else None for name, value in ends.items()}
         found.append(entry)
     return found
 
@@ -138,10 +144,10 @@ def pooled(arm: Arm, names: Sequence[sets.Name]) -> list[dict[str, Any]]:
 def movement(arm: Arm) -> dict[str, Any]:
     """The joint fit: its numbers, and the parts of the movement in nats a position and as shares."""
     (s, b, g), numbers_R3 = arm.numbers
-    parts_4, parts_R4 = arm.parts
-    total, total_R = parts_4.sum(), parts_R4.sum(1)
+    parts_7, parts_R7 = arm.parts
+    total, total_R = parts_7[:4].sum(), parts_R7[:, :4].sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share_4, share_R4 = parts_4 / total, parts_R4 / total_R[:, None]
+        share_4, share_R4 = parts_7[:4] / total, parts_R7[:, :4] / total_R[:, None]
         inverse_R = 1 / (1 + numbers_R3[:, 1])
     return {
         "kl": interval(total, total_R),
@@ -149,7 +155,7 @@ def movement(arm: Arm) -> dict[str, Any]:
         "temperature": interval(1 / (1 + b), inverse_R),
         "ending_log_odds": interval(g, numbers_R3[:, 2]),
         "parts": {
-            name: {"nats": interval(parts_4[i], parts_R4[:, i]), "share": interval(share_4[i], share_R4[:, i])}
+            name: {"nats": interval(parts_7[i], parts_R7[:, i]), "share": interval(share_4[i], share_R4[:, i])}
             for i, name in enumerate((*PARTS, DRIFT))
         },
         "drift_reproduced": reproduced(arm.seeds, arm.fits),

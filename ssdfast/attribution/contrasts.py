@@ -30,7 +30,10 @@ TESTED_IN_SETS = ("kl_ba", "ssd_share", "ssd_strength")
 def against_control(
     arms: Mapping[str, Arm], control: str, names: Sequence[sets.Name], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """For every other arm `measures` and `sets`, lists of tests with the largest effects first, and `parts`. JSON."""
+    """For every other arm `measures` and `sets`, lists of tests with the largest effects first; `parts`, what each
+    part of the movement and drift have beyond the control's, and `lost_without`, what the joint gain loses without a
+    part beyond what the control's does, in nats a position. JSON.
+    """
     base = arms[control]
     found: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
@@ -40,7 +43,7 @@ def against_control(
             found[name] = {
                 "measures": [test for test in tests if test["kind"] == "all"],
                 "sets": [test for test in tests if test["kind"] != "all"],
-                "parts": _parts(arm, base),
+                **_parts(arm, base),
             }
     for family in ("measures", "sets"):
         tests = [test for one in found.values() for test in one[family] if test["p"] is not None]
@@ -99,11 +102,12 @@ def _sizes(first_GX: np.ndarray, second_GX: np.ndarray) -> np.ndarray:
 
 
 def _parts(arm: Arm, base: Arm) -> dict[str, Any]:
-    """What each part of the movement has beyond the control's, nats a position; drift is what no part explains."""
-    (mine_4, mine_R4), (theirs_4, theirs_R4) = arm.parts, base.parts
+    (mine_7, mine_R7), (theirs_7, theirs_R7) = arm.parts, base.parts
+    beyond = [interval(mine_7[i] - theirs_7[i], mine_R7[:, i] - theirs_R7[:, i]) for i in range(len(mine_7))]
+    names = (*PARTS, DRIFT)
     return {
-        name: interval(mine_4[i] - theirs_4[i], mine_R4[:, i] - theirs_R4[:, i])
-        for i, name in enumerate((*PARTS, DRIFT))
+        "parts": dict(zip(names, beyond[: len(names)], strict=True)),
+        "lost_without": dict(zip(PARTS, beyond[len(names) :], strict=True)),
     }
 
 

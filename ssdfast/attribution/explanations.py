@@ -127,14 +127,14 @@ class Explained:
         found: np.ndarray = np.log(np.maximum(self.p_b_NK, 1e-30)) - log_m_NK
         return found
 
-    def curvature(self, theta: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        """[3, 3]: the second derivatives of the mean gain, from differences of the first, which are `slope`."""
+    def curvature(self, theta: np.ndarray, slope: np.ndarray, of: np.ndarray) -> np.ndarray:
+        """[n, n]: second derivatives of the mean gain in n of the numbers, from differences of the first, `slope`."""
         found = []
-        for i in range(3):
+        for i in of:
             step = np.zeros(3)
             step[i] = 1e-4 if theta[i] + 1e-4 <= self.high[i] else -1e-4
-            found.append((self.gains(theta + step)[1].mean(0) - slope) / step[i])
-        matrix = np.stack(found)
+            found.append((self.gains(theta + step)[1].mean(0) - slope)[of] / step[i])
+        matrix = np.stack(found) if found else np.zeros((0, 0))
         return (matrix + matrix.T) / 2
 
     def best(self, free: Sequence[str] = PARTS) -> np.ndarray:
@@ -149,12 +149,14 @@ class Explained:
         for _ in range(_STEPS):
             slope = self.gains(theta)[1].mean(0)
             at_bound = ((theta >= self.high) & (slope > 0)) | ((theta <= self.low) & (slope < 0))
-            matrix = self.curvature(theta, slope)
-            told = np.flatnonzero(open_ & ~at_bound & (np.diag(matrix) < -1e-12))
-            if not len(told):
+            told = np.flatnonzero(open_ & ~at_bound)
+            matrix = self.curvature(theta, slope, told)
+            said = np.diag(matrix) < -1e-12
+            if not said.any():
                 break
+            told, matrix = told[said], matrix[np.ix_(said, said)]
             step = np.zeros(3)
-            step[told] = _uphill(matrix[np.ix_(told, told)], slope[told])
+            step[told] = _uphill(matrix, slope[told])
             theta, gain, better = self._along(theta, step, gain)
             if not better or np.abs(step * slope).sum() < 1e-12:
                 break

@@ -2,6 +2,8 @@
 
 The parts of a movement are Shapley values: what a part adds to the gain, averaged over the orders in which the parts
 can be added, each with the numbers of the joint fit. What no part explains is drift; all four add up to KL(p_b ‖ p_a).
+A part that opposes another, as a raised temperature opposes self-distillation, takes little off or adds to it; what the
+gain would lose without it tells that it is there.
 
 Resamples do not fit again: numbers move by their influence functions (one step of Newton's method), gains with them.
 
@@ -23,7 +25,7 @@ from .prediction import ratio
 
 DRIFT = "drift"
 _SUBSETS = list(itertools.product((0, 1), repeat=len(PARTS)))
-_WIDTH = 2 + len(_SUBSETS) + len(PARTS)
+_WITHOUT = [_SUBSETS.index(tuple(int(one != part) for one in PARTS)) for part in PARTS]
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,14 @@ class Fit:
         return found
 
     def parts(self, sums_RX: np.ndarray) -> np.ndarray:
-        """[R, 4]: nats a position of each of PARTS and of drift."""
+        """[R, 7], nats a position: of each of PARTS and of drift; then what the joint gain loses without each part."""
         count_R1, kl_R = sums_RX[..., :1], sums_RX[..., 1]
         moved_R3 = sums_RX[..., -len(PARTS) :]
         gains_RC = sums_RX[..., 2 : 2 + len(_SUBSETS)] / count_R1 + moved_R3 @ self.slope_C3.T
         parts_R3 = gains_RC @ _SHAPLEY
         drift_R = kl_R / count_R1[..., 0] - gains_RC[..., -1]
-        return np.concatenate([parts_R3, drift_R[..., None]], -1)
+        lost_R3 = gains_RC[..., -1:] - gains_RC[..., _WITHOUT]
+        return np.concatenate([parts_R3, drift_R[..., None], lost_R3], -1)
 
 
 def fit(one: Collected) -> Fit:
@@ -57,11 +60,10 @@ def fit(one: Collected) -> Fit:
     explained = _explained(one)
     theta = explained.best()
     gain_N, slope_N3 = explained.gains(theta)
-    matrix = explained.curvature(theta, slope_N3.mean(0))
     told = np.flatnonzero((theta != 0) & (theta < explained.high) & (theta > explained.low))
     influence_N3 = np.zeros_like(slope_N3)
     if len(told):
-        inverse = np.linalg.pinv(matrix[np.ix_(told, told)], rcond=1e-10, hermitian=True)
+        inverse = np.linalg.pinv(explained.curvature(theta, slope_N3.mean(0), told), rcond=1e-10, hermitian=True)
         influence_N3[:, told] = -(slope_N3[:, told] @ inverse) / len(gain_N)
     columns = [np.ones(len(gain_N)), one.moved.kl_ba_N]
     slopes = []

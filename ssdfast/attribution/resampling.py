@@ -49,11 +49,27 @@ def seed_weights(seeds: int, rng: np.random.Generator) -> np.ndarray:
 
 def interval(value: float, value_R: np.ndarray) -> dict[str, float | None]:
     """mean, low and high (95 %, percentiles); None where undefined. JSON."""
-    value_R = value_R[np.isfinite(value_R)]  # a resample may miss a rare class altogether
-    if not np.isfinite(value) or not len(value_R):
+    low, high = quantiles(value_R)
+    if not np.isfinite([value, low, high]).all():
         return {"mean": None, "low": None, "high": None}
-    low, high = np.percentile(value_R, [2.5, 97.5])
     return {"mean": float(value), "low": float(low), "high": float(high)}
+
+
+def quantiles(value_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 2.5 % and 97.5 % quantiles over the first axis, of what is finite there; NaN where nothing is.
+
+    A resample may miss a rare class altogether.
+    """
+    sorted_R = np.sort(np.where(np.isfinite(value_R), value_R, np.nan), axis=0)  # NaN goes last
+    count = np.isfinite(sorted_R).sum(0)
+    found = []
+    for share in (0.025, 0.975):
+        at = share * np.maximum(count - 1, 0)
+        below = np.floor(at).astype(int)
+        above = np.minimum(below + 1, np.maximum(count - 1, 0))
+        low, high = (np.take_along_axis(sorted_R, place[None], 0)[0] for place in (below, above))
+        found.append(low + (at - below) * (high - low))
+    return found[0], found[1]
 
 
 @np.errstate(divide="ignore", invalid="ignore")

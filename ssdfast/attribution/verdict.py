@@ -25,14 +25,15 @@ def verdict(name: str, control: str, moved: Mapping[str, Any], beyond: Mapping[s
     """`category`, `named` parts, `shares` of what the arm moved beyond the control (None without effect), `text`. JSON.
 
     moved: what `arms.movement` says of the arm. beyond: what `contrasts.against_control` says of it.
-    A part is named if it moved the arm by COUNTS of the whole and its interval lies above 0. Without a measure that
-    differs from the control's by Holm at ALPHA, with an interval that excludes 0, there is nothing to name.
+    A part is named if it accounts for COUNTS of the whole, or so much would be lost without it, with an interval above
+    0; the second finds a part that opposes another. Without a measure that differs from the control's by Holm at ALPHA,
+    with an interval that excludes 0, there is nothing to name.
     """
     differing = [test for test in beyond["measures"] if _differs(test)]
-    above = {part: max(one["mean"] or 0.0, 0.0) for part, one in beyond["parts"].items()}
-    total = sum(above.values())
-    shares = {part: value / total for part, value in above.items()} if total > 0 else dict.fromkeys(above, 0.0)
-    named = [part for part, share in shares.items() if share >= COUNTS and _above(beyond["parts"][part])]
+    nats = {part: one["mean"] or 0.0 for part, one in beyond["parts"].items()}
+    total = sum(max(value, 0.0) for value in nats.values())
+    shares = {part: value / total if total > 0 else 0.0 for part, value in nats.items()}
+    named = [part for part in nats if total > 0 and _counts(part, beyond, COUNTS * total)]
     category = NONE
     if differing and named:
         category = named[0] if len(named) == 1 else MIXTURE
@@ -46,7 +47,7 @@ def verdict(name: str, control: str, moved: Mapping[str, Any], beyond: Mapping[s
     return {
         "category": category,
         "named": named,
-        "shares": shares if differing and total > 0 else dict.fromkeys(shares),
+        "shares": shares if category != NONE else dict.fromkeys(shares),
         "text": " ".join(sentences),
     }
 
@@ -58,6 +59,11 @@ def _differs(test: Mapping[str, Any]) -> bool:
     return bool(ends["low"] > 0 or ends["high"] < 0)
 
 
+def _counts(part: str, beyond: Mapping[str, Any], least: float) -> bool:
+    found = [beyond["parts"][part], *([beyond["lost_without"][part]] if part in beyond["lost_without"] else [])]
+    return any(_above(ends) and ends["mean"] >= least for ends in found)
+
+
 def _above(ends: Mapping[str, float | None]) -> bool:
     return ends["low"] is not None and ends["low"] > 0
 
@@ -66,7 +72,10 @@ def _headline(name: str, control: str, category: str, named: list[str], shares: 
     if category == NONE:
         return f"{name}: no effect beyond {control}."
     if category == MIXTURE:
-        made_of = ", ".join(f"{_TITLES[part]} ({shares[part]:.0%})" for part in sorted(named, key=lambda p: -shares[p]))
+        made_of = ", ".join(
+            f"{_TITLES[part]} ({shares[part]:.0%}{', against the others' if shares[part] < 0 else ''})"
+            for part in sorted(named, key=lambda part: -shares[part])
+        )
         return f"{name}: a mixture of {made_of}."
     return f"{name}: {_TITLES[category]} ({shares[category]:.0%} of what it moved beyond {control})."
 
@@ -118,7 +127,10 @@ def _otherwise(
         )
     else:
         others = {part: share for part, share in shares.items() if part not in named}
-        said = f"A part is named from {COUNTS:.0%} on with an interval above 0, so it would be otherwise if"
+        said = (
+            f"A part is named that accounts for {COUNTS:.0%} of this, or without which so much would be lost, with an"
+            " interval above 0; so it would be otherwise if"
+        )
         turns = [f"{_TITLES[part]} had that much (it has {share:.0%})" for part, share in others.items()]
         turns += [f"{_TITLES[part]} fell below it" for part in named]
         said += " " + ", or ".join(turns) + "."

@@ -68,7 +68,7 @@ def baseline(
     def between(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*shape, generator=rng)
 
-    frequency_V = -1.2 * torch.log(1 + torch.randperm(vocabulary, generator=rng).float())
+    frequency_V = -0.8 * torch.log(1 + torch.randperm(vocabulary, generator=rng).float())
     z_NV = frequency_V + 1.3 * torch.randn(n, vocabulary, generator=rng)
     z_NV[:, [END, CLOSE]] = -20.0
     rest_N1 = z_NV.logsumexp(1, keepdim=True)

@@ -1,0 +1,116 @@
+"""Two hundred models of known making, in groups with a baseline and a control of their own.
+
+A mixture's parts are about as large as each other in KL, within a factor of e^±0.5 of the first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssdfast.attribution.attribute import attribute
+
+from .synthetic import PARTS, Baseline, Planted, baseline, write
+
+GROUP = 10
+_STRENGTHS = (0.15, 0.3, 0.5, 0.8, 1.0)
+KINDS: dict[str, tuple[int, list[Planted]]] = {
+    "ssd": (
+        60,
+        [
+            *(Planted(strength=s) for s in _STRENGTHS),
+            *(Planted(strength=s, spread=0.2) for s in _STRENGTHS[:3]),
+            *(Planted(strength=s, tilted=True) for s in _STRENGTHS[:3]),
+        ],
+    ),
+    "temperature": (30, [Planted(temperature=t) for t in (0.85, 0.93, 1.07, 1.2)]),
+    "ending": (25, [Planted(ending=g) for g in (0.5, 1.0, 2.0, -1.0)]),
+    "drift": (25, [Planted(drift=size, shared=shared) for size in (0.06, 0.1, 0.2) for shared in (0.0, 0.5, 1.0)]),
+    "mixture": (
+        40,
+        [
+            Planted(strength=0.4, drift=0.1),
+            Planted(strength=0.3, temperature=0.9),
+            Planted(strength=0.4, ending=1.0),
+            Planted(strength=0.6, drift=0.1, shared=0.0),
+            Planted(strength=0.5, temperature=1.1),
+            Planted(strength=0.3, temperature=0.9, ending=1.0),
+            Planted(strength=0.7, temperature=0.9, drift=0.1),
+        ],
+    ),
+    "none": (20, [Planted()]),
+}
+"""how many of each, and what they are in turn"""
+
+
+@dataclass(frozen=True)
+class Case:
+    kind: str
+    planted: Planted
+
+
+@dataclass(frozen=True)
+class Judged:
+    case: Case
+    category: str
+    ssd: float
+    """share of the movement, as estimated"""
+    planted_ssd: float
+    text: str
+
+
+def groups() -> list[list[Case]]:
+    """All cases, GROUP together, so that every group has about the same kinds."""
+    found = [Case(kind, one) for kind, (count, planted) in KINDS.items() for one in islice(cycle(planted), count)]
+    cases = [Case(case.kind, replace(case.planted, seed=seed)) for seed, case in enumerate(found)]
+    number = len(cases) // GROUP
+    return [cases[start::number] for start in range(number)]
+
+
+def judge(cases: list[Case], directory: Path, base: Baseline, seed: int) -> list[Judged]:
+    """What the attribution says of each, beside one control."""
+    rng = np.random.default_rng(seed)
+    arms = {"control": [write(directory / "control", base, Planted(seed=100_000 + seed).logits(base))]}
+    shares = {}
+    for place, case in enumerate(cases):
+        planted = case.planted.scaled(base, rng) if case.kind == "mixture" else case.planted
+        logits_NV = planted.logits(base)
+        name = f"arm {place}"
+        arms[name] = [write(directory / name, base, logits_NV)]
+        shares[name] = planted.shares(base, logits_NV) if planted.present else dict.fromkeys(PARTS, 0.0)
+    found = attribute(arms, "control", seed)["arms"]
+    return [
+        Judged(
+            case,
+            found[name]["verdict"]["category"],
+            found[name]["movement"]["parts"]["ssd"]["share"]["mean"],
+            shares[name]["ssd"],
+            found[name]["verdict"]["text"],
+        )
+        for (name, case) in zip(shares, cases, strict=True)
+    ]
+
+
+def confusion(judged: list[Judged]) -> str:
+    """A table of what was planted against what was named."""
+    names = list(KINDS)
+    counts = Counter((one.case.kind, one.category) for one in judged)
+    lines = [f"| planted | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for kind in names:
+        lines.append(f"| {kind} | {' | '.join(str(counts[kind, name] or '·') for name in names)} |")
+    return "\n".join(lines)
+
+
+def null_pair(directory: Path, seed: int) -> dict[str, Any]:
+    """What `attribute` says of an arm that differs from the control by nothing but independent noise."""
+    base = baseline(positions=8, seed=seed, vocabulary=512)
+    arms = {
+        name: [write(directory / name, base, Planted(seed=2 * seed + i).logits(base, 0.1))]
+        for i, name in enumerate(("arm", "control"))
+    }
+    return attribute(arms, "control", seed)["arms"]["arm"]
