@@ -193,8 +193,9 @@ def _study(args: list[str]) -> int:
     if found is None:
         print(f"the stages of {', '.join(execution.arms)} are done; those of other arms are still to run")
         return 0
-    for verdict in found["verdicts"].values():
-        print(f"{verdict['paragraph']}\n")
+    for arm in found["arms"].values():
+        if verdict := arm.get("verdict"):
+            print(f"{verdict['text']}\n")
     print(f"figures: {command.out / 'attribution.json'} and {command.out / 'results.json'}")
     return 0
 

@@ -1,0 +1,144 @@
+"""A study from its file to its verdicts, changed, continued, shared and refused."""
+
+import json
+
+import pytest
+import yaml
+
+from ssdfast import cli
+from ssdfast.config import StudyExecution
+from ssdfast.study import graph, runner
+from ssdfast.study.runner import read_study, stages_of, study
+
+from .. import tiny
+
+pytest.importorskip("math_verify")
+pytest.importorskip("matplotlib")
+WORDS = [*tiny.WORDS, *(rf"\boxed{{{n}}}" for n in range(30))]
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    tiny.save_model(tmp_path / "model", words=WORDS)
+    for name, first in (("learnt", 0), ("asked", 20)):
+        rows = [
+            {"id": f"p{i}", "question": f"word{i} word{i + 9} +", "answer": str(i % 3)} for i in range(first, first + 8)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "chat.jinja").write_text("{% for m in messages %}{{ m.content }} {% endfor %}")
+    return tmp_path
+
+
+def file_of(directory, **changes):
+    """A study of two arms."""
+    given = {
+        "model": str(directory / "model"),
+        "problems": {"sources": [str(directory / "learnt.jsonl")]},
+        "asked": {"sources": [str(directory / "asked.jsonl")]},
+        "prompt": {"instruction": "{question}", "chat_template": str(directory / "chat.jinja")},
+        "max_new_tokens": 12,
+        "eval_tokens": 12,
+        "training": {"lr": 1e-3, "min_lr": 1e-4, "batch_size": 4},
+        "arms": ["ssd", "control"],
+    }
+    path = directory / "study.yaml"
+    path.write_text(yaml.safe_dump(given | changes))
+    return str(path)
+
+
+def ran(monkeypatch):
+    """Names of the stages that run."""
+    names = []
+    taken = graph._taken
+
+    def watched(stage, left):
+        fresh = not stage.done
+        found = taken(stage, left)
+        names.extend([stage.name] if fresh and found else [])
+        return found
+
+    monkeypatch.setattr(graph, "_taken", watched)
+    return names
+
+
+def test_a_study_ends_in_verdicts_and_a_changed_arm_alone_runs_again(inputs, monkeypatch):
+    names = ran(monkeypatch)
+    out = inputs / "out"
+    found = study(read_study(file_of(inputs)), out)
+    assert {name for name, arm in found["arms"].items() if "verdict" in arm} == {"ssd"}
+    assert json.loads((out / "attribution.json").read_text()) == found
+    results = json.loads((out / "results.json").read_text())
+    assert {arm["checkpoint"] for arm in results["arms"]} == {"baseline", "ssd-0", "control-0"}
+    assert (
+        len(names)
+        == len(set(names))
+        == len(graph.ordered(stages_of(read_study(file_of(inputs)), out, StudyExecution()).all()))
+    )
+    names.clear()
+    study(read_study(file_of(inputs)), out)
+    assert not names
+    changed = {"arms": {"ssd": {"training": {"lr": 2e-3}}, "control": None}}
+    study(read_study(file_of(inputs, **changed)), out)
+    assert sorted(names) == ["attribute", "compare", "eval ssd-0", "probe ssd-0", "train ssd-0"]
+
+
+def test_arms_that_draw_alike_share_their_traces_and_each_word_does_what_it_says(inputs):
+    words = ["ssd", "ssd-expected", "control", "length-matched", "hot-no-truncation", "correct-only"]
+    config = read_study(file_of(inputs, arms=words, sampling={"temperature": 1.3}))
+    stages = stages_of(config, inputs / "out", StudyExecution())
+    drawn = {word: stages.chosen(word, 0).needs[0].directory for word in words}
+    assert drawn["ssd"] == drawn["ssd-expected"] == drawn["correct-only"]
+    assert drawn["control"] == drawn["length-matched"]
+    assert len(set(drawn.values())) == 3
+    assert stages.chosen("length-matched", 0).needs[1].directory == drawn["ssd"]
+    said = {word: config.sampling_of(word) for word in words}
+    assert (said["control"].temperature, said["control"].top_k, said["control"].top_p) == (1.0, 0, 1.0)
+    assert (said["hot-no-truncation"].temperature, said["hot-no-truncation"].top_p) == (1.3, 1.0)
+    assert config.training_of("ssd-expected").loss == "expected"
+
+
+def test_machines_may_take_an_arm_each(inputs):
+    config, out = read_study(file_of(inputs)), inputs / "out"
+    assert study(config, out, StudyExecution(arms=("control",))) is None
+    assert not (out / "attribution.json").exists()
+    told = runner.plan(config, out, StudyExecution())
+    assert "train control-0" in told
+    assert "done" in told
+    assert study(config, out, StudyExecution(arms=("ssd",)))["arms"]["ssd"]["verdict"]
+
+
+def test_a_dry_run_says_what_is_to_do_and_does_nothing(inputs, capsys):
+    assert cli.run(["study", file_of(inputs), "--out", str(inputs / "out"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "train ssd-0" in said
+    assert "stages to do" in said
+    assert not list((inputs / "out").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": ["ssd"]}, "the control 'control' is none of the arms ssd"),
+        ({"arms": ["control", "length-matched"]}, "drawn to the lengths of the arm 'ssd', which is not there"),
+        ({"arms": {"control": None, "mine": {"like": "ssd", "training": {"lrr": 1}}}}, "lrr"),
+        ({"arms": {"control": None, "mine": {"like": "sdd"}}}, "arms.mine.like"),
+        ({"preset": "maths"}, "there is no 'maths', there are paper, math, demo"),
+        ({"asked": {}}, "a study needs problems.sources to learn from and asked.sources"),
+    ],
+)
+def test_what_cannot_be_a_study_is_refused_in_a_sentence(inputs, changes, said, capsys):
+    assert cli.run(["study", file_of(inputs, **changes), "--out", str(inputs / "out")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_problems_asked_that_were_learnt_are_refused(inputs):
+    config = read_study(file_of(inputs, asked={"sources": [str(inputs / "learnt.jsonl")]}))
+    with pytest.raises(ValueError, match="8 of 8 problems are like held-out ones"):
+        study(config, inputs / "out")
+
+
+def test_presets_are_studies(inputs):
+    demo = read_study("demo")
+    assert list(demo.arms) == ["ssd", "ssd-expected", "control"]
+    with pytest.raises(ValueError, match="model"):
+        read_study("paper")
