@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import claims_plan
 import soft_label_ce
 import training
 from claim import Claim
@@ -32,6 +33,7 @@ def on_cpu() -> Iterator[Claim]:
     yield Claim("movement of six steps that is left in bfloat16", nearest.kept, 0.5)
     yield Claim("and where it is rounded by chance", chance.kept, 0.9, at_least=True)
     yield from held_out([0])
+    yield from claims_plan.claims()
 
 
 def held_out(seeds: Iterable[int]) -> Iterator[Claim]:

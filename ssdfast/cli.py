@@ -1,4 +1,4 @@
-"""The command line: ``ssdfast sample``, ``eval``, ``train``, ``study``, ``probe`` and ``demo``.
+"""The command line: ``ssdfast sample``, ``eval``, ``train``, ``plan``, ``study``, ``probe`` and ``demo``.
 
 Exit codes: 0 done, 1 a fault, 2 the caller's mistake. torch is imported when a stage runs, not before.
 """
@@ -24,6 +24,7 @@ from .config import (
     ExecutionConfig,
     FinetuneConfig,
     Labelled,
+    PlanConfig,
     ProbeConfig,
     SampleConfig,
     SampleExecution,
@@ -41,6 +42,7 @@ Was it self-distillation, or just training?
   sample  draw a model's answers to problems, as traces
   eval    how many answers are right, of checkpoints or of completions from elsewhere, and which differences are real
   train   fine-tune a model on traces, and see within minutes whether it learns anything
+  plan    say what memory training takes, of any model and length, without its weights and without a GPU
   study   all of these for several arms: what moved the trained models, and was it self-distillation
   probe   measure how a trained model differs from its baseline, at every position of given traces
   demo    sample, fine-tune and probe a 135M model on this machine: a few minutes, no downloads
@@ -88,6 +90,13 @@ class _TrainCommand(_RunCommand, TrainExecution, FinetuneConfig):
     """schedule and sampling distribution of a published recipe; the file and the flags override it"""
 
 
+class _PlanCommand(PlanConfig):
+    """Say what memory a training step would take, by part, and which settings fit; no weights and no GPU are needed."""
+
+    out: Path | None = None
+    """directory for a figure and the numbers"""
+
+
 class _StudyCommand(StudyExecution):
     """Sample, train, evaluate and probe every arm of a study, and say what moved them. What is done is not repeated."""
 
@@ -112,7 +121,15 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    commands = {"sample": _sample, "eval": _eval, "train": _train, "study": _study, "probe": _probe, "demo": _demo}
+    commands = {
+        "sample": _sample,
+        "eval": _eval,
+        "train": _train,
+        "plan": _plan,
+        "study": _study,
+        "probe": _probe,
+        "demo": _demo,
+    }
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2
@@ -197,6 +214,16 @@ def _study(args: list[str]) -> int:
         if verdict := arm.get("verdict"):
             print(f"{verdict['text']}\n")
     print(f"figures: {command.out / 'attribution.json'} and {command.out / 'results.json'}")
+    return 0
+
+
+def _plan(args: list[str]) -> int:
+    command = _parse(_PlanCommand, _PlanCommand.model_construct(model=tyro.MISSING), "plan", args)
+    config = _part_of(command, PlanConfig)
+    from .training.planning.report import report
+
+    for line in report(config, command.out):
+        print(line, flush=True)
     return 0
 
 
@@ -310,7 +337,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-Command = TypeVar("Command", _SampleCommand, _EvalCommand, _TrainCommand, _ProbeCommand, _DemoCommand)
+Command = TypeVar("Command", _SampleCommand, _EvalCommand, _TrainCommand, _PlanCommand, _ProbeCommand, _DemoCommand)
 
 
 def _parse(cls: type[Command], default: Command, name: str, args: list[str]) -> Command:

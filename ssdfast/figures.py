@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -21,3 +23,22 @@ def style(ink: str) -> dict[Any, Any]:
         "ytick.color": ink,
         "legend.frameon": False,
     }
+
+
+@contextmanager
+def pyplot() -> Iterator[Any]:
+    """matplotlib.pyplot drawing to files, the caller's own backend put back after. Raises ValueError where it is not
+    installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ValueError("figures need a package that is not installed: pip install matplotlib") from None
+
+    before = matplotlib.get_backend()
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    try:
+        yield pyplot
+    finally:
+        matplotlib.use(before)

@@ -36,7 +36,7 @@ def mistake(capsys, *args) -> str:
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], *([stage, "--help"] for stage in ("sample", "eval", "train", "probe", "demo"))]
+    "args", [["--help"], *([stage, "--help"] for stage in ("sample", "eval", "train", "plan", "probe", "demo"))]
 )
 def test_help_imports_no_torch(args):
     code = f"""
@@ -125,7 +125,7 @@ def test_wrong_flags_are_a_mistake_too(args, capsys):
 
 def test_no_or_an_unknown_command(capsys):
     assert cli.run([]) == 2
-    assert "the commands are sample, eval, train, probe, demo" in mistake(capsys, "prob")
+    assert "the commands are sample, eval, train, plan, study, probe, demo" in mistake(capsys, "prob")
 
 
 def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):

@@ -32,7 +32,7 @@ def losses_and_gradients(
     loss_N = probs_NK.new_zeros(hidden_NH.shape[0])
     if rows_R.shape[0] == 0:
         return loss_N
-    step = _chunk_rows(rows_R.shape[0], most)
+    step = chunk_rows(rows_R.shape[0], most)
     # One for all chunks: the pages of a new one would cost a tenth of a chunk's time. A GPU's allocator keeps them.
     v = head.weight_VH.shape[0]
     workspace = None if hidden_NH.is_cuda else loss_N.new_empty(step, v + ROOM)[:, :v]
@@ -48,7 +48,7 @@ def losses_and_gradients(
     return loss_N
 
 
-def _chunk_rows(n: int, most: int) -> int:
+def chunk_rows(n: int, most: int) -> int:
     """Of N >= 1 rows. Chunks of about the same size, since a small one wastes a pass over the head and its gradient."""
     most = max(1, most // ROWS_TOGETHER) * ROWS_TOGETHER
     chunks = math.ceil(n / most)

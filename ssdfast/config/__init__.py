@@ -8,6 +8,7 @@ from .base import Labelled, Settings, dump, load, read_yaml
 from .decoding import PRESETS, DecodingConfig, Preset, SamplingConfig
 from .demo import DemoConfig
 from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
+from .plan import PlanConfig
 from .probe import ClassRules, ExecutionConfig, PositionConfig, ProbeConfig, TokenClassConfig
 from .sample import (
     ColumnsConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "FinetuneConfig",
     "Labelled",
     "LoopConfig",
+    "PlanConfig",
     "PositionConfig",
     "Preset",
     "ProbeConfig",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 _PACKAGES = {
@@ -38,18 +36,3 @@ def statsmodels_stats() -> Any:
     except ImportError:
         raise ValueError("evaluation needs a package that is not installed: pip install statsmodels") from None
     return statsmodels.stats.api
-
-
-@contextmanager
-def pyplot() -> Iterator[Any]:
-    """matplotlib.pyplot drawing to files, the caller's own backend put back after."""
-    import matplotlib
-
-    before = matplotlib.get_backend()
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    try:
-        yield pyplot
-    finally:
-        matplotlib.use(before)

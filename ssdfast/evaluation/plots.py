@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import rundir
-from ..figures import style
-from .libraries import pyplot
+from ..figures import pyplot, style
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osD^vP"

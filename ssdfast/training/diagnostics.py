@@ -123,7 +123,7 @@ class NoiseScale:
             hook.remove()
 
     def _add(self, gradient: Tensor) -> None:
-        square = _local(gradient).detach().float().square().sum(dtype=torch.float64)
+        square = torch.linalg.vector_norm(_local(gradient).detach(), dtype=torch.float32).double().square()
         self._now = square if self._now is None else self._now + square.to(self._now.device)
 
 

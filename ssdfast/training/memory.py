@@ -133,8 +133,8 @@ class _HostMemory:
         self._fetch(saved)
         if self.stream is not None:
             torch.cuda.current_stream().wait_stream(self.stream)
-            if before := saved.before():  # the backward pass will want it next
-                self._fetch(before)
+        if before := saved.before():  # the backward pass will want it next
+            self._fetch(before)
         back, saved.back = saved.back, None
         assert back is not None
         return back

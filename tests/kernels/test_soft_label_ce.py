@@ -49,13 +49,13 @@ def test_chunks_of_rows_give_the_same(dtype, monkeypatch):
     p = _case("K = 20").make().to(dtype)
     monkeypatch.setattr(cpu, "CHUNK_BYTES", 4 * 1003 * 16)
     monkeypatch.setattr(gradients, "SLICE_BYTES", 4 * 64 * 100)
-    assert chunks._chunk_rows(40, 16) == 16
+    assert chunks.chunk_rows(40, 16) == 16
     assert_matches(ask(p, "cpu"), p)
 
 
 @given(st.integers(1, 100_000), st.integers(1, 2_000))
 def test_chunks_are_of_a_size(n, most):
-    rows = chunks._chunk_rows(n, most)
+    rows = chunks.chunk_rows(n, most)
     assert min(n, 8) <= rows <= max(8, most)
     assert -(-n // rows) <= -(-n // (max(8, most) // 8 * 8))
 

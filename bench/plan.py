@@ -1,0 +1,102 @@
+"""A memory plan beside the resident memory of a real step: ``python bench/plan.py [MODEL_DIRECTORY TOKENS SETTINGS]``.
+
+With arguments it takes two steps on this machine's CPU, and prints the most bytes that the second one held.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from memory import python
+
+from ssdfast import memory
+from ssdfast.config import PlanConfig, TrainConfig
+from ssdfast.training.diagnostics import NoiseScale
+from ssdfast.training.network import prepare
+from ssdfast.training.optimizers import optimizer_of
+from ssdfast.training.planning.plan import plan
+
+GB = 1e9
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
+SMALL: dict[str, Any] = {
+    "vocab_size": 16000, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+    "num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": True, "max_position_embeddings": 32768,
+}  # fmt: skip
+MODELS = {
+    "qwen3": transformers.Qwen3Config(**SMALL, num_hidden_layers=4),
+    "qwen3.5": transformers.Qwen3_5TextConfig(
+        **SMALL, num_hidden_layers=4, linear_num_key_heads=4, linear_num_value_heads=8, linear_key_head_dim=64,
+        linear_value_head_dim=64,
+    ),
+}  # fmt: skip
+TOKENS = 1024
+PLAIN: dict[str, Any] = {"recompute": False, "tile_tokens": 0}
+TILED = {"recompute": True, "tile_tokens": 256}
+MEASURED = (("qwen3", PLAIN), ("qwen3", TILED), ("qwen3.5", TILED))
+
+
+def errors() -> Iterator[tuple[str, float, float]]:
+    """What, bytes planned, bytes measured."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name, settings in MEASURED:
+            path = Path(directory) / name
+            MODELS[name].save_pretrained(path)
+            config = PlanConfig(model=str(path), lengths=(TOKENS,), device="cpu", compare=False, **settings)
+            planned = plan(config)[0].peak
+            printed = python("bench/plan.py", str(path), str(TOKENS), json.dumps(settings))
+            told = ", ".join(f"{key} {value}" for key, value in settings.items())
+            yield f"{name}, {told}", planned, float(printed.split()[-1])
+
+
+def measured(directory: str, tokens: int, config: TrainConfig) -> int:
+    """Bytes at the peak of a step, code apart. Linux with glibc; in a fresh process."""
+    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 16)  # or what is freed stays resident, in blocks of up to 32 MB
+    _steps(transformers.AutoConfig.from_pretrained(directory, num_hidden_layers=4, vocab_size=64), config, (64, 64))
+    gc.collect()  # a network that was prepared holds itself
+    ctypes.CDLL(None).malloc_trim(0)
+    before = memory.resident_bytes("VmRSS")
+    _steps(transformers.AutoConfig.from_pretrained(directory), config, (64, tokens))
+    return memory.peak_bytes() - before
+
+
+def _steps(shape: Any, config: TrainConfig, lengths: tuple[int, ...]) -> None:
+    """Of one trace each; the peak is that of the last."""
+    network = transformers.AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa").train()
+    network = prepare(network, config, on_gpu=False)
+    NoiseScale(network.parameters())
+    cls, options = optimizer_of(config)
+    optimizer = cls(network.parameters(), **options)
+    for tokens in lengths:
+        ctypes.CDLL(None).malloc_trim(0)
+        memory.start_peak()
+        inputs = {"input_ids": torch.randint(64, (1, tokens)), "row_S": torch.arange(tokens)}
+        label_ids_SK = torch.randint(64, (tokens, 1))
+        loss = network(inputs, label_ids_SK, torch.ones(tokens, 1), torch.full((tokens,), 1 / tokens))["loss"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def main() -> None:
+    if len(sys.argv) == 1:
+        for what, planned, found in errors():
+            print(
+                f"{what}: planned {planned / GB:.3f} GB, measured {found / GB:.3f}, {100 * (planned / found - 1):+.1f} %"
+            )
+        return
+    directory, tokens, settings = sys.argv[1:]
+    print(measured(directory, int(tokens), TrainConfig(**json.loads(settings))))
+
+
+if __name__ == "__main__":
+    main()

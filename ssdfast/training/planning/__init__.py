@@ -1,0 +1,1 @@
+"""What a training step would take, found out without weights and without a GPU."""

@@ -1,0 +1,84 @@
+"""``ssdfast plan``: the peak memory of a training step by part, and which settings fit a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ...config import PlanConfig, TrainConfig
+from .dry_run import Bytes, of_optimizer, of_passes, of_step, on_device
+from .live_bytes import HOST
+from .shapes import settings_of
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step with some settings on a trace of `tokens`."""
+
+    settings: TrainConfig
+    tokens: int
+    parts: Bytes
+    """at the peak of the device"""
+
+    @property
+    def peak(self) -> int:
+        """Bytes on the device."""
+        return on_device(self.parts)
+
+    @property
+    def host(self) -> int:
+        """Bytes beside the device."""
+        return self.parts[HOST]
+
+
+def plan(config: PlanConfig) -> list[Planned]:
+    """The settings asked, at each length. Raises ValueError for settings or a model that cannot be."""
+    asked = _settings(config, {})
+    return [_planned(config, asked, tokens) for tokens in sorted(set(config.lengths))]
+
+
+def compared(config: PlanConfig) -> Iterator[list[Planned]]:
+    """Other settings at each length, by what they cost in time and in exactness."""
+    tile = config.tile_tokens or PlanConfig.model_fields["tile_tokens"].default
+    bounded = {"recompute": True, "tile_tokens": tile, "optimizer": "adamw", "offload_optimizer": False}
+    rows: list[dict[str, Any]] = [
+        {"recompute": False, "tile_tokens": 0},
+        {"tile_tokens": 0},
+        {},
+        {"optimizer": "adamw_8bit"},
+        {"optimizer": "adamw_bf16"},
+    ]
+    if config.device == "cuda":
+        rows.insert(3, {"offload_optimizer": True})
+    for row in rows:
+        settings = _settings(config, bounded | row)
+        yield [_planned(config, settings, tokens) for tokens in sorted(set(config.lengths))]
+
+
+def _settings(config: PlanConfig, changes: dict[str, Any]) -> TrainConfig:
+    """Without layer kernels, whose memory is not known here: they take less than torch's."""
+    names = ("optimizer", "offload_optimizer", "recompute", "tile_tokens")
+    values = {name: getattr(config, name) for name in names} | changes
+    return TrainConfig(**values, attention="sdpa", layer_kernels="torch")
+
+
+def _planned(config: PlanConfig, settings: TrainConfig, tokens: int) -> Planned:
+    on_gpu = config.device == "cuda"
+    in_bf16 = settings.optimizer == "adamw_bf16"
+    # Passes are the same whatever keeps the moments of float32 weights.
+    alike = settings.model_copy(update={} if in_bf16 else {"optimizer": "adamw", "offload_optimizer": False})
+    passes = _passes(config.model, alike, on_gpu, tokens, config.labels)
+    optimizer = settings.model_copy(update={"recompute": False, "tile_tokens": 0})
+    return Planned(settings, tokens, of_step(passes, *_optimizer(config.model, optimizer, on_gpu)))
+
+
+@cache
+def _passes(model: str, settings: TrainConfig, on_gpu: bool, tokens: int, labels: int) -> Bytes:
+    return of_passes(settings_of(model), settings, on_gpu, tokens, labels)
+
+
+@cache
+def _optimizer(model: str, settings: TrainConfig, on_gpu: bool) -> tuple[Bytes, Bytes]:
+    return of_optimizer(settings_of(model), settings, on_gpu)

@@ -1,0 +1,56 @@
+"""Published shapes of models, for plans without their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+_QWEN3_4B: dict[str, Any] = {
+    "vocab_size": 151936,
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 262144,
+    "tie_word_embeddings": True,
+}
+_QWEN3_5_4B: dict[str, Any] = {
+    "vocab_size": 248320,
+    "hidden_size": 2560,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_conv_kernel_dim": 4,
+    "max_position_embeddings": 262144,
+    "tie_word_embeddings": True,
+}
+KNOWN = ("qwen3-4b", "qwen3.5-4b")
+
+
+def settings_of(model: str) -> Any:
+    """Settings of the text model of that name, or of the directory with its config.json.
+
+    Raises ValueError for what is neither.
+    """
+    if model == "qwen3-4b":
+        return transformers.Qwen3Config(**_QWEN3_4B)
+    if model == "qwen3.5-4b":
+        return transformers.Qwen3_5TextConfig(**_QWEN3_5_4B)
+    path = Path(model)
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{model} is no directory with a config.json, and none of {', '.join(KNOWN)}")
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path / 'config.json'} is no model's settings: {' '.join(str(error).split())}") from error
+    return config.get_text_config()
