@@ -2,9 +2,8 @@
 
     checkpoint_layers(model, offload=True)    # one layer's activations at a time; layer inputs wait in host memory
     tile_mlps(model, 8192)                    # tiles.py: an MLP's intermediate exists for 8,192 tokens at a time
-    tile_linear_attention(model, 8192)        # likewise a gated delta net's
+    tile_linear_attention(model, 8192)        # likewise a gated delta net's, and tile_norms a norm's
     accumulate_in_float32(model)              # bf16 weights, float32 gradients
-    loss = step(model, ids, rows, ...)        # step.py
 
 Each changes a loaded transformers model in place, alone or together with the others, and none changes what is
 computed: losses and gradients are those of the untouched model up to the order of sums. ``save_pretrained`` writes the

@@ -14,7 +14,7 @@ from ..config import TrainConfig
 from .loss import make_trainable
 from .memory import accumulate_in_float32, checkpoint_layers
 from .separate import separate
-from .tiles import tile_linear_attention, tile_mlps
+from .tiles import tile_linear_attention, tile_mlps, tile_norms
 
 
 def prepare(network: Any, config: TrainConfig, on_gpu: bool) -> Any:
@@ -28,6 +28,7 @@ def prepare(network: Any, config: TrainConfig, on_gpu: bool) -> Any:
     make_trainable(network)
     if config.tile_tokens:
         tile_mlps(network, config.tile_tokens)
+        tile_norms(network, config.tile_tokens)
         tile_linear_attention(network, config.tile_tokens)
     if config.optimizer == "adamw_bf16":
         accumulate_in_float32(network)

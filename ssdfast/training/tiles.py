@@ -34,6 +34,20 @@ def tile_mlps(model: nn.Module, tokens: int) -> None:
         _tile(layer.mlp, tokens, lambda whole: lambda hidden_BlH: (whole(hidden_BlH),))
 
 
+def tile_norms(model: nn.Module, tokens: int) -> None:
+    """Compute norms, each layer's and the last, over tiles of that many tokens: they convert what they are given to
+    float32, and keep and make several copies of it."""
+    base = decoder(model)
+    of_layers = [
+        module
+        for layer in base.layers
+        for name, module in layer.named_modules()
+        if type(module).__name__.endswith("Norm") and not name.startswith("linear_attn")  # which is tiled itself
+    ]
+    for norm in (*of_layers, base.norm):
+        _tile(norm, tokens, lambda whole: lambda hidden_BlH: (whole(hidden_BlH),))
+
+
 def tile_linear_attention(model: nn.Module, tokens: int) -> None:
     """Compute gated delta nets (`linear_attn`) over tiles of that many tokens, a multiple of 64, where there are any.
 

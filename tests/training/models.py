@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -47,13 +49,20 @@ def build(config: PreTrainedConfig) -> nn.Module:
     return of[config.model_type](config)
 
 
-def trace(tokens: int, vocabulary: int = VOCABULARY, k: int = 3) -> dict[str, Tensor]:
-    """Arguments of `step`: the first quarter is the prompt."""
+def trace(tokens: int, vocabulary: int = VOCABULARY, k: int = 3) -> tuple[Any, ...]:
+    """Arguments of a trainable model: the first quarter is the prompt."""
     random = torch.Generator().manual_seed(tokens)
-    rows = torch.arange(tokens // 4, tokens)
-    return {
-        "input_ids_BL": torch.randint(vocabulary, (1, tokens), generator=random),
-        "rows_N": rows,
-        "label_ids_NK": torch.rand(len(rows), vocabulary, generator=random).topk(k, -1).indices,
-        "label_probs_NK": torch.rand(len(rows), k, generator=random).softmax(-1),
-    }
+    row_S = torch.arange(tokens // 4, tokens)
+    return (
+        {"input_ids": torch.randint(vocabulary, (1, tokens), generator=random), "row_S": row_S},
+        torch.rand(len(row_S), vocabulary, generator=random).topk(k, -1).indices,
+        torch.rand(len(row_S), k, generator=random).softmax(-1),
+        torch.ones(len(row_S)),
+    )
+
+
+def step(model: nn.Module, tokens: int) -> Tensor:
+    """Adds the gradients of the summed loss of a trace; returns the loss."""
+    loss: Tensor = model(*trace(tokens))["loss"]
+    loss.backward()
+    return loss.detach()

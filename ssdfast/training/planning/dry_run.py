@@ -43,7 +43,9 @@ Bytes = Counter[str]
 
 
 def of_passes(model: Any, config: TrainConfig, on_gpu: bool, tokens: int, labels: int) -> Bytes:
-    """Forward, backward and clipping at their peak, without moments; HOST at its own.
+    """A forward and a backward pass, and clipping, at their peak, without moments; HOST at its own.
+
+    The pass is a step's second or a later one: what has come before it has left its gradients.
 
     model: settings of a causal LM of transformers. One trace of so many tokens, each scored, with so many labels.
     Raises ValueError for a model that cannot be bounded, or whose layers look at numbers.
@@ -53,6 +55,7 @@ def of_passes(model: Any, config: TrainConfig, on_gpu: bool, tokens: int, labels
     in_layers = config.recompute or config.optimizer == "adamw_bf16"  # which then see to their dtype themselves
     autocast = Autocast() if on_gpu and not in_layers else contextlib.nullcontext()
     with _elsewhere(on_gpu), measured_delta_rules(network), live:
+        _fill_gradients(network, live)
         _attribute(network, live)
         inputs, *rest = _inputs(tokens, labels)
         try:
@@ -64,6 +67,7 @@ def of_passes(model: Any, config: TrainConfig, on_gpu: bool, tokens: int, labels
                 f"a {type(network).__name__} cannot be planned: {' '.join(str(error).split())[:200]}"
             ) from error
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+    assert live.peak[GRADIENTS] == live.now[GRADIENTS]  # summed in place
     return live.peak
 
 
@@ -76,9 +80,7 @@ def of_optimizer(model: Any, config: TrainConfig, on_gpu: bool) -> tuple[Bytes, 
     network, live = _prepared(model, config, on_gpu)
     parameters = list(network.parameters())
     with _elsewhere(on_gpu), live:
-        live.part = GRADIENTS
-        for p in parameters:
-            p.grad = torch.zeros(p.shape, dtype=p.grad_dtype or p.dtype, device=DEVICE)
+        _fill_gradients(network, live)
         live.part = MOMENTS
         if config.optimizer == "adamw":
             cls, settings = optimizer_of(config)
@@ -131,6 +133,12 @@ def _elsewhere(on_gpu: bool) -> Iterator[None]:
         yield
 
 
+def _fill_gradients(network: Any, live: LiveBytes) -> None:
+    live.part = GRADIENTS
+    for p in network.parameters():
+        p.grad = torch.zeros(p.shape, dtype=p.grad_dtype or p.dtype, device=DEVICE)
+
+
 def _moment_bytes(p: Tensor, optimizer: str) -> int:
     """Of both moments of a weight tensor: in bfloat16; or in 8 bits with a scale to 256 of them, where it has 4,096."""
     if optimizer == "adamw_bf16":
@@ -141,7 +149,8 @@ def _moment_bytes(p: Tensor, optimizer: str) -> int:
 
 
 def _attribute(network: Any, live: LiveBytes) -> None:
-    """Change what new tensors count for as the passes go on."""
+    """What new tensors count for as a pass goes on."""
+    live.part = LAYER
 
     def outlived(*_: Any) -> None:  # the layer before, which has ended
         live.give_all(LAYER, SAVED)
@@ -158,8 +167,6 @@ def _attribute(network: Any, live: LiveBytes) -> None:
     for layer in base.layers:
         layer.register_forward_pre_hook(outlived)
     base.register_forward_hook(layers_are_done)
-    for p in network.parameters():
-        p.register_post_accumulate_grad_hook(lambda p: live.give(p.grad, GRADIENTS))
 
 
 def _inputs(tokens: int, labels: int) -> tuple[Any, ...]:

@@ -1,8 +1,9 @@
 """Counts the bytes of tensors that are alive, by what they are for, and keeps the peak.
 
-Tensors live on torch's `meta` device: they have shapes, dtypes, storages and a graph, but no numbers, so that a model of
-any size runs in no memory and next to no time. What asks for a place on the "cpu" gets one on the host of the device
-that is planned, which is counted by itself.
+Tensors are torch's own fakes, those of the `meta` device: shapes, dtypes, storages and a graph, but no numbers, so that
+a model of any size runs in no memory and little time. (A `FakeTensorMode` would call them CUDA's, for which autograd
+wants a torch that was built with CUDA.) What asks for a place on the "cpu" gets one on the host of the device that is
+planned, which is counted by itself.
 """
 
 from __future__ import annotations
