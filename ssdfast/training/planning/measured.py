@@ -35,6 +35,8 @@ class _Took(NamedTuple):
     """for the backward pass"""
     backward: int
     """at the peak, beside what was kept and the gradients"""
+    gradients: list[Layout | None]
+    """of each argument that is a tensor"""
     results: list[Any]
     structure: Any
 
@@ -75,15 +77,21 @@ class Measured:
             made, forward = _bytes(tensors), live.most - before
             kept = live.total - before - made
             flowing = [x for x in tensors if x.requires_grad]
+            gradients: tuple[Tensor, ...] = ()
             backward = 0
             if flowing:
-                flows_in = [Layout.of(x).made() for x in flowing]
+                # Of no bytes: what flows in is let go as soon as it has been converted.
+                flows_in = [torch.empty((), dtype=x.dtype, device=DEVICE).expand(x.shape) for x in flowing]
                 before = live.total
                 live.start()
                 gradients = torch.autograd.grad(flowing, wanted, flows_in)
-                backward = max(0, live.most - before - _bytes(gradients))
+                backward = live.most - before - _bytes(gradients) - _bytes(flowing)
+        found = iter(gradients)
+        of_gradients = [
+            Layout.of(next(found)) if gradients and x.requires_grad else None for x in fresh if isinstance(x, Tensor)
+        ]
         layouts = [Layout.of(x) if isinstance(x, Tensor) else x for x in results]
-        return _Took(forward - kept - made, kept, backward, layouts, of_results)
+        return _Took(forward - kept - made, kept, backward, of_gradients, layouts, of_results)
 
 
 class _Replayed(torch.autograd.Function):
@@ -94,13 +102,12 @@ class _Replayed(torch.autograd.Function):
         _room(took.forward)
         ctx.save_for_backward(kept)
         ctx.took = took
-        ctx.gradients = [Layout.of(x) if x.requires_grad else None for x in arguments]
         return made
 
     @staticmethod
     def backward(ctx: Any, *flows_in: Tensor) -> Any:
         kept = ctx.saved_tensors  # noqa: F841  # until the end
-        gradients = [None if layout is None else layout.made() for layout in ctx.gradients]
+        gradients = [None if layout is None else layout.made() for layout in ctx.took.gradients]
         _room(ctx.took.backward)
         return None, *gradients
 

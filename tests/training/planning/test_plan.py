@@ -1,0 +1,155 @@
+"""A plan has every byte of weights, gradients and moments in its place, and fits what it should."""
+
+from __future__ import annotations
+
+import json
+from unittest.mock import patch
+
+import pytest
+import torch
+import transformers
+from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
+
+from ssdfast import cli
+from ssdfast.config import PlanConfig, TrainConfig
+from ssdfast.training.planning import dry_run, measured
+from ssdfast.training.planning.dry_run import GRADIENTS, LAYER, MASTER, MOMENTS, SAVED, WEIGHTS, of_passes, on_device
+from ssdfast.training.planning.live_bytes import HOST
+from ssdfast.training.planning.plan import compared, plan
+from ssdfast.training.planning.shapes import KNOWN, settings_of
+
+from ..models import build, config
+
+TOKENS = 300
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Nothing but settings."""
+    config("qwen3").save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def planned(directory, **settings):
+    settings = {"lengths": (TOKENS,), "tile_tokens": 128, "compare": False} | settings
+    return plan(PlanConfig(model=directory, **settings))[-1]
+
+
+def weights(name="qwen3"):
+    return sum(p.numel() for p in build(config(name)).parameters())
+
+
+def test_weights_gradients_and_moments_are_all_there(directory):
+    n = weights()
+    steps = 4 * len(list(build(config("qwen3")).parameters()))  # each counts its own
+    buffers = 100
+    found = planned(directory).parts
+    assert 0 <= found[MASTER] - 4 * n < buffers
+    assert found[GRADIENTS] == 4 * n
+    assert 0 <= found[MOMENTS] - 8 * n <= steps
+    in_bf16 = planned(directory, optimizer="adamw_bf16").parts
+    assert in_bf16[MASTER] == 0
+    assert 0 <= in_bf16[WEIGHTS] - 2 * n < buffers
+    assert (in_bf16[GRADIENTS], in_bf16[MOMENTS]) == (4 * n, 4 * n)
+    on_cpu = planned(directory, device="cpu").parts
+    assert 0 <= on_cpu[WEIGHTS] - 4 * n < buffers
+    assert (on_cpu[MASTER], on_cpu[HOST]) == (0, 0)
+
+
+def test_offloaded_moments_and_layer_inputs_are_on_the_host(directory):
+    there, here = planned(directory, offload_optimizer=True), planned(directory)
+    inputs = 3 * _power_of_two(TOKENS * 32 * 2)  # of two layers and the last norm
+    moments = sum(2 * _power_of_two(4 * p.numel()) for p in build(config("qwen3")).parameters())
+    assert here.host == inputs
+    assert inputs + moments <= there.host <= inputs + moments + 3 * 4 * 96 * 32  # a weight at a time passes through
+    assert there.peak < here.peak
+    assert there.parts[MOMENTS] == 0
+
+
+def test_moments_in_8_bits_take_a_quarter_of_large_weights():
+    with torch.device("meta"):
+        large, small = torch.empty(64, 64), torch.empty(32)
+    assert dry_run._moment_bytes(large, "adamw_8bit") == 2 * 4096 + 2 * 16 * 4
+    assert dry_run._moment_bytes(small, "adamw_8bit") == 8 * 32
+
+
+def test_settings_bound_what_grows_with_the_sequence(directory):
+    plain, recomputed, tiled = (
+        planned(directory, lengths=(8192,), recompute=recompute, tile_tokens=tile)
+        for recompute, tile in ((False, 0), (True, 0), (True, 256))
+    )
+    assert plain.peak > recomputed.peak > tiled.peak
+    assert plain.parts[SAVED] > 8192 * 32 * 4 * 2  # more than a layer's input, of two layers
+    assert tiled.parts[SAVED] < plain.parts[SAVED] / 10
+    assert planned(directory, lengths=(16384,), tile_tokens=256).peak > tiled.peak
+
+
+@pytest.mark.parametrize("tile", [0, 128])
+def test_a_measured_delta_rule_takes_what_the_rule_itself_takes(tile: int):
+    settings = TrainConfig(recompute=True, tile_tokens=tile, layer_kernels="torch")
+    replayed = of_passes(config("qwen3_5"), settings, True, TOKENS, 1)
+    with patch.object(measured, "DELTA_RULE", "nothing of this name"):
+        itself = of_passes(config("qwen3_5"), settings, True, TOKENS, 1)
+    assert itself[LAYER] > 0
+    assert replayed[LAYER] == pytest.approx(itself[LAYER], rel=1e-3)
+    assert on_device(replayed) == pytest.approx(on_device(itself), rel=1e-3)
+
+
+def test_the_published_shapes_have_their_weights():
+    counts = {}
+    for name in KNOWN:
+        with torch.device("meta"):
+            network = transformers.AutoModelForCausalLM.from_config(settings_of(name))
+        counts[name] = sum(p.numel() for p in network.parameters())
+    assert counts["qwen3-4b"] == 4_022_468_096  # as its card and its files say
+    assert counts["qwen3.5-4b"] == pytest.approx(4.2e9, rel=1e-3)  # without the eyes
+
+
+def test_comparison_has_every_setting_at_every_length(directory):
+    rows = list(compared(PlanConfig(model=directory, lengths=(200, 100))))
+    assert [[one.tokens for one in row] for row in rows] == [[100, 200]] * 6
+    assert len({row[0].settings for row in rows}) == 6
+
+
+def test_command_says_what_fits_and_keeps_the_numbers(directory, tmp_path, capsys):
+    out = tmp_path / "out"
+    args = ["plan", "--model", directory, "--lengths", "100", "300", "--device-gb", "0.001", "--out", str(out)]
+    assert cli.run(args) == 0
+    said = capsys.readouterr().out
+    assert "fits 0.001 GB" in said
+    assert "adamw_8bit, recompute, tile-tokens 2048" in said
+    rows = json.loads((out / "plan.json").read_text())
+    assert [row["tokens"] for row in rows[:2]] == [100, 300]
+    for row in rows:
+        assert row["peak"] == sum(row["parts"].values())
+    fits = next(line for line in said.splitlines() if line.startswith("fits")).split()[-2:]
+    assert fits == ["yes" if row["peak"] <= 1e6 else "no" for row in rows[:2]]
+    assert "saved activations" in (out / "plan.svg").read_text()
+
+
+def test_bad_input_is_one_sentence(directory, tmp_path, capsys):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    linear = tmp_path / "linear"
+    config("qwen3_5").save_pretrained(linear)
+    for model, more, said in (
+        (str(tmp_path / "nowhere"), [], "none of qwen3-4b, qwen3.5-4b"),
+        (str(tmp_path / "broken"), [], "config.json is no model's settings"),
+        (str(linear), ["--tile-tokens", "100"], "multiple of 64"),
+    ):
+        assert cli.run(["plan", "--model", model, "--lengths", "128", "--no-compare", *more]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert said in lines[0]
+    with pytest.raises(ValueError, match="off a GPU"):
+        PlanConfig(model=directory, device="cpu", offload_optimizer=True)
+
+
+def test_a_layer_that_looks_at_numbers_is_told(directory, monkeypatch):
+    monkeypatch.setattr(Qwen3MLP, "forward", lambda self, hidden: hidden * float(hidden.sum()))
+    with pytest.raises(ValueError, match="Qwen3ForCausalLM cannot be planned"):
+        of_passes(settings_of(directory), TrainConfig(layer_kernels="torch"), True, 10, 1)
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length()
