@@ -23,6 +23,8 @@ from tests.attribution.synthetic import baseline
 assert ROOT
 PROCESSES = 2
 PAIRS = 200
+# What a test at 5 % finds in at most 99 of 100 such simulations: one rate of 200 pairs, the largest of eight.
+NOMINAL, NOMINAL_OF_MEASURES = 9.0, 10.0
 Found = TypeVar("Found")
 
 
@@ -34,9 +36,9 @@ class Truth:
     right: float
     """share named rightly"""
     worst: float
-    """largest distance of an SSD share from the planted one, over the mixtures"""
-    root_mean_square: float
-    """of those distances"""
+    """largest distance of an SSD share from the planted one, over the mixtures whose drift has a mean of 0"""
+    worst_on_logits: float
+    """over those whose drift is noise on the logits, which heats on average"""
     seconds: float
 
 
@@ -55,9 +57,15 @@ def known_truth() -> Truth:
     start = time.perf_counter()
     judged = [one for group in _shared(_group, list(range(len(cases.groups())))) for one in group]
     right = [one.category == one.case.kind for one in judged]
-    distance = [abs(one.ssd - one.planted_ssd) for one in judged if one.case.kind == "mixture"]
-    square = sum(one**2 for one in distance) / len(distance)
-    return Truth(judged, sum(right) / len(right), max(distance), square**0.5, time.perf_counter() - start)
+    worst = [
+        max(
+            abs(one.ssd - one.planted_ssd)
+            for one in judged
+            if one.case.kind == "mixture" and one.case.planted.on_logits == on_logits
+        )
+        for on_logits in (False, True)
+    ]
+    return Truth(judged, sum(right) / len(right), *worst, time.perf_counter() - start)
 
 
 def null() -> Null:
@@ -93,11 +101,15 @@ def _shared(work: Callable[[int], Found], items: list[int]) -> list[Found]:
         return list(pool.map(work, items))
 
 
-if __name__ == "__main__":
+def main() -> None:
     truth = known_truth()
     print(cases.confusion(truth.judged))
     for one in truth.judged:
-        if one.category != one.case.kind or abs(one.ssd - one.planted_ssd) > 0.05:
-            print(one.case, one.category, f"{one.ssd:.3f} of {one.planted_ssd:.3f}")
-    print(f"{truth.right:.1%}, {truth.worst:.3f}, {truth.root_mean_square:.3f}, {truth.seconds:.0f} s")
+        if one.category != one.case.kind:
+            print(f"{one.case}: {one.text}")
+    print(f"{truth.right:.1%} right; shares {truth.worst:.3f}, {truth.worst_on_logits:.3f} off; {truth.seconds:.0f} s")
     print(null())
+
+
+if __name__ == "__main__":
+    main()

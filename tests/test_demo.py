@@ -21,12 +21,6 @@ needs_packages = pytest.mark.skipif(
 FEW = ["--train-problems", "4", "--held-out-problems", "2", "--max-new-tokens", "12"]
 
 
-@pytest.fixture(scope="session")
-def smollm2(request):
-    """SmolLM2 as safetensors, converted once for all test runs."""
-    return demo.convert(request.config.cache.mkdir("smollm2") / "model")
-
-
 def files(out):
     return {f: f.stat().st_mtime_ns for f in out.rglob("[!.]*") if f.is_file()}
 

@@ -30,17 +30,26 @@ KINDS: dict[str, tuple[int, list[Planted]]] = {
     ),
     "temperature": (30, [Planted(temperature=t) for t in (0.85, 0.93, 1.07, 1.2)]),
     "ending": (25, [Planted(ending=g) for g in (0.5, 1.0, 2.0, -1.0)]),
-    "drift": (25, [Planted(drift=size, shared=shared) for size in (0.06, 0.1, 0.2) for shared in (0.0, 0.5, 1.0)]),
+    "drift": (
+        25,
+        [
+            Planted(drift=size, shared=shared, on_logits=on_logits)
+            for size in (0.06, 0.1, 0.2)
+            for shared in (0.0, 0.5)
+            for on_logits in (False, True)
+        ],
+    ),
     "mixture": (
         40,
         [
             Planted(strength=0.4, drift=0.1),
             Planted(strength=0.3, temperature=0.9),
             Planted(strength=0.4, ending=1.0),
-            Planted(strength=0.6, drift=0.1, shared=0.0),
+            Planted(strength=0.3, drift=0.1, shared=0.0),
             Planted(strength=0.5, temperature=1.1),
             Planted(strength=0.3, temperature=0.9, ending=1.0),
-            Planted(strength=0.7, temperature=0.9, drift=0.1),
+            Planted(strength=0.3, temperature=0.95, drift=0.1),
+            Planted(strength=0.6, drift=0.1, on_logits=True),
         ],
     ),
     "none": (20, [Planted()]),
@@ -108,7 +117,7 @@ def confusion(judged: list[Judged]) -> str:
 
 def null_pair(directory: Path, seed: int) -> dict[str, Any]:
     """What `attribute` says of an arm that differs from the control by nothing but independent noise."""
-    base = baseline(positions=8, seed=seed, vocabulary=512)
+    base = baseline(traces=100, positions=4, seed=seed, vocabulary=512)
     arms = {
         name: [write(directory / name, base, Planted(seed=2 * seed + i).logits(base, 0.1))]
         for i, name in enumerate(("arm", "control"))

@@ -120,9 +120,11 @@ class Planted:
     ending: float = 0.0
     """log-odds"""
     drift: float = 0.0
-    """standard deviation of noise on the logits"""
+    """standard deviation of noise on the probabilities, relative; at most 0.28"""
     shared: float = 0.5
     """share of its variance that is the same at all positions"""
+    on_logits: bool = False
+    """drift is noise on the logits instead. Its mean is not 0: softmax makes tails heavier of it, as heat does"""
     seed: int = 0
 
     def steps(self, base: Baseline) -> dict[str, Tensor]:
@@ -140,22 +142,28 @@ class Planted:
         if self.temperature != 1:
             found["temperature"] = base.logp_NV * (1 / self.temperature - 1)
         if self.ending:
-            found["ending"] = self.ending * (torch.arange(v) == END).logical_or(torch.arange(v) == CLOSE).float()
+            found["ending"] = torch.zeros(v)
+            found["ending"][base.classes.ids("end_of_text", "think_close")] = self.ending
         return found
-
-    def noise(self, base: Baseline, own: float) -> Tensor:
-        rng = torch.Generator().manual_seed(10_007 + self.seed)
-        n, v = base.logp_NV.shape
-        small_NV = torch.randn(n, v, generator=rng)
-        if not self.drift:
-            return own * small_NV
-        shared_V = torch.randn(v, generator=rng)
-        alone = math.hypot(own, self.drift * math.sqrt(1 - self.shared))
-        return alone * small_NV + self.drift * math.sqrt(self.shared) * shared_V
 
     def logits(self, base: Baseline, noise: float = NOISE) -> Tensor:
         """float32 [N, V] of the trained model."""
-        return base.logp_NV + sum(self.steps(base).values()) + self.noise(base, noise)
+        rng = torch.Generator().manual_seed(10_007 + self.seed)
+        n, v = base.logp_NV.shape
+        z_NV = base.logp_NV + sum(self.steps(base).values()) + noise * torch.randn(n, v, generator=rng)
+        if not self.drift:
+            return z_NV
+        if self.on_logits:
+            return z_NV + self._drift(torch.randn(n, v, generator=rng), torch.randn(v, generator=rng))
+        # Uniform, so that no probability falls below 0; the mean is taken out, so that probabilities change by 0 on
+        # average over drifts and the drift has no part of the others.
+        flat = [math.sqrt(12) * (torch.rand(shape, generator=rng) - 0.5) for shape in ((n, v), (v,))]
+        change_NV = self._drift(*flat).clamp(-0.49, 0.49)
+        p_NV = z_NV.softmax(1)
+        return z_NV + torch.log1p(change_NV - (p_NV * change_NV).sum(1, keepdim=True))
+
+    def _drift(self, own_NV: Tensor, shared_V: Tensor) -> Tensor:
+        return self.drift * (math.sqrt(1 - self.shared) * own_NV + math.sqrt(self.shared) * shared_V)
 
     def shares(self, base: Baseline, logits_b_NV: Tensor) -> dict[str, float]:
         """The share of KL(p_b ‖ p_a) that each part takes off, averaged over the orders in which they can come."""
@@ -203,7 +211,9 @@ class Planted:
         return [name for name, value in values.items() if value]
 
     def only(self, name: str) -> Planted:
-        none = Planted(spread=self.spread, tilted=self.tilted, shared=self.shared, seed=self.seed)
+        none = Planted(
+            spread=self.spread, tilted=self.tilted, shared=self.shared, on_logits=self.on_logits, seed=self.seed
+        )
         return replace(none, **self.times(name, 1.0))
 
     def times(self, name: str, factor: float) -> dict[str, float]:
