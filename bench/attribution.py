@@ -57,15 +57,15 @@ def known_truth() -> Truth:
     start = time.perf_counter()
     judged = [one for group in _shared(_group, list(range(len(cases.groups())))) for one in group]
     right = [one.category == one.case.kind for one in judged]
-    worst = [
+    neutral, on_logits = (
         max(
             abs(one.ssd - one.planted_ssd)
             for one in judged
-            if one.case.kind == "mixture" and one.case.planted.on_logits == on_logits
+            if one.case.kind == "mixture" and one.case.planted.on_logits == noise
         )
-        for on_logits in (False, True)
-    ]
-    return Truth(judged, sum(right) / len(right), *worst, time.perf_counter() - start)
+        for noise in (False, True)
+    )
+    return Truth(judged, sum(right) / len(right), neutral, on_logits, time.perf_counter() - start)
 
 
 def null() -> Null:

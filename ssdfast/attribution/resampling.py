@@ -49,10 +49,10 @@ def seed_weights(seeds: int, rng: np.random.Generator) -> np.ndarray:
 
 def interval(value: float, value_R: np.ndarray) -> dict[str, float | None]:
     """mean, low and high (95 %, percentiles); None where undefined. JSON."""
-    low, high = quantiles(value_R)
-    if not np.isfinite([value, low, high]).all():
+    low, high = map(float, quantiles(value_R))
+    if not (np.isfinite(value) and np.isfinite(low) and np.isfinite(high)):
         return {"mean": None, "low": None, "high": None}
-    return {"mean": float(value), "low": float(low), "high": float(high)}
+    return {"mean": float(value), "low": low, "high": high}
 
 
 def quantiles(value_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

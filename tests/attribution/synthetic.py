@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdfast.config import ProbeConfig
+from ssdfast.config import Labelled, ProbeConfig
 from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
 from ssdfast.parts import Notes, Parts
 from ssdfast.probing.plan import Item, Scored
@@ -28,7 +28,7 @@ from ssdfast.rundir import write_json
 
 VOCABULARY = 2048
 END, CLOSE = 1, 2  # ids of the tokens that end the text and the thinking
-CONFIG = ProbeConfig(baseline="baseline", trained="trained", traces=("own=traces",))
+CONFIG = ProbeConfig(baseline="baseline", trained="trained", traces=(Labelled(label="own", path="traces"),))
 TRAIN = CONFIG.train
 ROWS = 1024
 PARTS = ("ssd", "temperature", "ending")
@@ -197,7 +197,7 @@ class Planted:
         changed = self
         for name in others:
             factor = math.sqrt(size[first] / size[name] * math.exp(rng.uniform(-0.5, 0.5)))
-            changed = replace(changed, **changed.times(name, factor))
+            changed = changed.times(name, factor)
         return changed
 
     @property
@@ -211,19 +211,24 @@ class Planted:
         return [name for name, value in values.items() if value]
 
     def only(self, name: str) -> Planted:
-        none = Planted(
-            spread=self.spread, tilted=self.tilted, shared=self.shared, on_logits=self.on_logits, seed=self.seed
+        """One part alone."""
+        return replace(
+            self,
+            strength=self.strength if name == "ssd" else 0.0,
+            temperature=self.temperature if name == "temperature" else 1.0,
+            ending=self.ending if name == "ending" else 0.0,
+            drift=self.drift if name == "drift" else 0.0,
         )
-        return replace(none, **self.times(name, 1.0))
 
-    def times(self, name: str, factor: float) -> dict[str, float]:
-        """A part, that many times as large."""
-        return {
-            "ssd": {"strength": min(self.strength * factor, 1.0)},
-            "temperature": {"temperature": 1 / (1 + factor * (1 / self.temperature - 1))},
-            "ending": {"ending": self.ending * factor},
-            "drift": {"drift": self.drift * factor},
-        }[name]
+    def times(self, name: str, factor: float) -> Planted:
+        """The same with one part that many times as large."""
+        if name == "ssd":
+            return replace(self, strength=min(self.strength * factor, 1.0))
+        if name == "temperature":
+            return replace(self, temperature=1 / (1 + factor * (1 / self.temperature - 1)))
+        if name == "ending":
+            return replace(self, ending=self.ending * factor)
+        return replace(self, drift=self.drift * factor)
 
 
 def _kl(logits_NV: Tensor, base: Baseline) -> float:
