@@ -5,30 +5,38 @@ Exit codes: 0 done, 1 a fault, 2 the caller's mistake. torch is imported when a 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import tyro
-from pydantic import BaseModel
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from . import config as settings
+from .commands import (
+    DemoCommand,
+    EvalCommand,
+    PlanCommand,
+    ProbeCommand,
+    SampleCommand,
+    StudyCommand,
+    TrainCommand,
+    eval_defaults,
+    parse,
+    part_of,
+    probe_defaults,
+    sample_defaults,
+    train_defaults,
+)
 from .config import (
     DemoConfig,
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
     FinetuneConfig,
-    Labelled,
     PlanConfig,
     ProbeConfig,
     SampleConfig,
     SampleExecution,
-    Settings,
     StudyExecution,
     TrainExecution,
 )
@@ -49,70 +57,6 @@ Was it self-distillation, or just training?
 
 `ssdfast COMMAND --help` lists the options. A run that was stopped goes on where it was when it is started again.
 """
-
-
-class _RunCommand(Settings):
-    """What every stage is asked besides its settings."""
-
-    out: Path
-    """directory for the results; a run already there is continued"""
-    config: Path | None = None
-    """YAML file of the settings below; flags override it"""
-    overwrite: bool = False
-    """remove the results already there and begin again"""
-
-
-class _StageCommand(_RunCommand):
-    """Of the stages that read a recipe's decoding."""
-
-    preset: Literal["paper", "math", "demo"] = "math"
-    """decoding of a published recipe; the file and the flags override it"""
-    estimate: bool = False
-    """say what the run will take, from a short trial of it, and stop"""
-
-
-class _ProbeCommand(_StageCommand, ExecutionConfig, ProbeConfig):
-    """Measure how a trained model differs from its baseline, at the completion positions of given traces."""
-
-
-class _SampleCommand(_StageCommand, SampleExecution, SampleConfig):
-    """Draw a frozen model's answers to problems: traces as token ids, none lost and none twice."""
-
-
-class _EvalCommand(_StageCommand, EvalExecution, EvalConfig):
-    """Judge the answers of checkpoints, at one decoding or a sweep, and compare what was asked the same."""
-
-
-class _TrainCommand(_RunCommand, TrainExecution, FinetuneConfig):
-    """Fine-tune a model on traces; the defaults are the published ones."""
-
-    preset: Literal["paper", "math", "demo"] = "math"
-    """schedule and sampling distribution of a published recipe; the file and the flags override it"""
-
-
-class _PlanCommand(PlanConfig):
-    """Say what memory a training step would take, by part, and which settings fit; no weights and no GPU are needed."""
-
-    out: Path | None = None
-    """directory for a figure and the numbers"""
-
-
-class _StudyCommand(StudyExecution):
-    """Sample, train, evaluate and probe every arm of a study, and say what moved them. What is done is not repeated."""
-
-    file: tyro.conf.Positional[str]
-    """YAML file of the study, or paper, math or demo for a preset as it is"""
-    out: Path
-    """directory of the study; other machines may work in it too"""
-
-
-class _DemoCommand(DemoConfig):
-    """Sample, fine-tune on the raw samples, probe: self-distillation of a 135M model on a laptop."""
-
-    out: Path = Path("runs/demo")
-    """directory for the results; a run already there is continued"""
-    overwrite: bool = False
-    """remove the results already there and begin again"""
 
 
 def main() -> None:
@@ -150,8 +94,8 @@ def run(args: list[str]) -> int:
 
 
 def _sample(args: list[str]) -> int:
-    command = _parse(_SampleCommand, _sample_defaults(args), "sample", args)
-    config, execution = _part_of(command, SampleConfig), _part_of(command, SampleExecution)
+    command = parse(SampleCommand, sample_defaults(args), "sample", args)
+    config, execution = part_of(command, SampleConfig), part_of(command, SampleExecution)
     if command.estimate:
         from .sampling.estimate import estimate as estimate_sampling
 
@@ -171,8 +115,8 @@ def _sample(args: list[str]) -> int:
 
 
 def _eval(args: list[str]) -> int:
-    command = _parse(_EvalCommand, _eval_defaults(args), "eval", args)
-    config, execution = _part_of(command, EvalConfig), _part_of(command, EvalExecution)
+    command = parse(EvalCommand, eval_defaults(args), "eval", args)
+    config, execution = part_of(command, EvalConfig), part_of(command, EvalExecution)
     if command.estimate:
         from .evaluate import estimate as estimate_evaluation
 
@@ -187,8 +131,8 @@ def _eval(args: list[str]) -> int:
 
 
 def _train(args: list[str]) -> int:
-    command = _parse(_TrainCommand, _train_defaults(args), "train", args)
-    config, execution = _part_of(command, FinetuneConfig), _part_of(command, TrainExecution)
+    command = parse(TrainCommand, train_defaults(args), "train", args)
+    config, execution = part_of(command, FinetuneConfig), part_of(command, TrainExecution)
     from .training.runner import train
 
     trained = train(config, command.out, execution, command.overwrite)
@@ -198,11 +142,10 @@ def _train(args: list[str]) -> int:
 
 
 def _study(args: list[str]) -> int:
-    with _registry():
-        command = tyro.cli(_StudyCommand, args=args, prog="ssdfast study")
+    command = parse(StudyCommand, tyro.MISSING, "study", args)
     from .study.runner import plan, read_study, study
 
-    config, execution = read_study(command.file), _part_of(command, StudyExecution)
+    config, execution = read_study(command.file), part_of(command, StudyExecution)
     if execution.dry_run:
         print(plan(config, command.out, execution))
         return 0
@@ -218,8 +161,8 @@ def _study(args: list[str]) -> int:
 
 
 def _plan(args: list[str]) -> int:
-    command = _parse(_PlanCommand, _PlanCommand.model_construct(model=tyro.MISSING), "plan", args)
-    config = _part_of(command, PlanConfig)
+    command = parse(PlanCommand, PlanCommand.model_construct(model=tyro.MISSING), "plan", args)
+    config = part_of(command, PlanConfig)
     from .training.planning.report import report
 
     for line in report(config, command.out):
@@ -228,8 +171,8 @@ def _plan(args: list[str]) -> int:
 
 
 def _probe(args: list[str]) -> int:
-    command = _parse(_ProbeCommand, _probe_defaults(args), "probe", args)
-    config, execution = _part_of(command, ProbeConfig), _part_of(command, ExecutionConfig)
+    command = parse(ProbeCommand, probe_defaults(args), "probe", args)
+    config, execution = part_of(command, ProbeConfig), part_of(command, ExecutionConfig)
     if command.estimate:
         from .probing.estimate import estimate
 
@@ -253,115 +196,11 @@ def _probe(args: list[str]) -> int:
 
 
 def _demo(args: list[str]) -> int:
-    command = _parse(_DemoCommand, _DemoCommand(), "demo", args)
+    command = parse(DemoCommand, DemoCommand(), "demo", args)
     from .demo import demo
 
-    _headline(command.out, demo(_part_of(command, DemoConfig), command.out, command.overwrite))
+    _headline(command.out, demo(part_of(command, DemoConfig), command.out, command.overwrite))
     return 0
-
-
-Part = TypeVar("Part", bound=BaseModel)
-
-
-def _part_of(command: BaseModel, cls: type[Part]) -> Part:
-    return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
-
-
-def _sample_defaults(args: list[str]) -> _SampleCommand:
-    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        purpose = _early(args, "--purpose", choices=("training", "evaluation")) or values.get("purpose", "training")
-        preset = settings.PRESETS[name]
-        decoding = preset.decoding if purpose == "evaluation" else preset.train
-        return {"decoding": decoding.model_dump()}
-
-    return _SampleCommand.model_construct(**_defaults(args, SampleConfig, SampleExecution, {"model": "-"}, of_preset))
-
-
-def _eval_defaults(args: list[str]) -> _EvalCommand:
-    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return {"decoding": settings.PRESETS[name].decoding.model_dump()}
-
-    return _EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, of_preset))
-
-
-def _train_defaults(args: list[str]) -> _TrainCommand:
-    required = {"model": "-", "traces": "-"}
-
-    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return {"decoding": settings.PRESETS[name].train.model_dump(), **settings.SCHEDULES[name]}
-
-    return _TrainCommand.model_construct(**_defaults(args, FinetuneConfig, TrainExecution, required, of_preset))
-
-
-def _probe_defaults(args: list[str]) -> _ProbeCommand:
-    required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
-    given = _defaults(args, ProbeConfig, ExecutionConfig, required, lambda name, _: settings.PRESETS[name].model_dump())
-    return _ProbeCommand.model_construct(**given)
-
-
-def _defaults(
-    args: list[str],
-    config: type[Settings],
-    execution: type[Settings],
-    required: dict[str, Any],
-    of_preset: Callable[[str, dict[str, Any]], dict[str, Any]],
-) -> dict[str, Any]:
-    """What the flags start from: the preset, then the file; what neither gives is left for the flags to give.
-
-    required: settings without a default, each with a value that stands in for it until then.
-    """
-    preset, file = _early(args, "--preset", choices=tuple(settings.PRESETS)) or "math", _early(args, "--config")
-    values = settings.read_yaml(Path(file)) if file else {}
-    values = _merge(of_preset(preset, values), values)
-    of_execution = {name: values.pop(name) for name in execution.model_fields if name in values}
-    fields: dict[str, Any] = {"out": tyro.MISSING, "config": file and Path(file), "preset": preset}
-    for cls, mine, stand_in in ((config, values, required), (execution, of_execution, {})):
-        known = settings.load(cls, {**stand_in, **mine}, file or "")
-        fields |= {name: getattr(known, name) for name in cls.model_fields}
-    return fields | {name: tyro.MISSING for name in required if name not in values}
-
-
-def _early(args: list[str], flag: str, choices: tuple[str, ...] | None = None) -> str | None:
-    """The value of a flag that others' defaults depend on."""
-    early = argparse.ArgumentParser(f"ssdfast {flag}", add_help=False, allow_abbrev=False)
-    early.add_argument(flag, choices=choices, dest="value")
-    value: str | None = early.parse_known_args(args)[0].value
-    return value
-
-
-def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
-Command = TypeVar("Command", _SampleCommand, _EvalCommand, _TrainCommand, _PlanCommand, _ProbeCommand, _DemoCommand)
-
-
-def _parse(cls: type[Command], default: Command, name: str, args: list[str]) -> Command:
-    with _registry():
-        return tyro.cli(cls, default=default, args=args, prog=f"ssdfast {name}")
-
-
-def _registry() -> ConstructorRegistry:
-    """Teaches tyro that a path with a label is one word, LABEL=PATH."""
-    registry = ConstructorRegistry()
-
-    @registry.primitive_rule
-    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Labelled] | None:
-        if info.type is not Labelled:
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="LABEL=PATH",
-            instance_from_str=lambda words: Labelled.model_validate(words[0]),
-            is_instance=lambda value: isinstance(value, Labelled),
-            str_from_instance=lambda source: [f"{source.label}={source.path}"],
-        )
-
-    return registry
 
 
 def _headline(out: Path, report: Path) -> None:
