@@ -15,13 +15,6 @@ from .test_optimizers import _stop_after
 from .test_train import DECODING, config_of, losses
 
 
-@pytest.fixture
-def inputs(tmp_path):
-    tiny.save_model(tmp_path / "model")
-    tiny.save_traces(tmp_path / "traces", 24)
-    return tmp_path
-
-
 def test_the_result_is_a_whole_model_that_differs_by_the_rank_of_the_adapters(inputs):
     trained = runner.train(config_of(inputs, epochs=1, lora_rank=2), inputs / "out")
     a, b = (dict(models.load(str(path), "float32").model.named_parameters()) for path in (inputs / "model", trained))

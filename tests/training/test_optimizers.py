@@ -9,7 +9,6 @@ from ssdfast.training import runner
 from ssdfast.training.diagnostics import WeightWatch
 from ssdfast.training.optimizers import HostAdamW, optimizer_of
 
-from .. import tiny
 from .test_train import config_of, losses
 
 
@@ -45,13 +44,6 @@ def test_the_default_is_torch_s_own_in_float32():
     cls, settings = optimizer_of(TrainConfig(lr=3e-6))
     assert cls is torch.optim.AdamW
     assert settings == {"lr": 3e-6, "betas": (0.9, 0.95), "eps": 1e-8, "fused": True}
-
-
-@pytest.fixture
-def inputs(tmp_path):
-    tiny.save_model(tmp_path / "model")
-    tiny.save_traces(tmp_path / "traces", 24)
-    return tmp_path
 
 
 @pytest.mark.parametrize(

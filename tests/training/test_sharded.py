@@ -11,7 +11,6 @@ from ssdfast import models
 from ssdfast.config import TrainExecution
 from ssdfast.training import runner, trainer
 
-from .. import tiny
 from .test_train import config_of, losses
 
 
@@ -37,13 +36,6 @@ def two(directory, settings, shard, dies_at=None):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(_rank, args=(port, directory, settings, shard, dies_at), nprocs=2)
-
-
-@pytest.fixture
-def inputs(tmp_path):
-    tiny.save_model(tmp_path / "model")
-    tiny.save_traces(tmp_path / "traces", 24)
-    return tmp_path
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,6 @@ from .. import tiny
 DECODING = SamplingConfig(temperature=1.2, top_k=20, top_p=0.95)
 
 
-@pytest.fixture
-def inputs(tmp_path):
-    tiny.save_model(tmp_path / "model")
-    tiny.save_traces(tmp_path / "traces", 24)
-    return tmp_path
-
-
 def config_of(directory, **changes):
     given = {"batch_size": 4, "lr": 1e-3, "save_every": 2, "epochs": 2}
     return FinetuneConfig(model=str(directory / "model"), traces=str(directory / "traces"), **(given | changes))
