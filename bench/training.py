@@ -132,7 +132,7 @@ def gradient_noise(shown: list[Example]) -> Noise:
             network(batch, ids_SK, probs_SK, weight_S)["loss"].backward()
             for total, parameter in zip(sums[name], parameters, strict=True):
                 total += parameter.grad
-                squares[name] += float(parameter.grad.double().square().sum())
+                squares[name] += float(torch.linalg.vector_norm(parameter.grad, dtype=torch.float64)) ** 2
         if count in (6, 12, 24, len(shown)):
             a, b = sums["sampled"], sums["expected"]
             cosines[count] = _dot(a, b) / (_dot(a, a) * _dot(b, b)) ** 0.5
