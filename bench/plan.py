@@ -28,7 +28,7 @@ from ssdfast.training.planning.plan import plan
 GB = 1e9
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 SMALL: dict[str, Any] = {
-    "vocab_size": 16000, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+    "vocab_size": 8000, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
     "num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": True, "max_position_embeddings": 32768,
 }  # fmt: skip
 MODELS = {
@@ -60,11 +60,11 @@ def errors() -> Iterator[tuple[str, float, float]]:
 def measured(directory: str, tokens: int, config: TrainConfig) -> int:
     """Bytes at the peak of a step, code apart. Linux with glibc; in a fresh process."""
     ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 16)  # or what is freed stays resident, in blocks of up to 32 MB
-    _steps(transformers.AutoConfig.from_pretrained(directory, num_hidden_layers=4, vocab_size=64), config, (64, 64))
+    _steps(transformers.AutoConfig.from_pretrained(directory, vocab_size=64), config, (16, 16))
     gc.collect()  # a network that was prepared holds itself
     ctypes.CDLL(None).malloc_trim(0)
     before = memory.resident_bytes("VmRSS")
-    _steps(transformers.AutoConfig.from_pretrained(directory), config, (64, tokens))
+    _steps(transformers.AutoConfig.from_pretrained(directory), config, (16, tokens))
     return memory.peak_bytes() - before
 
 

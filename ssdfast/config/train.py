@@ -39,8 +39,8 @@ class TrainConfig(Settings):
     """keep each layer's input alone (on the host where there is a GPU) and compute the layer again in the backward
     pass: memory for long traces, a third more time"""
     tile_tokens: Annotated[int, Field(ge=0)] = 0
-    """tokens that an MLP or a linear attention computes at a time, so that its intermediates never exist for a whole
-    long trace; a multiple of 64 for models with linear attention; 0 is all"""
+    """tokens that an MLP or a linear attention computes at a time, a norm four times as many, so that their intermediates
+    never exist for a whole long trace; a multiple of 64 for models with linear attention; 0 is all"""
     offload_optimizer: bool = False
     """adamw's moments on the host, and its step computed there: 8 bytes a weight less on the GPU"""
     attention: Literal["auto", "sdpa", "flash_attention_2", "flash_attention_4"] = "auto"

@@ -28,7 +28,7 @@ def prepare(network: Any, config: TrainConfig, on_gpu: bool) -> Any:
     make_trainable(network)
     if config.tile_tokens:
         tile_mlps(network, config.tile_tokens)
-        tile_norms(network, config.tile_tokens)
+        tile_norms(network, 4 * config.tile_tokens)  # an MLP is three or four times as wide
         tile_linear_attention(network, config.tile_tokens)
     if config.optimizer == "adamw_bf16":
         accumulate_in_float32(network)

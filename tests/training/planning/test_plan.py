@@ -102,7 +102,7 @@ def test_the_published_shapes_have_their_weights():
             network = transformers.AutoModelForCausalLM.from_config(settings_of(name))
         counts[name] = sum(p.numel() for p in network.parameters())
     assert counts["qwen3-4b"] == 4_022_468_096  # as its card and its files say
-    assert counts["qwen3.5-4b"] == pytest.approx(4.2e9, rel=1e-3)  # without the eyes
+    assert counts["qwen3.5-4b"] == pytest.approx(4.2e9, rel=0.01)  # without the eyes
 
 
 def test_comparison_has_every_setting_at_every_length(directory):
@@ -146,7 +146,7 @@ def test_bad_input_is_one_sentence(directory, tmp_path, capsys):
 
 
 def test_a_layer_that_looks_at_numbers_is_told(directory, monkeypatch):
-    monkeypatch.setattr(Qwen3MLP, "forward", lambda self, hidden: hidden * float(hidden.sum()))
+    monkeypatch.setattr(Qwen3MLP, "forward", lambda self, hidden: hidden * float(hidden.detach().sum()))
     with pytest.raises(ValueError, match="Qwen3ForCausalLM cannot be planned"):
         of_passes(settings_of(directory), TrainConfig(layer_kernels="torch"), True, 10, 1)
 
