@@ -39,7 +39,7 @@ class TrainConfig(Settings):
     """keep each layer's input alone (on the host where there is a GPU) and compute the layer again in the backward
     pass: memory for long traces, a third more time"""
     tile_tokens: Annotated[int, Field(ge=0)] = 0
-    """tokens that an MLP or a linear attention computes at a time, a norm four times as many, so that their intermediates
+    """tokens that an MLP or a linear attention computes at a time, a norm four times as many, so that intermediates
     never exist for a whole long trace; a multiple of 64 for models with linear attention; 0 is all"""
     offload_optimizer: bool = False
     """adamw's moments on the host, and its step computed there: 8 bytes a weight less on the GPU"""
