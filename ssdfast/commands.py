@@ -93,10 +93,10 @@ class DemoCommand(DemoConfig):
     """remove the results already there and begin again"""
 
 
-Part = TypeVar("Part", bound=BaseModel)
+Asked = TypeVar("Asked", bound=BaseModel)
 
 
-def part_of(command: BaseModel, cls: type[Part]) -> Part:
+def part_of(command: BaseModel, cls: type[Asked]) -> Asked:
     return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
 
 
@@ -170,10 +170,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-Command = TypeVar("Command", bound=BaseModel)
-
-
-def parse(cls: type[Command], default: Command, name: str, args: list[str]) -> Command:
+def parse(cls: type[Asked], default: Asked, name: str, args: list[str]) -> Asked:
     with _registry():
         return tyro.cli(cls, default=default, args=args, prog=f"ssdfast {name}")
 

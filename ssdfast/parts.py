@@ -1,6 +1,8 @@
 """The parts of a probe's table: Parquet files in a directory or on any file system that fsspec knows.
 
 A part appears whole or not at all, and carries the fingerprint of the work it was made from.
+
+Shape legend: N rows.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
@@ -121,6 +124,17 @@ def encoded(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     _write(table, buffer)
     return buffer.getvalue()
+
+
+def trace_starts(table: pa.Table | pa.RecordBatch) -> np.ndarray:
+    """The rows at which traces begin, from the dictionary columns label and trace_id."""
+    changes_N = np.ones(len(table), bool)
+    changes_N[1:] = False
+    for name in ("label", "trace_id"):
+        column = table[name]
+        code_N = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).indices.to_numpy()
+        changes_N[1:] |= code_N[1:] != code_N[:-1]
+    return np.flatnonzero(changes_N)
 
 
 def _write(table: pa.Table, where: Any) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ..parts import trace_starts
 from .prediction import decoded
-from .reading import Probe, lists, starts
+from .reading import Probe, lists
 from .resampling import interval, resampled
 
 TEMPERATURES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0)
@@ -42,7 +43,7 @@ def panels(directory: Path, seed: int = 0) -> dict[str, Any]:
     }
     sums: dict[str, list[np.ndarray]] = {"a": [], "b": []}
     for table in probe.tables(_COLUMNS):
-        starts_T = starts(table)
+        starts_T = trace_starts(table)
         for side, traces in sums.items():
             values_NX = _values(lists(table[f"{side}_top_logprobs"]), decoding["temperature"], k, decoding["top_p"])
             traces.append(np.add.reduceat(values_NX, starts_T, axis=0))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ..parts import Parts
+from ..parts import Parts, trace_starts
 from ..rundir import read_json
 
 ENDINGS = ("end_of_text", "think_close")
@@ -129,7 +129,7 @@ class Probe:
         wide = {name: lists(table[name]) for name in _LISTS}
         texts = {name: _texts(table[name]) for name in _NAMES}
         position_N, token_N = table["position"].to_numpy(), table["token_id"].to_numpy()
-        starts_T = starts(table)
+        starts_T = trace_starts(table)
         ends_T = np.append(starts_T[1:], len(table))
         ending = [self.class_names.index(name) for name in ENDINGS]
         temperatures = np.array(self.settings["temperatures"], np.float64)
@@ -156,16 +156,6 @@ class Probe:
             ends_NK=np.isin(wide["a_top_ids"], self.ending_ids),
             log_mass_NM=wide["a_lse_T"] - number["a_lse"][:, None] / temperatures,
         )
-
-
-def starts(table: pa.Table) -> np.ndarray:
-    """The rows at which traces begin, from the columns label and trace_id."""
-    changes_N = np.ones(len(table), bool)
-    changes_N[1:] = False
-    for name in ("label", "trace_id"):
-        code_N = table[name].combine_chunks().indices.to_numpy()
-        changes_N[1:] |= code_N[1:] != code_N[:-1]
-    return np.flatnonzero(changes_N)
 
 
 def lists(column: pa.ChunkedArray) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..parts import trace_starts
 from ..statistics import drawn
 from .position_classes import LOCK, POSITION_CLASSES
 
@@ -125,10 +126,9 @@ def _sums_by_trace(parts: Iterable[pq.ParquetFile], labels: list[str]) -> tuple[
 
 def _traces(batch: pa.RecordBatch) -> tuple[np.ndarray, list[tuple[str, str]]]:
     """(first rows [T] of the traces in a batch, their labels and ids)."""
-    label, trace_id = batch["label"], batch["trace_id"]
-    code_N2 = np.stack([label.indices.to_numpy(), trace_id.indices.to_numpy()], 1)
-    starts_T = np.flatnonzero((np.diff(code_N2, axis=0, prepend=-1) != 0).any(1))
-    return starts_T, list(zip(label.take(starts_T).to_pylist(), trace_id.take(starts_T).to_pylist(), strict=True))
+    starts_T = trace_starts(batch)
+    label, trace_id = (batch[name].take(starts_T).to_pylist() for name in ("label", "trace_id"))
+    return starts_T, list(zip(label, trace_id, strict=True))
 
 
 def _sums(batch: pa.RecordBatch, starts_T: np.ndarray) -> tuple[np.ndarray, int]:

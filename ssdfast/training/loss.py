@@ -14,10 +14,7 @@ from torch import Tensor
 
 from ..kernels import soft_label_ce
 from ..models import linear_head
-from .separate import boundaries
-
-# What a pass of batches.py has for the layers.
-_FOR_LAYERS = ("input_ids", "position_ids", "trace_lengths")
+from .separate import hidden
 
 
 def make_trainable(network: Any) -> Any:
@@ -41,8 +38,5 @@ def make_trainable(network: Any) -> Any:
 
 def hidden_rows(network: Any, inputs: dict[str, Any]) -> Tensor:
     """[S, H]: hidden states that predict the completion tokens."""
-    layout = {name: inputs[name] for name in _FOR_LAYERS if name in inputs}
-    if "trace_lengths" in layout and "flash" in network.config._attn_implementation:
-        layout |= boundaries(layout["trace_lengths"], layout["input_ids"].device)
-    hidden_BLH: Tensor = network.base_model(use_cache=False, **layout).last_hidden_state
-    return hidden_BLH.flatten(0, 1)[inputs["row_S"]]
+    placed = {name: inputs[name] for name in ("position_ids", "trace_lengths") if name in inputs}
+    return hidden(network, inputs["input_ids"], **placed).flatten(0, 1)[inputs["row_S"]]

@@ -38,6 +38,16 @@ def prepare(network: Any, config: TrainConfig, on_gpu: bool) -> Any:
     return network
 
 
+def weights_dtype(config: TrainConfig) -> str:
+    """What the weights are kept in."""
+    return "bfloat16" if config.optimizer == "adamw_bf16" else "float32"
+
+
+def autocasts(config: TrainConfig, on_gpu: bool) -> bool:
+    """Whether products are converted to bfloat16 as they come; otherwise layers or weights see to it themselves."""
+    return on_gpu and not config.recompute and weights_dtype(config) == "float32"
+
+
 def attention_for(config: TrainConfig, on_gpu: bool) -> str:
     """What computes attention, by transformers' name. Raises ValueError where that is not to be had here."""
     available = {

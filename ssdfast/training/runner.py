@@ -23,7 +23,7 @@ from ..traces import files, within
 from .examples import Example, read_examples
 from .filters import filtered, told
 from .labels import Labels, of_adapted, of_frozen
-from .network import adapted, attention_for, prepare
+from .network import adapted, attention_for, prepare, weights_dtype
 from .separate import packs_exactly, separate
 from .steps import Steps
 from .trainer import WHOLE, SsdTrainer, arguments
@@ -62,8 +62,7 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if config.offload_optimizer and execution.shard and ranks > 1:
         raise ValueError("offload_optimizer with --shard: sharded moments stay on their devices, leave one of them out")
-    dtype = "bfloat16" if config.optimizer == "adamw_bf16" else "float32"
-    model = models.load(config.model, dtype, attention_for(config, on_gpu))
+    model = models.load(config.model, weights_dtype(config), attention_for(config, on_gpu))
     examples, report = _examples(config, model)
     network = prepare(model.model, config, on_gpu)
     packs = packs_exactly(network)

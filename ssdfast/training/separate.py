@@ -68,21 +68,21 @@ def placed(lengths: Sequence[int], device: torch.device | str = "cpu") -> dict[s
     return {"position_ids": position_ids, "trace_lengths": tuple(lengths)}
 
 
-def boundaries(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
-    """The same in the words of flash-attention's kernels."""
-    ends = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
-    longest = max(lengths)
-    return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+def hidden(network: Any, input_ids_BL: Tensor, **placed: Any) -> Tensor:
+    """[B, L, H]: last hidden states. placed: as the function of that name has it, nothing for rows of one trace."""
+    if placed and "flash" in network.config._attn_implementation:  # in its kernels' own words too
+        lengths = placed["trace_lengths"]
+        ends = torch.tensor([0, *lengths], device=input_ids_BL.device).cumsum(0).to(torch.int32)
+        placed |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends}
+        placed |= {"max_length_q": max(lengths), "max_length_k": max(lengths)}
+    found: Tensor = network.base_model(input_ids=input_ids_BL, use_cache=False, **placed).last_hidden_state
+    return found
 
 
 def _hidden(network: Any, ids: list[Tensor]) -> tuple[Tensor, ...]:
     """[l, H] of each trace in a row of them."""
     lengths = [one.shape[1] for one in ids]
-    inputs = placed(lengths, ids[0].device)
-    if "flash" in network.config._attn_implementation:
-        inputs |= boundaries(lengths, ids[0].device)
-    found = network.base_model(input_ids=torch.cat(ids, 1), use_cache=False, **inputs).last_hidden_state[0]
-    return found.split(lengths)
+    return hidden(network, torch.cat(ids, 1), **placed(lengths, ids[0].device))[0].split(lengths)
 
 
 def _attention(

@@ -23,6 +23,7 @@ from ..config import TrainConfig, TrainExecution
 from ..progress import Advance, say
 from .diagnostics import NoiseScale, WeightWatch
 from .labels import Labels
+from .network import autocasts
 from .optimizers import optimizer_of
 from .steps import Steps
 
@@ -43,7 +44,6 @@ def arguments(
 ) -> transformers.TrainingArguments:
     """The Trainer's own settings. What a step is, `Steps` says; to the Trainer it is a batch of one."""
     ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
-    in_layers = config.recompute or config.optimizer == "adamw_bf16"  # which then see to their dtype themselves
     return transformers.TrainingArguments(
         output_dir=str(out),
         per_device_train_batch_size=1,
@@ -55,7 +55,7 @@ def arguments(
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        bf16=on_gpu and not in_layers,
+        bf16=autocasts(config, on_gpu),
         dataloader_pin_memory=on_gpu,
         use_cpu=not on_gpu,
         ddp_find_unused_parameters=False,

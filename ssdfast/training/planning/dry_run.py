@@ -20,7 +20,7 @@ from torch import Tensor
 from ...config import TrainConfig
 from ..diagnostics import NoiseScale
 from ..memory import decoder
-from ..network import prepare
+from ..network import autocasts, prepare, weights_dtype
 from ..optimizers import optimizer_of
 from .live_bytes import DEVICE, HOST, LiveBytes
 from .measured import measured_delta_rules
@@ -52,8 +52,7 @@ def of_passes(model: Any, config: TrainConfig, on_gpu: bool, tokens: int, labels
     """
     network, live = _prepared(model, config, on_gpu)
     NoiseScale(network.parameters())
-    in_layers = config.recompute or config.optimizer == "adamw_bf16"  # which then see to their dtype themselves
-    autocast = Autocast() if on_gpu and not in_layers else contextlib.nullcontext()
+    autocast = Autocast() if autocasts(config, on_gpu) else contextlib.nullcontext()
     with _elsewhere(on_gpu), measured_delta_rules(network), live:
         _fill_gradients(network, live)
         _attribute(network, live)
@@ -108,8 +107,7 @@ def on_device(found: Bytes) -> int:
 
 
 def _prepared(model: Any, config: TrainConfig, on_gpu: bool) -> tuple[Any, LiveBytes]:
-    in_bf16 = config.optimizer == "adamw_bf16"
-    dtype = torch.bfloat16 if in_bf16 else torch.float32
+    dtype = getattr(torch, weights_dtype(config))
     try:
         with torch.device(DEVICE):
             network = transformers.AutoModelForCausalLM.from_config(model, dtype=dtype, attn_implementation="sdpa")
@@ -118,7 +116,7 @@ def _prepared(model: Any, config: TrainConfig, on_gpu: bool) -> tuple[Any, LiveB
     network = prepare(network.train(), config, on_gpu)
     live = LiveBytes(LAYER, rooms(on_gpu), copies=(MASTER, WEIGHTS))
     for x in (*network.parameters(), *network.buffers()):
-        live.count(x, MASTER if on_gpu and not in_bf16 else WEIGHTS)
+        live.count(x, MASTER if on_gpu and dtype == torch.float32 else WEIGHTS)
     return network, live
 
 
