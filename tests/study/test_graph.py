@@ -60,6 +60,14 @@ def test_a_stage_that_failed_is_run_again_and_others_stay(tmp_path):
     assert mended.done
 
 
+def test_what_another_process_has_done_meanwhile_is_not_done_again(tmp_path):
+    log = tmp_path / "log"
+    (sampled,) = chain(tmp_path, log).needs[0].needs
+    graph.run([sampled])
+    assert graph._taken(sampled, 1)  # it looked before, and got the lock after
+    assert log.read_text().splitlines() == ["sample x"]
+
+
 def _work(root, log):
     graph._PAUSE = 0.02
     graph.run([chain(root, log, pause=0.2)])

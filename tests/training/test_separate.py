@@ -1,5 +1,7 @@
 """Traces of a row do not read one another, and a model that would let them is found out."""
 
+import copy
+
 import pytest
 import torch
 import transformers
@@ -42,7 +44,8 @@ KNOWN = {
 
 def network(name):
     torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(KNOWN[name], attn_implementation="sdpa")
+    config = copy.deepcopy(KNOWN[name])  # a model changes its own, and another's that shares it
+    return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
 
 
 def losses_and_gradients(plain, passes):
@@ -72,6 +75,7 @@ def test_losses_and_gradients_are_those_of_each_trace_alone(examples, name):
     separate(apart)
     assert packs_exactly(apart)
     assert apart.training
+    assert plain.config._attn_implementation == "sdpa"
     alone = losses_and_gradients(plain, [padded([example]) for example in examples])
     for passes in ([packed(examples)], [packed(examples[:2]), packed(examples[2:])], [padded(examples)]):
         together = losses_and_gradients(apart, passes)
