@@ -3,7 +3,7 @@
     arms = {"ssd": [Path("probes/ssd-0"), Path("probes/ssd-1")], "control": [Path("probes/control-0")]}
     print(attribute(arms, control="control")["arms"]["ssd"]["verdict"]["text"])
 
-Pure numpy over the Parquet parts: no model is loaded.
+Arithmetic over the Parquet parts: no model is loaded.
 """
 
 from __future__ import annotations

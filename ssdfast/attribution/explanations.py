@@ -21,12 +21,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 PARTS = ("ssd", "temperature", "ending")
 """what the numbers s, b and g stand for"""
 
 _FLOOR = 1e-9  # of the mass outside the lists: below, rounding of the logsumexps
-_NODES = 4
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Explained:
         # Of the tokens that end those outside the list are few, as one they are taken.
         self.log_ending_N = np.log(np.maximum(moved.ending_N2[:, 0] - listed_N, 1e-12))
         self.beta_M, self.log_rest_NM = self._rest(moved)
+        # A spline is linear in its values: that through the unit vectors gives the weights of any.
+        self.spline = CubicSpline(self.beta_M, np.eye(len(self.beta_M)))
         low, high = self.beta_M.min() - 1, self.beta_M.max() - 1
         # Below 0 the mixture leaves toward the opposite; all of it stays a distribution.
         self.low = np.array([-0.5 / max(ratio_NK.max(initial=1.0), 2.0), low, -20.0])
@@ -85,12 +87,9 @@ class Explained:
         return beta_M, np.stack(log_rest, 1)
 
     def _rest_at(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
-        """Mass outside the list and its derivative, [N] each: its log is a polynomial through the nearest nodes."""
-        near = np.sort(np.argsort(np.abs(self.beta_M - beta), kind="stable")[:_NODES])
-        weights, slopes = _lagrange(self.beta_M[near], beta)
-        log_rest_NM = self.log_rest_NM[:, near]
-        rest_N = np.exp(log_rest_NM @ weights)
-        return rest_N, rest_N * (log_rest_NM @ slopes)
+        """Mass outside the list and its derivative, [N] each: its log is a cubic spline through the nodes."""
+        rest_N = np.exp(self.log_rest_NM @ self.spline(beta))
+        return rest_N, rest_N * (self.log_rest_NM @ self.spline(beta, 1))
 
     def gains(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(gain [N], its derivatives [N, 3]) of the model `theta` = (s, b, g)."""
@@ -182,12 +181,3 @@ def _uphill(matrix: np.ndarray, slope: np.ndarray) -> np.ndarray:
     size = np.maximum(np.abs(values), 1e-9 * np.abs(values).max())
     step: np.ndarray = vectors @ ((vectors.T @ slope) / size)
     return step
-
-
-def _lagrange(nodes: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the values at the nodes in the polynomial through them, and in its derivative."""
-    powers = np.arange(len(nodes))
-    inverse = np.linalg.inv(np.vander(nodes, increasing=True).T)
-    value = float(at) ** powers
-    slope = np.where(powers > 0, powers * float(at) ** np.maximum(powers - 1, 0), 0.0)
-    return inverse @ value, inverse @ slope

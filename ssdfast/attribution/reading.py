@@ -101,6 +101,11 @@ class Probe:
                 f"{directory} was probed with train.top_k = {k}: attribution needs a top_k of 1 to top = {top}, that of"
                 " the self-distillation arm, or the prediction is not in the table"
             )
+        if set(shared["temperatures"]) <= {1.0}:
+            raise ValueError(
+                f"{directory} was probed at temperature 1 alone: attribution fits a temperature, which needs another one"
+                " among the probe's temperatures"
+            )
         ids = np.array(found["ending_ids"], np.int64)
         return Probe(directory, shared, tuple(found["class_names"]), ids, len(found["failed"]), parts)
 

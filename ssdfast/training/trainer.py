@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import transformers
-from accelerate import DistributedType, FullyShardedDataParallelPlugin
+from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -101,7 +101,8 @@ class SsdTrainer(transformers.Trainer):
         super().create_accelerator_and_postprocess()
         if self.args.fsdp and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
             state = self.accelerator.state
-            state.distributed_type = DistributedType.FSDP
+            # In both: whoever makes an AcceleratorState again copies the PartialState's into it.
+            state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
             state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
             self.is_fsdp_enabled = True
 

@@ -145,6 +145,9 @@ def test_mistakes_are_named(probes, tmp_path):
     untruncated = other("untruncated", train={"temperature": 1.5, "top_k": 0, "top_p": 1.0})
     with pytest.raises(ValueError, match=r"train.top_k = 0: attribution needs a top_k of 1 to top = 20"):
         attribute({"ssd": [untruncated], "control": [control]}, "control")
+    one_temperature = other("one_temperature", temperatures=[1.0])
+    with pytest.raises(ValueError, match="probed at temperature 1 alone"):
+        attribute({"ssd": [one_temperature], "control": [one_temperature]}, "control")
     moved = changed(
         ssd, tmp_path / "moved", lambda table: table.set_column(
             table.column_names.index("position"), "position", [np.arange(len(table), dtype=np.int32)]

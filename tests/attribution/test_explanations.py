@@ -6,12 +6,12 @@ Shape legend: N positions, V vocabulary.
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssdfast.attribution.alternatives import alternatives, mixed
 from ssdfast.attribution.collecting import collect
-from ssdfast.attribution.explanations import Explained, _lagrange
+from ssdfast.attribution.explanations import Explained
 from ssdfast.attribution.fits import fit
 from ssdfast.attribution.prediction import decoded, ratio
 
@@ -54,6 +54,8 @@ def test_gains_are_those_of_the_whole_vocabulary(pair, theta):
 
 @settings(max_examples=15, deadline=None)
 @given(st.floats(-0.05, 0.95), st.floats(-0.3, 0.8), st.floats(-3, 3))
+@example(0.0, 0.5, 0.0)  # as far from a node above as from one below
+@example(0.0, 1 / 0.7 - 1, 0.0)  # on a node
 def test_slopes_are_the_derivatives(pair, s, b, g):
     explained, theta = pair[3], np.array([s, b, g])
     _, slope_N3 = explained.gains(theta)
@@ -132,13 +134,6 @@ def test_mixed_is_the_best_strength(pair):
     assert gain == pytest.approx(explained.gains(np.array([s, 0, 0]))[0].mean(), abs=1e-5)
     grid = [explained.gains(np.array([one, 0, 0]))[0].mean() for one in np.linspace(0, 0.99, 100)]
     assert gain >= max(grid) - 1e-5
-
-
-def test_a_polynomial_through_nodes_and_its_slope():
-    nodes = np.array([0.5, 0.7, 1.0, 1.4])
-    weights, slopes = _lagrange(nodes, 0.9)
-    assert weights @ nodes**3 == pytest.approx(0.9**3)
-    assert slopes @ nodes**3 == pytest.approx(3 * 0.9**2)
 
 
 def test_predictions_are_those_of_the_kernel(pair):

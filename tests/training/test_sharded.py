@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 
 import pytest
 import torch
@@ -35,7 +36,13 @@ def two(directory, settings, shard, dies_at=None):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_rank, args=(port, directory, settings, shard, dies_at), nprocs=2)
+    run = torch.multiprocessing.spawn(_rank, args=(port, directory, settings, shard, dies_at), nprocs=2, join=False)
+    patience = time.monotonic() + 300
+    while not run.join(timeout=5):
+        if time.monotonic() > patience:
+            for process in run.processes:
+                process.kill()
+            pytest.fail("the two processes wait for one another")
 
 
 @pytest.mark.parametrize(
