@@ -103,7 +103,7 @@ class Probe:
             )
         if set(shared["temperatures"]) <= {1.0}:
             raise ValueError(
-                f"{directory} was probed at temperature 1 alone: attribution fits a temperature, which needs another one"
+                f"{directory} was probed at temperature 1 alone: attribution fits a temperature, so it needs another one"
                 " among the probe's temperatures"
             )
         ids = np.array(found["ending_ids"], np.int64)
