@@ -103,8 +103,8 @@ class Probe:
             )
         if set(shared["temperatures"]) <= {1.0}:
             raise ValueError(
-                f"{directory} was probed at temperature 1 alone: attribution fits a temperature, so it needs another one"
-                " among the probe's temperatures"
+                f"{directory} was probed at temperature 1 alone: attribution fits a temperature, so the probe needs"
+                " another among its temperatures"
             )
         ids = np.array(found["ending_ids"], np.int64)
         return Probe(directory, shared, tuple(found["class_names"]), ids, len(found["failed"]), parts)
