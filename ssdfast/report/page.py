@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import json
-import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..parts import Parts
 from ..rundir import write_text
-from .embedded import TokenTable, embed, find_traces
-from .text import embeddable_json, inert, inert_tree
-from .words import CLASSES, LOCK_KINDS, METRICS, estimated, headline, panels
-
-_SCRIPTS = ("page_dom.js", "page_charts.js", "page_token.js", "page_traces.js", "page.js")
+from .assembly import assemble, fill, headline, paragraphs
+from .embedded import Source, embed
+from .text import inert_tree
+from .tokens import TokenTable
+from .words import CLASSES, LOCK_KINDS, METRICS, estimated, panels, told
 
 
 def write_report(run_dir: Path) -> Path:
@@ -27,17 +22,12 @@ def write_report(run_dir: Path) -> Path:
     -> decoded text). The page is below 10 MB, opens from disk and asks no host for anything. Raises ValueError where an
     input is missing or broken.
     """
-    summary = _read_json(run_dir / "summary.json")
-    needed = {"positions", "traces", "invalid", "labels", "by_class", "locks", "all", "by_label", "settings"}
-    if missing := needed - set(summary):
-        raise ValueError(f"{run_dir / 'summary.json'} has no {', '.join(sorted(missing))}: run the probe again")
-    parts = Parts(summary["settings"].get("parts") or str(run_dir.resolve() / "probe"))
-    if not parts.files():
-        raise ValueError(f"{parts.root} holds no part-*.parquet: run the probe first")
-    tokens = TokenTable(_read_json(run_dir / "probe" / "vocabulary.json"))
-    where = find_traces(parts)
-    traces = embed(parts, where, tokens, summary["settings"].get("train"))
+    summary = read_summary(run_dir)
+    source = source_of(run_dir, summary)
+    tokens = TokenTable(read_object(run_dir / "probe" / "vocabulary.json"))
+    traces = embed([source], tokens)
     summary = inert_tree(summary)
+    drawn = f"{len(traces):,} of {len(source.where):,} traces, drawn at random, in turn from each generator."
     data = {
         "groups": _groups(summary),
         "classes": _counts(summary["by_class"], CLASSES),
@@ -46,11 +36,59 @@ def write_report(run_dir: Path) -> Path:
         "settings": summary["settings"],
         "tokens": {"ids": list(tokens.place), "texts": tokens.texts},
         "traces": traces,
-        "tracesInRun": len(where),
+        "browser": {
+            "drawn": f"All {len(traces):,} traces of the run."
+            if len(traces) == len(source.where)
+            else f"{drawn} The figures above use them all.",
+            "every": "every generator",
+            "decoding": source.drawn,
+        },
     }
+    title, sentences = told(summary)
+    browser = fill("browser.html", {"label": "Traces by"})
+    definitions = fill("definitions.html", {})
+    body = fill(
+        "probe.html",
+        {
+            "headline": headline(title),
+            "sentences": paragraphs(sentences),
+            "browser": browser,
+            "definitions": definitions,
+        },
+    )
     path = run_dir / "report.html"
-    write_text(path, _assemble(inert(run_dir.resolve().name), summary, data))
+    write_text(path, assemble(run_dir.resolve().name, body, ["page_probe.js"], data))
     return path
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """summary.json of a probe. Raises ValueError where it is missing, broken or lacks something."""
+    summary = read_object(run_dir / "summary.json")
+    needed = {"positions", "traces", "invalid", "labels", "by_class", "locks", "all", "by_label", "settings"}
+    if missing := needed - set(summary):
+        raise ValueError(f"{run_dir / 'summary.json'} has no {', '.join(sorted(missing))}: run the probe again")
+    return summary
+
+
+def source_of(run_dir: Path, summary: dict[str, Any], model: str = "") -> Source:
+    """The table of a probe. model: shown instead of its traces' own labels. Raises ValueError for a table without
+    parts, or with broken ones."""
+    parts = Parts(summary["settings"].get("parts") or str(run_dir.resolve() / "probe"))
+    if not parts.files():
+        raise ValueError(f"{parts.root} holds no part-*.parquet: run the probe first")
+    return Source.of(parts, summary["settings"], model)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: run the probe first") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): run the probe again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a JSON object, found {type(value).__name__}: run the probe again")
+    return value
 
 
 def _groups(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -73,38 +111,3 @@ def _counts(entries: dict[str, dict[str, Any]], names: tuple[str, ...]) -> list[
         }
         for name in names
     ]
-
-
-def _assemble(run_name: str, summary: dict[str, Any], data: dict[str, Any]) -> str:
-    here = files(__package__)
-    style = (here / "page.css").read_text("utf-8")
-    script = "\n".join((here / name).read_text("utf-8") for name in _SCRIPTS)
-    title, sentences = headline(summary)
-    pieces = {
-        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; form-action 'none'",
-        "style": style,
-        "script": script,
-        "run": html.escape(run_name),
-        "headline": html.escape(title).replace("self-", "self\u2011"),  # the hyphen at which no line breaks
-        "sentences": "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences),
-        "data": embeddable_json(data),
-    }
-    # One pass, so that a marker inside a token's text is never filled in.
-    template = (here / "page.html").read_text("utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda marker: pieces[marker[1]], template)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: run the probe first") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): run the probe again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a JSON object, found {type(value).__name__}: run the probe again")
-    return value

@@ -25,12 +25,20 @@ function candidatesAt(columns, position) {
     token: candidates.token[start + i],
     before: candidates.a[start + i],
     after: candidates.b[start + i],
+    drawnBefore: drawn(candidates.a[start + i], candidates.inA[start + i], candidates.massA, position),
+    drawnAfter: drawn(candidates.b[start + i], candidates.inB[start + i], candidates.massB, position),
     cut: kept !== null && i >= kept,
     here: candidates.token[start + i] === here,
   }));
   if (found.some((candidate) => candidate.here)) return found;
   const cut = found.some((candidate) => candidate.cut);
   return [...found, { token: here, before: a.probability[position], after: b.probability[position], cut, here: true }];
+}
+
+// The probability with which decoding draws a candidate: 0 where it is cut, null where nobody knows.
+function drawn(p, possible, mass, position) {
+  if (!mass || mass[position] === null || p === null) return null;
+  return possible === "1" ? Math.min(1, p ** (1 / data.browser.decoding.temperature) / mass[position]) : 0;
 }
 
 function drawDetail(trace, position) {
@@ -51,26 +59,29 @@ function drawDetail(trace, position) {
 }
 
 function candidateTable(candidates) {
-  const row = ({ token, before, after, cut, here }) => html("tr", { class: `${here ? "here" : ""} ${cut ? "cut" : ""}` },
+  const row = ({ token, before, after, drawnBefore, drawnAfter, cut, here }) => html("tr", { class: `${here ? "here" : ""} ${cut ? "cut" : ""}` },
     html("th", { scope: "row", title: `token id ${data.tokens.ids[token]}` },
       html("span", { class: "mark", "aria-hidden": "true" }, here ? "▸" : ""),
       html("span", { class: "candidate" }, ...tokenNodes(data.tokens.texts[token])),
       here ? html("span", { class: "badge" }, "in trace") : null,
       cut ? html("span", { class: "badge quiet", title: "the training samples' truncation leaves it out" }, "cut") : null),
-    barCell(before, "baseline"),
-    barCell(after, "trained"),
+    barCell(before, drawnBefore, "baseline"),
+    barCell(after, drawnAfter, "trained"),
     html("td", { class: "change" }, change(before, after, probability)));
   return html("table", { class: "candidates" },
-    html("caption", { class: "small" }, "Next-token candidates before and after training"),
+    html("caption", { class: "small" }, "Next-token candidates before and after training",
+      data.browser.decoding ? `; after the arrow, what decoding draws (${data.browser.decoding.told})` : ""),
     html("thead", {}, html("tr", {}, ...["token", "baseline", "trained", "change"].map((name) =>
       html("th", { scope: "col" }, name)))),
     html("tbody", {}, ...candidates.map(row)));
 }
 
-function barCell(p, model) {
+function barCell(p, drawnP, model) {
   const width = `${100 * (p ?? 0)}%`;
   return html("td", { class: `bar-cell ${model}` },
     html("span", { class: "figure" }, probability(p)),
+    drawnP === null || drawnP === undefined ? null
+      : html("span", { class: "drawn" }, drawnP === 0 ? "→ cut" : `→ ${drawnP.toFixed(3)}`),
     svg("svg", { "aria-hidden": "true" },
       svg("rect", { class: "groove", width: "100%", height: "100%" }),
       svg("rect", { class: "level", width, height: "100%" })));

@@ -3,7 +3,22 @@
 const KL_EDGES = [1e-4, 1e-3, 1e-2, 1e-1, 1];
 const klLevel = (kl) => KL_EDGES.filter((edge) => kl >= edge).length;
 
-const state = { listed: [], trace: null, position: 0, jumps: 0, colour: "class" };
+// What the positions can be filtered by, as they are named to the reader.
+const KINDS = {
+  "": "of every class", lock: "locks", strict: "locks: strict", swap: "locks: swap", self_correction: "locks: self-correction",
+  fork: "forks", diffuse: "diffuse", mixed: "mixed",
+};
+
+const state = { listed: [], trace: null, position: 0, jumps: 0, colour: "class", kind: "" };
+
+function ofKind(columns, position) {
+  const { kind } = state;
+  if (kind === "") return true;
+  const own = CLASS_OF[columns.class[position]];
+  if (!["strict", "swap", "self_correction"].includes(kind)) return own === kind;
+  return own === "lock" && { strict: columns.swap, swap: columns.swap, self_correction: columns.selfCorrection }[kind][position]
+    === (kind === "strict" ? "0" : "1");
+}
 
 async function inflate(packed) {
   const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
@@ -49,12 +64,13 @@ function drawList() {
   const query = byId("search").value.toLowerCase();
   const label = byId("label").value;
   state.listed = data.traces.filter((trace) => (label === "" || trace.label === label)
+    && (state.kind === "" || trace.kinds[state.kind])
     && [trace.id, trace.problem, trace.text].some((text) => text.toLowerCase().includes(query)));
   byId("found").textContent = `${state.listed.length} of ${data.traces.length} traces`;
   byId("list").replaceChildren(...state.listed.map((trace) => html("li", {},
     html("button", { type: "button", onclick: () => openTrace(trace) },
       html("span", { class: "trace-id" }, trace.id),
-      html("span", { class: "small" }, `by ${trace.label} · ${trace.positions.toLocaleString("en-US")} tokens · KL ${number(trace.kl)}`),
+      html("span", { class: "small" }, `${data.browser.compare ? "" : "by "}${trace.label} · ${trace.positions.toLocaleString("en-US")} tokens · KL ${number(trace.kl)}`),
       excerpt(trace.text, query)))));
   markListed();
 }
@@ -85,7 +101,7 @@ function drawFlow({ columns }) {
     const kind = CLASS_OF[columns.class[position]];
     const swapped = columns.swap[position] === "1" && kind === "lock" ? "swap" : "";
     nodes.push(html("span", {
-      class: `token ${kind} kl-${klLevel(columns.kl[position] ?? 0)} ${swapped}`,
+      class: `token ${kind} kl-${klLevel(columns.kl[position] ?? 0)} ${swapped} ${ofKind(columns, position) ? "" : "other"}`,
       role: "option", tabindex: "-1", "data-position": position, "aria-selected": "false",
     }, ...tokenNodes(text)));
     if (text.includes("\n")) nodes.push(html("br"));
@@ -132,10 +148,36 @@ function scrollInside(box, node) {
   }
 }
 
-// To the largest KL of the trace; pressed again there, to the next largest.
+// Positions of another kind than the chosen one step back.
+function chooseKind() {
+  state.kind = byId("kind").value;
+  state.jumps = 0;
+  const { columns } = state.trace ?? {};
+  if (columns) {
+    byId("flow").querySelectorAll(".token").forEach((node, position) => node.classList.toggle("other", !ofKind(columns, position)));
+  }
+  drawList();
+}
+
+// The same trace and position under another trained model.
+function openTwin(label) {
+  const twin = data.traces.find((trace) => trace.id === state.trace?.id && trace.label === label);
+  if (twin) openTrace(twin, state.position);
+}
+
+function otherModel() {
+  if (!data.browser.compare) return;
+  const options = byId("label").options;
+  byId("label").selectedIndex = (byId("label").selectedIndex + 1) % options.length;
+  drawList();
+  openTwin(byId("label").value);
+}
+
+// To the largest KL among the chosen positions of the trace; pressed again there, to the next largest.
 function jumpToLargest() {
-  const { byShift } = state.trace.columns ?? {};
-  if (!byShift) return;
+  const { columns } = state.trace ?? {};
+  const byShift = columns?.byShift.filter((position) => ofKind(columns, position));
+  if (!byShift?.length) return;
   const there = state.jumps > 0 && byShift[state.jumps - 1] === state.position;
   const jump = there && state.jumps < byShift.length ? state.jumps : 0;
   select(byShift[jump]);

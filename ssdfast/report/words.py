@@ -45,7 +45,7 @@ def estimate(value: dict[str, float | None], signed: bool = False, percent: bool
     return f"{text} [{', '.join(_fixed(end, places) for end in ends)}]" if ends else text
 
 
-def headline(summary: dict[str, Any]) -> tuple[str, list[str]]:
+def told(summary: dict[str, Any]) -> tuple[str, list[str]]:
     """The page's title and the sentences under it, built from the numbers."""
     everything = summary["all"]
     share, alignment, kl = everything["ssd_share"], everything["ssd_alignment"], everything["kl_ab"]

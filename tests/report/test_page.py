@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
-from ssdfast.report import embedded, write_report
+from ssdfast.report import candidates, embedded, write_report
 from ssdfast.report.text import MAX_CHARACTERS, embeddable_json, inert
-from ssdfast.report.words import estimate, headline
+from ssdfast.report.words import estimate, told
 
 from .synthetic import vocabulary, write_run
 
@@ -127,14 +127,14 @@ def test_support_of_the_training_samples_is_that_of_the_probe(train):
     spec = ProbeSpec(decoding=train, train=train)
     stats = probe_stats(logits_NV, None, torch.zeros(200, dtype=torch.int64), spec, backend="reference")
     setting = {"temperature": train.temperature, "top_k": train.top_k, "top_p": train.top_p}
-    assert embedded.train_support(stats.a.top_logprobs.numpy(), setting) == stats.a.support_size.tolist()
+    assert candidates.truncated(stats.a.top_logprobs.numpy(), setting)[0] == stats.a.support_size.tolist()
 
 
 @pytest.mark.parametrize(
     "train", [None, {"temperature": 1.0, "top_k": 0, "top_p": 0.9}, {"temperature": 1.0, "top_k": 21, "top_p": 1}]
 )
 def test_support_that_the_top_lists_do_not_hold_is_unknown(train):
-    assert embedded.train_support(np.zeros((2, 20), np.float32), train) is None
+    assert candidates.truncated(np.zeros((2, 20), np.float32), train) is None
 
 
 def test_rows_without_finite_logits(tmp_path):
@@ -216,7 +216,7 @@ def test_a_large_run_stays_below_ten_megabytes(tmp_path):
     path = write_report(run)
     data = _data(path)
     assert path.stat().st_size < 10_000_000
-    assert data["tracesInRun"] == 200
+    assert f"of 200 traces, drawn at random" in data["browser"]["drawn"]
     assert len(data["traces"]) >= 50
 
 
@@ -225,7 +225,7 @@ def test_a_trace_that_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch):
     whole = _data(write_report(run))
     monkeypatch.setattr(embedded, "MAX_BYTES", 3 * len(whole["traces"][0]["packed"]))
     data = _data(write_report(run))
-    assert 0 < len(data["traces"]) < len(whole["traces"]) == data["tracesInRun"]
+    assert 0 < len(data["traces"]) < len(whole["traces"]) == 4
     used = max(max(columns["candidates"]["token"] + columns["token"]) for columns in map(_columns, data["traces"]))
     assert len(data["tokens"]["texts"]) == len(data["tokens"]["ids"]) == used + 1
 
@@ -289,7 +289,7 @@ def test_estimate(numbers, words):
 def _headline(share, alignment, invalid=0, kl=(0.02, 0.01, 0.03)):
     values = {"ssd_share": share, "ssd_alignment": alignment, "kl_ab": kl}
     entry = {key: dict(zip(("mean", "low", "high"), numbers, strict=True)) for key, numbers in values.items()}
-    title, sentences = headline(
+    title, sentences = told(
         {
             "positions": 4160,
             "traces": 16,

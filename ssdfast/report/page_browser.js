@@ -1,8 +1,8 @@
-// Starts the page: draws what is there at once, then ties keys, pointer and address to the trace browser.
+// Ties keys, pointer and address to the trace browser.
 
 const LETTERS = {
   j: () => stepTrace(1), n: () => stepTrace(1), k: () => stepTrace(-1), p: () => stepTrace(-1),
-  m: jumpToLargest, "/": () => byId("search").focus(),
+  m: jumpToLargest, o: otherModel, "/": () => byId("search").focus(),
 };
 
 const ARROWS = {
@@ -47,20 +47,29 @@ function openFromAddress() {
   const where = new URLSearchParams(location.hash.slice(1));
   const named = data.traces.find((trace) => trace.id === where.get("trace") && trace.label === where.get("by"));
   const trace = named ?? data.traces[0];
+  if (data.browser.compare && trace) byId("label").value = trace.label;
   if (trace) openTrace(trace, named ? Number(where.get("position")) || 0 : 0);
 }
 
 function startBrowser() {
+  const { every, drawn, compare } = data.browser;
   const labels = [...new Set(data.traces.map((trace) => trace.label))];
-  byId("label").append(html("option", { value: "" }, "every generator"),
+  byId("label").append(...(every ? [html("option", { value: "" }, every)] : []),
     ...labels.map((label) => html("option", { value: label }, label)));
-  byId("label").addEventListener("change", drawList);
+  byId("label").addEventListener("change", () => {
+    drawList();
+    if (compare) openTwin(byId("label").value);
+  });
+  byId("kind").append(...Object.entries(KINDS).map(([value, name]) => html("option", { value }, name)));
+  byId("kind").addEventListener("change", chooseKind);
   byId("search").addEventListener("input", drawList);
   segments(byId("colours"), "colour", ["by class", "by KL"], chooseColour);
   chooseColour(0);
   byId("previous").addEventListener("click", () => stepTrace(-1));
   byId("next").addEventListener("click", () => stepTrace(1));
   byId("largest").addEventListener("click", jumpToLargest);
+  byId("other").addEventListener("click", otherModel);
+  byId("other").hidden = byId("other-key").hidden = !compare || labels.length < 2;
 
   const flow = byId("flow");
   flow.addEventListener("click", ({ target }) => {
@@ -82,16 +91,7 @@ function startBrowser() {
   window.addEventListener("hashchange", openFromAddress);
 
   byId("traces").querySelector(".browser").hidden = data.traces.length === 0;
-  const [shown, all] = [data.traces.length, data.tracesInRun];
-  byId("drawn").textContent = shown === all
-    ? `All ${all.toLocaleString("en-US")} traces of the run.`
-    : `${shown.toLocaleString("en-US")} of ${all.toLocaleString("en-US")} traces, drawn at random, in turn from each generator. The figures above use them all.`;
+  byId("drawn").textContent = drawn;
   drawList();
   openFromAddress();
 }
-
-byId("settings").textContent = JSON.stringify(data.settings, null, 2);
-drawShare();
-drawCounts();
-drawGroups();
-startBrowser();

@@ -1,0 +1,7 @@
+// The page of one probe.
+
+byId("settings").textContent = JSON.stringify(data.settings, null, 2);
+drawShare();
+drawCounts();
+drawGroups();
+startBrowser();
