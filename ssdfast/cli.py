@@ -156,7 +156,7 @@ def _study(args: list[str]) -> int:
     for arm in found["arms"].values():
         if verdict := arm.get("verdict"):
             print(f"{verdict['text']}\n")
-    print(f"figures: {command.out / 'attribution.json'} and {command.out / 'results.json'}")
+    print(f"report: {command.out / 'report.html'}")
     return 0
 
 

@@ -22,7 +22,8 @@ _TITLES = {
 
 
 def verdict(name: str, control: str, moved: Mapping[str, Any], beyond: Mapping[str, Any]) -> dict[str, Any]:
-    """`category`, `named` parts, `shares` of what the arm moved beyond the control (None without effect), `text`. JSON.
+    """`category`, `headline`, `named` parts, `shares` of what the arm moved beyond the control (None without effect),
+    `text`. JSON.
 
     moved: what `arms.movement` says of the arm. beyond: what `contrasts.against_control` says of it.
     A part is named if it accounts for COUNTS of the whole, or so much would be lost without it, with an interval above
@@ -39,13 +40,14 @@ def verdict(name: str, control: str, moved: Mapping[str, Any], beyond: Mapping[s
         category = named[0] if len(named) == 1 else MIXTURE
     named = named if category != NONE else []
     sentences = [
-        _headline(name, control, category, named, shares),
+        _headline(name, control, category, named, shares, less=sum(nats.values()) < 0),
         _evidence(moved, differing, beyond),
         _explained(moved, control, beyond),
         _otherwise(category, named, shares, differing, moved),
     ]
     return {
         "category": category,
+        "headline": sentences[0].removeprefix(f"{name}: ").removesuffix("."),
         "named": named,
         "shares": shares if category != NONE else dict.fromkeys(shares),
         "text": " ".join(sentences),
@@ -68,16 +70,18 @@ def _above(ends: Mapping[str, float | None]) -> bool:
     return ends["low"] is not None and ends["low"] > 0
 
 
-def _headline(name: str, control: str, category: str, named: list[str], shares: Mapping[str, float]) -> str:
+def _headline(name: str, control: str, category: str, named: list[str], shares: Mapping[str, float], less: bool) -> str:
+    """less: in all, the arm moved less than the control."""
     if category == NONE:
         return f"{name}: no effect beyond {control}."
+    in_all = ", though in all it moved less" if less else ""
     if category == MIXTURE:
         made_of = ", ".join(
             f"{_TITLES[part]} ({shares[part]:.0%}{', against the others' if shares[part] < 0 else ''})"
             for part in sorted(named, key=lambda part: -shares[part])
         )
-        return f"{name}: a mixture of {made_of}."
-    return f"{name}: {_TITLES[category]} ({shares[category]:.0%} of what it moved beyond {control})."
+        return f"{name}: a mixture of {made_of}{in_all}."
+    return f"{name}: {_TITLES[category]} ({shares[category]:.0%} of what it moved beyond {control}{in_all})."
 
 
 def _evidence(moved: Mapping[str, Any], differing: list[Mapping[str, Any]], beyond: Mapping[str, Any]) -> str:
@@ -131,7 +135,10 @@ def _otherwise(
             f"A part is named that accounts for {COUNTS:.0%} of this, or without which so much would be lost, with an"
             " interval above 0; so it would be otherwise if"
         )
-        turns = [f"{_TITLES[part]} had that much (it has {share:.0%})" for part, share in others.items()]
+        turns = [
+            f"{_TITLES[part]} had that much (it has {f'{share:.0%}' if share >= 0 else 'less than the control'})"
+            for part, share in others.items()
+        ]
         turns += [f"{_TITLES[part]} fell below it" for part in named]
         said += " " + ", or ".join(turns) + "."
     if len(moved["by_seed"]) == 1:

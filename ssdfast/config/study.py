@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ from .sample import ProblemsConfig, PromptConfig, SampleExecution
 from .train import SCHEDULES, TrainConfig
 
 Word = Literal["ssd", "ssd-expected", "control", "length-matched", "hot-no-truncation", "correct-only"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 # What each word changes of the study's own sampling and training.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -98,6 +100,10 @@ class StudyConfig(Settings):
                 " any training makes cannot be told from self-distillation's"
             )
         for name, arm in self.arms.items():
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"the arm {name!r}: its name becomes a directory's, so it takes letters, digits, - and _"
+                )
             target = RECIPES[arm.like].get("lengths_of")
             if target and target not in self.arms:
                 raise ValueError(f"the arm {name} is drawn to the lengths of the arm {target!r}, which is not there")

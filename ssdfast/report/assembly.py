@@ -43,8 +43,8 @@ def fill(template: str, pieces: Mapping[str, str]) -> str:
 
 
 def headline(text: str) -> str:
-    """HTML of a title: no line breaks at the hyphen of self-distillation."""
-    return html.escape(text).replace("self-", "self\u2011").replace("Self-", "Self\u2011")
+    """HTML of a title, whose lines do not break at hyphens."""
+    return html.escape(text).replace("-", "\u2011")
 
 
 def paragraphs(sentences: Sequence[str]) -> str:

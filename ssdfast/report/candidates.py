@@ -58,9 +58,7 @@ def candidates(
     return {name: "".join(values) if name in ("inA", "inB") else values for name, values in flat.items()} | mass
 
 
-def truncated(
-    top_logprobs_NK: np.ndarray, setting: dict[str, Any] | None
-) -> tuple[list[int], np.ndarray] | None:
+def truncated(top_logprobs_NK: np.ndarray, setting: dict[str, Any] | None) -> tuple[list[int], np.ndarray] | None:
     """How many of its most likely tokens a model can draw at each of N positions, and the sum of p^(1/T) over them.
 
     None where the setting is unknown or keeps more tokens than the top lists hold.

@@ -66,13 +66,18 @@ function drawGroups() {
   show(0);
 }
 
-function panel({ key, title, note, rows }) {
-  const ends = rows.flatMap(({ mean, low, high }) => [mean, low, high]).filter((x) => x !== null);
-  const [least, most] = [Math.min(0, ...ends), Math.max(0, ...ends)];
+// From a value to its place across a track that holds zero and all of the values.
+function scaleOf(values) {
+  const [least, most] = [Math.min(0, ...values), Math.max(0, ...values)];
   const margin = (most - least || 1) * 0.06;
   const from = least < 0 ? least - margin : 0;
   const to = most > 0 ? most + margin : 0;
-  const at = (x) => `${2 + 96 * (x - from) / (to - from || 1)}%`;
+  return (x) => `${2 + 96 * (x - from) / (to - from || 1)}%`;
+}
+
+function panel({ key, title, note, rows }) {
+  const ends = rows.flatMap(({ mean, low, high }) => [mean, low, high]).filter((x) => x !== null);
+  const at = scaleOf(ends);
   return html("figure", { class: "panel", "data-metric": key },
     html("figcaption", {}, html("strong", {}, title), html("span", { class: "small" }, note)),
     ...rows.map((row) => html("div", { class: "interval" },

@@ -7,8 +7,7 @@ const byId = (id) => document.getElementById(id);
 function make(create, tag, attributes, children) {
   const node = create(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name === "class") node.setAttribute("class", value);
-    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.filter((child) => child !== null));
@@ -60,9 +59,9 @@ function tokenNodes(text) {
 const plainToken = (text) => (text === "" ? "∅" : text.replace(/[ \n\t]/g, (space) => GLYPHS[space]));
 
 // A row of radio buttons that looks like one control; calls `choose` with the chosen option's index.
-function segments(container, name, options, choose) {
+function segments(container, name, options, choose, chosen = 0) {
   container.replaceChildren(...options.map((option, index) => {
-    const input = html("input", { type: "radio", name, checked: index === 0, onchange: () => choose(index) });
+    const input = html("input", { type: "radio", name, checked: index === chosen, onchange: () => choose(index) });
     return html("label", {}, input, html("span", {}, option));
   }));
 }

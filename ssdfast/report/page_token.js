@@ -79,9 +79,9 @@ function candidateTable(candidates) {
 function barCell(p, drawnP, model) {
   const width = `${100 * (p ?? 0)}%`;
   return html("td", { class: `bar-cell ${model}` },
-    html("span", { class: "figure" }, probability(p)),
-    drawnP === null || drawnP === undefined ? null
-      : html("span", { class: "drawn" }, drawnP === 0 ? "→ cut" : `→ ${drawnP.toFixed(3)}`),
+    html("div", {}, html("span", { class: "figure" }, probability(p)),
+      drawnP === null || drawnP === undefined ? null
+        : html("span", { class: "drawn" }, drawnP === 0 ? "→ cut" : `→ ${drawnP.toFixed(3)}`)),
     svg("svg", { "aria-hidden": "true" },
       svg("rect", { class: "groove", width: "100%", height: "100%" }),
       svg("rect", { class: "level", width, height: "100%" })));

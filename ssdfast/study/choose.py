@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from .. import rundir, traces
 from ..traces import UNFINISHED
+from ..training.filters import shape
 
 _NEAR = 0.02
 """share of the traces that are near enough in length to stand for one"""
@@ -74,15 +75,13 @@ def right_share(table: pa.Table) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def counted(tables: Sequence[pa.Table]) -> list[dict[str, float | int | None]]:
-    """What the report says of each."""
-    return [
-        {
-            "traces": len(table),
-            "completion_tokens": int(_lengths(table).sum()),
-            "median_length": float(np.median(_lengths(table))) if len(table) else None,
-            "cut_off": int(sum(reason != "stop" for reason in table["finish_reason"].to_pylist())),
-            "correct": right_share(table),
-        }
-        for table in tables
-    ]
+def described(table: pa.Table) -> dict[str, Any]:
+    """The distribution of some traces, as training describes what its filters take, and their median length and share
+    of right ones; None where there is none."""
+    lengths = _lengths(table)
+    columns = (table[name].to_pylist() for name in ("finish_reason", "difficulty", "correct"))
+    return {
+        **shape(lengths.tolist(), *columns),
+        "median_length": float(np.median(lengths)) if len(lengths) else None,
+        "right": right_share(table),
+    }

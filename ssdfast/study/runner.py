@@ -13,10 +13,13 @@ from ..problems.problem import write_problems
 from ..problems.reasoning_gym import chain_sums
 from ..problems.sources import load_problems
 from ..progress import say
+from ..report.study import Study
+from ..report.study_page import write_study
 from . import graph
 from .stages import Stages
 
 SMOLLM2 = "smollm2"
+REPORT = "report.html"
 
 
 def read_study(file: str) -> StudyConfig:
@@ -29,7 +32,8 @@ def read_study(file: str) -> StudyConfig:
 
 
 def study(config: StudyConfig, out: Path, execution: StudyExecution | None = None) -> dict[str, Any] | None:
-    """Run in `out` what is missing; returns what attribution.json holds, None while other arms are still to run.
+    """Run in `out` what is missing and write its report; returns what attribution.json holds, None while other arms are
+    still to run.
 
     Raises ValueError for settings that will not do, Fault where a stage failed, which the same command tries again.
     """
@@ -44,6 +48,16 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
         with rundir.atomic(out / Path(file).name) as temporary:
             shutil.copyfile(stage.directory / file, temporary)
     found: dict[str, Any] = rundir.read_json(out / "attribution.json")
+    page = Study(
+        out.resolve().name,
+        config.control,
+        list(stages.trainings()),
+        rundir.read_json(out / "results.json"),
+        found,
+        rundir.read_json(stages.attributed.directory / "panels.json"),
+        config.model_dump(mode="json"),
+    )
+    write_study(out / REPORT, page)
     return found
 
 

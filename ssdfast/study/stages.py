@@ -5,6 +5,7 @@ The traces of arms that draw alike are the same; so are the answers of the basel
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +31,14 @@ from ..config.study import RECIPES
 from ..evaluate import evaluate
 from ..evaluation.arms import Arm, setting_of
 from ..probing.runner import probe
+from ..report.study import Training
 from ..sampling.runner import sample
 from ..training.runner import train
-from .choose import counted, judged, some, to_lengths_of, without_cut_off, write
+from .choose import described, judged, some, to_lengths_of, without_cut_off, write
 from .graph import Stage
 
 BASELINE = "baseline"
+_RECIPE_TOLD = {"length-matched": "; drawn to the lengths of ssd", "correct-only": "; right answers alone"}
 
 
 class Stages:
@@ -85,6 +88,7 @@ class Stages:
     def attributed(self) -> Stage:
         """What moved each arm, beside the control."""
         from ..attribution.attribute import attribute
+        from ..attribution.panels import panels
 
         probes = {arm: [self._probe(arm, seed) for seed in self.config.seeds_of(arm)] for arm in self.config.arms}
 
@@ -92,6 +96,8 @@ class Stages:
             found = attribute(
                 {arm: [stage.directory for stage in stages] for arm, stages in probes.items()}, self.config.control
             )
+            firsts = {arm: panels(stages[0].directory) for arm, stages in probes.items()}
+            rundir.write_json(directory / "panels.json", firsts)
             rundir.write_json(directory / "attribution.json", found)
 
         needs = [stage for stages in probes.values() for stage in stages]
@@ -112,8 +118,8 @@ class Stages:
             if others:
                 table = to_lengths_of(table, self._kept(others), seed)
             write(table, directory / "traces")
-            sampled, kept, learnt = counted([pq.read_table(own.directory / "traces"), before, table])
-            rundir.write_json(directory / "chosen.json", {"sampled": sampled, "kept": kept, "learnt": learnt})
+            stages = {"sampled": pq.read_table(own.directory / "traces"), "kept": before, "learnt": table}
+            rundir.write_json(directory / "chosen.json", {name: described(one) for name, one in stages.items()})
 
         return self._stage("choose", f"{arm}-{seed}", settings, run, [own, others] if others else [own])
 
@@ -230,6 +236,21 @@ class Stages:
 
         tokens = min(self.asked * self.config.samples, self.config.probe_traces or self.asked) * self.config.eval_tokens
         return self._stage("probe", f"{arm}-{seed}", settings, run, [trained, shown], 2 * tokens)
+
+    def trainings(self) -> Iterator[Training]:
+        """What the report tells of each, once their stages are done."""
+        for arm, seed in self._arms():
+            trained = self.trained(arm, seed).directory / "train"
+            lines = (trained / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            yield Training(
+                arm,
+                seed,
+                f"{setting_of(self.config.sampling_of(arm))}; {self.config.training_of(arm).loss} loss"
+                + _RECIPE_TOLD.get(self.config.arms[arm].like, ""),
+                rundir.read_json(self.chosen(arm, seed).directory / "chosen.json"),
+                [json.loads(line) for line in lines],
+                self._probe(arm, seed).directory,
+            )
 
     def _path(self, trained: Stage | None) -> str:
         return str(trained.directory / "train" / "model") if trained else self.model

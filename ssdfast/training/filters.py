@@ -92,15 +92,29 @@ def _cut(example: Example, limit: int) -> Example | None:
 
 
 def _shape(examples: Sequence[Example]) -> dict[str, Any]:
+    return shape(
+        [len(one.trace.completion_ids) for one in examples],
+        [one.finish_reason for one in examples],
+        [one.difficulty for one in examples],
+        [one.trace.correct for one in examples],
+    )
+
+
+def shape(
+    lengths: Sequence[int],
+    finish_reasons: Sequence[str | None],
+    difficulties: Sequence[str | None],
+    correct: Sequence[bool | None],
+) -> dict[str, Any]:
     """Traces, tokens, and traces by length (powers of two of completion tokens), end, difficulty and correctness."""
-    lengths = Counter(1 << max(0, len(one.trace.completion_ids) - 1).bit_length() for one in examples)
+    up_to = Counter(1 << max(0, length - 1).bit_length() for length in lengths)
     return {
-        "traces": len(examples),
-        "completion_tokens": sum(len(one.trace.completion_ids) for one in examples),
-        "by_length_up_to": {str(length): lengths[length] for length in sorted(lengths)},
-        "by_finish_reason": _counted(one.finish_reason for one in examples),
-        "by_difficulty": _counted(one.difficulty for one in examples),
-        "by_correct": _counted(_CORRECT[one.trace.correct] for one in examples),
+        "traces": len(lengths),
+        "completion_tokens": sum(lengths),
+        "by_length_up_to": {str(length): up_to[length] for length in sorted(up_to)},
+        "by_finish_reason": _counted(finish_reasons),
+        "by_difficulty": _counted(difficulties),
+        "by_correct": _counted(_CORRECT[one] for one in correct),
     }
 
 

@@ -216,7 +216,7 @@ def test_a_large_run_stays_below_ten_megabytes(tmp_path):
     path = write_report(run)
     data = _data(path)
     assert path.stat().st_size < 10_000_000
-    assert f"of 200 traces, drawn at random" in data["browser"]["drawn"]
+    assert "of 200 traces, drawn at random" in data["browser"]["drawn"]
     assert len(data["traces"]) >= 50
 
 
