@@ -13,7 +13,7 @@ from typing import Any
 from .text import embeddable_json, inert
 
 _STYLES = ("page.css", "browser.css", "study.css")
-_BROWSER_SCRIPTS = ("page_token.js", "page_traces.js", "page_browser.js")
+_BROWSER_SCRIPTS = ("page_codes.js", "page_token.js", "page_traces.js", "page_browser.js")
 
 
 def assemble(name: str, body: str, scripts: Sequence[str], data: Mapping[str, Any]) -> str:

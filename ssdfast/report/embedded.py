@@ -1,16 +1,14 @@
 """The traces that the page carries: which ones, and in what compact form.
 
-A trace travels as deflated JSON of columns in base64, so that the browser inflates only the trace that is read.
+A trace travels as deflated columns of codes in base64, so that the browser inflates only the trace that is read.
 Shape legend: N positions of one trace.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import random
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,18 +17,44 @@ import numpy as np
 import pyarrow as pa
 
 from ..parts import Parts
-from .candidates import candidates, probabilities, rounded
+from .candidates import candidates
+from .codes import Column, encoded
 from .text import inert
 from .tokens import TokenTable
 
 MAX_TRACES = 200
 MAX_BYTES = 9_700_000
 
-_MODEL = ("entropy", "nucleus_size", "tail_mass", "token_rank", "token_logprob", "top_ids", "top_logprobs")
+TRIED = 8
+SHARES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05)
+_CLASSES = {"lock": 0, "fork": 1, "diffuse": 2, "mixed": 3}
+
+_OF_MODEL = {"entropy": "entropy", "nucleus": "nucleus_size", "tail": "tail_mass", "rank": "token_rank"}
+_NUMBERS = {
+    "kl": "kl_ab", "js": "js", "alignment": "ssd_alignment",
+    **{f"{side}.{name}": f"{side}_{column}" for name, column in _OF_MODEL.items() for side in "ab"},
+}  # fmt: skip
+LAYOUT = {
+    "token": Column(), "class": Column(), "swap": Column(), "selfCorrection": Column(),
+    "kl": Column("nats"), "js": Column("nats", over="kl"), "alignment": Column("cosine"),
+    "a.entropy": Column("nats"), "b.entropy": Column("nats", over="a.entropy"),
+    "a.nucleus": Column(), "b.nucleus": Column(over="a.nucleus"),
+    "a.tail": Column("probability"), "b.tail": Column("probability", over="a.tail"),
+    "a.rank": Column(), "b.rank": Column(over="a.rank"),
+    "a.probability": Column("probability"), "b.probability": Column("probability", over="a.probability"),
+    "massA": Column("nats"), "massB": Column("nats", over="massA"),
+    "count": Column(), "kept": Column(over="count"),
+    "candidates.token": Column(),
+    "candidates.a": Column("probability"), "candidates.b": Column("probability", over="candidates.a"),
+    "candidates.inA": Column(), "candidates.inB": Column(over="candidates.inA"),
+}  # fmt: skip
+"""columns of a trace on the page: of positions, then of their candidates"""
+_DETAILS = ("js", "alignment", *(f"{side}.{name}" for name in ("nucleus", "tail") for side in "ab"), "massA", "massB")
+"""of positions that moved most alone, where not all positions have them"""
 COLUMNS = (
     "trace_id", "problem_id", "label", "position", "token_id", "position_class", "swap", "self_correction",
-    "kl_ab", "js", "ssd_alignment", "b_at_a_top", "a_at_b_top",
-    *(f"{model}_{name}" for model in "ab" for name in _MODEL),
+    "b_at_a_top", "a_at_b_top", *_NUMBERS.values(),
+    *(f"{side}_{name}" for side in "ab" for name in ("token_logprob", "top_ids", "top_logprobs")),
 )  # fmt: skip
 KINDS = ("lock", "fork", "diffuse", "mixed", "strict", "swap", "self_correction")
 """classes of positions, and of locks"""
@@ -98,55 +122,87 @@ def draw(keys: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return turns[:MAX_TRACES]
 
 
-def embed(sources: Sequence[Source], tokens: TokenTable) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Embedded:
+    """traces: in page form. share: of the positions, those that moved most in each trace, which have candidates and
+    all numbers."""
+
+    traces: list[dict[str, Any]]
+    share: float
+
+
+def embed(sources: Sequence[Source], tokens: TokenTable) -> Embedded:
     """Traces drawn from those that all sources have, in page form, by problem, each once for every source.
 
-    Drawing stops before the page would pass MAX_BYTES.
+    Where they would pass MAX_BYTES, positions that moved little go without their details; where that does not suffice,
+    drawing stops before.
     """
+    common = set(sources[0].where).intersection(*(one.where for one in sources))
+    keys = draw(list(common))
+    share = _affordable(sources, keys, tokens.vocabulary)
     traces: list[dict[str, Any]] = []
     size = 0
-    common = set(sources[0].where).intersection(*(one.where for one in sources))
-    for key in draw(list(common)):
+    for key in keys:
         known = len(tokens.texts)
-        found = [_page_form(one, key, tokens) for one in sources]
-        size += sum(len(json.dumps(value)) + 12 for trace in found for value in trace.values())
+        found = [_page_form(one, key, tokens, share) for one in sources]
+        size += _size(found)
         if size + tokens.size > MAX_BYTES:
             tokens.keep_first(known)
             break
         traces += found
     order = {one.model: place for place, one in enumerate(sources)}
-    return sorted(traces, key=lambda trace: (_natural(trace["id"]), order.get(trace["label"], 0), trace["label"]))
+    traces.sort(key=lambda trace: (_natural(trace["id"]), order.get(trace["label"], 0), trace["label"]))
+    return Embedded(traces, share)
 
 
-def _page_form(source: Source, key: tuple[str, str], tokens: TokenTable) -> dict[str, Any]:
+def _affordable(sources: Sequence[Source], keys: Sequence[tuple[str, str]], vocabulary: dict[str, str]) -> float:
+    """The largest of SHARES with which all keys should fit, from the first TRIED of them; the least where none does."""
+    tried = keys[:TRIED]
+    for share in SHARES:
+        tokens = TokenTable(vocabulary)
+        size = sum(_size([_page_form(one, key, tokens, share) for one in sources]) for key in tried)
+        if size * len(keys) / max(len(tried), 1) + 2 * tokens.size < 0.95 * MAX_BYTES:
+            return share
+    return SHARES[-1]
+
+
+def _size(traces: Sequence[dict[str, Any]]) -> int:
+    """Bytes on the page."""
+    return sum(len(json.dumps(value)) + 12 for trace in traces for value in trace.values())
+
+
+def _page_form(source: Source, key: tuple[str, str], tokens: TokenTable, share: float) -> dict[str, Any]:
     label, trace_id = key
     same = [("trace_id", "=", trace_id), ("label", "=", label)]
     table = source.parts.read(source.where[key], list(COLUMNS), same).sort_by("position")
-    token_ids = [tokens.index(token) for token in table["token_id"].to_pylist()]
-    kl = table["kl_ab"].to_numpy()
-    finite = kl[np.isfinite(kl)]
-    columns = {
-        "token": token_ids,
-        "class": "".join((name or " ")[0] for name in table["position_class"].to_pylist()),
-        "swap": _bits(table["swap"]),
-        "selfCorrection": _bits(table["self_correction"]),
-        "kl": rounded(kl),
-        "js": rounded(table["js"].to_numpy()),
-        "alignment": rounded(table["ssd_alignment"].to_numpy()),
-        "a": _model_columns(table, "a"),
-        "b": _model_columns(table, "b"),
-        "candidates": candidates(table, tokens, source.train, source.decoding),
+    kl_N = table["kl_ab"].to_numpy()
+    finite = kl_N[np.isfinite(kl_N)]
+    moved_N = np.nan_to_num(kl_N, nan=-1.0)
+    wanted = max(1, round(share * table.num_rows))
+    wanted_N = moved_N >= np.partition(moved_N, -wanted)[-wanted]
+    number = {name: table[name].to_numpy() for name in (*_NUMBERS.values(), "a_token_logprob", "b_token_logprob")}
+    values = {
+        "token": np.array([tokens.index(token) for token in table["token_id"].to_pylist()]),
+        "class": np.array([_CLASSES.get(name, len(_CLASSES)) for name in table["position_class"].to_pylist()]),
+        "swap": table["swap"].to_numpy(zero_copy_only=False),
+        "selfCorrection": table["self_correction"].to_numpy(zero_copy_only=False),
+        **{name: number[column] for name, column in _NUMBERS.items()},
+        **{
+            f"{side}.probability": np.exp(table[f"{side}_token_logprob"].to_numpy().astype(np.float64)) for side in "ab"
+        },
+        **candidates(table, tokens, source.train, source.decoding, wanted_N),
     }
-    packed = zlib.compress(json.dumps(columns, separators=(",", ":"), allow_nan=False).encode("ascii"))
+    values["alignment"] = 1 + values["alignment"].astype(np.float64)
+    for name in _DETAILS:
+        values[name] = np.where(wanted_N, values[name], np.nan)
     return {
         "id": inert(table["trace_id"][0].as_py()),
         "problem": inert(table["problem_id"][0].as_py()),
         "label": inert(source.model or table["label"][0].as_py()),
         "positions": table.num_rows,
         "kinds": _kinds(table),
-        "kl": rounded(finite.mean(keepdims=True))[0] if finite.size else None,
-        "text": "".join(tokens.texts[token] for token in token_ids),
-        "packed": base64.b64encode(packed).decode("ascii"),
+        "kl": float(f"{finite.mean():.3g}") if finite.size else None,
+        "packed": encoded(LAYOUT, values),
     }
 
 
@@ -158,20 +214,6 @@ def _kinds(table: pa.Table) -> dict[str, int]:
     masks = [lock_N, *(kind_N == name for name in KINDS[1:4]), lock_N & ~swap_N, lock_N & swap_N, lock_N & turn_N]
     counts = {name: int(mask_N.sum()) for name, mask_N in zip(KINDS, masks, strict=True)}
     return {name: count for name, count in counts.items() if count}
-
-
-def _model_columns(table: pa.Table, model: str) -> dict[str, list[Any]]:
-    return {
-        "entropy": rounded(table[f"{model}_entropy"].to_numpy()),
-        "nucleus": table[f"{model}_nucleus_size"].to_pylist(),
-        "tail": rounded(table[f"{model}_tail_mass"].to_numpy()),
-        "rank": table[f"{model}_token_rank"].to_pylist(),
-        "probability": probabilities(table[f"{model}_token_logprob"].to_numpy()),
-    }
-
-
-def _bits(column: pa.ChunkedArray) -> str:
-    return "".join("1" if bit else "0" for bit in column.to_pylist())
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -9,7 +9,8 @@ from typing import Any
 from ..parts import Parts
 from ..rundir import write_text
 from .assembly import assemble, fill, headline, paragraphs
-from .embedded import Source, embed
+from .codes import described
+from .embedded import LAYOUT, Embedded, Source, embed
 from .text import inert_tree
 from .tokens import TokenTable
 from .words import CLASSES, LOCK_KINDS, METRICS, estimated, panels, told
@@ -25,9 +26,12 @@ def write_report(run_dir: Path) -> Path:
     summary = read_summary(run_dir)
     source = source_of(run_dir, summary)
     tokens = TokenTable(read_object(run_dir / "probe" / "vocabulary.json"))
-    traces = embed([source], tokens)
+    embedded = embed([source], tokens)
     summary = inert_tree(summary)
-    drawn = f"{len(traces):,} of {len(source.where):,} traces, drawn at random, in turn from each generator."
+    shown, every = len(embedded.traces), len(source.where)
+    drawn = (
+        f"{shown:,} of {every:,} traces, drawn at random, in turn from each generator. The figures above use them all."
+    )
     data = {
         "groups": _groups(summary),
         "classes": _counts(summary["by_class"], CLASSES),
@@ -35,13 +39,11 @@ def write_report(run_dir: Path) -> Path:
         "share": summary["all"]["ssd_share"],
         "settings": summary["settings"],
         "tokens": {"ids": list(tokens.place), "texts": tokens.texts},
-        "traces": traces,
+        "traces": embedded.traces,
         "browser": {
-            "drawn": f"All {len(traces):,} traces of the run."
-            if len(traces) == len(source.where)
-            else f"{drawn} The figures above use them all.",
+            **browser_words(embedded, source),
+            "drawn": f"All {every:,} traces of the run." if shown == every else drawn,
             "every": "every generator",
-            "decoding": source.drawn,
         },
     }
     title, sentences = told(summary)
@@ -77,6 +79,16 @@ def source_of(run_dir: Path, summary: dict[str, Any], model: str = "") -> Source
     if not parts.files():
         raise ValueError(f"{parts.root} holds no part-*.parquet: run the probe first")
     return Source.of(parts, summary["settings"], model)
+
+
+def browser_words(embedded: Embedded, source: Source) -> dict[str, Any]:
+    """What the trace browser has to know of its traces."""
+    share = f"The {embedded.share:.0%} of a trace's positions that moved most have candidates and all numbers here."
+    return {
+        "columns": described(LAYOUT),
+        "decoding": source.drawn,
+        "left": share if embedded.share < 1 else "",
+    }
 
 
 def read_object(path: Path) -> dict[str, Any]:

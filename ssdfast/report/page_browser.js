@@ -62,7 +62,7 @@ function startBrowser() {
   });
   byId("kind").append(...Object.entries(KINDS).map(([value, name]) => html("option", { value }, name)));
   byId("kind").addEventListener("change", chooseKind);
-  byId("search").addEventListener("input", drawList);
+  byId("search").addEventListener("input", search);
   segments(byId("colours"), "colour", ["by class", "by KL"], chooseColour);
   chooseColour(0);
   byId("previous").addEventListener("click", () => stepTrace(-1));
@@ -91,7 +91,7 @@ function startBrowser() {
   window.addEventListener("hashchange", openFromAddress);
 
   byId("traces").querySelector(".browser").hidden = data.traces.length === 0;
-  byId("drawn").textContent = drawn;
+  byId("drawn").textContent = `${drawn} ${data.browser.left}`;
   drawList();
   openFromAddress();
 }

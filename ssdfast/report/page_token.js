@@ -1,6 +1,6 @@
 // One selected token: both models' candidates side by side, and the numbers of the position.
 
-const CLASS_OF = { l: "lock", f: "fork", d: "diffuse", m: "mixed", " ": "unclassed" };
+const CLASS_OF = ["lock", "fork", "diffuse", "mixed", "unclassed"];
 
 function describe(trace, position) {
   const { columns } = trace;
@@ -19,14 +19,14 @@ function describe(trace, position) {
 function candidatesAt(columns, position) {
   const { candidates, a, b } = columns;
   const start = columns.candidateStart[position];
-  const kept = candidates.kept[position];
+  const kept = columns.kept[position];
   const here = columns.token[position];
-  const found = Array.from({ length: candidates.count[position] }, (_, i) => ({
+  const found = Array.from({ length: columns.count[position] }, (_, i) => ({
     token: candidates.token[start + i],
     before: candidates.a[start + i],
     after: candidates.b[start + i],
-    drawnBefore: drawn(candidates.a[start + i], candidates.inA[start + i], candidates.massA, position),
-    drawnAfter: drawn(candidates.b[start + i], candidates.inB[start + i], candidates.massB, position),
+    drawnBefore: drawn(candidates.a[start + i], candidates.inA[start + i], columns.massA[position]),
+    drawnAfter: drawn(candidates.b[start + i], candidates.inB[start + i], columns.massB[position]),
     cut: kept !== null && i >= kept,
     here: candidates.token[start + i] === here,
   }));
@@ -36,9 +36,9 @@ function candidatesAt(columns, position) {
 }
 
 // The probability with which decoding draws a candidate: 0 where it is cut, null where nobody knows.
-function drawn(p, possible, mass, position) {
-  if (!mass || mass[position] === null || p === null) return null;
-  return possible === "1" ? Math.min(1, p ** (1 / data.browser.decoding.temperature) / mass[position]) : 0;
+function drawn(p, possible, mass) {
+  if (!data.browser.decoding || mass === null || p === null) return null;
+  return possible ? Math.min(1, p ** (1 / data.browser.decoding.temperature) / mass) : 0;
 }
 
 function drawDetail(trace, position) {
@@ -46,8 +46,8 @@ function drawDetail(trace, position) {
   const kind = CLASS_OF[columns.class[position]];
   const badges = [
     kind in CLASS_LINES ? className(kind) : null,
-    columns.swap[position] === "1" ? html("span", { class: "badge" }, "swap") : null,
-    columns.selfCorrection[position] === "1" ? html("span", { class: "badge" }, "self-correction") : null,
+    columns.swap[position] ? html("span", { class: "badge" }, "swap") : null,
+    columns.selfCorrection[position] ? html("span", { class: "badge" }, "self-correction") : null,
   ];
   byId("detail").replaceChildren(
     html("div", { class: "detail-head" },
@@ -55,6 +55,7 @@ function drawDetail(trace, position) {
       html("span", { class: "small" }, `position ${position} of ${columns.token.length}`),
       ...badges),
     candidateTable(candidatesAt(columns, position)),
+    columns.count[position] || !data.browser.left ? "" : html("p", { class: "small" }, "It moved too little to have its candidates and all numbers on this page; the probe’s table has them."),
     numberTable(columns, position));
 }
 

@@ -16,23 +16,24 @@ function ofKind(columns, position) {
   if (kind === "") return true;
   const own = CLASS_OF[columns.class[position]];
   if (!["strict", "swap", "self_correction"].includes(kind)) return own === kind;
-  return own === "lock" && { strict: columns.swap, swap: columns.swap, self_correction: columns.selfCorrection }[kind][position]
-    === (kind === "strict" ? "0" : "1");
-}
-
-async function inflate(packed) {
-  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Response(stream).json();
+  const bits = kind === "self_correction" ? columns.selfCorrection : columns.swap;
+  return own === "lock" && bits[position] === (kind === "strict" ? 0 : 1);
 }
 
 async function columnsOf(trace) {
   if (!trace.columns) {
-    const columns = await inflate(trace.packed);
+    const columns = { a: {}, b: {}, candidates: {} };
+    const sizeOf = (name, { count }) => (name.startsWith("candidates.") ? count.reduce((sum, one) => sum + one, 0) : trace.positions);
+    for (const [name, values] of Object.entries(decode(await inflate(trace.packed), sizeOf))) {
+      const [group, own] = name.split(".");
+      if (own) columns[group][own] = values;
+      else columns[name] = values;
+    }
     let start = 0;
-    columns.candidateStart = columns.candidates.count.map((count) => (start += count) - count);
+    columns.candidateStart = columns.count.map((count) => (start += count) - count);
     const shift = (position) => columns.kl[position] ?? -1;
     columns.byShift = columns.token.map((_, position) => position).sort((x, y) => shift(y) - shift(x));
+    trace.text = columns.token.map((token) => data.tokens.texts[token]).join("");
     trace.columns = columns;
   }
   return trace.columns;
@@ -60,18 +61,28 @@ function stepTrace(step) {
   if (trace && trace !== state.trace) openTrace(trace);
 }
 
+// Texts are read out of the tokens when they are first asked for, which may take a second for long traces.
+async function search() {
+  drawList();
+  const unread = data.traces.filter((trace) => trace.text === undefined);
+  if (byId("search").value === "" || !unread.length) return;
+  byId("found").textContent = "reading the traces …";
+  for (const trace of unread) await columnsOf(trace).catch(() => (trace.text = ""));
+  drawList();
+}
+
 function drawList() {
   const query = byId("search").value.toLowerCase();
   const label = byId("label").value;
   state.listed = data.traces.filter((trace) => (label === "" || trace.label === label)
     && (state.kind === "" || trace.kinds[state.kind])
-    && [trace.id, trace.problem, trace.text].some((text) => text.toLowerCase().includes(query)));
+    && [trace.id, trace.problem, trace.text ?? ""].some((text) => text.toLowerCase().includes(query)));
   byId("found").textContent = `${state.listed.length} of ${data.traces.length} traces`;
   byId("list").replaceChildren(...state.listed.map((trace) => html("li", {},
     html("button", { type: "button", onclick: () => openTrace(trace) },
       html("span", { class: "trace-id" }, trace.id),
       html("span", { class: "small" }, `${data.browser.compare ? "" : "by "}${trace.label} · ${trace.positions.toLocaleString("en-US")} tokens · KL ${number(trace.kl)}`),
-      excerpt(trace.text, query)))));
+      excerpt(trace.text ?? "", query)))));
   markListed();
 }
 
@@ -99,7 +110,7 @@ function drawFlow({ columns }) {
   columns.token.forEach((token, position) => {
     const text = data.tokens.texts[token];
     const kind = CLASS_OF[columns.class[position]];
-    const swapped = columns.swap[position] === "1" && kind === "lock" ? "swap" : "";
+    const swapped = columns.swap[position] === 1 && kind === "lock" ? "swap" : "";
     nodes.push(html("span", {
       class: `token ${kind} kl-${klLevel(columns.kl[position] ?? 0)} ${swapped} ${ofKind(columns, position) ? "" : "other"}`,
       role: "option", tabindex: "-1", "data-position": position, "aria-selected": "false",

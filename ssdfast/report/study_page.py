@@ -10,7 +10,7 @@ from typing import Any
 from ..rundir import write_text
 from .assembly import assemble, fill, headline, paragraphs
 from .embedded import embed
-from .page import read_object, read_summary, source_of
+from .page import browser_words, read_object, read_summary, source_of
 from .study import Study, Training
 from .study_attribution import attributions, panel_charts
 from .study_models import accuracy, arms_table, comparisons, filters, health, training_charts
@@ -34,8 +34,8 @@ def write_study(path: Path, study: Study) -> Path:
     firsts = [next(one for one in study.trainings if one.arm == arm) for arm in study.arms]
     sources = [source_of(one.probe, read_summary(one.probe), one.label) for one in firsts]
     tokens = TokenTable(_vocabulary(firsts))
-    traces = embed(sources, tokens)
-    shown, every = len(traces) // len(sources), len(sources[0].where)
+    embedded = embed(sources, tokens)
+    shown, every = len(embedded.traces) // len(sources), len(sources[0].where)
     drawn = f"{shown:,} of {every:,} of the baseline's answers, drawn at random" if shown < every else (
         f"All {every:,} answers of the baseline at which the models were probed"
     )  # fmt: skip
@@ -53,12 +53,12 @@ def write_study(path: Path, study: Study) -> Path:
         },
         "settings": study.settings,
         "tokens": {"ids": list(tokens.place), "texts": tokens.texts},
-        "traces": traces,
+        "traces": embedded.traces,
         "browser": {
+            **browser_words(embedded, sources[0]),
             "drawn": f"{drawn}, each under the first training of every arm.",
             "every": None,
             "compare": True,
-            "decoding": sources[0].drawn,
         },
     }
     body = fill(

@@ -48,17 +48,21 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
         with rundir.atomic(out / Path(file).name) as temporary:
             shutil.copyfile(stage.directory / file, temporary)
     found: dict[str, Any] = rundir.read_json(out / "attribution.json")
-    page = Study(
+    write_study(out / REPORT, page_of(stages, out))
+    return found
+
+
+def page_of(stages: Stages, out: Path) -> Study:
+    """What the report of a study that has run is made of."""
+    return Study(
         out.resolve().name,
-        config.control,
+        stages.config.control,
         list(stages.trainings()),
         rundir.read_json(out / "results.json"),
-        found,
+        rundir.read_json(out / "attribution.json"),
         rundir.read_json(stages.attributed.directory / "panels.json"),
-        config.model_dump(mode="json"),
+        stages.config.model_dump(mode="json"),
     )
-    write_study(out / REPORT, page)
-    return found
 
 
 def plan(config: StudyConfig, out: Path, execution: StudyExecution) -> str:

@@ -1,0 +1,134 @@
+"""How fast a report opens and scrolls in Chromium: ``python bench/report_page.py``; 200 traces of 2,000 tokens.
+
+Of a probe's page, and of a study's where there is one to take the other sections from. Used by claims_study.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common import ROOT
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from ssdfast.config import StudyExecution
+from ssdfast.report import write_report
+from ssdfast.report.study_page import write_study
+from ssdfast.study.runner import page_of, read_study, stages_of
+from tests.report.synthetic import write_run
+
+HOME = ROOT / "runs" / "bench-report"
+PROBLEMS, TOKENS = 100, 2000
+"""two traces a problem"""
+OPENINGS = 5
+_FLAGS = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+# Long tasks are those of more than 50 ms, by the browser's own count.
+_WATCH = """
+window.longTasks = [];
+new PerformanceObserver((list) => list.getEntries().forEach((one) => window.longTasks.push(one.duration)))
+  .observe({ type: "longtask", buffered: true });
+"""
+# The page from top to bottom and the tokens of the trace likewise, a step a frame.
+_SCROLL = """
+const done = arguments[arguments.length - 1], flow = document.getElementById("flow");
+let step = 0;
+const frame = () => {
+  window.scrollTo(0, document.body.scrollHeight * Math.min(1, step / 60));
+  flow.scrollTop = flow.scrollHeight * Math.max(0, step - 60) / 60;
+  step++ < 120 ? requestAnimationFrame(frame) : setTimeout(done, 100);
+};
+requestAnimationFrame(frame);
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """megabytes, seconds until the first trace can be read (median), longest tasks of opening, scrolling and of
+    reading on (the next traces, a search through all of them), in ms; shown: traces on it."""
+
+    megabytes: float
+    shown: int
+    seconds: float
+    opening: float
+    scrolling: float
+    reading: float
+
+
+def probe_page() -> Path:
+    """The page of a probe of 200 traces."""
+    if not (HOME / "probe").exists():
+        with tempfile.TemporaryDirectory(dir=_home()) as directory:
+            shutil.move(write_run(Path(directory) / "probe", PROBLEMS, TOKENS), HOME / "probe")
+    return write_report(HOME / "probe")
+
+
+def study_page(file: str, study: Path) -> Path:
+    """The page of a study that has run, each of whose arms was probed at the traces of `probe_page`."""
+    probe_page()
+    config = read_study(file)
+    page = page_of(stages_of(config, study, StudyExecution()), study)
+    return write_study(
+        HOME / "study.html", replace(page, trainings=[replace(one, probe=HOME / "probe") for one in page.trainings])
+    )
+
+
+def measured(path: Path) -> Page:
+    """Opens the page afresh OPENINGS times, then scrolls and reads the last one. Needs Chromium and its driver."""
+    browser = _browser()
+    try:
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _WATCH})
+        seconds, opening = [], []
+        for _ in range(OPENINGS):
+            browser.get("about:blank")
+            begun = time.perf_counter()
+            browser.get(path.as_uri())
+            while not browser.find_elements(By.CSS_SELECTOR, "#detail table"):
+                time.sleep(0.005)
+            seconds.append(time.perf_counter() - begun)
+            opening.append(_longest(browser))
+        browser.execute_async_script(_SCROLL)
+        scrolling = _longest(browser)
+        for _ in range(5):
+            browser.find_element(By.ID, "next").click()
+            time.sleep(0.3)
+        browser.find_element(By.ID, "search").send_keys("wait")
+        while "traces" not in browser.find_element(By.ID, "found").text.split()[-1]:
+            time.sleep(0.05)
+        shown = len(browser.find_elements(By.CSS_SELECTOR, "#list li"))
+        return Page(
+            path.stat().st_size / 1e6, shown, statistics.median(seconds), max(opening), scrolling, _longest(browser)
+        )
+    finally:
+        browser.quit()
+
+
+def _longest(browser: Any) -> float:
+    """ms of the longest task since the last call, 0 where none took 50 ms."""
+    time.sleep(0.2)
+    found: list[float] = browser.execute_script("return window.longTasks.splice(0)")
+    return max(found, default=0.0)
+
+
+def _browser() -> Any:
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in _FLAGS.split():
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    browser.set_window_size(1400, 1000)
+    return browser
+
+
+def _home() -> Path:
+    HOME.mkdir(parents=True, exist_ok=True)
+    return HOME
+
+
+if __name__ == "__main__":
+    print(measured(probe_page()))

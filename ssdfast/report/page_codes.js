@@ -1,0 +1,34 @@
+// Columns of numbers out of their codes; codes.py says how they came into them.
+
+const UNDEFINED = 2 ** 24 - 1, SMALL = 2 ** 20, A_DECADE = 100;
+
+async function inflate(packed) {
+  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+// {name: values} of the columns that data.browser.columns describes. sizeOf: of a column, by its name and those before.
+function decode(bytes, sizeOf) {
+  const codes = {}, values = {};
+  let start = 0;
+  for (const [name, unit, least, less, over] of data.browser.columns) {
+    const size = sizeOf(name, values);
+    const own = new Int32Array(size);
+    for (let plane = 0; plane < 4; plane++) {
+      for (let i = 0; i < size; i++) own[i] |= bytes[start + plane * size + i] << (8 * plane);
+    }
+    start += 4 * size;
+    if (over) {
+      const other = codes[over];
+      for (let i = 0; i < size; i++) own[i] = other[i] + (own[i] & 1 ? -(own[i] + 1) / 2 : own[i] / 2);
+    }
+    codes[name] = own;
+    values[name] = Array.from(own, (code) => {
+      if (code === UNDEFINED) return null;
+      if (code < SMALL) return Number((code * unit - less).toPrecision(9));
+      return Number((least * 10 ** ((SMALL - code) / A_DECADE)).toPrecision(2)) - less;
+    });
+  }
+  return values;
+}
