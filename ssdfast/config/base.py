@@ -47,6 +47,8 @@ def load(cls: type[Config], values: dict[str, Any], source: str) -> Config:
         if first["type"] == "missing":
             raise ValueError(f"{source}: the key {key!r} is missing") from None
         message = first["msg"].removeprefix("Value error, ")
+        if not key:  # of settings that do not go together, and the message names them
+            raise ValueError(f"{source}: {message}") from None
         raise ValueError(f"{source}: {key}: {message} (got {first['input']!r})") from None
 
 

@@ -101,9 +101,7 @@ class StudyConfig(Settings):
             )
         for name, arm in self.arms.items():
             if not _NAME.fullmatch(name):
-                raise ValueError(
-                    f"the arm {name!r}: its name becomes a directory's, so it takes letters, digits, - and _"
-                )
+                raise ValueError(f"the arm {name!r}: it names a directory, so letters, digits, - and _ alone")
             target = RECIPES[arm.like].get("lengths_of")
             if target and target not in self.arms:
                 raise ValueError(f"the arm {name} is drawn to the lengths of the arm {target!r}, which is not there")

@@ -124,14 +124,15 @@ def draw(keys: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Embedded:
-    """traces: in page form. share: of the positions, those that moved most in each trace, which have candidates and
-    all numbers."""
+    """traces: in page form. tokens: the texts that they mention. share: of the positions, those that moved most in each
+    trace, which have candidates and all numbers."""
 
     traces: list[dict[str, Any]]
+    tokens: TokenTable
     share: float
 
 
-def embed(sources: Sequence[Source], tokens: TokenTable) -> Embedded:
+def embed(sources: Sequence[Source], vocabulary: dict[str, str]) -> Embedded:
     """Traces drawn from those that all sources have, in page form, by problem, each once for every source.
 
     Where they would pass MAX_BYTES, positions that moved little go without their details; where that does not suffice,
@@ -139,7 +140,14 @@ def embed(sources: Sequence[Source], tokens: TokenTable) -> Embedded:
     """
     common = set(sources[0].where).intersection(*(one.where for one in sources))
     keys = draw(list(common))
-    share = _affordable(sources, keys, tokens.vocabulary)
+    for share in SHARES[_affordable(sources, keys, vocabulary) :]:
+        found = _embedded(sources, keys, TokenTable(vocabulary), share)
+        if len(found.traces) == len(keys) * len(sources):
+            break
+    return found
+
+
+def _embedded(sources: Sequence[Source], keys: Sequence[tuple[str, str]], tokens: TokenTable, share: float) -> Embedded:
     traces: list[dict[str, Any]] = []
     size = 0
     for key in keys:
@@ -152,18 +160,17 @@ def embed(sources: Sequence[Source], tokens: TokenTable) -> Embedded:
         traces += found
     order = {one.model: place for place, one in enumerate(sources)}
     traces.sort(key=lambda trace: (_natural(trace["id"]), order.get(trace["label"], 0), trace["label"]))
-    return Embedded(traces, share)
+    return Embedded(traces, tokens, share)
 
 
-def _affordable(sources: Sequence[Source], keys: Sequence[tuple[str, str]], vocabulary: dict[str, str]) -> float:
-    """The largest of SHARES with which all keys should fit, from the first TRIED of them; the least where none does."""
+def _affordable(sources: Sequence[Source], keys: Sequence[tuple[str, str]], vocabulary: dict[str, str]) -> int:
+    """The first of SHARES with which all keys may fit, by the first TRIED of them; the last where none does."""
     tried = keys[:TRIED]
-    for share in SHARES:
-        tokens = TokenTable(vocabulary)
-        size = sum(_size([_page_form(one, key, tokens, share) for one in sources]) for key in tried)
-        if size * len(keys) / max(len(tried), 1) + 2 * tokens.size < 0.95 * MAX_BYTES:
-            return share
-    return SHARES[-1]
+    for place, share in enumerate(SHARES):
+        size = _size([_page_form(one, key, TokenTable(vocabulary), share) for key in tried for one in sources])
+        if size * len(keys) <= MAX_BYTES * len(tried):
+            return place
+    return len(SHARES) - 1
 
 
 def _size(traces: Sequence[dict[str, Any]]) -> int:

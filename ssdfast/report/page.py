@@ -12,7 +12,6 @@ from .assembly import assemble, fill, headline, paragraphs
 from .codes import described
 from .embedded import LAYOUT, Embedded, Source, embed
 from .text import inert_tree
-from .tokens import TokenTable
 from .words import CLASSES, LOCK_KINDS, METRICS, estimated, panels, told
 
 
@@ -25,8 +24,7 @@ def write_report(run_dir: Path) -> Path:
     """
     summary = read_summary(run_dir)
     source = source_of(run_dir, summary)
-    tokens = TokenTable(read_object(run_dir / "probe" / "vocabulary.json"))
-    embedded = embed([source], tokens)
+    embedded = embed([source], read_object(run_dir / "probe" / "vocabulary.json"))
     summary = inert_tree(summary)
     shown, every = len(embedded.traces), len(source.where)
     drawn = (
@@ -38,8 +36,7 @@ def write_report(run_dir: Path) -> Path:
         "locks": _counts(summary["locks"], LOCK_KINDS),
         "share": summary["all"]["ssd_share"],
         "settings": summary["settings"],
-        "tokens": {"ids": list(tokens.place), "texts": tokens.texts},
-        "traces": embedded.traces,
+        **browser_data(embedded),
         "browser": {
             **browser_words(embedded, source),
             "drawn": f"All {every:,} traces of the run." if shown == every else drawn,
@@ -79,6 +76,14 @@ def source_of(run_dir: Path, summary: dict[str, Any], model: str = "") -> Source
     if not parts.files():
         raise ValueError(f"{parts.root} holds no part-*.parquet: run the probe first")
     return Source.of(parts, summary["settings"], model)
+
+
+def browser_data(embedded: Embedded) -> dict[str, Any]:
+    """The traces and their texts."""
+    return {
+        "tokens": {"ids": list(embedded.tokens.place), "texts": embedded.tokens.texts},
+        "traces": embedded.traces,
+    }
 
 
 def browser_words(embedded: Embedded, source: Source) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from typing import Any
 from ..rundir import write_text
 from .assembly import assemble, fill, headline, paragraphs
 from .embedded import embed
-from .page import browser_words, read_object, read_summary, source_of
+from .page import browser_data, browser_words, read_object, read_summary, source_of
 from .study import Study, Training
 from .study_attribution import attributions, panel_charts
 from .study_models import accuracy, arms_table, comparisons, filters, health, training_charts
 from .study_words import lead, title
 from .text import inert_tree
-from .tokens import TokenTable
 
 
 def write_study(path: Path, study: Study) -> Path:
@@ -33,8 +32,7 @@ def write_study(path: Path, study: Study) -> Path:
     )
     firsts = [next(one for one in study.trainings if one.arm == arm) for arm in study.arms]
     sources = [source_of(one.probe, read_summary(one.probe), one.label) for one in firsts]
-    tokens = TokenTable(_vocabulary(firsts))
-    embedded = embed(sources, tokens)
+    embedded = embed(sources, _vocabulary(firsts))
     shown, every = len(embedded.traces) // len(sources), len(sources[0].where)
     drawn = f"{shown:,} of {every:,} of the baseline's answers, drawn at random" if shown < every else (
         f"All {every:,} answers of the baseline at which the models were probed"
@@ -52,8 +50,7 @@ def write_study(path: Path, study: Study) -> Path:
             "filters": filters(study),
         },
         "settings": study.settings,
-        "tokens": {"ids": list(tokens.place), "texts": tokens.texts},
-        "traces": embedded.traces,
+        **browser_data(embedded),
         "browser": {
             **browser_words(embedded, sources[0]),
             "drawn": f"{drawn}, each under the first training of every arm.",

@@ -162,7 +162,11 @@ def _summary(table: pa.Table) -> dict:
         "all": entry(everywhere), "by_class": by_class(everywhere),
         "locks": {"strict": entry(lock & ~swap), "swap": entry(lock & swap), "self_correction": entry(lock & turning)},
         "by_label": {str(x): {"all": entry(label == x), "by_class": by_class(label == x)} for x in labels},
-        "settings": {"train": {"temperature": 1.1, "top_k": 20, "top_p": 0.95}, "top": 20}, "class_names": ["other"],
+        "settings": {
+            "train": {"temperature": 1.1, "top_k": 20, "top_p": 0.95}, "top": 20,
+            "decoding": {"temperature": 1.0, "top_k": 20, "top_p": 0.95},
+        },
+        "class_names": ["other"],
     }  # fmt: skip
 
 

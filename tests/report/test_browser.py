@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ssdfast.report import write_report
 
+from .reading import Reader, needed, opened
 from .synthetic import vocabulary, write_run
 from .test_page import HOSTILE
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+from selenium.webdriver import ActionChains  # isort: skip  # .reading skips where it is missing
+from selenium.webdriver.common.by import By  # isort: skip
+from selenium.webdriver.common.keys import Keys  # isort: skip
+from selenium.webdriver.support.ui import Select  # isort: skip
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
+pytestmark = needed
 
 
 @pytest.fixture(scope="module")
@@ -36,51 +29,9 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = opened(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
-
-
-class Reader:
-    """What a person can see and do on the page."""
-
-    def __init__(self, browser, path: Path, fragment: str = "") -> None:
-        self.browser = browser
-        browser.get("about:blank")
-        browser.get(path.as_uri() + fragment)
-        self.wait(lambda: self.all("#detail table"))
-
-    def wait(self, condition) -> None:
-        WebDriverWait(self.browser, 10).until(lambda _: condition())
-
-    def all(self, selector: str):
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector: str):
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
-
-    def script(self, code: str):
-        return self.browser.execute_script(f"return {code}")
-
-    def press(self, *keys: str) -> None:
-        self.browser.switch_to.active_element.send_keys(*keys)
-
-    @property
-    def position(self) -> int:
-        return int(self.one("#flow [aria-selected=true]").get_attribute("data-position"))
-
-    @property
-    def trace(self) -> str:
-        current = self.one("#list [aria-current=true]")
-        return current.text.replace("\n", " ")
-
-    def token(self, position: int):
-        return self.one(f"#flow [data-position='{position}']")
 
 
 @pytest.fixture
@@ -112,7 +63,7 @@ def test_click_shows_both_models_candidates(reader, first_trace):
     position = max(range(len(first_trace)), key=lambda i: first_trace[i]["a_entropy"])
     reader.token(position).click()
     row, texts = first_trace[position], vocabulary()
-    cells = [[cell.text for cell in line.find_elements(By.CSS_SELECTOR, ".candidate, td")]
+    cells = [[cell.text for cell in line.find_elements(By.CSS_SELECTOR, ".candidate, .figure, .change")]
              for line in reader.all(".candidates tbody tr")]  # fmt: skip
     glyphs = str.maketrans(" \n\t", "·⏎⇥")
     shown = {text: (before, after) for text, before, after, _ in cells}
@@ -137,6 +88,44 @@ def test_cut_candidates_are_those_outside_the_training_support(reader, first_tra
     rows = reader.all(".candidates tbody tr")
     assert len(rows) >= 3
     assert ["cut" in row.get_attribute("class").split() for row in rows] == [False] + [True] * (len(rows) - 1)
+
+
+def test_candidates_are_shown_as_decoding_draws_them(reader, first_trace):
+    """The kernel's own decoding distribution: support by its size, probabilities by p over their sum."""
+    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["a_entropy"])
+    row = first_trace[position]
+    reader.token(position).click()
+    drawn = {
+        line.find_element(By.CSS_SELECTOR, ".candidate").text: [
+            one.text for one in line.find_elements(By.CSS_SELECTOR, ".drawn")
+        ]
+        for line in reader.all(".candidates tbody tr")
+    }
+    for side, other in ((0, "a"), (1, "b")):
+        size = row[f"{other}_support_size"]
+        mass = sum(2.718281828**x for x in row[f"{other}_top_logprobs"][:size])
+        for rank, (token, log) in enumerate(
+            zip(row[f"{other}_top_ids"][:8], row[f"{other}_top_logprobs"], strict=False)
+        ):
+            shown = drawn[vocabulary()[token].translate(str.maketrans(" \n\t", "·⏎⇥")) or "∅"][side]
+            if rank >= size:
+                assert shown == "→ cut"
+            else:
+                assert float(shown.removeprefix("→ ")) == pytest.approx(2.718281828**log / mass, abs=2e-3)
+
+
+def test_positions_can_be_filtered_by_class(reader, first_trace):
+    Select(reader.one("#kind")).select_by_value("fork")
+    forks = [i for i, row in enumerate(first_trace) if row["position_class"] == "fork"]
+    plain = [int(node.get_attribute("data-position")) for node in reader.all("#flow .token:not(.other)")]
+    assert plain == forks
+    reader.one("#largest").click()
+    assert reader.position == max(forks, key=lambda i: first_trace[i]["kl_ab"])
+    Select(reader.one("#kind")).select_by_value("swap")
+    swaps = [i for i, row in enumerate(first_trace) if row["position_class"] == "lock" and row["swap"]]
+    assert len(reader.all("#flow .token:not(.other)")) == len(swaps)
+    Select(reader.one("#kind")).select_by_value("")
+    assert not reader.all("#flow .token.other")
 
 
 def test_arrows_walk_the_tokens(reader):
@@ -206,10 +195,12 @@ def test_search_and_label_filter(reader, first_trace):
     text = "".join(vocabulary()[row["token_id"]] for row in first_trace)
     words = max(text.split("\n"), key=len).strip()[:24]
     reader.one("#search").send_keys(words.upper())
+    reader.wait(lambda: reader.all("#list mark"))
     assert reader.all("#list mark")[0].text == words.replace(" ", "·")
     assert reader.all("#list .trace-id")[0].text == "problem-0#0"
     reader.one("#search").clear()
     reader.one("#search").send_keys("nowhere in these traces")
+    reader.wait(lambda: not reader.all("#list li"))
     assert reader.one("#found").text == "0 of 8 traces"
 
 
@@ -229,7 +220,7 @@ def test_address_names_the_token(browser, run_dir):
 
 
 def test_hover_and_focus_tell_in_short(reader):
-    webdriver.ActionChains(reader.browser).move_to_element(reader.token(12)).perform()
+    ActionChains(reader.browser).move_to_element(reader.token(12)).perform()
     assert "position 12" in reader.one("#tip").text
     assert "KL" in reader.one("#tip").text
     reader.token(12).click()
@@ -241,47 +232,10 @@ def test_hover_and_focus_tell_in_short(reader):
 @pytest.mark.parametrize("width", [390, 800, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_horizontal_overflow_and_enough_contrast(reader, width, scheme):
-    emulate = reader.browser.execute_cdp_cmd
-    emulate("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-    emulate(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
-    try:
+    with reader.emulated(width, scheme):
         for colour in (0, 1):
             reader.all("#colours label")[colour].click()
-            reader.browser.execute_script("document.querySelectorAll('details').forEach((d) => (d.open = true))")
-            assert reader.script("innerWidth") == width
-            assert reader.script("document.documentElement.scrollWidth") <= width
-            assert reader.browser.execute_script(LOW_CONTRAST) == []
-    finally:
-        emulate("Emulation.clearDeviceMetricsOverride", {})
-        emulate("Emulation.setEmulatedMedia", {"features": []})
-
-
-# Texts whose contrast with the nearest opaque background behind them is below 4.5 to 1.
-LOW_CONTRAST = """
-document.querySelectorAll("*").forEach((node) => { node.style.transition = "none"; });
-const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-const luminance = (colour) => channels(colour).slice(0, 3)
-  .map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const opaque = (node) => {
-  for (; node; node = node.parentElement) {
-    const colour = getComputedStyle(node).backgroundColor;
-    if ((channels(colour)[3] ?? 1) === 1) return colour;
-  }
-  return "rgb(255, 255, 255)";
-};
-const found = new Set();
-for (const node of document.querySelectorAll("body *:not(script):not(svg *):not(option)")) {
-  if (![...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim())) continue;
-  if (!node.checkVisibility()) continue;
-  const [ink, paper] = [getComputedStyle(node).color, opaque(node)];
-  const [low, high] = [luminance(ink), luminance(paper)].sort((x, y) => x - y);
-  if ((high + 0.05) / (low + 0.05) < 4.5) found.add(`${node.className || node.tagName} ${ink} on ${paper}`);
-}
-return [...found];
-"""
+            reader.assert_readable(width)
 
 
 def test_hostile_text_is_inert(browser, tmp_path):

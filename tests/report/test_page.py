@@ -229,7 +229,7 @@ def test_a_large_run_stays_below_ten_megabytes(tmp_path):
 def test_a_trace_that_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", problems=2, length=40, texts=vocabulary(2000))
     whole = _data(write_report(run))
-    monkeypatch.setattr(embedded, "MAX_BYTES", 3 * len(whole["traces"][0]["packed"]))
+    monkeypatch.setattr(embedded, "MAX_BYTES", len(whole["traces"][0]["packed"]))
     data = _data(write_report(run))
     assert 0 < len(data["traces"]) < len(whole["traces"]) == 4
     used = max(max(columns["candidates"]["token"] + columns["token"]) for columns in map(columns_of, data["traces"]))

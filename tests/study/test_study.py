@@ -3,47 +3,21 @@
 import json
 
 import pytest
-import yaml
 
 from ssdfast import cli
 from ssdfast.config import StudyExecution
 from ssdfast.study import graph, runner
 from ssdfast.study.runner import read_study, stages_of, study
 
-from .. import tiny
+from .small import file_of, write_inputs
 
 pytest.importorskip("math_verify")
 pytest.importorskip("matplotlib")
-WORDS = [*tiny.WORDS, *(rf"\boxed{{{n}}}" for n in range(30))]
 
 
 @pytest.fixture
 def inputs(tmp_path):
-    tiny.save_model(tmp_path / "model", words=WORDS)
-    for name, first in (("learnt", 0), ("asked", 20)):
-        rows = [
-            {"id": f"p{i}", "question": f"word{i} word{i + 9} +", "answer": str(i % 3)} for i in range(first, first + 8)
-        ]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "chat.jinja").write_text("{% for m in messages %}{{ m.content }} {% endfor %}")
-    return tmp_path
-
-
-def file_of(directory, **changes):
-    """A study of two arms."""
-    given = {
-        "model": str(directory / "model"),
-        "problems": {"sources": [str(directory / "learnt.jsonl")]},
-        "asked": {"sources": [str(directory / "asked.jsonl")]},
-        "prompt": {"instruction": "{question}", "chat_template": str(directory / "chat.jinja")},
-        "max_new_tokens": 12,
-        "eval_tokens": 12,
-        "training": {"lr": 1e-3, "min_lr": 1e-4, "batch_size": 4},
-        "arms": ["ssd", "control"],
-    }
-    path = directory / "study.yaml"
-    path.write_text(yaml.safe_dump(given | changes))
-    return str(path)
+    return write_inputs(tmp_path)
 
 
 def ran(monkeypatch):
@@ -67,6 +41,7 @@ def test_a_study_ends_in_verdicts_and_a_changed_arm_alone_runs_again(inputs, mon
     found = study(read_study(file_of(inputs)), out)
     assert {name for name, arm in found["arms"].items() if "verdict" in arm} == {"ssd"}
     assert json.loads((out / "attribution.json").read_text()) == found
+    assert found["arms"]["ssd"]["verdict"]["headline"] in (out / "report.html").read_text()
     results = json.loads((out / "results.json").read_text())
     assert {arm["checkpoint"] for arm in results["arms"]} == {"baseline", "ssd-0", "control-0"}
     assert (
@@ -122,6 +97,7 @@ def test_a_dry_run_says_what_is_to_do_and_does_nothing(inputs, capsys):
         ({"arms": ["control", "length-matched"]}, "drawn to the lengths of the arm 'ssd', which is not there"),
         ({"arms": {"control": None, "mine": {"like": "ssd", "training": {"lrr": 1}}}}, "lrr"),
         ({"arms": {"control": None, "mine": {"like": "sdd"}}}, "arms.mine.like"),
+        ({"arms": {"control": None, "a/b": {"like": "ssd"}}}, "the arm 'a/b': it names a directory"),
         ({"preset": "maths"}, "there is no 'maths', there are paper, math, demo"),
         ({"asked": {}}, "a study needs problems.sources to learn from and asked.sources"),
     ],
