@@ -37,6 +37,8 @@ def topic_claims(topic: str, with_demo: bool, full: bool) -> Iterator[Claim]:
     yield from TOPICS[topic].on_gpu() if ON_GPU else TOPICS[topic].on_cpu()
     if topic == "probe-stats" and with_demo and not ON_GPU:
         yield from claims_probe_stats.demo()
+    if topic == "study" and with_demo and not ON_GPU:
+        yield from claims_study.demo()
     if topic == "training" and full and not ON_GPU:
         yield from claims_training.held_out(range(1, 5))
 
@@ -44,8 +46,8 @@ def topic_claims(topic: str, with_demo: bool, full: bool) -> Iterator[Claim]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("topic", choices=[*TOPICS, "all"])
-    parser.add_argument("--no-demo", action="store_true", help="leave out the minutes-long demo")
-    parser.add_argument("--full", action="store_true", help="train with five seeds, not one: 12 minutes more")
+    parser.add_argument("--no-demo", action="store_true", help="leave out the demo and the demo study, minutes long")
+    parser.add_argument("--full", action="store_true", help="train with five seeds, not one: 20 minutes more")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     print(f"{THREADS} threads\n{machine()}")

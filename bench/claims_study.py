@@ -1,13 +1,22 @@
-"""The README's numbers of a study: models of known making told apart, on two processes."""
+"""The README's numbers of a study: models of known making told apart, on two processes; its report; the demo study."""
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import attribution
+import report_page
 from claim import Claim
+from common import ROOT
 
+from ssdfast.study.runner import read_study, study
 from tests.attribution import cases
+
+DEMO = "demo"
+HOME = ROOT / "runs" / "bench-study"
 
 
 def on_cpu() -> Iterator[Claim]:
@@ -28,6 +37,29 @@ def on_cpu() -> Iterator[Claim]:
     most = max(null.by_measure.values())
     yield Claim("of one measure, the most often, without correction", 100 * most, attribution.NOMINAL_OF_MEASURES, "%")
     print(f"     {truth.seconds:.0f} s and {null.seconds:.0f} s")
+    yield from page("a probe's page", report_page.probe_page())
+
+
+def page(what: str, path: Path) -> Iterator[Claim]:
+    found = report_page.measured(path)
+    what = f"{what}, {found.shown} traces of {report_page.TOKENS:,} tokens"
+    print(f"     longest task of opening it {found.opening:.0f} ms, of reading on and searching {found.reading:.0f} ms")
+    yield Claim(f"{what}: size", found.megabytes, 10, "MB")
+    yield Claim("seconds from nothing to the first token", found.seconds, 2, "s")
+    yield Claim("longest task of scrolling, 0 where none took 50 ms", found.scrolling, 200, "ms")
+
+
+def demo() -> Iterator[Claim]:
+    """Three arms of two seeds, from nothing; then its page, at the traces of the probe's."""
+    shutil.rmtree(HOME, ignore_errors=True)
+    begun = time.perf_counter()
+    found = study(read_study(DEMO), HOME)
+    minutes = (time.perf_counter() - begun) / 60
+    assert found
+    for name, arm in found["arms"].items():
+        print(f"     {name}: {arm['verdict']['headline'] if 'verdict' in arm else 'the control'}")
+    yield Claim("the demo study, 3 arms of 2 seeds, SmolLM2", minutes, 25, "minutes")
+    yield from page("a study's page", report_page.study_page(DEMO, HOME))
 
 
 def on_gpu() -> Iterator[Claim]:

@@ -50,7 +50,7 @@ requestAnimationFrame(frame);
 @dataclass(frozen=True)
 class Page:
     """megabytes, seconds until the first trace can be read (median), longest tasks of opening, scrolling and of
-    reading on (the next traces, a search through all of them), in ms; shown: traces on it."""
+    reading on (the next traces, a search through all of them), in ms; shown: traces in its list."""
 
     megabytes: float
     shown: int
@@ -92,6 +92,7 @@ def measured(path: Path) -> Page:
                 time.sleep(0.005)
             seconds.append(time.perf_counter() - begun)
             opening.append(_longest(browser))
+        shown = len(browser.find_elements(By.CSS_SELECTOR, "#list li"))
         browser.execute_async_script(_SCROLL)
         scrolling = _longest(browser)
         for _ in range(5):
@@ -100,7 +101,6 @@ def measured(path: Path) -> Page:
         browser.find_element(By.ID, "search").send_keys("wait")
         while "traces" not in browser.find_element(By.ID, "found").text.split()[-1]:
             time.sleep(0.05)
-        shown = len(browser.find_elements(By.CSS_SELECTOR, "#list li"))
         return Page(
             path.stat().st_size / 1e6, shown, statistics.median(seconds), max(opening), scrolling, _longest(browser)
         )

@@ -37,9 +37,9 @@ from ssdfast.training.optimizers import optimizer_of
 from ssdfast.training.runner import fit
 
 HOME = ROOT / "runs" / "bench-training"
-TRACES, TOKENS = 48, 48
-LEARNT, HELD_OUT = 80, 32
-RECIPE: dict[str, Any] = {"lr": 1e-5, "min_lr": 1e-5, "batch_size": 4, "epochs": 3}
+TRACES, TOKENS = 36, 48
+LEARNT, HELD_OUT = 60, 32
+RECIPE: dict[str, Any] = {"lr": 1e-5, "min_lr": 1e-5, "batch_size": 2, "epochs": 2}
 STEPS = LEARNT // RECIPE["batch_size"] * RECIPE["epochs"]
 DECODING = SamplingConfig(**PRESETS["demo"].train.model_dump())
 
@@ -140,6 +140,35 @@ def gradient_noise(shown: list[Example]) -> Noise:
     mean = {name: _dot(total, total) / n**2 for name, total in sums.items()}
     variance = {name: (squares[name] - n * mean[name]) / (n - 1) for name in labels}
     return Noise(variance, {name: mean[name] - variance[name] / n for name in labels}, cosines)
+
+
+def converging(shown: list[Example], draws: tuple[int, ...] = (1, 10, 100, 1000)) -> dict[int, float]:
+    """Cosine of the gradients with expected labels and with the mean of so many labels drawn from q at every position.
+
+    A drawn trace has one such label a position: the mean over more of them is what more traces through the same
+    positions would give.
+    """
+    model = models.load(str(HOME / "model"), "float32")
+    network, labels = make_trainable(model.model), Labels(DECODING, model.vocabulary)
+    chance = torch.Generator().manual_seed(0)
+
+    def gradient(count: int) -> list[torch.Tensor]:
+        network.zero_grad()
+        for example in shown:
+            batch = padded([example])
+            ids_SK, probs_SK = labels.of(batch)
+            if count:
+                drawn = torch.multinomial(probs_SK, count, replacement=True, generator=chance)
+                probs_SK = torch.zeros_like(probs_SK).scatter_add_(1, drawn, torch.full(drawn.shape, 1 / count))
+            network(batch, ids_SK, probs_SK, torch.full((len(ids_SK),), 1 / len(ids_SK)))["loss"].backward()
+        return [p.grad.clone() for p in network.parameters()]
+
+    expected = gradient(0)
+    found = {}
+    for count in draws:
+        mine = gradient(count)
+        found[count] = _dot(mine, expected) / (_dot(mine, mine) * _dot(expected, expected)) ** 0.5
+    return found
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ among them says whether the answer was right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ SCHEMA = pa.schema(
 UNFINISHED = ("abort", "error")
 REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
 OPTIONAL = ("correct", "finish_reason")
+_TEXTS = 8
 _ROWS_AT_ONCE = 64  # traces of 48k tokens are 200 kB each
 
 
@@ -145,6 +147,21 @@ def check_ids(trace: Trace, vocabulary: int) -> None:
                 f"{trace}: {where} position {at} holds token id {ids[at]}, outside the models' vocabulary of"
                 f" {vocabulary}: were the traces made with another tokenizer?"
             )
+
+
+def check_texts(path: Path, decode: Callable[[list[int]], str]) -> None:
+    """Raises ValueError where the first traces with a text have none that `decode` reads in their token ids.
+
+    Ids of another tokenizer are often ids of this one too. A text may leave out what surrounds it, as control tokens.
+    """
+    shown = ((trace, rest["text"].as_py()) for trace, rest in rows(path, ("text",)) if "text" in rest)
+    texts = [(trace, text.strip()) for trace, text in islice(shown, _TEXTS) if text and text.strip()]
+    read = [decode(trace.completion_ids.tolist()) for trace, _ in texts]
+    if texts and not any(text in decoded for (_, text), decoded in zip(texts, read, strict=True)):
+        raise ValueError(
+            f"{texts[0][0]}: its text is {texts[0][1][:40]!r}, but this model's tokenizer reads {read[0][:40]!r} in its"
+            " token ids: the traces were made with another tokenizer (or leave their column text out)"
+        )
 
 
 def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.Table]:

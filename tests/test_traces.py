@@ -100,3 +100,18 @@ def test_no_traces_at_a_path(tmp_path):
         list(traces.read(tmp_path))
     with pytest.raises(ValueError, match="there are no traces at"):
         list(traces.read(tmp_path / "nowhere"))
+
+
+def test_texts_that_are_not_what_the_ids_say_are_refused(tmp_path):
+    words = ["a", "b", "c", "</s>"]
+    tiny.save_traces(tmp_path, 3, completion_ids=[[0, 1], [1, 2], [2, 3]], text=["", "other", "c"])
+
+    def decode(ids):
+        return " ".join(words[i] for i in ids)
+
+    traces.check_texts(tmp_path, decode)  # one that agrees is enough: texts are a convenience
+    words[2] = "d"
+    with pytest.raises(ValueError, match=r"problem1#0: its text is 'other', but .* reads 'b d'"):
+        traces.check_texts(tmp_path, decode)
+    tiny.save_traces(tmp_path / "without", 3)
+    traces.check_texts(tmp_path / "without", decode)

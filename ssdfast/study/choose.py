@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,24 @@ def to_lengths_of(table: pa.Table, others: pa.Table, seed: int) -> pa.Table:
     """As many traces of `table` as `others` has, with its distribution of lengths.
 
     For each of the others one is drawn, with replacement, from the nearest in length: 2 % of the traces, 3 at least.
+    A trace that is drawn again is another sample of its problem.
     """
+    if not len(table):
+        return table
     own = _lengths(table)
     order = np.argsort(own, kind="stable")
     near = min(len(own), max(3, round(_NEAR * len(own))))
     chance = np.random.default_rng(seed)
     wanted = _lengths(others)
     first = np.clip(np.searchsorted(own[order], wanted) - near // 2, 0, len(own) - near)
-    return table.take(order[first + chance.integers(0, near, len(wanted))])
+    taken = table.take(order[first + chance.integers(0, near, len(wanted))])
+    count = Counter[str]()
+    samples = []
+    for problem in taken["problem_id"].to_pylist():
+        samples.append(count[problem])
+        count[problem] += 1
+    place = taken.column_names.index("sample")
+    return taken.set_column(place, "sample", pa.array(samples, taken.schema.field(place).type))
 
 
 def some(table: pa.Table, count: int, seed: int) -> pa.Table:

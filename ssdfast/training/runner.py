@@ -19,7 +19,7 @@ from .. import models, rundir
 from ..config import FinetuneConfig, SamplingConfig, TrainExecution
 from ..progress import progress, say
 from ..ranks import is_first
-from ..traces import files, within
+from ..traces import check_texts, files, within
 from .examples import Example, read_examples
 from .filters import filtered, told
 from .labels import Labels, of_adapted, of_frozen
@@ -103,6 +103,7 @@ def _examples(config: FinetuneConfig, model: models.LanguageModel) -> tuple[list
     found = list(read_examples(Path(config.traces), model.vocabulary))
     if not found:
         raise ValueError(f"there is nothing to train on: {config.traces} holds no completion tokens")
+    check_texts(within(Path(config.traces)), model.tokenizer.decode)
     limit = min(config.max_tokens or model.context, model.context)
     return filtered(found, limit, config.overlong, config.only_correct)
 

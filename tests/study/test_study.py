@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from ssdfast import cli
@@ -70,6 +71,24 @@ def test_arms_that_draw_alike_share_their_traces_and_each_word_does_what_it_says
     assert (said["control"].temperature, said["control"].top_k, said["control"].top_p) == (1.0, 0, 1.0)
     assert (said["hot-no-truncation"].temperature, said["hot-no-truncation"].top_p) == (1.3, 1.0)
     assert config.training_of("ssd-expected").loss == "expected"
+
+
+def test_every_word_is_an_arm_that_runs(inputs):
+    rows = [{"id": f"p{i}", "question": f"word{i} word{i + 1} +", "answer": "7"} for i in range(24)]
+    (inputs / "learnt.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["ssd", "ssd-expected", "control", "length-matched", "hot-no-truncation", "correct-only"]
+    changes = {
+        "sampling": {"temperature": 1.3},
+        "extraction": {"last_number": True},
+    }  # or a random model is never right
+    asked = {"sources": [str(inputs / "asked.jsonl")]}
+    config = read_study(file_of(inputs, arms=words, asked=asked, **changes))
+    assert set(study(config, inputs / "out")["arms"]) == set(words)
+    stages = stages_of(config, inputs / "out", StudyExecution())
+    chosen = {word: pq.read_table(stages.chosen(word, 0).directory / "traces") for word in words}
+    assert len(chosen["length-matched"]) == len(chosen["ssd"]) == len(rows)
+    assert 0 < len(chosen["correct-only"]) < len(rows)
+    assert all(chosen["correct-only"]["correct"].to_pylist())
 
 
 def test_machines_may_take_an_arm_each(inputs):

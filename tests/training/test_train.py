@@ -213,6 +213,7 @@ def test_a_dry_run_says_what_steps_show_and_leaves_nothing(inputs, capsys):
         ({}, {"loss": "expected"}, "does not say how its traces were sampled"),
         ({}, {"loss": "expected", "decoding_of": "settings"}, "it has no likeliest tokens (and 2 others)"),
         ({"completion_ids": [[3] * 60] * 3}, {}, "problem0#0 has"),
+        ({"completion_ids": [[4, 6]] * 3, "text": ["Let us see"] * 3}, {}, "this model's tokenizer reads '7 +'"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_by_name(inputs, columns, settings, said):
