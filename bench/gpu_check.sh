@@ -54,6 +54,7 @@ mapfile -t tests < <(grep -l 'from \.gpu import' tests/kernels/test_*.py)
 step 150 "GPU tests" "$python" -m pytest -q -p no:cacheprovider -m gpu "${tests[@]}"
 step 75 "bench probe_stats" "$python" bench/probe_stats.py --seconds 3
 step 90 "bench linear_probe_stats" "$python" bench/linear_probe_stats.py --seconds 3
+step 40 "bench soft_label_ce" "$python" bench/soft_label_ce.py --seconds 3
 step 60 "bench scaling" "$python" bench/scaling.py
 step 45 "claims probe-stats" "$python" bench/claims.py probe-stats
 step 45 "claims linear" "$python" bench/claims.py linear

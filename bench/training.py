@@ -142,7 +142,7 @@ def gradient_noise(shown: list[Example]) -> Noise:
     return Noise(variance, {name: mean[name] - variance[name] / n for name in labels}, cosines)
 
 
-def converging(shown: list[Example], draws: tuple[int, ...] = (1, 10, 100, 1000)) -> dict[int, float]:
+def converging(shown: list[Example], draws: tuple[int, ...] = (1, 10, 100, 1000, 10_000)) -> dict[int, float]:
     """Cosine of the gradients with expected labels and with the mean of so many labels drawn from q at every position.
 
     A drawn trace has one such label a position: the mean over more of them is what more traces through the same

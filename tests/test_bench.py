@@ -201,7 +201,7 @@ def test_gpu_check_goes_on_after_a_failure_and_says_so():
     done = gpu_check(PYTHON="false")
     assert done.returncode == 1
     steps = [line for line in done.stdout.splitlines() if "failed (1)" in line]
-    assert len(steps) == 7
+    assert len(steps) == 8
     assert steps[-1].startswith("claims linear")
 
 

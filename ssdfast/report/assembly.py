@@ -48,7 +48,9 @@ def headline(text: str) -> str:
 
 
 def paragraphs(sentences: Sequence[str]) -> str:
-    return "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    """HTML of the text at the top, with what to say to a reader without scripts."""
+    told = "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    return f"{told}\n<noscript><p>The figures and the traces need JavaScript; this text does not.</p></noscript>"
 
 
 def _read(name: str) -> str:

@@ -44,17 +44,13 @@ def write_report(run_dir: Path) -> Path:
         },
     }
     title, sentences = told(summary)
-    browser = fill("browser.html", {"label": "Traces by"})
-    definitions = fill("definitions.html", {})
-    body = fill(
-        "probe.html",
-        {
-            "headline": headline(title),
-            "sentences": paragraphs(sentences),
-            "browser": browser,
-            "definitions": definitions,
-        },
-    )
+    pieces = {
+        "headline": headline(title),
+        "sentences": paragraphs(sentences),
+        "browser": fill("browser.html", {"label": "Traces by"}),
+        "reference": fill("reference.html", {"of": "probe"}),
+    }
+    body = fill("probe.html", pieces)
     path = run_dir / "report.html"
     write_text(path, assemble(run_dir.resolve().name, body, ["page_probe.js"], data))
     return path

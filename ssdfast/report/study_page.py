@@ -58,15 +58,13 @@ def write_study(path: Path, study: Study) -> Path:
             "compare": True,
         },
     }
-    body = fill(
-        "study.html",
-        {
-            "headline": headline(title(study.attribution)),
-            "sentences": paragraphs(lead(study)),
-            "browser": fill("browser.html", {"label": "Trained model"}),
-            "definitions": fill("definitions.html", {}),
-        },
-    )
+    pieces = {
+        "headline": headline(title(study.attribution)),
+        "sentences": paragraphs(lead(study)),
+        "browser": fill("browser.html", {"label": "Trained model"}),
+        "reference": fill("reference.html", {"of": "study"}),
+    }
+    body = fill("study.html", pieces)
     write_text(path, assemble(study.name, body, ["page_plots.js", "page_study.js"], data))
     return path
 

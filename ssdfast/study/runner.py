@@ -15,7 +15,7 @@ from ..problems.sources import load_problems
 from ..progress import say
 from ..report.study import Study
 from ..report.study_page import write_study
-from . import graph
+from . import graph, memory
 from .stages import Stages
 
 SMOLLM2 = "smollm2"
@@ -66,9 +66,10 @@ def page_of(stages: Stages, out: Path) -> Study:
 
 
 def plan(config: StudyConfig, out: Path, execution: StudyExecution) -> str:
-    """What is done and what is to do, a line a stage."""
+    """What is done and what is to do, a line a stage, and the memory that it takes."""
     stages = stages_of(config, out, execution)
-    return graph.plan([stage for arm in execution.arms for stage in stages.of_arm(arm)] or stages.all())
+    told = graph.plan([stage for arm in execution.arms for stage in stages.of_arm(arm)] or stages.all())
+    return "\n".join([told, *memory.told(stages.config, stages.model)])
 
 
 def stages_of(config: StudyConfig, out: Path, execution: StudyExecution) -> Stages:

@@ -8,7 +8,7 @@ import pytest
 
 from ssdfast.report import write_report
 
-from .reading import Reader, needed, opened
+from .reading import Reader, needed
 from .synthetic import vocabulary, write_run
 from .test_page import HOSTILE
 
@@ -25,13 +25,6 @@ def run_dir(tmp_path_factory):
     run = write_run(tmp_path_factory.mktemp("browser") / "run", problems=4, length=90)
     write_report(run)
     return run
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    driver = opened(tmp_path_factory.mktemp("profile"))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from ssdfast.study.runner import read_study, study
 
 from ..study.small import WORDS, file_of, write_inputs
-from .reading import Reader, needed, opened
+from .reading import Reader, needed
 
 from selenium.webdriver.common.by import By  # isort: skip  # .reading skips where it is missing
 from selenium.webdriver.support.ui import Select  # isort: skip
@@ -71,13 +71,6 @@ def test_every_trace_is_there_under_every_arm(data):
         labels.setdefault(trace["id"], []).append(trace["label"])
     assert set(map(tuple, labels.values())) == {("ssd-0", "ssd-expected-0", "control-0")}
     assert len(labels) == 16
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    driver = opened(tmp_path_factory.mktemp("profile"))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

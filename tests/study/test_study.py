@@ -1,6 +1,11 @@
 """A study from its file to its verdicts, changed, continued, shared and refused."""
 
 import json
+import multiprocessing
+import os
+import re
+import signal
+import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -101,11 +106,33 @@ def test_machines_may_take_an_arm_each(inputs):
     assert study(config, out, StudyExecution(arms=("ssd",)))["arms"]["ssd"]["verdict"]
 
 
+def _study(file, out):
+    study(read_study(file), out)
+
+
+def test_a_killed_study_goes_on_to_the_same_numbers(inputs):
+    file = file_of(inputs)
+    whole = study(read_study(file), inputs / "whole")
+    for stages in (2, 5, 9):  # while an arm is sampled, trained, evaluated
+        run = multiprocessing.get_context("spawn").Process(target=_study, args=(file, inputs / "killed"))
+        run.start()
+        while run.is_alive() and len(list((inputs / "killed").rglob("done.json"))) < stages:
+            time.sleep(0.005)
+        os.kill(run.pid, signal.SIGKILL)
+        run.join()
+        assert not (inputs / "killed" / "attribution.json").exists()
+    again = study(read_study(file), inputs / "killed")
+    for name, arm in whole["arms"].items():
+        assert again["arms"][name]["pooled"] == arm["pooled"]
+    assert again["arms"]["ssd"]["verdict"] == whole["arms"]["ssd"]["verdict"]
+
+
 def test_a_dry_run_says_what_is_to_do_and_does_nothing(inputs, capsys):
     assert cli.run(["study", file_of(inputs), "--out", str(inputs / "out"), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "train ssd-0" in said
     assert "stages to do" in said
+    assert re.search(r"memory to train ssd, control: 0\.0 GB on a [CG]PU for 2,048 tokens a pass", said)
     assert not list((inputs / "out").rglob("*.parquet"))
 
 
