@@ -64,11 +64,14 @@ function stepTrace(step) {
 // Texts are read out of the tokens when they are first asked for, which may take a second for long traces.
 async function search() {
   drawList();
-  const unread = data.traces.filter((trace) => trace.text === undefined);
-  if (byId("search").value === "" || !unread.length) return;
+  if (byId("search").value === "" || data.traces.every((trace) => trace.text !== undefined)) return;
   byId("found").textContent = "reading the traces …";
-  for (const trace of unread) await columnsOf(trace).catch(() => (trace.text = ""));
+  await (state.reading ??= readAll());
   drawList();
+}
+
+async function readAll() {
+  for (const trace of data.traces) await columnsOf(trace).catch(() => (trace.text = ""));
 }
 
 function drawList() {

@@ -177,23 +177,24 @@ def test_colours_toggle(reader, first_trace):
 
 
 def test_search_and_label_filter(reader, first_trace):
+    def search(words: str) -> None:
+        reader.one("#search").clear()
+        reader.one("#search").send_keys(words)
+        reader.wait(lambda: reader.one("#found").text.endswith("traces"))
+
     Select(reader.one("#label")).select_by_value("trained")
     assert len(reader.all("#list li")) == 4
-    reader.one("#search").send_keys("PROBLEM-2")
+    search("PROBLEM-2")
     assert [item.text.split("\n")[0] for item in reader.all("#list li")] == ["problem-2#0"]
     reader.one("#list button").click()
     reader.wait(lambda: "problem-2#0 by trained" in reader.trace)
-    reader.one("#search").clear()
     Select(reader.one("#label")).select_by_value("")
     text = "".join(vocabulary()[row["token_id"]] for row in first_trace)
     words = max(text.split("\n"), key=len).strip()[:24]
-    reader.one("#search").send_keys(words.upper())
-    reader.wait(lambda: reader.all("#list mark"))
+    search(words.upper())
     assert reader.all("#list mark")[0].text == words.replace(" ", "·")
     assert reader.all("#list .trace-id")[0].text == "problem-0#0"
-    reader.one("#search").clear()
-    reader.one("#search").send_keys("nowhere in these traces")
-    reader.wait(lambda: not reader.all("#list li"))
+    search("nowhere in these traces")
     assert reader.one("#found").text == "0 of 8 traces"
 
 
