@@ -74,14 +74,16 @@ def _headline(name: str, control: str, category: str, named: list[str], shares: 
     """less: in all, the arm moved less than the control."""
     if category == NONE:
         return f"{name}: no effect beyond {control}."
-    in_all = ", though in all it moved less" if less else ""
+    in_all = f", though in all it moved less than {control}" if less else ""
     if category == MIXTURE:
         made_of = ", ".join(
             f"{_TITLES[part]} ({shares[part]:.0%}{', against the others' if shares[part] < 0 else ''})"
             for part in sorted(named, key=lambda part: -shares[part])
         )
         return f"{name}: a mixture of {made_of}{in_all}."
-    return f"{name}: {_TITLES[category]} ({shares[category]:.0%} of what it moved beyond {control}{in_all})."
+    if less:
+        return f"{name}: {_TITLES[category]}{in_all}."
+    return f"{name}: {_TITLES[category]} ({shares[category]:.0%} of what it moved beyond {control})."
 
 
 def _evidence(moved: Mapping[str, Any], differing: list[Mapping[str, Any]], beyond: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from ssdfast.attribution import collecting, sets
 from ssdfast.attribution.attribute import attribute
 from ssdfast.attribution.collecting import collect
 from ssdfast.attribution.measures import MEASURES, POSITIONS, ratios
+from ssdfast.attribution.verdict import verdict
 from ssdfast.parts import Notes, Parts
 from ssdfast.rundir import read_json, write_json
 
@@ -121,6 +122,18 @@ def test_invalid_positions_are_counted_and_left_out(probes, tmp_path):
     found = attribute({"ssd": [bad], "control": [probes["control"]]}, "control")["arms"]["ssd"]
     assert found["invalid"] == 1
     assert found["pooled"][0]["positions"] == 399
+
+
+def test_an_arm_that_moved_less_than_the_control_is_said_to(probes):
+    """The noisier model as the control: self-distillation is named all the same."""
+    parts = {"ssd": 0.003, "temperature": -0.001, "ending": 0.0, "drift": -0.04}
+    ends = {name: {"mean": nats, "low": nats - 1e-4, "high": nats + 1e-4} for name, nats in parts.items()}
+    found = attribute({"ssd": [probes["ssd"]], "control": [probes["control"]]}, "control")["arms"]["ssd"]
+    beyond = found["against_control"] | {"parts": ends}
+    said = verdict("ssd", "control", found["movement"], beyond)
+    assert said["category"] == "ssd"
+    assert said["headline"] == "self-distillation, though in all it moved less than control"
+    assert "a change of temperature had that much (it has less than the control)" in said["text"]
 
 
 def test_mistakes_are_named(probes, tmp_path):
