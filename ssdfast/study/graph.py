@@ -42,7 +42,9 @@ class Stage:
     @property
     def digest(self) -> str:
         made_of = {"kind": self.kind, "settings": self.settings, "needs": [stage.digest for stage in self.needs]}
-        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+        # The same wherever the study lies and however it is named: what is inside of it goes by its place there.
+        inside = json.dumps(f"{self.root.resolve()}/")[1:-1]
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).replace(inside, "").encode()).hexdigest()
 
     @property
     def directory(self) -> Path:

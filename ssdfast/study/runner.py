@@ -75,6 +75,7 @@ def plan(config: StudyConfig, out: Path, execution: StudyExecution) -> str:
 def stages_of(config: StudyConfig, out: Path, execution: StudyExecution) -> Stages:
     """Raises ValueError for an arm that is not there, problems that cannot be read, and problems asked that are among
     those to learn from."""
+    out = out.resolve()
     for arm in execution.arms:
         if arm not in config.arms:
             raise ValueError(f"there is no arm {arm!r}: the arms are {', '.join(config.arms)}")

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -104,6 +105,22 @@ def test_machines_may_take_an_arm_each(inputs):
     assert "train control-0" in told
     assert "done" in told
     assert study(config, out, StudyExecution(arms=("ssd",)))["arms"]["ssd"]["verdict"]
+
+
+def test_a_study_goes_on_by_another_path_and_in_another_place(inputs, monkeypatch):
+    """Its own model and problems lie inside of it, as the demo's do."""
+    out = inputs / "out"
+    for name in ("model", "learnt.jsonl", "asked.jsonl", "chat.jinja"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (inputs / name).rename(out / name)
+    config = read_study(file_of(out))
+    names = [stage.directory.name for stage in graph.ordered(stages_of(config, out, StudyExecution()).all())]
+    monkeypatch.chdir(inputs)
+    by_another = stages_of(config, Path("out"), StudyExecution()).all()
+    assert [stage.directory.name for stage in graph.ordered(by_another)] == names
+    moved = out.rename(inputs / "moved")
+    there = stages_of(read_study(file_of(moved)), moved, StudyExecution()).all()
+    assert [stage.directory.name for stage in graph.ordered(there)] == names
 
 
 def _study(file, out):
