@@ -50,6 +50,7 @@ def run_on_ray(config: ProbeConfig, execution: ExecutionConfig, out: Path, todo:
     with progress("probing", 2 * sum(map(plan.tokens, todo)), "tokens") as advance:
         for row in done.iter_rows():
             advance(2 * plan.tokens(int(row["part"])))
+    parts_of(config, out).sweep()  # what an actor that died had half written
 
 
 class _Worker:
