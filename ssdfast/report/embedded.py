@@ -194,9 +194,7 @@ def _page_form(source: Source, key: tuple[str, str], tokens: TokenTable, share: 
         "swap": table["swap"].to_numpy(zero_copy_only=False),
         "selfCorrection": table["self_correction"].to_numpy(zero_copy_only=False),
         **{name: number[column] for name, column in _NUMBERS.items()},
-        **{
-            f"{side}.probability": np.exp(table[f"{side}_token_logprob"].to_numpy().astype(np.float64)) for side in "ab"
-        },
+        **{f"{side}.probability": np.exp(number[f"{side}_token_logprob"].astype(np.float64)) for side in "ab"},
         **candidates(table, tokens, source.train, source.decoding, wanted_N),
     }
     values["alignment"] = 1 + values["alignment"].astype(np.float64)

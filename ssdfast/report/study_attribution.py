@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from .embedded import truncation_told
 from .study import Study
 from .study_words import MEASURES, PARTS, SETS
 from .words import estimate
@@ -97,8 +98,7 @@ def _sets(arm: dict[str, Any], control: dict[tuple[str, str], Any], key: str) ->
 
 def panel_charts(arm: str, found: dict[str, Any]) -> list[dict[str, Any]]:
     """Four figures of what decoding sees, of the baseline and of the first training of an arm."""
-    cut = found["truncation"]
-    told = f"top-k {cut['top_k']}, top-p {cut['top_p']:g}"
+    told = truncation_told(found["truncation"])
     edges = found["top_mass_edges"]
     ranks = range(1, 1 + len((found["baseline"] or {"cumulative_mass": ()})["cumulative_mass"]))
     temperatures = found["temperatures"]

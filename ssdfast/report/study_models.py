@@ -61,7 +61,7 @@ def accuracy(study: Study) -> dict[str, Any]:
         series.setdefault(arm["checkpoint"], []).append(point)
     return {
         "chart": {
-            **values, "x": "temperature of evaluation", "y": "%",
+            **values, "x": "temperature of evaluation",
             "series": [{"name": name, "model": name, "points": points} for name, points in series.items()],
         }
     }  # fmt: skip
@@ -100,10 +100,7 @@ def health(study: Study) -> dict[str, Any]:
                 _percent(at["answered"]["estimate"]),
                 *(_percent(at[name]) for name in ("think_closed", "length_stops", "loops", "repetition")),
                 f"{lengths['p50']:,.0f} ({lengths['p25']:,.0f}-{lengths['p75']:,.0f}) {at['length_unit']}",
-                *(
-                    "–" if at[name] is None else f"{at[name]['p50']:,.0f}"
-                    for name in ("lengths_correct", "lengths_other")
-                ),
+                *(_median(at[name]) for name in ("lengths_correct", "lengths_other")),
             ]
         )
     return {"head": head, "rows": rows, "models": [arm["checkpoint"] for arm in study.results["arms"]]}
