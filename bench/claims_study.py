@@ -12,7 +12,7 @@ import report_page
 from claim import Claim
 from common import ROOT
 
-from ssdfast.study.runner import read_study, study
+from ssdfast.workflows.study.runner import read_study, study
 from tests.attribution import cases
 
 DEMO = "demo"

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from common import ROOT
 
-from ssdfast.evaluation.intervals import wilson
-from ssdfast.evaluation.pool import SECONDS, Checkers
-from ssdfast.evaluation.verdicts import judge_all
-from ssdfast.evaluation.verify import quick_check
+from ssdfast.evaluation.answers.equal import quick_check
+from ssdfast.evaluation.grader_pool import SECONDS, Checkers
+from ssdfast.evaluation.grading import judge_all
+from ssdfast.evaluation.stats.intervals import wilson
 from ssdfast.problems import champ
 from ssdfast.problems.problem import Problem
 
-LABELLED = ROOT / "tests" / "evaluation" / "labelled.jsonl"
+LABELLED = ROOT / "tests" / "evaluation" / "answers" / "graded_pairs.jsonl"
 WORKERS = 2
 EACH = 1000  # pairs of a kind in a round
 FEW = 100  # pairs of a harder kind
@@ -208,7 +208,10 @@ class Contained:
 
 def adversarial() -> Contained:
     """Each answer of the tests' table of hostile ones, with the limits that a user gets."""
-    from tests.evaluation.test_pool import ADVERSARIAL, EXECUTED  # here: other topics run where its imports are not
+    from tests.evaluation.test_grader_pool import (  # here: other topics run where its imports are not
+        ADVERSARIAL,
+        EXECUTED,
+    )
 
     seconds: dict[str, float] = {}
     failed: list[str] = []

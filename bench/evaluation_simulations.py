@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssdfast.evaluation.intervals import Interval, accuracy, by_problem, wilson
-from ssdfast.evaluation.outcomes import Outcomes
-from ssdfast.evaluation.passk import pass_at
-from ssdfast.evaluation.sequential import PairedSequence
+from ssdfast.evaluation.stats.intervals import Interval, accuracy, by_problem, wilson
+from ssdfast.evaluation.stats.pass_at_k import pass_at
+from ssdfast.evaluation.stats.scores import Outcomes
+from ssdfast.evaluation.stats.sequential import PairedSequence
 
 STUDIES = 2000
 NULL_STUDIES = 10_000

@@ -20,7 +20,7 @@ import torch
 from common import ROOT
 from torch import Tensor
 
-from ssdfast.memory import resident_bytes
+from ssdfast.memory_usage import resident_bytes
 
 SMALL = (8, 500, 64)  # of the call that loads code and starts threads before the mark is taken
 

@@ -18,12 +18,12 @@ import torch
 import transformers
 from memory import python
 
-from ssdfast import memory
+from ssdfast import memory_usage
 from ssdfast.config import PlanConfig, TrainConfig
 from ssdfast.training.diagnostics import NoiseScale
-from ssdfast.training.network import prepare
 from ssdfast.training.optimizers import optimizer_of
 from ssdfast.training.planning.plan import plan
+from ssdfast.training.prepare_model import prepare
 
 GB = 1e9
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
@@ -63,9 +63,9 @@ def measured(directory: str, tokens: int, config: TrainConfig) -> int:
     _steps(transformers.AutoConfig.from_pretrained(directory, vocab_size=64), config, (16, 16))
     gc.collect()  # a network that was prepared holds itself
     ctypes.CDLL(None).malloc_trim(0)
-    before = memory.resident_bytes("VmRSS")
+    before = memory_usage.resident_bytes("VmRSS")
     _steps(transformers.AutoConfig.from_pretrained(directory), config, (16, tokens))
-    return memory.peak_bytes() - before
+    return memory_usage.peak_bytes() - before
 
 
 def _steps(shape: Any, config: TrainConfig, lengths: tuple[int, ...]) -> None:
@@ -77,7 +77,7 @@ def _steps(shape: Any, config: TrainConfig, lengths: tuple[int, ...]) -> None:
     optimizer = cls(network.parameters(), **options)
     for tokens in lengths:
         ctypes.CDLL(None).malloc_trim(0)
-        memory.start_peak()
+        memory_usage.start_peak()
         for _ in range(2):
             _pass(network, tokens)
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from report import OPERATIONS, Record, groups, on_gpu, scaling, shown
 
-from ssdfast.figures import style
+from ssdfast.plot_style import style
 
 INK, OURS, OTHERS = "#7a8088", "#d55e00", "#56b4e9"
 FIGURES = (

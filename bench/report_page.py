@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from ssdfast.config import StudyExecution
 from ssdfast.report import write_report
 from ssdfast.report.study_page import write_study
-from ssdfast.study.runner import page_of, read_study, stages_of
+from ssdfast.workflows.study.runner import page_of, read_study, stages_of
 from tests.report.synthetic import write_run
 
 HOME = ROOT / "runs" / "bench-report"

@@ -23,13 +23,13 @@ from others import float32_matmuls
 from torch import Tensor
 
 from ssdfast import models, traces
+from ssdfast.chunked_forward import hidden_states
 from ssdfast.config import DemoConfig, ExecutionConfig, Labelled, ProbeConfig
-from ssdfast.demo import demo
-from ssdfast.forward import hidden_states
 from ssdfast.probing import token_classes
-from ssdfast.probing.measure import Measure
-from ssdfast.probing.residency import load
-from ssdfast.probing.work import prepare
+from ssdfast.probing.model_loading import load
+from ssdfast.probing.position_stats import Measure
+from ssdfast.probing.shard_worker import prepare
+from ssdfast.workflows.demo import demo
 
 HOME = ROOT / "runs" / "bench-runner"
 LARGE = 151_936
@@ -168,7 +168,7 @@ def straightforward(pair: Pair, source: Path, out: Path) -> Run:
 
 def _timed(run: str, args: list[str]) -> Run:
     """A fresh process says itself what it held: the system counts what its parent held too."""
-    peak = "from ssdfast.memory import resident_bytes; print(resident_bytes('VmHWM'))"
+    peak = "from ssdfast.memory_usage import resident_bytes; print(resident_bytes('VmHWM'))"
     start = time.perf_counter()
     said = python("-c", f"import sys; {run}; {peak}", *args)
     return Run(time.perf_counter() - start, int(said.split()[-1]))

@@ -22,11 +22,11 @@ from common import ROOT
 
 from ssdfast import models
 from ssdfast.config import ProblemsConfig, SampleConfig, SamplingConfig
-from ssdfast.demo import convert
-from ssdfast.loops import LoopDetector, LoopRule
+from ssdfast.loop_detection import LoopDetector, LoopRule
 from ssdfast.sampling.engine import Request, Rules
-from ssdfast.sampling.plan import make_plan
+from ssdfast.sampling.requests import make_plan
 from ssdfast.sampling.transformers import TransformersEngine
+from ssdfast.workflows.demo import convert
 
 HOME = ROOT / "runs" / "bench-sampling"
 PROBLEMS = "reasoning-gym:gsm_symbolic"

@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 
-from ssdfast.parts import Notes, Parts
 from ssdfast.probing.position_classes import POSITION_CLASSES
 from ssdfast.probing.summary import summarize
+from ssdfast.sharded_table import Notes, Parts
 
 LABELS = ("baseline", "trained")
 PART = 32_768

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from common import ROOT
 
-from ssdfast import demo, models
+from ssdfast import models
 from ssdfast.config import (
     PRESETS,
     FinetuneConfig,
@@ -25,16 +25,17 @@ from ssdfast.config import (
 )
 from ssdfast.problems.problem import Problem
 from ssdfast.problems.reasoning_gym import chain_sums
-from ssdfast.sampling.plan import Engines, plan_for
+from ssdfast.sampling.requests import Engines, plan_for
 from ssdfast.sampling.runner import fill
-from ssdfast.training.batches import padded
+from ssdfast.training.activation_checkpointing import accumulate_in_float32
+from ssdfast.training.collate import padded
 from ssdfast.training.diagnostics import WeightWatch
 from ssdfast.training.examples import Example, read_examples
-from ssdfast.training.labels import Labels
+from ssdfast.training.label_source import Labels
 from ssdfast.training.loss import make_trainable
-from ssdfast.training.memory import accumulate_in_float32
 from ssdfast.training.optimizers import optimizer_of
 from ssdfast.training.runner import fit
+from ssdfast.workflows import demo
 
 HOME = ROOT / "runs" / "bench-training"
 TRACES, TOKENS = 24, 48

@@ -20,7 +20,7 @@ import transformers
 from torch import Tensor
 
 from .kernels import LmHead, lm_head_logits
-from .rundir import atomic_directory
+from .run_dir import atomic_directory
 
 # transformers imports torchao where that is installed, which reports the kernels that it does not load.
 for _name in ("torchao", "torch.utils._pytree"):

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import TemplateSyntaxError
 
 from .config import PromptConfig
-from .rundir import read_json
+from .run_dir import read_json
 
 _PROBE = "What is 6 times 7?"
 _ANSWER = "It is 42."

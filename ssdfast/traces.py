@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .rundir import atomic
+from .run_dir import atomic
 
 SCHEMA = pa.schema(
     [

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ssdfast import cli
-from ssdfast.rundir import Fault
+from ssdfast.run_dir import Fault
 
 from . import tiny
 
@@ -42,7 +42,7 @@ def test_help_imports_no_torch(args):
     code = f"""
 import sys
 from ssdfast import cli
-from ssdfast.rundir import Fault
+from ssdfast.run_dir import Fault
 try:
     code = cli.run({args!r})
 except SystemExit as stop:
@@ -132,7 +132,7 @@ def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):
     def broken(args):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli, "_probe", broken)
+    monkeypatch.setattr(cli.app, "_probe", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.run(["probe"])
 
@@ -142,7 +142,7 @@ def test_a_fault_that_explains_itself_is_one_sentence(monkeypatch, capsys, fault
     def broken(args):
         raise fault
 
-    monkeypatch.setattr(cli, "_probe", broken)
+    monkeypatch.setattr(cli.app, "_probe", broken)
     assert cli.run(["probe"]) == 1
     assert capsys.readouterr().err == f"ssdfast: {fault}\n"
 

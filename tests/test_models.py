@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from ssdfast import forward, models
+from ssdfast import chunked_forward, models
 from ssdfast.kernels import lm_head_logits
 
 from . import tiny
@@ -25,7 +25,7 @@ IDS = [3, 9, 4, 8, 8, 2, 70]
 
 
 def hidden_states(model, ids=IDS):
-    (hidden_NH,) = forward.hidden_states(model, [np.array(ids)], [np.arange(len(ids))], 64, "whole")
+    (hidden_NH,) = chunked_forward.hidden_states(model, [np.array(ids)], [np.arange(len(ids))], 64, "whole")
     return hidden_NH
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ssdfast import progress as progresses
 from ssdfast.progress import progress
-from ssdfast.sampling.tally import Speed, remark
+from ssdfast.sampling.run_stats import Speed, remark
 
 
 @pytest.fixture(autouse=True)

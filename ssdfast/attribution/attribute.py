@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from . import sets
-from .alternatives import alternatives
-from .arms import arms_of, movement, pooled
-from .collecting import Collected, collect, joined
+from . import position_groups
+from .arm_stats import arms_of, movement, pooled
 from .contrasts import against_control
+from .load_probes import Collected, collect, joined
 from .resampling import RESAMPLES
+from .single_component_fits import alternatives
 from .verdict import verdict
 
 
@@ -41,7 +41,7 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str, seed: int = 0) -
     problems = len({trace.problem_id for trace in first.traces})
     if problems < 2:
         raise ValueError(f"the probes share {problems} problem, intervals come from drawing problems: probe at least 2")
-    names = sets.names(first.probe.class_names)
+    names = position_groups.names(first.probe.class_names)
     with np.errstate(all="ignore"):  # infinite KLs and empty sets end as None
         found = arms_of(collected, seed)
         beyond = against_control(found, control, names, seed)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..statistics import holm
-from . import sets
-from .arms import Arm
-from .explanations import PARTS
+from . import position_groups
+from .arm_stats import Arm
 from .fits import DRIFT
-from .measures import MEASURES, POSITIONS, ratios
+from .metrics import MEASURES, POSITIONS, ratios
+from .mixture_model import PARTS
 from .resampling import interval, swapped
 
 FLIPS = 9_999
@@ -28,7 +28,7 @@ TESTED_IN_SETS = ("kl_ba", "ssd_share", "ssd_strength")
 
 
 def against_control(
-    arms: Mapping[str, Arm], control: str, names: Sequence[sets.Name], seed: int
+    arms: Mapping[str, Arm], control: str, names: Sequence[position_groups.Name], seed: int
 ) -> dict[str, dict[str, Any]]:
     """For every other arm `measures` and `sets`, lists of tests with the largest effects first; `parts`, what each
     part of the movement and drift have beyond the control's, and `lost_without`, what the joint gain loses without a
@@ -55,7 +55,9 @@ def against_control(
     return found
 
 
-def _tests(arm: Arm, base: Arm, names: Sequence[sets.Name], rng: np.random.Generator) -> list[dict[str, Any]]:
+def _tests(
+    arm: Arm, base: Arm, names: Sequence[position_groups.Name], rng: np.random.Generator
+) -> list[dict[str, Any]]:
     wanted = [
         (z, MEASURES.index(measure))
         for z, (kind, _) in enumerate(names)

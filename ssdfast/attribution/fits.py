@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .collecting import Collected
-from .explanations import PARTS, Explained
-from .prediction import ratio
+from .load_probes import Collected
+from .mixture_model import PARTS, Explained
+from .target_distribution import ratio
 
 DRIFT = "drift"
 _SUBSETS = list(itertools.product((0, 1), repeat=len(PARTS)))

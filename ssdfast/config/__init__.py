@@ -5,7 +5,6 @@ saved as ``config.yaml`` beside the results.
 """
 
 from .base import Labelled, Settings, dump, load, read_yaml
-from .decoding import PRESETS, DecodingConfig, Preset, SamplingConfig
 from .demo import DemoConfig
 from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
 from .plan import PlanConfig
@@ -21,6 +20,7 @@ from .sample import (
     ServerConfig,
     VllmConfig,
 )
+from .sampling_params import PRESETS, DecodingConfig, Preset, SamplingConfig
 from .study import ArmConfig, StudyConfig, StudyExecution
 from .train import SCHEDULES, FinetuneConfig, TrainConfig, TrainExecution
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import Settings
-from .decoding import PRESETS, DecodingConfig
+from .sampling_params import PRESETS, DecodingConfig
 from .train import SCHEDULES, TrainConfig
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Labelled, Settings
-from .decoding import PRESETS, SamplingConfig
 from .sample import ProblemsConfig, PromptConfig, SampleConfig, SampleExecution
+from .sampling_params import PRESETS, SamplingConfig
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Labelled, Settings
-from .decoding import PRESETS, DecodingConfig
+from .sampling_params import PRESETS, DecodingConfig
 
 
 class ClassRules(Settings):

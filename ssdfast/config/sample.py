@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .base import Settings
-from .decoding import PRESETS, SamplingConfig
+from .sampling_params import PRESETS, SamplingConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .base import Settings
-from .decoding import PRESETS, SamplingConfig
 from .evaluate import AskedConfig, ExtractionConfig, SweepConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
+from .sampling_params import PRESETS, SamplingConfig
 from .train import SCHEDULES, TrainConfig
 
 Word = Literal["ssd", "ssd-expected", "control", "length-matched", "hot-no-truncation", "correct-only"]

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ..statistics import holm
-from .arms import Arm
-from .budgets import subset
-from .outcomes import Outcomes, check_same_problems
-from .paired import compare
-from .power import PairedDesign, paired_variance
+from .runs import Arm
+from .stats.paired_tests import compare
+from .stats.power import PairedDesign, paired_variance
+from .stats.scores import Outcomes, check_same_problems
+from .stats.subsets import subset
 
 
 def compared(

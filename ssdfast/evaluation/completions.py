@@ -23,7 +23,7 @@ from ..problems import files
 from ..problems.duplicates import normalise
 from ..problems.problem import Problem, read_problems
 from ..problems.rows import USUAL
-from .arms import Setting
+from .runs import Setting
 
 NAMES = {
     "problem_id": USUAL["problem_id"],

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import rundir
-from ..figures import pyplot, style
+from .. import run_dir
+from ..plot_style import pyplot, style
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osD^vP"
@@ -34,7 +34,7 @@ def draw(results: dict[str, Any], directory: Path) -> Iterator[Path]:
             _panel(axes, results["arms"], value)
             axes.set_ylabel(label)
             figure.tight_layout()
-            with rundir.atomic(path) as temporary:
+            with run_dir.atomic(path) as temporary:
                 figure.savefig(temporary, format="svg", metadata={"Date": None})
             plt.close(figure)
         yield path

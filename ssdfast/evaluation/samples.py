@@ -12,12 +12,12 @@ import pyarrow as pa
 from ..config import ExtractionConfig
 from ..problems.problem import Problem
 from ..progress import progress, say
-from .arms import Arm, Setting
 from .completions import Completion
+from .diagnostics import Health, closes_unopened, examine
 from .extract import ExtractionRules
-from .health import Health, closes_unopened, examine
-from .pool import Checkers
-from .verdicts import Judged, judge_answers
+from .grader_pool import Checkers
+from .grading import Judged, judge_answers
+from .runs import Arm, Setting
 
 SCHEMA = pa.schema(
     [

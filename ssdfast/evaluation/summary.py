@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .arms import Arm
-from .health import lengths, share
-from .intervals import accuracy
-from .outcomes import Outcomes, gather
-from .passk import pass_at, pass_at_k
-from .power import split_variance
+from .diagnostics import lengths, share
+from .runs import Arm
+from .stats.intervals import accuracy
+from .stats.pass_at_k import pass_at, pass_at_k
+from .stats.power import split_variance
+from .stats.scores import Outcomes, gather
 
 
 def outcomes_of(rows: pa.Table, column: str = "verdict") -> Outcomes:

@@ -19,14 +19,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from .. import memory
+from .. import memory_usage
 from ..config import ExecutionConfig, ProbeConfig
-from ..parts import encoded
-from ..rundir import Fault
-from .measure import Failure, Measure, forward
+from ..run_dir import Fault
+from ..sharded_table import encoded
+from .model_loading import Loaded, load
 from .plan import Item, Plan, Scored
-from .residency import Loaded, load
-from .work import prepare
+from .position_stats import Failure, Measure, forward
+from .shard_worker import prepare
 
 _CHUNKS = 3  # of the longest trace
 _POSITIONS = 1024  # of each trial, whose statistics are timed
@@ -71,10 +71,10 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
     Raises ValueError as `probe`, Fault where a model fails on the trial.
     """
     prober = prepare(config, execution, Path())
-    plan, free = prober.plan, memory.free_bytes()
+    plan, free = prober.plan, memory_usage.free_bytes()
     trials = [_trial(plan, batch, config.batch_tokens) for batch in (plan.parts[0][0], plan.parts[-1][-1])]
     both = prober.both
-    memory.start_peak()
+    memory_usage.start_peak()
     a = load(prober.a, config.dtype)
     seconds_a, hidden_a = _passes(a, trials, config.batch_tokens)
     b = load(prober.b, config.dtype)
@@ -100,7 +100,7 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
         table_bytes=_table_bytes(table, positions, len(plan.parts)),
         seconds_forward=float(rates_Q @ work_Q),
         seconds_statistics=seconds_a_position * positions,
-        peak_bytes=memory.peak_bytes()
+        peak_bytes=memory_usage.peak_bytes()
         + longer * max(_bytes_a_token(model, config) for model in (a, b))
         + (0 if torch.cuda.is_available() else 2 * table.nbytes // len(table) * fullest),
         free_bytes=free,

@@ -20,7 +20,7 @@ import numpy as np
 from .. import models, traces
 from ..config import ProbeConfig, dump
 from ..models import Outline
-from .positions import Described, carriers, select, strata
+from .position_selection import Described, carriers, select, strata
 from .token_classes import texts
 
 

@@ -20,7 +20,7 @@ import torch
 from ..config import ExecutionConfig, ProbeConfig
 from ..progress import progress
 from .plan import Plan
-from .work import parts_of, prepare, run_parts
+from .shard_worker import parts_of, prepare, run_parts
 
 
 def run_on_ray(config: ProbeConfig, execution: ExecutionConfig, out: Path, todo: list[int], plan: Plan) -> None:

@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from .. import ranks, rundir
+from .. import distributed, run_dir
 from ..config import ExecutionConfig, ProbeConfig
-from ..parts import Parts
+from ..distributed import Ranks
 from ..progress import progress, say
-from ..ranks import Ranks
+from ..sharded_table import Parts
+from .model_loading import Prober
 from .plan import Plan
-from .residency import Prober
+from .shard_worker import parts_of, prepare, run_parts
 from .summary import summarize
-from .work import parts_of, prepare, run_parts
 
 RESULTS = ("probe", "spill", "summary.json", "report.html")
 
@@ -37,17 +37,17 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     process is at work in `out`; Fault where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
-    with ranks.joined() as team, rundir.lock(out, team.first):
+    with distributed.joined() as team, run_dir.lock(out, team.first):
         done = team.from_first(lambda: _begin(config, out, overwrite))
         if not done:
             _run(config, out, execution, team)
         team.wait()
-        return rundir.read_json(out / "summary.json")["failed"] if team.first else []
+        return run_dir.read_json(out / "summary.json")["failed"] if team.first else []
 
 
 def _begin(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
     """Make `out` this run's own; True where nothing is left to do."""
-    rundir.claim(out, config, RESULTS, overwrite)
+    run_dir.claim(out, config, RESULTS, overwrite)
     if overwrite and config.parts:
         Parts(config.parts).clear()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -55,9 +55,9 @@ def _begin(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
     for path in inputs:
         if not Path(path).exists():
             raise ValueError(f"there is nothing at {path}: name a model or traces that exist")
-    rundir.write_manifest(out, device, config.seed, map(Path, inputs))
+    run_dir.write_manifest(out, device, config.seed, map(Path, inputs))
     summary = out / "summary.json"
-    if summary.exists() and rundir.read_json(summary)["failed"]:
+    if summary.exists() and run_dir.read_json(summary)["failed"]:
         summary.unlink()
     return summary.exists()
 
@@ -88,7 +88,7 @@ def _missing(plan: Plan, parts: Parts, spill: Path) -> list[int]:
     Raises ValueError for a part of another run.
     """
     parts.sweep()
-    rundir.sweep(spill)
+    run_dir.sweep(spill)
     todo = []
     for index in range(len(plan.parts)):
         try:
@@ -121,7 +121,7 @@ def _say_what_is_left_out(plan: Plan) -> None:
 def _finish(config: ProbeConfig, out: Path, parts: Parts, prober: Prober) -> None:
     plan = prober.plan
     texts = {str(token_id): text for token_id, text in enumerate(plan.texts) if text}
-    rundir.write_json(out / "probe" / "vocabulary.json", texts)
+    run_dir.write_json(out / "probe" / "vocabulary.json", texts)
     failed = [failure for index in range(len(plan.parts)) for failure in _failed(parts, index)]
     summary: dict[str, Any] = summarize(parts.opened(), [source.label for source in config.traces], config.seed)
     summary |= {
@@ -133,7 +133,7 @@ def _finish(config: ProbeConfig, out: Path, parts: Parts, prober: Prober) -> Non
         "left_out": plan.left_out,
         "failed": failed,
     }
-    rundir.write_json(out / "summary.json", summary)
+    run_dir.write_json(out / "summary.json", summary)
     for left in prober.spill.glob("*"):  # of a run in turn that was killed and went on with both models
         left.unlink()
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..parts import trace_starts
+from ..sharded_table import trace_starts
 from ..statistics import drawn
 from .position_classes import LOCK, POSITION_CLASSES
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ProblemsConfig
-from ..rundir import Fault
+from ..run_dir import Fault
 from .rows import Read, Row, problems_of
 
 SCHEME = "hf:"

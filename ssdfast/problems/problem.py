@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..rundir import atomic
+from ..run_dir import atomic
 
 
 @dataclass(frozen=True)

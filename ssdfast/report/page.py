@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..parts import Parts
-from ..rundir import write_text
-from .assembly import assemble, fill, headline, paragraphs
-from .codes import described
-from .embedded import LAYOUT, Embedded, Source, embed
-from .text import inert_tree
-from .words import CLASSES, LOCK_KINDS, METRICS, estimated, panels, told
+from ..run_dir import write_text
+from ..sharded_table import Parts
+from .column_encoding import described
+from .format_text import CLASSES, LOCK_KINDS, METRICS, estimated, panels, told
+from .html_page import assemble, fill, headline, paragraphs
+from .page_traces import LAYOUT, Embedded, Source, embed
+from .sanitize import inert_tree
 
 
 def write_report(run_dir: Path) -> Path:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .embedded import truncation_told
+from .format_text import estimate
+from .page_traces import truncation_told
 from .study import Study
-from .study_words import MEASURES, PARTS, SETS
-from .words import estimate
+from .study_text import MEASURES, PARTS, SETS
 
 
 def attributions(study: Study) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..rundir import write_text
-from .assembly import assemble, fill, headline, paragraphs
-from .embedded import embed
+from ..run_dir import write_text
+from .html_page import assemble, fill, headline, paragraphs
 from .page import browser_data, browser_words, read_object, read_summary, source_of
+from .page_traces import embed
+from .sanitize import inert_tree
 from .study import Study, Training
 from .study_attribution import attributions, panel_charts
-from .study_models import accuracy, arms_table, comparisons, filters, health, training_charts
-from .study_words import lead, title
-from .text import inert_tree
+from .study_tables import accuracy, arms_table, comparisons, filters, health, training_charts
+from .study_text import lead, title
 
 
 def write_study(path: Path, study: Study) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from .text import inert
+from .sanitize import inert
 
 
 @dataclass

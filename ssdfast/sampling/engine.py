@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from ..config import SamplingConfig
-from ..loops import LoopRule
+from ..loop_detection import LoopRule
 
 FinishReason = Literal["stop", "length", "loop", "abort", "error"]
 

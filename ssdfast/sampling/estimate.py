@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from ..config import SampleConfig, SampleExecution
 from ..traces import UNFINISHED
-from .plan import Plan, make_engine, make_plan
-from .tally import summarize
+from .requests import Plan, make_engine, make_plan
+from .run_stats import summarize
 
 _TRIAL_TRACES = 64
 _TRIAL_TOKENS = 32

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .. import rundir
+from .. import run_dir
 from ..config import SampleConfig, SampleExecution
 from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
 from ..traces import SCHEMA
 from .engine import Completion, Engine
-from .plan import Engines, Plan, inputs_of, make_plan
-from .store import TraceStore
-from .tally import Speed, remark, summarize
+from .requests import Engines, Plan, inputs_of, make_plan
+from .run_stats import Speed, remark, summarize
+from .trace_store import TraceStore
 
 RESULTS = ("traces", "problems.jsonl", "sampling.json")
 
@@ -38,16 +38,16 @@ def sample(
     Raises ValueError for settings, problems or a model that will not do, and where another process is at work in `out`;
     Fault where the engine fails as a whole.
     """
-    with rundir.lock(out):
-        rundir.claim(out, config, RESULTS, overwrite)
+    with run_dir.lock(out):
+        run_dir.claim(out, config, RESULTS, overwrite)
         plan = make_plan(config)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        rundir.write_manifest(out, device, config.seed, inputs_of(config))
+        run_dir.write_manifest(out, device, config.seed, inputs_of(config))
         kept = out / "problems.jsonl"
         with Engines(config, execution or SampleExecution(), plan) as engines:
             first_failure = fill(plan, engines, out / "traces", "sampling", kept)
         found = summarize(out / "traces") | {"left_out": plan.left_out, "first_failure": first_failure}
-        rundir.write_json(out / "sampling.json", found)
+        run_dir.write_json(out / "sampling.json", found)
         return found
 
 

@@ -19,10 +19,10 @@ from transformers.cache_utils import DynamicLayer
 
 from ..kernels import lm_head_logits
 from ..models import LanguageModel
-from ..rundir import Fault
-from .decoding import Noise, draw, likeliest
+from ..run_dir import Fault
 from .engine import Completion, FinishReason, Request, Rules
-from .growing import Growing, Likeliest
+from .partial_completion import Growing, Likeliest
+from .token_sampling import Noise, draw, likeliest
 
 
 class TransformersEngine:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import SamplingConfig, VllmConfig
-from ..rundir import Fault
+from ..run_dir import Fault
 from .engine import Completion, Request, Rules
-from .growing import Growing, ranked
+from .partial_completion import Growing, ranked
 
 
 def check_decoding(decoding: SamplingConfig) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..kernels import soft_label_ce
 from ..models import linear_head
-from .separate import hidden
+from .packed_attention import hidden
 
 
 def make_trainable(network: Any) -> Any:

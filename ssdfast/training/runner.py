@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 
-from .. import models, rundir
+from .. import models, run_dir
 from ..config import FinetuneConfig, SamplingConfig, TrainExecution
+from ..distributed import is_first
 from ..progress import progress, say
-from ..ranks import is_first
 from ..traces import check_texts, files, within
 from .examples import Example, read_examples
 from .filters import filtered, told
-from .labels import Labels, of_adapted, of_frozen
-from .network import adapted, attention_for, prepare, weights_dtype
-from .separate import packs_exactly, separate
-from .steps import Steps
+from .label_source import Labels, of_adapted, of_frozen
+from .packed_attention import packs_exactly, separate
+from .prepare_model import adapted, attention_for, prepare, weights_dtype
+from .step_dataset import Steps
 from .trainer import WHOLE, SsdTrainer, arguments
 
 RESULTS = ("train",)
@@ -43,11 +43,11 @@ def train(config: FinetuneConfig, out: Path, execution: TrainExecution | None = 
     if execution.dry_run:
         with tempfile.TemporaryDirectory() as directory:
             return fit(config, Path(directory) / "train", execution)
-    with rundir.lock(out, is_first()):
+    with run_dir.lock(out, is_first()):
         if is_first():
-            rundir.claim(out, config, RESULTS, overwrite)
+            run_dir.claim(out, config, RESULTS, overwrite)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-            rundir.write_manifest(out, device, config.seed, [Path(config.model), *files(within(Path(config.traces)))])
+            run_dir.write_manifest(out, device, config.seed, [Path(config.model), *files(within(Path(config.traces)))])
         return fit(config, out / "train", execution)
 
 
@@ -57,7 +57,7 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
     if trained.is_dir():
         return trained
     if is_first():
-        rundir.sweep(directory)
+        run_dir.sweep(directory)
     on_gpu = torch.cuda.is_available()
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if config.offload_optimizer and execution.shard and ranks > 1:
@@ -68,7 +68,7 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
     packs = packs_exactly(network)
     if is_first():
         _tell(report, network, packs)
-        rundir.write_json(directory / "filters.json", report)
+        run_dir.write_json(directory / "filters.json", report)
     if config.lora_rank:
         torch.manual_seed(config.seed)
         network = adapted(network, config.lora_rank)
@@ -179,7 +179,7 @@ def _cut(metrics: Path, steps: int) -> None:
     if metrics.exists():
         kept = [line for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
         kept = [line for line in kept if json.loads(line)["step"] <= steps]
-        rundir.write_text(metrics, "".join(f"{line}\n" for line in kept))
+        run_dir.write_text(metrics, "".join(f"{line}\n" for line in kept))
 
 
 def _told(metrics: Path) -> str:

@@ -18,14 +18,14 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback
 
-from .. import rundir
+from .. import run_dir
 from ..config import TrainConfig, TrainExecution
 from ..progress import Advance, say
 from .diagnostics import NoiseScale, WeightWatch
-from .labels import Labels
-from .network import autocasts
+from .label_source import Labels
 from .optimizers import optimizer_of
-from .steps import Steps
+from .prepare_model import autocasts
+from .step_dataset import Steps
 
 LEAST_CHANGED = 1e-2
 """share of the weights; SmolLM2 in bfloat16 changes 0.3 % a step at the published learning rates, in float32 99 %.
@@ -245,7 +245,7 @@ class _Step(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Only now is a checkpoint whole: a kill or a full disk before this leaves the one before it."""
         if self.trainer.is_world_process_zero():
-            rundir.write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE, "")
+            run_dir.write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE, "")
 
     def _of_all_ranks(self) -> tuple[float, int, int]:
         own = torch.tensor(

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from ssdfast.config import Labelled, ProbeConfig
 from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
-from ssdfast.parts import Notes, Parts
 from ssdfast.probing.plan import Item, Scored
 from ssdfast.probing.table import assembled, gather
 from ssdfast.probing.token_classes import BUILT_IN, TokenClasses
-from ssdfast.rundir import write_json
+from ssdfast.run_dir import write_json
+from ssdfast.sharded_table import Notes, Parts
 
 VOCABULARY = 2048
 END, CLOSE = 1, 2  # ids of the tokens that end the text and the thinking

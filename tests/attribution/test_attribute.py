@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ssdfast.attribution import collecting, sets
+from ssdfast.attribution import load_probes, position_groups
 from ssdfast.attribution.attribute import attribute
-from ssdfast.attribution.collecting import collect
-from ssdfast.attribution.measures import MEASURES, POSITIONS, ratios
+from ssdfast.attribution.load_probes import collect
+from ssdfast.attribution.metrics import MEASURES, POSITIONS, ratios
 from ssdfast.attribution.verdict import verdict
-from ssdfast.parts import Notes, Parts
-from ssdfast.rundir import read_json, write_json
+from ssdfast.run_dir import read_json, write_json
+from ssdfast.sharded_table import Notes, Parts
 
 from .synthetic import Planted, baseline, write
 
@@ -37,7 +37,7 @@ def changed(probe, out, change):
 
 def test_sums_are_those_of_the_rows(probes):
     (one,) = collect([probes["ssd"]])
-    names = sets.names(one.probe.class_names)
+    names = position_groups.names(one.probe.class_names)
     rows = pq.read_table(Parts(str(probes["ssd"] / "probe")).files()[0]).to_pylist()
     picked = {
         ("class", "fork"): lambda row: row["position_class"] == "fork",
@@ -64,7 +64,7 @@ def test_sums_are_those_of_the_rows(probes):
 
 def test_every_kind_of_set_parts_the_positions(probes):
     (one,) = collect([probes["ssd"]])
-    counts = dict(zip(sets.names(one.probe.class_names), one.sums_TGW.sum(0)[:, POSITIONS], strict=True))
+    counts = dict(zip(position_groups.names(one.probe.class_names), one.sums_TGW.sum(0)[:, POSITIONS], strict=True))
     for kind in ("token_class", "to_think_end", "correct"):
         assert sum(count for (of, _), count in counts.items() if of == kind) == counts["all", "all"]
     classes = sum(count for (kind, name), count in counts.items() if kind == "class" and name != "self_correction")
@@ -102,7 +102,7 @@ def test_only_traces_that_all_probes_have_are_compared(probes, tmp_path):
 
 def test_a_large_probe_is_fitted_on_positions_drawn_alike(probes, monkeypatch):
     whole = collect(list(probes.values()))
-    monkeypatch.setattr(collecting, "FIT_POSITIONS", 100)
+    monkeypatch.setattr(load_probes, "FIT_POSITIONS", 100)
     few = collect(list(probes.values()))
     assert 50 < len(few[0].trace_N) < 150
     assert (few[0].trace_N == few[1].trace_N).all()

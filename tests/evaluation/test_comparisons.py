@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast.evaluation import comparisons
-from ssdfast.evaluation.arms import Arm, Setting
 from ssdfast.evaluation.comparisons import compared
-from ssdfast.evaluation.outcomes import Outcomes, gather
-from ssdfast.evaluation.paired import Difference, compare
-from ssdfast.evaluation.power import PairedDesign, paired_variance
+from ssdfast.evaluation.runs import Arm, Setting
+from ssdfast.evaluation.stats.paired_tests import Difference, compare
+from ssdfast.evaluation.stats.power import PairedDesign, paired_variance
+from ssdfast.evaluation.stats.scores import Outcomes, gather
 from ssdfast.statistics import holm
 
 

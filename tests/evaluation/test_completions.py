@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ssdfast import traces
 from ssdfast.config import ProblemsConfig
-from ssdfast.evaluation.arms import Setting
 from ssdfast.evaluation.completions import NAMES, problems_beside, read
+from ssdfast.evaluation.runs import Setting
 from ssdfast.problems.problem import Problem, write_problems
 from tests import tiny
 

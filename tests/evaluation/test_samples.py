@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast.config import ExtractionConfig
-from ssdfast.evaluation.arms import Arm, Setting
 from ssdfast.evaluation.completions import Completion
+from ssdfast.evaluation.diagnostics import examine
 from ssdfast.evaluation.extract import ExtractionRules
-from ssdfast.evaluation.health import examine
+from ssdfast.evaluation.runs import Arm, Setting
 from ssdfast.evaluation.samples import SCHEMA, by_arm, check_problems, check_prompts, check_thinking, examined, judged
 from ssdfast.problems.problem import Problem
 

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ssdfast.evaluation.arms import Arm, Setting
 from ssdfast.evaluation.comparisons import compared
-from ssdfast.evaluation.intervals import accuracy
-from ssdfast.evaluation.passk import pass_at
-from ssdfast.evaluation.power import split_variance
+from ssdfast.evaluation.format_results import told
+from ssdfast.evaluation.runs import Arm, Setting
 from ssdfast.evaluation.samples import SCHEMA
+from ssdfast.evaluation.stats.intervals import accuracy
+from ssdfast.evaluation.stats.pass_at_k import pass_at
+from ssdfast.evaluation.stats.power import split_variance
 from ssdfast.evaluation.summary import outcomes_of, summary_of
-from ssdfast.evaluation.told import told
 
 ROW = {
     "checkpoint": "a", "temperature": 0.7, "top_k": 20, "top_p": 0.95, "min_p": 0.0,

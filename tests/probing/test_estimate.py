@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssdfast import rundir
+from ssdfast import run_dir
 from ssdfast.config import ExecutionConfig, Labelled, PositionConfig, ProbeConfig
 from ssdfast.probing import estimate
 from ssdfast.probing.runner import probe
@@ -25,7 +25,7 @@ def test_counts_are_those_of_the_run(config, tmp_path, select):
     found = estimate.estimate(config, ExecutionConfig())
     probe(config, tmp_path)
     parts = sorted((tmp_path / "probe").glob("part-*.parquet"))
-    assert found.positions == rundir.read_json(tmp_path / "summary.json")["positions"]
+    assert found.positions == run_dir.read_json(tmp_path / "summary.json")["positions"]
     assert found.parts == len(parts)
     assert found.traces == 200
     size = sum(part.stat().st_size for part in parts)

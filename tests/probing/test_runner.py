@@ -12,10 +12,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from ssdfast import models, rundir
+from ssdfast import models, run_dir
 from ssdfast.config import ExecutionConfig, Labelled, PositionConfig, ProbeConfig
 from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
-from ssdfast.probing import measure, residency, token_classes
+from ssdfast.probing import model_loading, position_stats, token_classes
 from ssdfast.probing.runner import probe
 from ssdfast.traces import read
 
@@ -127,7 +127,7 @@ def test_where_a_position_stands_and_whether_its_trace_was_right(finished, tmp_p
     assert [row["to_think_end"] for row in rows] == [3, 1, -1, 3, 1]
     assert [row["correct"] for row in rows] == [True] * 3 + [None] * 2
     assert [row["token_class"] for row in rows] == ["other", "other", "operators", "other", "end_of_text"]
-    assert rundir.read_json(tmp_path / "out" / "summary.json")["ending_ids"] == [end, close]
+    assert run_dir.read_json(tmp_path / "out" / "summary.json")["ending_ids"] == [end, close]
 
 
 def test_column_types_are_the_contract(finished):
@@ -179,7 +179,7 @@ def dies_between_the_models(config, out, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(measure.Measure, "table", dies)
+        broken.setattr(position_stats.Measure, "table", dies)
         with pytest.raises(KeyboardInterrupt):
             probe(config, out, IN_TURN)
     return sorted((out / "spill").iterdir())
@@ -192,8 +192,8 @@ def test_hidden_states_of_a_killed_run_are_used_again(finished, tmp_path, monkey
     (tmp_path / "spill" / ".part-00000.safetensors.x.tmp").write_bytes(b"half")
     assert dies_between_the_models(config, tmp_path, monkeypatch) == spilled, "what was half written is gone"
     asked = []
-    run = residency.forward
-    monkeypatch.setattr(residency, "forward", lambda model, *args: asked.append(model.path) or run(model, *args))
+    run = model_loading.forward
+    monkeypatch.setattr(model_loading, "forward", lambda model, *args: asked.append(model.path) or run(model, *args))
     probe(config, tmp_path, IN_TURN)
     assert set(asked) == {config.trained}
     assert contents(tmp_path) == contents(out)
@@ -278,7 +278,7 @@ def test_a_part_cut_short_is_named_and_made_again(finished, tmp_path, capsys):
 
 def test_a_second_run_on_the_same_directory_is_refused(finished, tmp_path):
     config, _ = finished
-    with rundir.lock(tmp_path), pytest.raises(ValueError, match=rf"{tmp_path} is in use by process {os.getpid()} on"):
+    with run_dir.lock(tmp_path), pytest.raises(ValueError, match=rf"{tmp_path} is in use by process {os.getpid()} on"):
         probe(config, tmp_path)
     probe(config, tmp_path)
 
@@ -288,7 +288,7 @@ FAILING = tiny.VOCABULARY - 1
 
 def fail_on(monkeypatch, path, token=FAILING):
     """A model that runs out of memory wherever it reads one token."""
-    load = residency.load
+    load = model_loading.load
 
     def loaded(outline, dtype):
         found = load(outline, dtype)
@@ -304,7 +304,7 @@ def fail_on(monkeypatch, path, token=FAILING):
             base.forward = picky
         return found
 
-    monkeypatch.setattr(residency, "load", loaded)
+    monkeypatch.setattr(model_loading, "load", loaded)
 
 
 @pytest.mark.parametrize("mode", ["both", "one"])

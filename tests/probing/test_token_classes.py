@@ -12,10 +12,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from ssdfast import demo
 from ssdfast import models as ssdfast_models
 from ssdfast.config import TokenClassConfig
 from ssdfast.probing.token_classes import BUILT_IN, MOST_CLASSES, TokenClasses, classify, texts
+from ssdfast.workflows import demo
 
 from .. import tiny
 

@@ -8,7 +8,7 @@ import pytest
 from ssdfast.config import ProblemsConfig
 from ssdfast.problems import huggingface
 from ssdfast.problems.problem import Problem
-from ssdfast.rundir import Fault
+from ssdfast.run_dir import Fault
 
 datasets = pytest.importorskip("datasets")
 CONFIG = ProblemsConfig()

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
-from ssdfast.report import candidates, embedded, write_report
-from ssdfast.report.text import MAX_CHARACTERS, embeddable_json, inert
-from ssdfast.report.words import estimate, told
+from ssdfast.report import candidates, page_traces, write_report
+from ssdfast.report.format_text import estimate, told
+from ssdfast.report.sanitize import MAX_CHARACTERS, embeddable_json, inert
 
 from .synthetic import vocabulary, write_run
 from .unpacking import columns_of
@@ -187,14 +187,14 @@ def test_inert():
 
 def test_draw_favours_no_label_and_repeats():
     keys = [("few", f"t{i}") for i in range(30)] + [("many", f"t{i}") for i in range(4000)]
-    drawn = embedded.draw(keys)
-    assert len(drawn) == len(set(drawn)) == embedded.MAX_TRACES
+    drawn = page_traces.draw(keys)
+    assert len(drawn) == len(set(drawn)) == page_traces.MAX_TRACES
     assert sum(label == "few" for label, _ in drawn) == 30
-    assert drawn == embedded.draw(keys[::-1])
+    assert drawn == page_traces.draw(keys[::-1])
     places = [int(trace_id[1:]) for label, trace_id in drawn if label == "many"]
     assert 1500 < np.mean(places) < 2500
-    balanced = embedded.draw([(label, f"t{i}") for label in "xy" for i in range(300)])
-    assert sum(label == "x" for label, _ in balanced) == embedded.MAX_TRACES // 2
+    balanced = page_traces.draw([(label, f"t{i}") for label in "xy" for i in range(300)])
+    assert sum(label == "x" for label, _ in balanced) == page_traces.MAX_TRACES // 2
 
 
 def test_a_large_run_stays_below_ten_megabytes(tmp_path):
@@ -229,7 +229,7 @@ def test_a_large_run_stays_below_ten_megabytes(tmp_path):
 def test_a_trace_that_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", problems=2, length=40, texts=vocabulary(2000))
     whole = _data(write_report(run))
-    monkeypatch.setattr(embedded, "MAX_BYTES", len(whole["traces"][0]["packed"]))
+    monkeypatch.setattr(page_traces, "MAX_BYTES", len(whole["traces"][0]["packed"]))
     data = _data(write_report(run))
     assert 0 < len(data["traces"]) < len(whole["traces"]) == 4
     used = max(max(columns["candidates"]["token"] + columns["token"]) for columns in map(columns_of, data["traces"]))

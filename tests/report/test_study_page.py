@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from ssdfast.study.runner import read_study, study
+from ssdfast.workflows.study.runner import read_study, study
 
-from ..study.small import WORDS, file_of, write_inputs
+from ..workflows.study.small import WORDS, file_of, write_inputs
 from .reading import Reader, needed
 
 from selenium.webdriver.common.by import By  # isort: skip  # .reading skips where it is missing

@@ -7,7 +7,7 @@ import math
 import struct
 import zlib
 
-from ssdfast.report.embedded import LAYOUT
+from ssdfast.report.page_traces import LAYOUT
 
 UNITS = {"probability": (1e-4, 1e-2), "nats": (1e-3, 1e-1), "count": (1, 1), "cosine": (1e-2, 1e-2)}
 

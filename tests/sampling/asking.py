@@ -7,7 +7,7 @@ from typing import Any
 
 from ssdfast.config import SamplingConfig, ServerConfig
 from ssdfast.sampling.engine import Completion, Request, Rules
-from ssdfast.sampling.server import ServerEngine
+from ssdfast.sampling.server_client import ServerEngine
 
 from .fake_server import END, scripted
 

@@ -22,7 +22,7 @@ from ssdfast.config import (
     dump,
 )
 from ssdfast.problems.problem import read_problems
-from ssdfast.sampling import plan, runner, tally
+from ssdfast.sampling import requests, run_stats, runner
 from ssdfast.sampling.engine import Completion
 from ssdfast.traces import SCHEMA, read
 
@@ -92,7 +92,7 @@ def test_a_finished_run_is_not_repeated_and_a_lost_part_is_made_again(config, tm
     out = tmp_path / "out"
     runner.sample(config, out)
     before = traces(out)
-    monkeypatch.setattr(plan, "make_engine", None)  # no model is loaded
+    monkeypatch.setattr(requests, "make_engine", None)  # no model is loaded
     runner.sample(config, out)
     monkeypatch.undo()
     next((out / "traces").glob("part-*")).unlink()
@@ -190,7 +190,7 @@ class Flaky:
 
 
 def test_what_fails_is_recorded_left_out_by_readers_and_tried_again(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "make_engine", lambda *args: Flaky())
+    monkeypatch.setattr(requests, "make_engine", lambda *args: Flaky())
     out = tmp_path / "out"
     found = runner.sample(config, out)
     assert found["finish_reasons"] == {"error": 7, "stop": 13}
@@ -204,7 +204,7 @@ def test_what_fails_is_recorded_left_out_by_readers_and_tried_again(config, tmp_
 
 
 def test_the_exit_code_tells_of_failures(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "make_engine", lambda *args: Flaky())
+    monkeypatch.setattr(requests, "make_engine", lambda *args: Flaky())
     file = tmp_path / "sample.yaml"
     file.write_text(dump(config))
     assert cli.run(["sample", "--config", str(file), "--out", str(tmp_path / "out")]) == 1
@@ -263,13 +263,13 @@ def test_audited_loops_are_counted(tmp_path):
     table = tiny.trace_table(4, finish_reason=[r for r, _ in rows], loop_at=[at for _, at in rows])
     (tmp_path / "traces").mkdir()
     pq.write_table(table, tmp_path / "traces" / "part-00000.parquet")
-    found = tally.summarize(tmp_path / "traces")
+    found = run_stats.summarize(tmp_path / "traces")
     assert found["loops"] == {"seen": 3, "ran_on": 2, "ended_by_themselves": 1}
-    assert "of 3 loops 2 ran on for the audit, and 1 of these ended by themselves" in tally.told(found)
+    assert "of 3 loops 2 ran on for the audit, and 1 of these ended by themselves" in run_stats.told(found)
 
 
 def test_the_audit_draws_its_share_by_the_seed(tmp_path):
-    from ssdfast.sampling.plan import make_plan
+    from ssdfast.sampling.requests import make_plan
 
     config = make_config(tmp_path, 100, samples=10, loops=LoopConfig(audit=0.2))
     audited = [request.audited for request in make_plan(config).requests]
@@ -278,7 +278,7 @@ def test_the_audit_draws_its_share_by_the_seed(tmp_path):
 
 
 def test_evaluation_looks_for_no_loops_and_training_does(config):
-    from ssdfast.sampling.plan import make_plan
+    from ssdfast.sampling.requests import make_plan
 
     assert make_plan(config).rules.loops.repeats == 4
     assert make_plan(config.model_copy(update={"purpose": "evaluation"})).rules.loops is None

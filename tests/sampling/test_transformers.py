@@ -10,10 +10,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from ssdfast import models
 from ssdfast.config import SamplingConfig
 from ssdfast.kernels import lm_head_logits
-from ssdfast.loops import LoopRule
+from ssdfast.loop_detection import LoopRule
 from ssdfast.sampling import transformers as engine_module
-from ssdfast.sampling.decoding import Drawn, Noise, draw
 from ssdfast.sampling.engine import Request, Rules, trace_seed
+from ssdfast.sampling.token_sampling import Drawn, Noise, draw
 from ssdfast.sampling.transformers import TransformersEngine
 
 from .. import tiny

@@ -22,9 +22,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ssdfast.config import SamplingConfig, ServerConfig, VllmConfig
-from ssdfast.loops import LoopDetector, LoopRule
+from ssdfast.loop_detection import LoopDetector, LoopRule
 from ssdfast.sampling.engine import Completion, Engine, Request, Rules, trace_seed
-from ssdfast.sampling.server import ServerEngine
+from ssdfast.sampling.server_client import ServerEngine
 from ssdfast.sampling.vllm import VllmEngine
 from tests import tiny
 

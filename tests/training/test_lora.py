@@ -5,10 +5,10 @@ import torch
 
 from ssdfast import models
 from ssdfast.training import runner
-from ssdfast.training.batches import packed
+from ssdfast.training.collate import packed
 from ssdfast.training.examples import read_examples
-from ssdfast.training.labels import Labels, of_adapted, of_frozen
-from ssdfast.training.network import adapted, prepare
+from ssdfast.training.label_source import Labels, of_adapted, of_frozen
+from ssdfast.training.prepare_model import adapted, prepare
 
 from .. import tiny
 from .test_optimizers import _stop_after

@@ -12,11 +12,11 @@ import torch
 
 from ssdfast import cli, models
 from ssdfast.config import FinetuneConfig, SamplingConfig
-from ssdfast.sampling.decoding import likeliest
+from ssdfast.sampling.token_sampling import likeliest
 from ssdfast.training import runner, trainer
-from ssdfast.training.batches import padded
+from ssdfast.training.collate import padded
 from ssdfast.training.examples import read_examples
-from ssdfast.training.labels import Labels, of_frozen
+from ssdfast.training.label_source import Labels, of_frozen
 from ssdfast.training.loss import make_trainable
 
 from .. import tiny

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from ...config import PlanConfig, TrainConfig
-from .dry_run import Bytes, of_optimizer, of_passes, of_step, on_device
-from .live_bytes import HOST
-from .shapes import settings_of
+from .known_models import settings_of
+from .memory_tracker import HOST
+from .meta_step import Bytes, of_optimizer, of_passes, of_step, on_device
 
 
 @dataclass(frozen=True)

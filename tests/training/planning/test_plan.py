@@ -12,11 +12,11 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
 
 from ssdfast import cli
 from ssdfast.config import PlanConfig, TrainConfig
-from ssdfast.training.planning import dry_run, measured
-from ssdfast.training.planning.dry_run import GRADIENTS, LAYER, MASTER, MOMENTS, SAVED, WEIGHTS, of_passes, on_device
-from ssdfast.training.planning.live_bytes import HOST
+from ssdfast.training.planning import meta_step, op_costs
+from ssdfast.training.planning.known_models import KNOWN, settings_of
+from ssdfast.training.planning.memory_tracker import HOST
+from ssdfast.training.planning.meta_step import GRADIENTS, LAYER, MASTER, MOMENTS, SAVED, WEIGHTS, of_passes, on_device
 from ssdfast.training.planning.plan import compared, plan
-from ssdfast.training.planning.shapes import KNOWN, settings_of
 
 from ..models import build, config
 
@@ -69,8 +69,8 @@ def test_offloaded_moments_and_layer_inputs_are_on_the_host(directory):
 def test_moments_in_8_bits_take_a_quarter_of_large_weights():
     with torch.device("meta"):
         large, small = torch.empty(64, 64), torch.empty(32)
-    assert dry_run._moment_bytes(large, "adamw_8bit") == 2 * 4096 + 2 * 16 * 4
-    assert dry_run._moment_bytes(small, "adamw_8bit") == 8 * 32
+    assert meta_step._moment_bytes(large, "adamw_8bit") == 2 * 4096 + 2 * 16 * 4
+    assert meta_step._moment_bytes(small, "adamw_8bit") == 8 * 32
 
 
 def test_settings_bound_what_grows_with_the_sequence(directory):
@@ -88,7 +88,7 @@ def test_settings_bound_what_grows_with_the_sequence(directory):
 def test_a_measured_delta_rule_takes_what_the_rule_itself_takes(tile: int):
     settings = TrainConfig(recompute=True, tile_tokens=tile, layer_kernels="torch")
     replayed = of_passes(config("qwen3_5"), settings, True, TOKENS, 1)
-    with patch.object(measured, "DELTA_RULE", "nothing of this name"):
+    with patch.object(op_costs, "DELTA_RULE", "nothing of this name"):
         itself = of_passes(config("qwen3_5"), settings, True, TOKENS, 1)
     assert itself[LAYER] > 0
     assert replayed[LAYER] == pytest.approx(itself[LAYER], rel=1e-3)

@@ -1,0 +1,5 @@
+"""``python -m ssdfast`` is ``ssdfast``."""
+
+from .cli import main
+
+main()

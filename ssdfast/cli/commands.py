@@ -1,0 +1,194 @@
+"""What each command is asked: its settings from defaults, then a preset, then a YAML file, then flags."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+from pydantic import BaseModel
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from .. import config as settings
+from ..config import (
+    DemoConfig,
+    EvalConfig,
+    EvalExecution,
+    ExecutionConfig,
+    FinetuneConfig,
+    Labelled,
+    PlanConfig,
+    ProbeConfig,
+    SampleConfig,
+    SampleExecution,
+    Settings,
+    StudyExecution,
+    TrainExecution,
+)
+
+
+class _RunCommand(Settings):
+    """What every stage is asked besides its settings."""
+
+    out: Path
+    """directory for the results; a run already there is continued"""
+    config: Path | None = None
+    """YAML file of the settings below; flags override it"""
+    overwrite: bool = False
+    """remove the results already there and begin again"""
+
+
+class _StageCommand(_RunCommand):
+    """Of the stages that read a recipe's decoding."""
+
+    preset: Literal["paper", "math", "demo"] = "math"
+    """decoding of a published recipe; the file and the flags override it"""
+    estimate: bool = False
+    """say what the run will take, from a short trial of it, and stop"""
+
+
+class ProbeCommand(_StageCommand, ExecutionConfig, ProbeConfig):
+    """Measure how a trained model differs from its baseline, at the completion positions of given traces."""
+
+
+class SampleCommand(_StageCommand, SampleExecution, SampleConfig):
+    """Draw a frozen model's answers to problems: traces as token ids, none lost and none twice."""
+
+
+class EvalCommand(_StageCommand, EvalExecution, EvalConfig):
+    """Judge the answers of checkpoints, at one decoding or a sweep, and compare what was asked the same."""
+
+
+class TrainCommand(_RunCommand, TrainExecution, FinetuneConfig):
+    """Fine-tune a model on traces; the defaults are the published ones."""
+
+    preset: Literal["paper", "math", "demo"] = "math"
+    """schedule and sampling distribution of a published recipe; the file and the flags override it"""
+
+
+class PlanCommand(PlanConfig):
+    """Say what memory a training step would take, by part, and which settings fit; no weights and no GPU are needed."""
+
+    out: Path | None = None
+    """directory for a figure and the numbers"""
+
+
+class StudyCommand(StudyExecution):
+    """Sample, train, evaluate and probe every arm of a study, and say what moved them. What is done is not repeated."""
+
+    file: tyro.conf.Positional[str]
+    """YAML file of the study, or paper, math or demo for a preset as it is"""
+    out: Path
+    """directory of the study; other machines may work in it too"""
+
+
+class DemoCommand(DemoConfig):
+    """Sample, fine-tune on the raw samples, probe: self-distillation of a 135M model on a laptop."""
+
+    out: Path = Path("runs/demo")
+    """directory for the results; a run already there is continued"""
+    overwrite: bool = False
+    """remove the results already there and begin again"""
+
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+def part_of(command: BaseModel, cls: type[Asked]) -> Asked:
+    return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
+
+
+def sample_defaults(args: list[str]) -> SampleCommand:
+    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        purpose = _early(args, "--purpose", choices=("training", "evaluation")) or values.get("purpose", "training")
+        preset = settings.PRESETS[name]
+        decoding = preset.decoding if purpose == "evaluation" else preset.train
+        return {"decoding": decoding.model_dump()}
+
+    return SampleCommand.model_construct(**_defaults(args, SampleConfig, SampleExecution, {"model": "-"}, of_preset))
+
+
+def eval_defaults(args: list[str]) -> EvalCommand:
+    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        return {"decoding": settings.PRESETS[name].decoding.model_dump()}
+
+    return EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, of_preset))
+
+
+def train_defaults(args: list[str]) -> TrainCommand:
+    required = {"model": "-", "traces": "-"}
+
+    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        return {"decoding": settings.PRESETS[name].train.model_dump(), **settings.SCHEDULES[name]}
+
+    return TrainCommand.model_construct(**_defaults(args, FinetuneConfig, TrainExecution, required, of_preset))
+
+
+def probe_defaults(args: list[str]) -> ProbeCommand:
+    required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
+    given = _defaults(args, ProbeConfig, ExecutionConfig, required, lambda name, _: settings.PRESETS[name].model_dump())
+    return ProbeCommand.model_construct(**given)
+
+
+def _defaults(
+    args: list[str],
+    config: type[Settings],
+    execution: type[Settings],
+    required: dict[str, Any],
+    of_preset: Callable[[str, dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """What the flags start from: the preset, then the file; what neither gives is left for the flags to give.
+
+    required: settings without a default, each with a value that stands in for it until then.
+    """
+    preset, file = _early(args, "--preset", choices=tuple(settings.PRESETS)) or "math", _early(args, "--config")
+    values = settings.read_yaml(Path(file)) if file else {}
+    values = _merge(of_preset(preset, values), values)
+    of_execution = {name: values.pop(name) for name in execution.model_fields if name in values}
+    fields: dict[str, Any] = {"out": tyro.MISSING, "config": file and Path(file), "preset": preset}
+    for cls, mine, stand_in in ((config, values, required), (execution, of_execution, {})):
+        known = settings.load(cls, {**stand_in, **mine}, file or "")
+        fields |= {name: getattr(known, name) for name in cls.model_fields}
+    return fields | {name: tyro.MISSING for name in required if name not in values}
+
+
+def _early(args: list[str], flag: str, choices: tuple[str, ...] | None = None) -> str | None:
+    """The value of a flag that others' defaults depend on."""
+    early = argparse.ArgumentParser(f"ssdfast {flag}", add_help=False, allow_abbrev=False)
+    early.add_argument(flag, choices=choices, dest="value")
+    value: str | None = early.parse_known_args(args)[0].value
+    return value
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def parse(cls: type[Asked], default: Asked, name: str, args: list[str]) -> Asked:
+    with _registry():
+        return tyro.cli(cls, default=default, args=args, prog=f"ssdfast {name}")
+
+
+def _registry() -> ConstructorRegistry:
+    """Teaches tyro that a path with a label is one word, LABEL=PATH."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Labelled] | None:
+        if info.type is not Labelled:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="LABEL=PATH",
+            instance_from_str=lambda words: Labelled.model_validate(words[0]),
+            is_instance=lambda value: isinstance(value, Labelled),
+            str_from_instance=lambda source: [f"{source.label}={source.path}"],
+        )
+
+    return registry

@@ -1,0 +1,1 @@
+"""Are two mathematical answers equal? Usable alone: text in, a grade out."""

@@ -1,0 +1,61 @@
+"""A page of its own: one HTML file with its style, scripts and data inside, which asks no host for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from .sanitize import embeddable_json, inert
+
+_STYLES = ("page.css", "browser.css", "study.css")
+_BROWSER_SCRIPTS = ("page_codes.js", "page_token.js", "page_traces.js", "page_browser.js")
+
+
+def assemble(name: str, body: str, scripts: Sequence[str], data: Mapping[str, Any]) -> str:
+    """The page. name: of the run, in its title. body: HTML, as `fill` makes it. scripts: files of this package to run
+    after the trace browser's. data: JSON for them, whose strings are inert."""
+    style = "\n".join(map(_read, _STYLES))
+    script = "\n".join(map(_read, ("page_dom.js", "page_charts.js", *_BROWSER_SCRIPTS, *scripts)))
+    return fill(
+        "page.html",
+        {
+            "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; form-action 'none'",
+            "style": style,
+            "script": script,
+            "run": html.escape(inert(name)),
+            "body": body,
+            "data": embeddable_json(data),
+        },
+    )
+
+
+def fill(template: str, pieces: Mapping[str, str]) -> str:
+    """A template of this package with HTML in the places of its markers.
+
+    One pass, so that a marker inside of a piece is never filled in.
+    """
+    return re.sub(r"\{\{(\w+)\}\}", lambda marker: pieces[marker[1]], _read(template))
+
+
+def headline(text: str) -> str:
+    """HTML of a title, whose lines do not break at hyphens."""
+    return html.escape(text).replace("-", "\u2011")
+
+
+def paragraphs(sentences: Sequence[str]) -> str:
+    """HTML of the text at the top, with what to say to a reader without scripts."""
+    told = "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    return f"{told}\n<noscript><p>The figures and the traces need JavaScript; this text does not.</p></noscript>"
+
+
+def _read(name: str) -> str:
+    return (files(__package__) / name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"

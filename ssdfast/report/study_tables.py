@@ -1,0 +1,215 @@
+"""The models of a study for its page: arms, accuracy, health, training and filters, as tables and charts.
+
+A table is ``{"head": [...], "rows": [[...]]}`` of texts, with `words` the columns that are not numbers; a chart has
+series of points [x, y] or [x, y, low, high]; `model` names whose colour a row or a series has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .format_text import NBSP, estimate
+from .study import Study, Training
+from .study_text import CATEGORIES
+
+_POINTS = 300
+"""of a line; longer ones are averaged over steps"""
+_METRICS = (
+    ("loss", "Loss", "nats a completion token", False),
+    ("grad_norm", "Gradient norm", "before clipping", True),
+    ("changed_share", "Weights changed", "% of them a step", False),
+    ("noise", "Noise over signal", "of the gradient; above 100 most of a step is chance", True),
+)
+
+
+def arms_table(study: Study) -> dict[str, Any]:
+    head = ["arm", "learns from", "seeds", "traces", "right among them", "last loss", "movement, nats", "verdict"]
+    rows = []
+    for arm in study.arms:
+        own = _of_arm(study, arm)
+        found = study.attribution["arms"][arm]
+        learnt = [one.chosen["learnt"] for one in own]
+        known = [one["right"] for one in learnt if one["right"] is not None]
+        losses = [line["loss"] for one in own for line in one.metrics[-1:] if line["loss"] is not None]
+        rows.append(
+            [
+                arm,
+                own[0].learns_from,
+                ", ".join(str(one.seed) for one in own),
+                " + ".join(f"{one['traces']:,}" for one in learnt),
+                _percent(sum(known) / len(known)) if known else "–",
+                f"{sum(losses) / len(losses):.3f}" if losses else "–",
+                estimate(found["movement"]["kl"]),
+                CATEGORIES[found["verdict"]["category"]] if "verdict" in found else "the control",
+            ]
+        )
+    return {"head": head, "rows": rows, "models": study.arms, "words": [1, 7]}
+
+
+def accuracy(study: Study) -> dict[str, Any]:
+    """A chart against the temperature of evaluation where it was swept, or else a row a model."""
+    arms = study.results["arms"]
+    values = {"label": "accuracy, %", "title": "Accuracy", "note": f"of {study.results['problems']:,} problems"}
+    if len({arm["temperature"] for arm in arms}) < 2:
+        rows = [_interval_row(arm["checkpoint"], arm["accuracy"]) for arm in arms]
+        return {"rows": rows, **values}
+    series: dict[str, list[list[float | None]]] = {}
+    for arm in sorted(arms, key=lambda arm: arm["temperature"]):
+        share = arm["accuracy"]
+        point = [arm["temperature"], *(_hundred(share[name]) for name in ("estimate", "low", "high"))]
+        series.setdefault(arm["checkpoint"], []).append(point)
+    return {
+        "chart": {
+            **values, "x": "temperature of evaluation",
+            "series": [{"name": name, "model": name, "points": points} for name, points in series.items()],
+        }
+    }  # fmt: skip
+
+
+def comparisons(study: Study) -> dict[str, Any]:
+    """Every trained model at every decoding against the baseline at its best."""
+    head = ["model", "points over the baseline", "p", "p, corrected", "least seen, points", "problems that differ"]
+    found = sorted(study.results["comparisons"], key=lambda one: not one["chosen"])
+    rows = [
+        [
+            one["arm"] + (" (its best)" if one["chosen"] and len(found) > len(study.trainings) else ""),
+            estimate({"mean": one["points"], "low": one["low"], "high": one["high"]}, signed=True),
+            f"{one['p']:.2g}",
+            f"{one['p_holm']:.2g}",
+            "–" if one["detectable"] is None else f"{one['detectable']:.1f}",
+            f"{one['differing']:,} of {one['problems']:,}",
+        ]
+        for one in found
+    ]
+    return {"head": head, "rows": rows, "models": [_checkpoint(study, one["arm"]) for one in found]}
+
+
+def health(study: Study) -> dict[str, Any]:
+    head = [
+        "model", "answered", "thinking closed", "cut off", "loops", "repetition", "length, median (quartiles)",
+        "right: median", "other: median",
+    ]  # fmt: skip
+    rows = []
+    for arm in study.results["arms"]:
+        at = arm["health"]
+        lengths = at["lengths"]
+        rows.append(
+            [
+                arm["name"],
+                _percent(at["answered"]["estimate"]),
+                *(_percent(at[name]) for name in ("think_closed", "length_stops", "loops", "repetition")),
+                f"{lengths['p50']:,.0f} ({lengths['p25']:,.0f}-{lengths['p75']:,.0f}) {at['length_unit']}",
+                *(_median(at[name]) for name in ("lengths_correct", "lengths_other")),
+            ]
+        )
+    return {"head": head, "rows": rows, "models": [arm["checkpoint"] for arm in study.results["arms"]]}
+
+
+def training_charts(study: Study) -> list[dict[str, Any]]:
+    found = []
+    for key, title, note, logarithmic in _METRICS:
+        series = []
+        for one in study.trainings:
+            points = [(line["step"], value) for line in one.metrics if (value := _metric(line, key)) is not None]
+            if points:
+                series.append({"name": one.label, "model": one.label, "points": _averaged(points)})
+        if series:
+            found.append({"title": title, "note": note, "x": "step", "log": logarithmic, "series": series})
+    return found
+
+
+def filters(study: Study) -> dict[str, Any]:
+    """Of the first training of each arm: its traces as they were sampled, and those it learnt from."""
+    head = ["arm", "sampled", "kept", "learnt from", "completion tokens", "median length", "cut off", "right"]
+    rows, shapes = [], {}
+    for arm in study.arms:
+        chosen = _of_arm(study, arm)[0].chosen
+        sampled, learnt = chosen["sampled"], chosen["learnt"]
+        rows.append(
+            [
+                arm,
+                *(f"{chosen[name]['traces']:,}" for name in ("sampled", "kept", "learnt")),
+                *_pair(sampled["completion_tokens"], learnt["completion_tokens"], "{:,}"),
+                *_pair(sampled["median_length"], learnt["median_length"], "{:,.0f}"),
+                *_pair(_cut_off(sampled), _cut_off(learnt), "{:.1f}" + NBSP + "%"),
+                *_pair(_hundred(sampled["right"]), _hundred(learnt["right"]), "{:.1f}" + NBSP + "%"),
+            ]
+        )
+        shapes[arm] = [
+            {"title": title, "rows": _shares(sampled[key], learnt[key], words)}
+            for key, title, words in (
+                ("by_length_up_to", "Length, tokens", lambda name: f"to {int(name):,}"),
+                ("by_difficulty", "Difficulty", str),
+                ("by_correct", "Right", str),
+                ("by_finish_reason", "End", str),
+            )
+        ]
+    return {"table": {"head": head, "rows": rows, "models": study.arms}, "shapes": shapes}
+
+
+def _median(lengths: dict[str, float] | None) -> str:
+    return "–" if lengths is None else f"{lengths['p50']:,.0f}"
+
+
+def _of_arm(study: Study, arm: str) -> list[Training]:
+    return [one for one in study.trainings if one.arm == arm]
+
+
+def _checkpoint(study: Study, named: str) -> str:
+    """The checkpoint of an arm of the evaluation."""
+    return next(arm["checkpoint"] for arm in study.results["arms"] if arm["name"] == named)
+
+
+def _interval_row(name: str, share: dict[str, Any]) -> dict[str, Any]:
+    ends = {end: _hundred(share[key]) for end, key in (("mean", "estimate"), ("low", "low"), ("high", "high"))}
+    return {"name": name, "model": name, **ends, "text": estimate(ends)}
+
+
+def _metric(line: Any, key: str) -> float | None:
+    if key == "noise":
+        noise, signal = line.get("gradient_noise"), line.get("gradient_signal")
+        return noise / signal if noise is not None and signal is not None and signal > 0 else None
+    value = line.get(key)
+    return 100 * value if value is not None and key == "changed_share" else value
+
+
+def _averaged(points: list[tuple[int, float]]) -> list[list[float]]:
+    """At most _POINTS of them, each a mean over neighbouring steps."""
+    width = -(-len(points) // _POINTS)
+    groups = [points[i : i + width] for i in range(0, len(points), width)]
+    return [
+        [sum(x for x, _ in group) / len(group), float(f"{sum(y for _, y in group) / len(group):.5g}")]
+        for group in groups
+    ]
+
+
+def _shares(sampled: dict[str, int], learnt: dict[str, int], words: Any) -> list[dict[str, Any]]:
+    names: Iterable[str] = dict.fromkeys([*sampled, *learnt])
+    if all(name.isdigit() for name in names):
+        names = sorted(names, key=int)
+    totals = [sum(one.values()) or 1 for one in (sampled, learnt)]
+    return [
+        {"name": words(name), "sampled": sampled.get(name, 0) / totals[0], "learnt": learnt.get(name, 0) / totals[1]}
+        for name in names
+    ]
+
+
+def _cut_off(described: dict[str, Any]) -> float | None:
+    """% of the traces that the model did not end."""
+    if not described["traces"]:
+        return None
+    return 100 * (1 - described["by_finish_reason"].get("stop", 0) / described["traces"])
+
+
+def _pair(before: float | None, after: float | None, form: str) -> list[str]:
+    words = ["–" if value is None else form.format(value) for value in (before, after)]
+    return [words[0] if words[0] == words[1] else f"{words[0]} → {words[1]}"]
+
+
+def _hundred(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}{NBSP}%"

@@ -1,0 +1,253 @@
+"""Sampling from vLLM's OpenAI-compatible servers: token ids there and back, streamed, from several URLs at once.
+
+Prompts and completions travel as ids, because text would be tokenized anew and differently. Streaming is what lets a
+loop be ended (closing the stream frees its place at the server) and a hung server be told from a slow one.
+What fails is asked again, of another server if there is one; what is wrong in an answer stops the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..config import ServerConfig
+from ..run_dir import Fault
+from .engine import Completion, Request, Rules
+from .load_balancer import Server, Servers, pause
+from .server_response import Answer, Failed, Refused, Tokenizer, events, retry_after, said
+from .vllm import check_decoding
+
+if TYPE_CHECKING:
+    import httpx2
+
+STREAM_TOKENS = 16
+"""tokens in an event, where the server can: one event a token would keep this process busier than the server"""
+_SECONDS_TO_START = 30.0
+_SECONDS_TO_CLOSE = 5.0
+_TRY_AGAIN = (408, 425, 429)
+
+Put = Callable[[int | Completion | BaseException | None], None]
+
+
+class ServerEngine:
+    """Servers that hold the same model."""
+
+    name = "server"
+
+    def __init__(self, config: ServerConfig, tokenizer: Tokenizer, vocabulary: int, rules: Rules) -> None:
+        """Ask each server what it serves.
+
+        tokenizer: the model's own, to tell whether the servers' is the same; vocabulary: rows of its lm_head.
+        Raises ValueError for settings that do not fit the servers, Fault where one cannot be asked.
+        """
+        check_decoding(rules.decoding)
+        try:
+            import httpx2
+        except ImportError:
+            raise ValueError("the server engine needs a package that is not installed: pip install httpx2") from None
+        if not config.urls:
+            raise ValueError("the server engine needs to know where the server is: name it with --server.urls")
+        self.http = httpx2
+        self.config, self.tokenizer, self.vocabulary, self.rules = config, tokenizer, vocabulary, rules
+        self._key = _read_key(config.api_key_env)
+        self.servers = Servers([url.rstrip("/") for url in config.urls], config.concurrency, config.retries)
+        self.model = config.served_model
+        self.names = frozenset[str]()
+        self.check()
+
+    def close(self) -> None:
+        """Nothing is held between runs."""
+
+    def check(self) -> None:
+        """That each server serves the model. Raises ValueError with what it serves, Fault where it cannot be asked."""
+        with self.http.Client(headers=self._headers(), timeout=_SECONDS_TO_START) as client:
+            for server in self.servers.servers:
+                served = self._served(client, server.url)
+                if not self.model and len(served) == 1:
+                    self.model = next(iter(served))
+                listed = ", ".join(served) or "none"
+                if not self.model:
+                    raise ValueError(f"{server.url} serves several models, choose a served_model: {listed}")
+                if self.model not in served:
+                    raise ValueError(f"{server.url} does not serve the model {self.model!r} but: {listed}")
+                # A server answers by its model's first name, whichever it is asked by.
+                same = {name for name, root in served.items() if root and root == served[self.model]}
+                self.names |= {self.model} | same
+
+    def _served(self, client: httpx2.Client, url: str) -> dict[str, str | None]:
+        """The names of the models there, each with what it was loaded from."""
+        try:
+            response = client.get(f"{url}/models")
+        except (self.http.RequestError, self.http.InvalidURL) as error:
+            raise Fault(f"{url} cannot be reached ({_words(error)}): start the server, or correct the URL") from None
+        self._stop_if_closed(response.status_code, f"{url}/models", response.content)
+        try:
+            return {str(model["id"]): model.get("root") for model in response.raise_for_status().json()["data"]}
+        except (self.http.HTTPStatusError, ValueError, LookupError, TypeError, AttributeError):
+            raise Fault(
+                f"{url}/models answers HTTP {response.status_code} and lists no models:"
+                " the URL of an OpenAI-compatible server goes up to and including /v1"
+            ) from None
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+
+    def _stop_if_closed(self, status: int, address: str, body: bytes) -> None:
+        """Raises Fault for what no request will get past: a missing or refused key, a wrong address."""
+        answer = f"{address} answers HTTP {status} ({said(body, self._key)})"
+        if status in (401, 403):
+            what = "holds a key that it refuses" if self._key else "is not set"
+            raise Fault(f"{answer}: the environment variable {self.config.api_key_env} {what}")
+        if status == 404 or 300 <= status < 400:
+            raise Fault(f"{answer}: the URL of an OpenAI-compatible server goes up to and including /v1")
+
+    def complete(
+        self, requests: Sequence[Request], drawn: Callable[[int], object]
+    ) -> Generator[Completion, None, None]:
+        """Each request's completion as it finishes; see `Engine`.
+
+        Raises ValueError for an answer that cannot be true, Fault where no server is left or none lets us in.
+        """
+        arrived: queue.SimpleQueue[int | Completion | BaseException | None] = queue.SimpleQueue()
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(self._ask_all(requests, arrived.put))
+        thread = threading.Thread(target=_run, args=(loop, task, arrived.put), name="sampling", daemon=True)
+        thread.start()
+        try:
+            while (event := arrived.get()) is not None:
+                if isinstance(event, BaseException):
+                    raise event
+                if isinstance(event, int):
+                    drawn(event)
+                else:
+                    yield event
+        finally:
+            with suppress(RuntimeError):  # closed already
+                loop.call_soon_threadsafe(task.cancel)
+            thread.join()
+
+    async def _ask_all(self, requests: Sequence[Request], put: Put) -> None:
+        self.servers.begin()
+        todo = deque(requests)
+        limits = self.http.Limits(max_connections=None, max_keepalive_connections=None)
+        async with (
+            self.http.AsyncClient(headers=self._headers(), limits=limits, timeout=None) as client,
+            asyncio.TaskGroup() as group,
+        ):
+
+            async def worker() -> None:
+                while todo:
+                    put(await self._ask_until_done(client, todo.popleft(), put))
+
+            for _ in range(min(len(todo), self.config.concurrency * len(self.servers.servers))):
+                group.create_task(worker())
+
+    async def _ask_until_done(self, client: httpx2.AsyncClient, request: Request, put: Put) -> Completion:
+        last: Server | None = None
+        failures = 0
+        while True:
+            async with self.servers.asking(last) as server:
+                began, last = time.monotonic(), server
+                try:
+                    completion = await self._ask(client, server.url, request, put)
+                    self.servers.worked(server)
+                    return completion
+                except Refused as refusal:
+                    return Completion(request, [], "error", reason=f"{server.url} refuses it: {refusal}")
+                except Failed as failure:
+                    failures += 1
+                    reason = str(failure)
+                    self.servers.hold(server, failure.wait)
+                    if not failure.overloaded:
+                        self.servers.failed(server, request, began, reason)
+            if failures > self.config.retries:
+                tries = f"{failures} times, the last time" if failures > 1 else "once,"
+                return Completion(request, [], "error", reason=f"it failed {tries} at {server.url}: {reason}")
+            await asyncio.sleep(pause(failures, request.seed))
+
+    async def _ask(self, client: httpx2.AsyncClient, url: str, request: Request, put: Put) -> Completion:
+        answer = Answer(request, self.rules, url, self.names, self.tokenizer, self.vocabulary)
+        clock = asyncio.get_running_loop().time
+        try:
+            async with (
+                asyncio.timeout(self.config.timeout) as limit,
+                client.stream("POST", f"{url}/completions", json=self._body(request)) as response,
+            ):
+                if response.status_code != 200:
+                    await self._fail(response, url)
+                async for event in events(response.aiter_bytes()):
+                    if tokens := answer.read(event, self._key):
+                        put(tokens)
+                        limit.reschedule(clock() + self.config.timeout)
+                    if answer.looped:
+                        break
+                    if answer.finish_reason:
+                        limit.reschedule(clock() + _SECONDS_TO_CLOSE)
+        except (TimeoutError, self.http.RequestError) as error:
+            if not answer.finish_reason:
+                slow = f"no token came for {self.config.timeout:g} s"
+                raise Failed(slow if isinstance(error, TimeoutError) else _words(error)) from None
+        return answer.completion()
+
+    async def _fail(self, response: httpx2.Response, url: str) -> None:
+        """Raises what an answer other than 200 means."""
+        status, body = response.status_code, await response.aread()
+        self._stop_if_closed(status, f"{url}/completions", body)
+        message = f"HTTP {status} ({said(body, self._key)})"
+        if status < 500 and status not in _TRY_AGAIN:
+            raise Refused(message)
+        raise Failed(message, retry_after(response.headers.get("retry-after")), overloaded=status in _TRY_AGAIN)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        """Everything that a server might have defaults of its own for is said."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "prompt": request.prompt_ids,
+            "max_tokens": request.max_new_tokens,
+            "seed": request.seed,
+            **self.rules.decoding.model_dump(),
+            "frequency_penalty": 0.0,
+            "repetition_penalty": 1.0,
+            "stop_token_ids": sorted(self.rules.end_ids),
+            "ignore_eos": True,  # its own: stop_token_ids alone decide
+            "stream": True,
+            "stream_interval": STREAM_TOKENS,
+            "return_token_ids": True,
+        }
+        if self.rules.top_logprobs:
+            body |= {"logprobs": self.rules.top_logprobs, "return_tokens_as_token_ids": True}
+        return body
+
+
+def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], put: Put) -> None:
+    """Run to the end, cancelled or not, and report it."""
+    try:
+        loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        pass
+    except BaseExceptionGroup as group:
+        put(group.exceptions[0])
+    except BaseException as error:
+        put(error)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        put(None)
+
+
+def _read_key(variable: str) -> str:
+    key = os.environ.get(variable, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"the environment variable {variable} holds no key: it has spaces or other odd characters")
+    return key
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""What runs several stages: `evaluate`, `study` and the demo."""

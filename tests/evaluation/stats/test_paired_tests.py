@@ -1,0 +1,107 @@
+"""Arms are paired by problem, tested by the right test, and refused where they answer different problems."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssdfast.evaluation.stats.paired_tests import compare, mcnemar, sign_flips
+from ssdfast.evaluation.stats.scores import gather
+
+
+def arms(seed, problems=200, samples=4, effect=0.1):
+    rng = np.random.default_rng(seed)
+    chance = rng.beta(0.3, 0.3, problems) * (1 - effect)
+    ids = np.repeat([f"p{n}" for n in range(problems)], samples)
+    return tuple(
+        gather(ids, rng.random(problems * samples) < np.repeat(chance + shift, samples)) for shift in (0, effect)
+    )
+
+
+def test_mcnemar_is_the_sign_test_of_the_problems_that_differ():
+    assert mcnemar(10, 2) == pytest.approx(2 * (1 + 12 + 66) / 2**12)
+    assert mcnemar(2, 10) == mcnemar(10, 2)
+    assert mcnemar(3, 3) == mcnemar(0, 0) == 1
+    assert mcnemar(5, 0) == pytest.approx(2 / 32)
+
+
+def test_one_sample_a_problem_goes_to_mcnemar():
+    ids = np.arange(100)
+    first, second = np.zeros(100), np.zeros(100)
+    first[:2], second[2:12], first[50:], second[50:] = 1, 1, 1, 1
+    found = compare(gather(ids, first), gather(ids, second))
+    assert (found.test, found.p) == ("exact McNemar", mcnemar(10, 2))
+    assert found.points == pytest.approx(8)
+    assert (found.problems, found.differing) == (100, 12)
+    assert found.low < 8 < found.high
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-4, 4).map(lambda n: n / 4), min_size=1, max_size=9))
+def test_sign_flips_are_all_of_them_where_few(differences):
+    d = np.array(differences)
+    sums = np.array([np.dot(signs, d) for signs in product((-1, 1), repeat=len(d))])
+    assert sign_flips(d) == pytest.approx(np.mean(np.abs(sums) >= abs(d.sum()) - 1e-9))
+
+
+def test_sign_flips_agree_with_the_exact_test_and_are_never_zero():
+    ones = np.repeat([1.0, -1.0], [40, 22])
+    assert sign_flips(ones) == pytest.approx(mcnemar(40, 22), abs=4 * np.sqrt(0.03 * 0.97 / 10_000))
+    assert sign_flips(np.ones(500), resamples=999) == pytest.approx(2 / 1000)
+
+
+def test_arms_change_places():
+    first, second = arms(0)
+    there, back = compare(first, second), compare(second, first)
+    assert there.points == -back.points > 0
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1.0)
+    assert there.test == "sign flips by problem"
+    assert there.p < 0.01
+
+
+def test_pairing_takes_the_problems_own_difficulty_out():
+    rng = np.random.default_rng(1)
+    hard = rng.random(400) < 0.5
+    ids = np.repeat(np.arange(400), 2)
+    first = gather(ids, np.repeat(hard, 2))
+    better = hard | (rng.random(400) < 0.12)
+    found = compare(first, gather(ids, np.repeat(better, 2)))
+    alone = 1.96 * np.sqrt(2 * 0.25 / 400) * 100
+    assert found.high - found.low < alone
+    assert found.p < 0.01
+
+
+def test_the_order_of_samples_does_not_matter_and_the_seed_does():
+    rng = np.random.default_rng(2)
+    ids, first, second = np.repeat(np.arange(50), 3), rng.random(150) < 0.5, rng.random(150) < 0.5
+    order = rng.permutation(150)
+    there = compare(gather(ids, first), gather(ids, second))
+    assert there == compare(gather(ids, first), gather(ids[order], second[order]))
+    assert there.low != compare(gather(ids, first), gather(ids, second), seed=9).low
+
+
+def test_arms_that_never_differ_say_how_much_could_hide():
+    ids = np.repeat(np.arange(80), 2)
+    same = gather(ids, np.repeat(np.arange(80) % 2, 2))
+    found = compare(same, same)
+    assert (found.points, found.p, found.detectable, found.differing) == (0, 1, None, 0)
+    assert found.low == -found.high < -1
+    assert "nothing to tell it by" in str(found)
+
+
+def test_the_detectable_effect_stands_beside_the_difference():
+    found = compare(*arms(3))
+    spread = np.std(np.subtract(*(arm.mean_P for arm in arms(3))), ddof=1)
+    assert found.detectable == pytest.approx(100 * (1.960 + 0.842) * spread / np.sqrt(200), rel=0.02)
+    assert f"{found.detectable:.1f} points" in str(found)
+
+
+def test_different_problems_are_refused_and_named():
+    first = gather(np.array(["a", "b", "c"]), np.ones(3))
+    second = gather(np.array(["b", "x1", "x2", "x3", "x4"]), np.ones(5))
+    with pytest.raises(
+        ValueError, match=r"2 only in the first \(a, c\) and 4 only in the second \(x1, x2, x3, \.\.\.\)"
+    ):
+        compare(first, second)

@@ -1,0 +1,101 @@
+"""Variance parts are those that scores were drawn with; power is the share of studies that find the effect."""
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from ssdfast.evaluation.stats.power import PairedDesign, PairedVariance, detectable, paired_variance, split_variance
+from ssdfast.evaluation.stats.scores import gather
+
+
+def test_parts_by_hand():
+    # means 1, 1/2, 0; MSB = 2 * (1/4 + 0 + 1/4) / 2 = 1/2, MSW = 1/2 / 3 = 1/6, between = (1/2 - 1/6) / 2
+    found = split_variance(gather(np.array(list("aabbcc")), np.array([1, 1, 1, 0, 0, 0])))
+    assert (found.between, found.within) == pytest.approx((1 / 6, 1 / 6))
+    assert found.share_between == pytest.approx(0.5)
+    assert not found.clipped
+
+
+@pytest.mark.parametrize("unequal", [False, True])
+def test_parts_are_unbiased(unequal):
+    rng = np.random.default_rng(0)
+    a, b = 0.115, 0.062  # a beta distribution with 85 % of the variance between
+    mean = a / (a + b)
+    between, whole = mean * (1 - mean) / (a + b + 1), mean * (1 - mean)
+    parts = []
+    for _ in range(300):
+        samples = rng.integers(1, 8, 100) if unequal else np.full(100, 4)
+        chance = np.repeat(rng.beta(a, b, 100), samples)
+        parts.append(split_variance(gather(np.repeat(np.arange(100), samples), rng.random(len(chance)) < chance)))
+    for found, true in (
+        ([p.unclipped_between for p in parts], between),
+        ([p.within for p in parts], whole - between),
+    ):
+        assert np.mean(found) == pytest.approx(true, abs=4 * np.std(found) / np.sqrt(300))
+
+
+def test_a_part_that_noise_takes_under_zero_is_clipped_and_says_so():
+    found = split_variance(gather(np.array(list("aabbcc")), np.array([1, 0, 0, 1, 1, 0])))
+    assert (found.between, found.clipped) == (0, True)
+    assert found.unclipped_between == pytest.approx(-0.25)
+
+
+def test_one_sample_of_each_problem_cannot_be_split():
+    single = gather(np.arange(5), np.array([0, 1, 1, 0, 1]))
+    for call in (lambda: split_variance(single), lambda: paired_variance(single, single)):
+        with pytest.raises(ValueError, match="at least 2 samples"):
+            call()
+    with pytest.raises(ValueError, match="1 problem"):
+        split_variance(gather(np.array(["a", "a"]), np.array([0, 1])))
+
+
+def draw(rng, studies, problems, samples, effect):
+    """[studies, problems] mean differences, and the true parts."""
+    first = rng.choice([0.2, 0.9], (studies, problems))
+    second = first + effect + rng.choice([-0.1, 0.1], (studies, problems)) * (first == 0.2)
+    scores = [rng.binomial(samples, chance) / samples for chance in (first, second)]
+    within_second = (0.25 * sum((c + effect) * (1 - c - effect) for c in (0.1, 0.3))) + 0.5 * (0.9 + effect) * (
+        0.1 - effect
+    )
+    return scores, PairedVariance(0.5 * 0.01, 0.5 * (0.16 + 0.09), within_second, 0.005)
+
+
+def test_paired_parts_are_unbiased():
+    rng = np.random.default_rng(1)
+    found, ids = [], np.repeat(np.arange(400), 3)
+    for _ in range(60):
+        (first, second), true = draw(rng, 1, 400, 3, 0.05)
+        arms = [gather(ids, (np.arange(3) < np.rint(3 * arm[0])[:, None]).ravel()) for arm in (first, second)]
+        found.append(paired_variance(*arms))
+    for name in ("unclipped_interaction", "within_first", "within_second"):
+        values = [getattr(parts, name) for parts in found]
+        assert np.mean(values) == pytest.approx(getattr(true, name), abs=4 * np.std(values) / np.sqrt(60)), name
+
+
+@pytest.mark.parametrize(("problems", "samples"), [(300, 1), (150, 4), (40, 8)])
+def test_power_is_the_share_of_studies_that_find_the_effect(problems, samples):
+    studies = 4000
+    (first, second), parts = draw(np.random.default_rng(2), studies, problems, samples, 0.05)
+    found = np.mean(ttest_1samp(second - first, 0, axis=1).pvalue < 0.05)
+    promised = PairedDesign(problems, samples, parts).power(0.05)
+    assert 0.2 < promised < 0.95
+    assert found == pytest.approx(promised, abs=0.015 + 4 * np.sqrt(0.25 / studies))
+
+
+def test_the_detectable_effect_is_the_one_seen_with_that_power():
+    design = PairedDesign(300, 2, PairedVariance(0.02, 0.03, 0.04, 0.02))
+    least = design.detectable_effect(power=0.9)
+    assert design.power(least) == pytest.approx(0.9, abs=1e-4)
+    assert least == pytest.approx((1.960 + 1.282) * np.sqrt((0.02 + 0.07 / 2) / 300), rel=0.01)
+    assert detectable(2.0, 300) == pytest.approx(2 * detectable(1.0, 300))
+
+
+def test_more_samples_help_until_the_interaction_is_left():
+    parts = PairedVariance(0.02, 0.04, 0.04, 0.02)
+    seen = [PairedDesign(300, samples, parts).detectable_effect() for samples in (1, 4, 1000)]
+    assert seen[0] > seen[1] > seen[2] > 0.99 * detectable(np.sqrt(0.02), 300)
+
+
+def test_a_design_without_variance_is_refused():
+    with pytest.raises(ValueError, match="all 0"):
+        PairedDesign(10, 1, PairedVariance(0, 0, 0, -0.1)).power(0.1)

@@ -1,0 +1,254 @@
+"""An evaluation from end to end: sampled or given, stopped and continued, ended early, refused."""
+
+import dataclasses
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from ssdfast import cli
+from ssdfast.config import EvalConfig, EvalExecution, Labelled, PromptConfig, SweepConfig
+from ssdfast.sampling import requests
+from ssdfast.traces import read
+from ssdfast.workflows import evaluate
+
+from .. import tiny
+
+pytest.importorskip("math_verify")
+pytest.importorskip("matplotlib")
+WORDS = [*tiny.WORDS, *(rf"\boxed{{{n}}}" for n in range(30))]
+TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}"
+FAST = EvalExecution(checkers=1, batch=64)
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    rows = [
+        {"id": f"p{i}", "question": f"word{i} word{i + 9} +", "answer": str(i % 3), "level": i % 2} for i in range(12)
+    ]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "chat.jinja").write_text(TEMPLATE)
+    return tmp_path
+
+
+def config_of(directory, **changes):
+    if not (directory / "base").exists():
+        tiny.save_model(directory / "base", words=WORDS)
+        tiny.save_model(directory / "trained", moved=0.02, words=WORDS)
+    given = {
+        "models": tuple(Labelled(label=name, path=str(directory / name)) for name in ("base", "trained")),
+        "problems": {"sources": [str(directory / "asked.jsonl")]},
+        "prompt": PromptConfig(instruction="{question}", chat_template=str(directory / "chat.jinja")),
+        "sweep": SweepConfig(temperature=(0.8, 1.2)),
+        "samples": 2,
+        "pass_at": (2,),
+        "max_new_tokens": 16,
+    }
+    return EvalConfig(**(given | changes))
+
+
+def test_a_sweep_is_sampled_judged_and_compared(inputs):
+    config, out = config_of(inputs), inputs / "out"
+    results = evaluate.evaluate(config, out, FAST)
+    assert json.loads((out / "eval" / "results.json").read_text()) == results
+    assert {f.name for f in (out / "eval").iterdir()} == {
+        "accuracy.svg", "answered.svg", "lengths.svg", "results.json", "samples.parquet",
+    }  # fmt: skip
+    assert [(arm["checkpoint"], arm["temperature"], arm["samples"]) for arm in results["arms"]] == [
+        ("base", 0.8, 24), ("base", 1.2, 24), ("trained", 0.8, 24), ("trained", 1.2, 24),
+    ]  # fmt: skip
+    rows = pq.read_table(out / "eval" / "samples.parquet").to_pylist()
+    golds = {f"p{i}": str(i % 3) for i in range(12)}
+    right = [row["verdict"] == "correct" for row in rows]
+    assert any(right)
+    assert right == [row["extracted"] == golds[row["problem_id"]] for row in rows]
+    first = [row["verdict"] == "correct" for row in rows if (row["checkpoint"], row["temperature"]) == ("base", 0.8)]
+    assert results["arms"][0]["accuracy"]["estimate"] == pytest.approx(sum(first) / 24)
+    assert results["selection"]["problems"] == results["selection"]["reported_on"] == 6
+    assert [one["arm"] for one in results["comparisons"]] == ["trained T=0.8 k=20 p=0.95", "trained T=1.2 k=20 p=0.95"]
+    assert len({one["baseline"] for one in results["comparisons"]}) == 1
+
+
+def test_a_seed_is_the_same_at_every_checkpoint_and_decoding(inputs):
+    evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    seeds = [
+        pq.read_table(directory)["seed"].to_pylist() for directory in sorted((inputs / "out" / "traces").glob("*/*"))
+    ]
+    assert len(seeds) == 4
+    assert all(one == seeds[0] for one in seeds)
+
+
+def test_a_checkpoint_is_loaded_once_for_all_decodings(inputs, monkeypatch):
+    loaded = []
+    load = requests.load
+    monkeypatch.setattr(requests, "load", lambda path, dtype: loaded.append(path) or load(path, dtype))
+    evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    assert loaded == [str(inputs / "base"), str(inputs / "trained")]
+
+
+def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(inputs, monkeypatch):
+    config = config_of(inputs)
+    whole = evaluate.evaluate(config, inputs / "whole", FAST)
+    fill, filled = evaluate.fill, []
+
+    def stopping(plan, engines, directory, what):
+        if len(filled) == 3:
+            raise KeyboardInterrupt
+        filled.append(directory)
+        return fill(plan, engines, directory, what)
+
+    monkeypatch.setattr(evaluate, "fill", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate(config, inputs / "out", FAST)
+    assert not (inputs / "out" / "eval" / "results.json").exists()
+    monkeypatch.setattr(evaluate, "fill", fill)
+    loaded = []
+    load = requests.load
+    monkeypatch.setattr(requests, "load", lambda path, dtype: loaded.append(path) or load(path, dtype))
+    assert evaluate.evaluate(config, inputs / "out", FAST) == whole
+    assert loaded == [str(inputs / "trained")]
+    monkeypatch.setattr(evaluate, "Checkers", None)  # all is there: nothing is judged again
+    assert evaluate.evaluate(config, inputs / "out", FAST) == whole
+
+
+def test_a_budget_is_inside_a_larger_one(inputs):
+    asked = {}
+    for budget in (4, 8):
+        config = config_of(inputs, budget=budget, sweep=SweepConfig(), samples=1, pass_at=())
+        evaluate.evaluate(config, inputs / f"out{budget}", FAST)
+        asked[budget] = {
+            trace.problem_id for trace in read(next((inputs / f"out{budget}" / "traces" / "base").iterdir()))
+        }
+    assert len(asked[4]) == 4
+    assert asked[4] < asked[8]
+    assert {int(name[1:]) % 2 for name in asked[4]} == {0, 1}
+
+
+def test_alike_models_end_undecided_or_without_a_difference(inputs):
+    config = config_of(
+        inputs,
+        models=(Labelled(label="a", path=str(inputs / "base")), Labelled(label="b", path=str(inputs / "base"))),
+        sweep=SweepConfig(),
+        samples=1,
+        pass_at=(),
+        sequential={"margin": 60, "looks": 3},
+    )
+    tiny.save_model(inputs / "base", words=WORDS)
+    results = evaluate.evaluate(config, inputs / "out", FAST)
+    (sequence,) = results["sequential"]
+    last = sequence["looks"][-1]
+    assert last["ended"]
+    assert last["verdict"] == "no difference"
+    assert [arm["problems"] for arm in results["arms"]] == [last["problems"]] * 2
+    assert results["comparisons"] == []
+
+
+def test_a_decided_question_is_sampled_no_further(inputs, monkeypatch):
+    """Two of three checkpoints: the third's question ends at the first look, and it is asked nothing more."""
+    config = config_of(inputs, sweep=SweepConfig(), pass_at=(), sequential={"margin": 1, "looks": 4})
+    extra = Labelled(label="never", path=str(inputs / "base"))
+    config = config.model_copy(update={"models": (*config.models, extra)})
+    look, sequences = evaluate.PairedSequence.look, []
+
+    def ending(self, differences):
+        if self not in sequences:
+            sequences.append(self)
+        found = look(self, differences)
+        self.looks[-1] = dataclasses.replace(
+            found, ended=self is sequences[-1] is not sequences[0] or found.problems == 12
+        )
+        return self.looks[-1]
+
+    monkeypatch.setattr(evaluate.PairedSequence, "look", ending)
+    results = evaluate.evaluate(config, inputs / "out", FAST)
+    assert {arm["checkpoint"]: arm["problems"] for arm in results["arms"]} == {"base": 12, "trained": 12, "never": 3}
+    assert {one["arm"]: len(one["looks"]) for one in results["sequential"]} == {"trained": 4, "never": 1}
+    assert {one["alpha"] for one in results["sequential"]} == {0.025}
+
+
+def test_other_prompts_are_refused_before_anything_is_sampled(inputs, monkeypatch):
+    config = config_of(inputs)
+    other = [*WORDS[:2], "+", *(word for word in WORDS[2:] if word != "+")]  # the same words under other ids
+    tiny.save_model(inputs / "other", words=other)
+    config = config.model_copy(update={"models": (*config.models, Labelled(label="other", path=str(inputs / "other")))})
+    with monkeypatch.context() as patched:
+        patched.setattr(requests, "make_engine", None)
+        with pytest.raises(ValueError, match=r"other would be asked p.* in other tokens than base"):
+            evaluate.evaluate(config, inputs / "out", FAST)
+    kept = evaluate.evaluate(config.model_copy(update={"other_prompts": "keep"}), inputs / "out2", FAST)
+    assert kept["other_prompts"] == {"other T=0.8 k=20 p=0.95": 12, "other T=1.2 k=20 p=0.95": 12}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(None, "1 problem (p3) without a gold answer"), (r"\frac{1}{", "1 problem (p3) with a gold")]
+)
+def test_gold_answers_are_checked_before_anything_is_sampled(inputs, monkeypatch, capsys, answer, said):
+    rows = [json.loads(line) for line in (inputs / "asked.jsonl").read_text().splitlines()]
+    rows[3]["answer"] = answer
+    (inputs / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config_of(inputs)
+    monkeypatch.setattr(requests, "make_engine", None)
+    file = inputs / "eval.yaml"
+    file.write_text(yaml.safe_dump(config_of(inputs).model_dump(mode="json")))
+    assert cli.run(["eval", "--config", str(file), "--out", str(inputs / "out"), "--checkers", "1"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def save_completions(path, answers, **more):
+    path.write_text(
+        "".join(
+            json.dumps({"problem_id": f"p{i}", "text": rf"so \boxed{{{answer}}}", **more}) + "\n"
+            for i, answer in enumerate(answers)
+        )
+    )
+    return str(path)
+
+
+def test_completions_from_elsewhere_are_compared(inputs, capsys):
+    golds = [i % 3 for i in range(12)]
+    before = save_completions(inputs / "before.jsonl", [*golds[:6], *[9] * 6])
+    after = save_completions(inputs / "after.jsonl", [*golds[:11], 9])
+    args = ["--completions", f"before={before}", f"after={after}", "--problems.sources", str(inputs / "asked.jsonl")]
+    assert cli.run(["eval", *args, "--out", str(inputs / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "after against before: +41.7 points" in said
+    assert "p = 0.0625, by Holm over 1 p = 0.0625 (exact McNemar, 5 of 12 problems differ)" in said
+
+
+def test_a_run_of_sampling_is_judged_with_the_problems_beside_it(inputs):
+    config = config_of(inputs)
+    run = inputs / "sampled"
+    asked = ["--problems.sources", str(inputs / "asked.jsonl"), "--prompt.instruction", "{question}"]
+    asked += ["--prompt.chat-template", str(inputs / "chat.jinja"), "--max-new-tokens", "12", "--purpose", "evaluation"]
+    assert cli.run(["sample", "--model", config.models[0].path, *asked, "--out", str(run)]) == 0
+    given = EvalConfig(completions=(Labelled(label="theirs", path=str(run)),), budget=5)
+    results = evaluate.evaluate(given, inputs / "out", FAST)
+    (arm,) = results["arms"]
+    assert (arm["problems"], arm["temperature"], arm["health"]["length_unit"]) == (5, 1.0, "tokens")
+
+
+def test_arms_over_other_problems_are_refused_and_the_problems_named(inputs, capsys):
+    before = save_completions(inputs / "before.jsonl", [0] * 12)
+    after = save_completions(inputs / "after.jsonl", [0] * 10)
+    args = ["--completions", f"before={before}", f"after={after}", "--problems.sources", str(inputs / "asked.jsonl")]
+    assert cli.run(["eval", *args, "--out", str(inputs / "out")]) == 2
+    assert "after has no completion of p10, p11" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_completions_that_changed_since_are_refused(inputs, capsys):
+    theirs = save_completions(inputs / "theirs.jsonl", [0] * 12)
+    args = ["eval", "--completions", f"theirs={theirs}", "--problems.sources", str(inputs / "asked.jsonl")]
+    assert cli.run([*args, "--out", str(inputs / "out")]) == 0
+    save_completions(inputs / "theirs.jsonl", [1] * 12)
+    assert cli.run([*args, "--out", str(inputs / "out")]) == 2
+    assert "theirs.jsonl has changed" in capsys.readouterr().err
+
+
+def test_an_estimate_counts_all_arms(inputs, capsys):
+    file = inputs / "eval.yaml"
+    file.write_text(yaml.safe_dump(config_of(inputs).model_dump(mode="json")))
+    assert cli.run(["eval", "--config", str(file), "--out", str(inputs / "out"), "--estimate"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("traces  48 of 12 problems, 0 of them finished") == 2
+    assert not (inputs / "out").exists()
