@@ -15,7 +15,7 @@ setup(
             depends=sorted(os.path.join("csrc", f) for f in os.listdir("csrc") if f.endswith(".h")),
             include_dirs=[os.path.abspath("csrc")],
             extra_compile_args=[
-                "-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-Wno-psabi",
+                "-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-Wno-psabi",
                 STABLE_ABI_2_10, "-DPy_LIMITED_API=0x03090000",
             ],
             py_limited_api=True,
