@@ -1,7 +1,8 @@
-"""Progress on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress on stderr: a bar on a terminal, a plain line now and then elsewhere; log messages beside them."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,33 @@ class Advance(Protocol):
 
 def say(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
+
+
+class _BesideBars(logging.Handler):
+    """Prints messages as plain lines on stderr, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+@contextmanager
+def log_to_terminal() -> Iterator[None]:
+    """Print what the package logs, notices and warnings, until the end of the block.
+
+    The command line does this. In a notebook the package logs to ``logging.getLogger("ssdfast")`` and its children, and
+    the notebook decides.
+    """
+    logger, handler = logging.getLogger("ssdfast"), _BesideBars()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @contextmanager

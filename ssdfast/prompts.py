@@ -6,6 +6,7 @@ once: whether it parses, takes a system message, shows the question, and has the
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 from jinja2 import TemplateSyntaxError
 
 from .config import PromptConfig
-from .run_dir import read_json
 
 _PROBE = "What is 6 times 7?"
 _ANSWER = "It is 42."
@@ -190,7 +190,7 @@ def _saved_end_ids(path: Path) -> set[int]:
         if not file.is_file():
             continue
         try:
-            named = read_json(file).get("eos_token_id")
+            named = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{file} holds no JSON object: {_one_line(error)}") from None
         if named is not None:

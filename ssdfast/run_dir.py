@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,16 +22,18 @@ import yaml
 from .config import Settings, dump
 
 MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+"""The version of the names in every JSON file and every Parquet table that a stage writes."""
 _HASH_BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Fault(RuntimeError):
-    """What went wrong is not the caller's mistake, and the message says all there is to say."""
+class RunError(RuntimeError):
+    """A run failed through no mistake of the caller's; the message is complete without a traceback."""
 
 
 class InUse(ValueError):
-    """Another process is at work there."""
+    """Another process works in this directory."""
 
 
 @contextmanager
@@ -82,14 +84,33 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Strict JSON: a NaN is a ValueError."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+def schema_stamp() -> dict[str, Any]:
+    """The entries that every JSON file starts with and every Parquet table has in its metadata."""
+    return {"schema_version": SCHEMA_VERSION, "ssdfast_version": _version("ssdfast")}
 
 
-def read_json(path: Path) -> Any:
-    """What `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write strict JSON behind the schema version and the package's version. Raises ValueError for a NaN."""
+    stamped = {**schema_stamp(), **value}
+    write_text(path, json.dumps(stamped, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote. Raises ValueError for a file of another schema version."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    check_schema(values if isinstance(values, dict) else {}, path)
+    return values
+
+
+def check_schema(values: Mapping[str, Any], path: Path | str) -> None:
+    """Raises ValueError in one sentence unless `values`, read from `path`, are of this schema version."""
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        written = "before schema versions" if version is None else f"in schema version {version!r}"
+        raise ValueError(
+            f"{path} was written {written}; this version of ssdfast reads schema version {SCHEMA_VERSION}: run the stage"
+            " again in a new directory, or with --overwrite"
+        )
 
 
 @contextmanager
@@ -144,6 +165,8 @@ def claim(
             _remove(directory / name)
     present = [name for name in results if (directory / name).exists()]
     if present:
+        if (directory / MANIFEST).exists():
+            read_json(directory / MANIFEST)
         if not saved.exists():
             raise ValueError(
                 f"{directory} holds {present[0]} but no {config_name}: choose another --out, or --overwrite"
@@ -168,7 +191,7 @@ def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Pat
     path = directory / MANIFEST
     hashes = {str(file): sha256(file) for root in inputs for file in _files(root)}
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))["inputs"]
+        before = read_json(path)["inputs"]
         for name in sorted(before.keys() | hashes.keys()):
             if before.get(name) != hashes.get(name):
                 what = "is new" if name not in before else "is gone" if name not in hashes else "has changed"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ssdfast import cli
-from ssdfast.run_dir import Fault
+from ssdfast.run_dir import RunError
 
 from . import tiny
 
@@ -42,7 +42,7 @@ def test_help_imports_no_torch(args):
     code = f"""
 import sys
 from ssdfast import cli
-from ssdfast.run_dir import Fault
+from ssdfast.run_dir import RunError
 try:
     code = cli.run({args!r})
 except SystemExit as stop:
@@ -137,7 +137,7 @@ def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):
         cli.run(["probe"])
 
 
-@pytest.mark.parametrize("fault", [Fault("all traces failed"), OSError(28, "no room to write x")])
+@pytest.mark.parametrize("fault", [RunError("all traces failed"), OSError(28, "no room to write x")])
 def test_a_fault_that_explains_itself_is_one_sentence(monkeypatch, capsys, fault):
     def broken(args):
         raise fault

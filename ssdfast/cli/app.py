@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from ..config import (
     StudyExecution,
     TrainExecution,
 )
-from ..run_dir import Fault
+from ..progress import log_to_terminal
+from ..run_dir import RunError
 from .commands import (
     DemoCommand,
     EvalCommand,
@@ -77,15 +79,19 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2
+    if args[0] == "--version":
+        print(f"ssdfast {version('ssdfast')}")
+        return 0
     if args[0] not in commands:
         print(f"ssdfast: unknown command {args[0]!r}: the commands are {', '.join(commands)}", file=sys.stderr)
         return 2
     try:
-        return commands[args[0]](args[1:])
+        with log_to_terminal():
+            return commands[args[0]](args[1:])
     except ValueError as error:
         print(f"ssdfast: {error}", file=sys.stderr)
         return 2
-    except (Fault, OSError) as error:
+    except (RunError, OSError) as error:
         print(f"ssdfast: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

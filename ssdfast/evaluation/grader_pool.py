@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from ..problems.problem import Problem
-from ..run_dir import Fault
+from ..run_dir import RunError
 from .answers.equal import LONGEST, Verdict, quick_check
 from .grader_worker import LOADING, READY
 
@@ -142,7 +142,7 @@ class Checkers:
     def check(self, pairs: Sequence[tuple[str, str]], told: Callable[[int], object] = lambda n: None) -> list[Verdict]:
         """The verdict of each (gold, answer): correct, wrong, unparsable or timed_out; `told` hears of those finished.
 
-        Raises ValueError where math-verify is not installed, Fault where workers do not start.
+        Raises ValueError where math-verify is not installed, RunError where workers do not start.
         """
         return self._settle([("check", gold, answer) for gold, answer in pairs], told)
 
@@ -208,7 +208,7 @@ class Checkers:
                 if alive and not late:
                     continue
                 if not worker.ready:
-                    raise Fault("a process that checks answers did not start: is this machine out of memory?")
+                    raise RunError("a process that checks answers did not start: is this machine out of memory?")
                 if worker.held and not answers:
                     if alive:
                         settle(worker.held.popleft(), "timed_out")

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import memory_usage
 from ..config import ExecutionConfig, ProbeConfig
-from ..run_dir import Fault
+from ..run_dir import RunError
 from ..sharded_table import encoded
 from .model_loading import Loaded, load
 from .plan import Item, Plan, Scored
@@ -68,7 +68,7 @@ class Estimate:
 def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
     """Lay out the work, run a little of it, and scale. Nothing is written.
 
-    Raises ValueError as `probe`, Fault where a model fails on the trial.
+    Raises ValueError as `probe`, RunError where a model fails on the trial.
     """
     prober = prepare(config, execution, Path())
     plan, free = prober.plan, memory_usage.free_bytes()
@@ -156,7 +156,7 @@ def _timed(loaded: Loaded, trial: list[Scored], batch_tokens: int) -> tuple[floa
     seconds = time.perf_counter() - start
     for one in found:
         if isinstance(one, Failure):
-            raise Fault(f"the trial failed: {one.reason}")
+            raise RunError(f"the trial failed: {one.reason}")
     return seconds, [one for one in found if isinstance(one, Tensor)]
 
 

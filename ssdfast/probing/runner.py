@@ -34,7 +34,7 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     Finishes what an earlier run with the same settings left, and tries again what a model failed on; does nothing where
     all is there. Returns label, trace_id and reason of each trace that a model failed on; the others are all there.
     Raises ValueError for models that do not fit together, for traces that do not fit the models, and where another
-    process is at work in `out`; Fault where the models fail on everything.
+    process is at work in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
     with distributed.joined() as team, run_dir.lock(out, team.first):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import models
 from ..config import ExecutionConfig, ProbeConfig
-from ..run_dir import Fault
+from ..run_dir import RunError
 from ..sharded_table import Notes, Parts
 from .model_loading import Prober
 from .plan import make_plan
@@ -30,7 +30,7 @@ def prepare(config: ProbeConfig, execution: ExecutionConfig, out: Path) -> Probe
 
 
 def run_parts(prober: Prober, parts: Parts, indices: list[int], advance: Callable[[int], object]) -> None:
-    """Make and write some parts. Raises Fault where the models fail on the first traces, all of them."""
+    """Make and write some parts. Raises RunError where the models fail on the first traces, all of them."""
     if not indices:
         return
     scored = failures = 0
@@ -38,5 +38,5 @@ def run_parts(prober: Prober, parts: Parts, indices: list[int], advance: Callabl
         failures += len(failed)
         scored += sum(map(len, prober.plan.parts[index])) - len(failed)
         if failures >= _HOPELESS and not scored:
-            raise Fault(f"the models failed on all of the first {failures} traces: {failed[0]['reason']}")
+            raise RunError(f"the models failed on all of the first {failures} traces: {failed[0]['reason']}")
         parts.write(index, table, Notes(prober.plan.fingerprint(index), tuple(failed)))

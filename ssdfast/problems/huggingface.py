@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ProblemsConfig
-from ..run_dir import Fault
+from ..run_dir import RunError
 from .rows import Read, Row, problems_of
 
 SCHEME = "hf:"
@@ -17,7 +17,7 @@ def load(source: str, config: ProblemsConfig) -> Read:
     """The problems of ``hf:ORG/NAME[/SUBSET][@SPLIT]`` or ``hf:DIRECTORY[@SPLIT]``.
 
     A directory is one written by save_to_disk, or one of data files; it begins with a dot, a slash or ~, or exists. The
-    split may be left out where there is one alone. Raises ValueError for what cannot be loaded, Fault where the Hub
+    split may be left out where there is one alone. Raises ValueError for what cannot be loaded, RunError where the Hub
     cannot be reached. No code of a dataset's is ever run.
     """
     try:
@@ -39,7 +39,7 @@ def load(source: str, config: ProblemsConfig) -> Read:
             found = datasets.load_dataset(str(directory) if local else name, subset, split=split or None)
     except ConnectionError as error:
         remedy = f"go online, or bring a copy made by save_to_disk and name it, {SCHEME}DIRECTORY"
-        raise Fault(f"{source}: {_sentence(error)}: {remedy}") from None
+        raise RunError(f"{source}: {_sentence(error)}: {remedy}") from None
     except Exception as error:  # of some twenty types, each with a sentence of its own
         remedy = f"write {SCHEME}DATASET[/SUBSET]@SPLIT"
         raise ValueError(f"{source} cannot be loaded ({_sentence(error)}): {remedy}") from None

@@ -74,8 +74,8 @@ class Engine(Protocol):
     ) -> Generator[Completion, None, None]:
         """Each request's completion, in any order, as soon as it is finished; `drawn` is told of tokens as they come.
 
-        A request that fails by itself is an "error"; what stops all of them is a Fault. Closing the generator stops the
-        work in flight.
+        A request that fails by itself is an "error"; what stops all of them is a RunError. Closing the generator stops
+        the work in flight.
         """
         ...
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 
 from ..progress import say
-from ..run_dir import Fault
+from ..run_dir import RunError
 from .engine import Request
 
 FIRST_PAUSE = 1.0
@@ -57,7 +57,7 @@ class Servers:
     async def asking(self, avoid: Server | None) -> AsyncIterator[Server]:
         """The least busy server that has room, another one than `avoid` if possible; waits for it.
 
-        Raises Fault where all are left out.
+        Raises RunError where all are left out.
         """
         server = await self._free(avoid)
         server.busy += 1
@@ -84,7 +84,7 @@ class Servers:
         if left := [server for server in self.servers if not server.gone]:
             return left
         reasons = "; ".join(f"{server.url}: {server.gone}" for server in self.servers)
-        raise Fault(
+        raise RunError(
             f"no server is left ({reasons}): finished traces are kept, start the same command again when one answers"
         )
 
@@ -100,7 +100,7 @@ class Servers:
         server.failed.clear()
 
     def failed(self, server: Server, request: Request, began: float, reason: str) -> None:
-        """A request that began at `began` (monotonic) failed. Raises Fault where that was the last server."""
+        """A request that began at `began` (monotonic) failed. Raises RunError where that was the last server."""
         server.failed.add((request.problem_id, request.sample))
         if server.gone or began <= server.struck_at:
             return

@@ -36,7 +36,7 @@ def sample(
     there. Returns what sampling.json holds: counts of traces, tokens, finish reasons and loops, what was left out of
     the problems, and the first failure.
     Raises ValueError for settings, problems or a model that will not do, and where another process is at work in `out`;
-    Fault where the engine fails as a whole.
+    RunError where the engine fails as a whole.
     """
     with run_dir.lock(out):
         run_dir.claim(out, config, RESULTS, overwrite)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..config import ServerConfig
-from ..run_dir import Fault
+from ..run_dir import RunError
 from .engine import Completion, Request, Rules
 from .load_balancer import Server, Servers, pause
 from .server_response import Answer, Failed, Refused, Tokenizer, events, retry_after, said
@@ -45,7 +45,7 @@ class ServerEngine:
         """Ask each server what it serves.
 
         tokenizer: the model's own, to tell whether the servers' is the same; vocabulary: rows of its lm_head.
-        Raises ValueError for settings that do not fit the servers, Fault where one cannot be asked.
+        Raises ValueError for settings that do not fit the servers, RunError where one cannot be asked.
         """
         check_decoding(rules.decoding)
         try:
@@ -66,7 +66,7 @@ class ServerEngine:
         """Nothing is held between runs."""
 
     def check(self) -> None:
-        """That each server serves the model. Raises ValueError with what it serves, Fault where it cannot be asked."""
+        """Raises ValueError unless each server serves the model, RunError where one cannot be reached."""
         with self.http.Client(headers=self._headers(), timeout=_SECONDS_TO_START) as client:
             for server in self.servers.servers:
                 served = self._served(client, server.url)
@@ -86,12 +86,12 @@ class ServerEngine:
         try:
             response = client.get(f"{url}/models")
         except (self.http.RequestError, self.http.InvalidURL) as error:
-            raise Fault(f"{url} cannot be reached ({_words(error)}): start the server, or correct the URL") from None
+            raise RunError(f"{url} cannot be reached ({_words(error)}): start the server, or correct the URL") from None
         self._stop_if_closed(response.status_code, f"{url}/models", response.content)
         try:
             return {str(model["id"]): model.get("root") for model in response.raise_for_status().json()["data"]}
         except (self.http.HTTPStatusError, ValueError, LookupError, TypeError, AttributeError):
-            raise Fault(
+            raise RunError(
                 f"{url}/models answers HTTP {response.status_code} and lists no models:"
                 " the URL of an OpenAI-compatible server goes up to and including /v1"
             ) from None
@@ -100,20 +100,20 @@ class ServerEngine:
         return {"Authorization": f"Bearer {self._key}"} if self._key else {}
 
     def _stop_if_closed(self, status: int, address: str, body: bytes) -> None:
-        """Raises Fault for what no request will get past: a missing or refused key, a wrong address."""
+        """Raises RunError for what no request will get past: a missing or refused key, a wrong address."""
         answer = f"{address} answers HTTP {status} ({said(body, self._key)})"
         if status in (401, 403):
             what = "holds a key that it refuses" if self._key else "is not set"
-            raise Fault(f"{answer}: the environment variable {self.config.api_key_env} {what}")
+            raise RunError(f"{answer}: the environment variable {self.config.api_key_env} {what}")
         if status == 404 or 300 <= status < 400:
-            raise Fault(f"{answer}: the URL of an OpenAI-compatible server goes up to and including /v1")
+            raise RunError(f"{answer}: the URL of an OpenAI-compatible server goes up to and including /v1")
 
     def complete(
         self, requests: Sequence[Request], drawn: Callable[[int], object]
     ) -> Generator[Completion, None, None]:
         """Each request's completion as it finishes; see `Engine`.
 
-        Raises ValueError for an answer that cannot be true, Fault where no server is left or none lets us in.
+        Raises ValueError for an answer that cannot be true, RunError where no server is left or none lets us in.
         """
         arrived: queue.SimpleQueue[int | Completion | BaseException | None] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()

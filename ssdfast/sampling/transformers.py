@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from ..kernels import lm_head_logits
 from ..models import LanguageModel
-from ..run_dir import Fault
+from ..run_dir import RunError
 from .engine import Completion, FinishReason, Request, Rules
 from .partial_completion import Growing, Likeliest
 from .token_sampling import Noise, draw, likeliest
@@ -36,12 +36,12 @@ class TransformersEngine:
     def complete(
         self, requests: Sequence[Request], drawn: Callable[[int], object]
     ) -> Generator[Completion, None, None]:
-        """Raises Fault where the batch does not fit into memory."""
+        """Raises RunError where the batch does not fit into memory."""
         for start in range(0, len(requests), self.batch):
             try:
                 yield from _Batch(self.model, self.rules, requests[start : start + self.batch]).run(drawn)
             except torch.OutOfMemoryError as error:
-                raise Fault(
+                raise RunError(
                     f"out of memory with {self.batch} traces at once ({' '.join(str(error).split())[:120]}):"
                     " start the same command again with a smaller --batch; what is finished stays"
                 ) from None

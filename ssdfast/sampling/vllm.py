@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import SamplingConfig, VllmConfig
-from ..run_dir import Fault
+from ..run_dir import RunError
 from .engine import Completion, Request, Rules
 from .partial_completion import Growing, ranked
 
@@ -41,7 +41,7 @@ class VllmEngine:
 
         model: a directory of safetensors; context: tokens of the longest prompt and its completion.
         dtype: auto (the model's own), float32 or bfloat16.
-        Raises ValueError where vLLM is not installed or does not take the model, Fault where it does not start.
+        Raises ValueError where vLLM is not installed or does not take the model, RunError where it does not start.
         """
         check_decoding(rules.decoding)
         if not Path(model).is_dir():
@@ -66,7 +66,7 @@ class VllmEngine:
             self.engine = self._load(model, dtype, context)
         except (RuntimeError, ValueError) as error:
             mistake = isinstance(error, ValueError)
-            raise (ValueError if mistake else Fault)(f"vLLM cannot load {model}: {_words(error)}") from error
+            raise (ValueError if mistake else RunError)(f"vLLM cannot load {model}: {_words(error)}") from error
 
     def _load(self, model: str, dtype: str, context: int) -> Any:
         return self.vllm.LLM(
@@ -92,7 +92,7 @@ class VllmEngine:
     def complete(
         self, requests: Sequence[Request], drawn: Callable[[int], object]
     ) -> Generator[Completion, None, None]:
-        """Each request's completion as it finishes; see `Engine`. Raises Fault where vLLM dies."""
+        """Each request's completion as it finishes; see `Engine`. Raises RunError where vLLM dies."""
         waiting = deque(requests)
         running: dict[str, Growing] = {}
         try:
@@ -109,7 +109,7 @@ class VllmEngine:
                         if completion := self._take(output, running, drawn):
                             yield completion
         except self.dead as error:
-            raise Fault(
+            raise RunError(
                 f"vLLM died ({_words(error)}): finished traces are kept, start the same command again to go on"
             ) from error
         finally:

@@ -37,7 +37,7 @@ from ..evaluation.summary import outcomes_of, summary_of
 from ..problems.problem import Problem, write_problems
 from ..problems.sources import load_problems
 from ..progress import say
-from ..run_dir import Fault
+from ..run_dir import RunError
 from ..sampling.estimate import of_plan
 from ..sampling.requests import Engines, Plan, check_decoding, inputs_of, plan_for
 from ..sampling.runner import check_same_problems, fill
@@ -53,7 +53,7 @@ def evaluate(
     """Fill `out`; returns what eval/results.json holds. Does nothing more where that is there.
 
     Raises ValueError for settings, problems, models or completions that will not do, naming file, line and problem;
-    Fault where traces failed, which the same command tries again.
+    RunError where traces failed, which the same command tries again.
     """
     config.check()
     check_installed()
@@ -151,7 +151,7 @@ class _Evaluation:
 
     def _fill(self, plan: Plan, engines: Engines, directory: Path, what: str) -> None:
         if failure := fill(plan, engines, directory, f"sampling {what}"):
-            raise Fault(f"{what}: some traces failed, the first {failure}; the same command tries them again")
+            raise RunError(f"{what}: some traces failed, the first {failure}; the same command tries them again")
 
     def _examined(self, label: str, plan: Plan, directories: list[Path]) -> list[Group]:
         tail = plan.model.tokenizer.decode(plan.requests[0].prompt_ids[-_TAIL:], skip_special_tokens=False)

@@ -8,7 +8,7 @@ import pytest
 from ssdfast.config import ProblemsConfig
 from ssdfast.problems import huggingface
 from ssdfast.problems.problem import Problem
-from ssdfast.run_dir import Fault
+from ssdfast.run_dir import RunError
 
 datasets = pytest.importorskip("datasets")
 CONFIG = ProblemsConfig()
@@ -70,7 +70,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_hub_out_of_reach() -> None:
-    with pytest.raises(Fault, match=r"^hf:org/name/subset@train: Couldn't reach 'org/name' on the Hub .*: go online"):
+    with pytest.raises(
+        RunError, match=r"^hf:org/name/subset@train: Couldn't reach 'org/name' on the Hub .*: go online"
+    ):
         huggingface.load("hf:org/name/subset@train", CONFIG)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ssdfast.run_dir import Fault as Stop
+from ssdfast.run_dir import RunError as Stop
 from ssdfast.sampling import load_balancer
 from ssdfast.sampling import server_client as server_engine
 from ssdfast.sampling.engine import Completion, Request

@@ -12,7 +12,7 @@ import pytest
 
 from ssdfast.config import SamplingConfig
 from ssdfast.loop_detection import LoopRule
-from ssdfast.run_dir import Fault as Stop
+from ssdfast.run_dir import RunError as Stop
 from ssdfast.sampling.engine import Completion
 
 from .asking import assert_right, engine, requests, rules, run

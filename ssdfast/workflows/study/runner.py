@@ -36,7 +36,7 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
     """Run in `out` what is missing and write its report; returns what attribution.json holds, None while other arms are
     still to run.
 
-    Raises ValueError for settings that will not do, Fault where a stage failed, which the same command tries again.
+    Raises ValueError for settings that will not do, RunError where a stage failed, which the same command tries again.
     """
     execution = execution or StudyExecution()
     stages = stages_of(config, out, execution)

@@ -155,7 +155,7 @@ class Stages:
         def run(directory: Path) -> None:
             found = sample(config, directory, self.execution.sampler)
             if failure := found["first_failure"]:
-                raise run_dir.Fault(f"some traces failed, the first {failure}; the same command tries again")
+                raise run_dir.RunError(f"some traces failed, the first {failure}; the same command tries again")
 
         what = f"{setting_of(decoding)}-{seed}".replace(" ", "-").replace("=", "")
         return self._stage("sample", what, _json(config), run, [], self.learnt * self.config.max_new_tokens)
@@ -232,7 +232,7 @@ class Stages:
 
         def run(directory: Path) -> None:
             if failed := probe(config(), directory):
-                raise run_dir.Fault(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
+                raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
 
         tokens = min(self.asked * self.config.samples, self.config.probe_traces or self.asked) * self.config.eval_tokens
         return self._stage("probe", f"{arm}-{seed}", settings, run, [trained, shown], 2 * tokens)

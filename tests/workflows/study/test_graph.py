@@ -1,11 +1,11 @@
 """Stages run once, in order, by whoever is free; and a change runs what depends on it."""
 
-import json
 import multiprocessing
 import time
 
 import pytest
 
+from ssdfast import run_dir
 from ssdfast.workflows.study import graph
 from ssdfast.workflows.study.graph import Stage
 
@@ -90,7 +90,7 @@ def test_the_plan_says_what_is_done_and_what_the_rest_may_take(tmp_path):
     assert "4 of 4 stages to do; 4 of a kind that has not run yet" in graph.plan([join])
     graph.run([join.needs[0]])
     done = join.needs[0].directory / graph.DONE
-    done.write_text(json.dumps({"name": "train a", "seconds": 90}))
+    run_dir.write_json(done, {"name": "train a", "seconds": 90})
     told = graph.plan([join]).splitlines()
     assert [line.split()[0] for line in told[:4]] == ["sample", "train", "train", "join"]
     assert "done, 0:01:30" in told[1]
