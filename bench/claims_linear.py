@@ -75,14 +75,15 @@ def large() -> Iterator[Claim]:
 def precision() -> Iterator[Claim]:
     x = hidden_pair(16, *SMALL_MODEL)
     near = x._replace(
-        hidden_b_NH=(x.hidden_a_NH + 1 / 16 * (torch.arange(SMALL_MODEL[1]) < 4)).bfloat16(), head_b_VH=x.head_a_VH
+        hidden_trained_NH=(x.hidden_base_NH + 1 / 16 * (torch.arange(SMALL_MODEL[1]) < 4)).bfloat16(),
+        head_b_VH=x.head_a_VH,
     )
     for inputs in (x, near):
         mine = linear_probe_stats(*inputs, ONE_SWEEP, backend="cpu").pair
         oracle = _float64(inputs).pair
         assert mine is not None
         assert oracle is not None
-        for column in ("kl_ab", "kl_ba"):
+        for column in ("kl_base_trained", "kl_trained_base"):
             want = getattr(oracle, column)
             error = (getattr(mine, column) - want).abs() / (2e-7 + 1e-4 * want)
             what = f"one sweep, error of {column}, median {want.median():.0e}, over 2e-7 + 1e-4 relative"
@@ -90,7 +91,7 @@ def precision() -> Iterator[Claim]:
     rough = _off_grid(x)
     mine, oracle = linear_probe_stats(*rough, ProbeSpec(), backend="cpu"), _float64(rough)
     for name in ("lse", "entropy"):
-        error = (getattr(mine.a, name) - getattr(oracle.a, name)).abs() / getattr(oracle.a, name)
+        error = (getattr(mine.base, name) - getattr(oracle.base, name)).abs() / getattr(oracle.base, name)
         yield Claim(f"relative error of {name}, logits that round", float(error.max()), 1e-5)
 
 
@@ -101,7 +102,13 @@ def _off_grid(x: Hidden) -> Hidden:
 
 
 def _float64(x: Hidden) -> ProbeStats:
-    double = x.hidden_a_NH.double(), x.head_a_VH.double(), x.hidden_b_NH.double(), x.head_b_VH.double(), x.token_N
+    double = (
+        x.hidden_base_NH.double(),
+        x.head_a_VH.double(),
+        x.hidden_trained_NH.double(),
+        x.head_b_VH.double(),
+        x.token_N,
+    )
     return linear_probe_stats(*double, ProbeSpec(), backend="reference")
 
 
@@ -119,7 +126,7 @@ def repeatability() -> Iterator[Claim]:
 
 def _differing(one: ProbeStats, other: ProbeStats) -> int:
     def bits(stats: ProbeStats) -> list[Tensor]:
-        groups = (stats.a, stats.b, stats.pair)
+        groups = (stats.base, stats.trained, stats.pair)
         return [column.contiguous().view(torch.uint8) for group in groups for column in vars(group).values()]
 
     return sum(not torch.equal(x, y) for x, y in zip(bits(one), bits(other), strict=True))
@@ -140,8 +147,8 @@ def on_gpu(measured: bool = True) -> Iterator[Claim]:
 
 def _bare(x: Hidden) -> None:
     """bf16 in and out, the fastest that torch does; the results are dropped."""
-    x.hidden_a_NH @ x.head_a_VH.T
-    x.hidden_b_NH @ x.head_b_VH.T
+    x.hidden_base_NH @ x.head_a_VH.T
+    x.hidden_trained_NH @ x.head_b_VH.T
 
 
 def _what(what: str, n: int, model: tuple[int, int]) -> str:

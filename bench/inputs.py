@@ -38,14 +38,16 @@ class Hidden(NamedTuple):
     sums in, the logits are the same, and the float64 oracle can be strict with what is made of them.
     """
 
-    hidden_a_NH: Tensor
+    hidden_base_NH: Tensor
     head_a_VH: Tensor
-    hidden_b_NH: Tensor
+    hidden_trained_NH: Tensor
     head_b_VH: Tensor
     token_N: Tensor
 
     def rows(self, n: int) -> Hidden:
-        return Hidden(self.hidden_a_NH[:n], self.head_a_VH, self.hidden_b_NH[:n], self.head_b_VH, self.token_N[:n])
+        return Hidden(
+            self.hidden_base_NH[:n], self.head_a_VH, self.hidden_trained_NH[:n], self.head_b_VH, self.token_N[:n]
+        )
 
 
 def logits_pair(n: int, v: int, dtype: torch.dtype = torch.bfloat16, device: str = DEVICE) -> Logits:
@@ -69,14 +71,14 @@ def hidden_pair(n: int, v: int, h: int, device: str = DEVICE) -> Hidden:
     likely = torch.randint(0, v, (distinct, 12), generator=g, device=device)
     strength = torch.rand(distinct, 12, generator=g, device=device).mul_(14)
     strength[::8] = 0
-    hidden_a_NH = 2 * normal(distinct, h) + torch.einsum("nk,nkh->nh", strength, head_a_VH[likely])
-    hidden_b_NH = hidden_a_NH + 0.15 * normal(distinct, h)
+    hidden_base_NH = 2 * normal(distinct, h) + torch.einsum("nk,nkh->nh", strength, head_a_VH[likely])
+    hidden_trained_NH = hidden_base_NH + 0.15 * normal(distinct, h)
     head_b_VH = normal(v, h).mul_(0.1 / h**0.5).add_(head_a_VH)
     token_N = likely.gather(1, strength.argmax(1, keepdim=True))[:, 0]
     return Hidden(
-        _repeated(_on_grid(hidden_a_NH, 1 / 16), n),
+        _repeated(_on_grid(hidden_base_NH, 1 / 16), n),
         _on_grid(head_a_VH, 1 / 1024),
-        _repeated(_on_grid(hidden_b_NH, 1 / 16), n),
+        _repeated(_on_grid(hidden_trained_NH, 1 / 16), n),
         _on_grid(head_b_VH, 1 / 1024),
         _repeated(token_N, n),
     )

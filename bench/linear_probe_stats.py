@@ -86,7 +86,7 @@ def main() -> None:
     for shape in [tuple(args.shape)] if args.shape else SHAPES:
         n, v, h = shape
         x = inputs(*shape)
-        least = floor(measured_rates(x.hidden_a_NH, x.head_a_VH), bytes_of(x[:4]), flops=2 * 2 * n * v * h)
+        least = floor(measured_rates(x.hidden_base_NH, x.head_a_VH), bytes_of(x[:4]), flops=2 * 2 * n * v * h)
         rows += measured("linear_probe_stats", shape, x, providers(x), least, args.seconds)
         print(f"\nN {n:,}, V {v:,}, H {h:,}, bf16 operands, two models, {DEVICE}\n{table(rows)}")
         print(f"\nwritten to {record('linear_probe_stats', rows)}")

@@ -44,7 +44,7 @@ class Float32Logits:
         self.precision = "none"
         if not ON_GPU:
             self.heads = self.prepared = (x.head_a_VH.float(), x.head_b_VH.float())
-            self.precision = self._fastest(x.rows(64).hidden_a_NH)
+            self.precision = self._fastest(x.rows(64).hidden_base_NH)
 
     def _fastest(self, hidden_CH: Tensor) -> str:
         calls: dict[str, Callable[[], Any]] = {p: partial(self._product, hidden_CH, 0, p) for p in ("none", "bf16")}
@@ -62,7 +62,7 @@ class Float32Logits:
 
     def bare(self, x: Hidden) -> None:
         """Both models' logits, one after the other, and nothing made of them."""
-        for model, hidden_NH in enumerate((x.hidden_a_NH, x.hidden_b_NH)):
+        for model, hidden_NH in enumerate((x.hidden_base_NH, x.hidden_trained_NH)):
             self(hidden_NH, model)
 
 
@@ -84,7 +84,7 @@ def eager(product: Float32Logits, spec: ProbeSpec, x: Hidden) -> ProbeStats:
     stats = unpack(*new_packed(x.token_N.new_empty(0, dtype=torch.float32), n, spec, True), n, spec, True)
     for i in range(0, n, EAGER_CHUNK):
         rows = slice(i, i + EAGER_CHUNK)
-        logits = product(x.hidden_a_NH[rows], 0), product(x.hidden_b_NH[rows], 1)
+        logits = product(x.hidden_base_NH[rows], 0), product(x.hidden_trained_NH[rows], 1)
         put_rows(stats, rows, probe_stats(*logits, x.token_N[rows], spec, backend="reference"))
     return stats
 
@@ -92,7 +92,7 @@ def eager(product: Float32Logits, spec: ProbeSpec, x: Hidden) -> ProbeStats:
 def providers(x: Hidden, product: Float32Logits, gate: Gate) -> Iterator[Provider]:
     def logprob_gate(tolerance: float) -> Callable[[Any], None]:
         def check(answer: list[tuple[Tensor, ...]]) -> None:
-            for model, got in zip((gate.oracle.a, gate.oracle.b), answer, strict=True):
+            for model, got in zip((gate.oracle.base, gate.oracle.trained), answer, strict=True):
                 for name, column in zip(("token_logprob", "entropy"), got, strict=False):
                     assert_near(column.cpu(), getattr(model, name), tolerance, name)
 
@@ -118,7 +118,7 @@ def providers(x: Hidden, product: Float32Logits, gate: Gate) -> Iterator[Provide
 
 
 def _both(one: Callable[[Tensor, int, Tensor], tuple[Tensor, ...]], x: Hidden) -> list[tuple[Tensor, ...]]:
-    return [one(x.hidden_a_NH, 0, x.token_N), one(x.hidden_b_NH, 1, x.token_N)]
+    return [one(x.hidden_base_NH, 0, x.token_N), one(x.hidden_trained_NH, 1, x.token_N)]
 
 
 def _trl(product: Callable, columns: Callable, hidden_NH: Tensor, model: int, token_N: Tensor) -> tuple[Tensor, ...]:
@@ -171,12 +171,12 @@ def _liger(gate: Gate, bf16_gate: Callable[[Any], None]) -> Iterator[Provider]:
 
     def cross_entropy(x: Hidden) -> list[tuple[Tensor]]:
         loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss(reduction="none")
-        models = ((x.head_a_VH, x.hidden_a_NH), (x.head_b_VH, x.hidden_b_NH))
+        models = ((x.head_a_VH, x.hidden_base_NH), (x.head_b_VH, x.hidden_trained_NH))
         return [(-loss(head, hidden, x.token_N),) for head, hidden in models]
 
     def jensen_shannon(x: Hidden) -> Tensor:
         loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearJSD(jsd_beta=0.5)
-        return loss(x.hidden_b_NH, x.head_b_VH, x.hidden_a_NH, x.head_a_VH, x.token_N)
+        return loss(x.hidden_trained_NH, x.head_b_VH, x.hidden_base_NH, x.head_a_VH, x.token_N)
 
     def js_gate(answer: Tensor) -> None:
         assert gate.oracle.pair

@@ -23,7 +23,7 @@ from ssdfast.kernels.probe_stats.schema import unpack
 from tests.kernels.cases import assert_matches_oracle, on_cpu
 
 SHAPES = [(8_192, 151_936), (16_384, 151_936)] if ON_GPU else [(64, 151_936)]  # the last on a GPU: N V above 2^31
-ONE_SWEEP = ProbeSpec(sweeps=1, temperatures=())
+ONE_SWEEP = ProbeSpec(sweeps=1, lse_temperatures=())
 inputs = logits_pair
 
 

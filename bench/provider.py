@@ -119,7 +119,7 @@ def assert_plain(got: ProbeStats, oracle: ProbeStats) -> None:
     It adds a hundred thousand terms of a class's mass one by one, and by such a softmax a nucleus of tens of thousands
     of tokens ends some places early or late. Ids and ranks are exact.
     """
-    for group in ("a", "b", "pair"):
+    for group in ("base", "trained", "pair"):
         for name, want in vars(getattr(oracle, group)).items():
             column, what = getattr(getattr(got, group), name).cpu(), f"{group}.{name}"
             if name in ("top_ids", "token_rank"):

@@ -193,7 +193,7 @@ def worst_column(ours: Path, theirs: Path) -> tuple[str, float]:
             x, y = (np.array(table[name].to_pylist(), float) for table in (mine, other))
             apart = np.abs(x - y) > 1e-3 + 1e-3 * np.abs(y)
             if name == "ssd_alignment":  # where hardly anything moved, the script's differences of sums say nothing
-                moved, asked = (np.array(mine[column].to_pylist()) for column in ("delta_var", "ssd_chi2"))
+                moved, asked = (np.array(mine[column].to_pylist()) for column in ("logratio_var", "ssd_var"))
                 apart = apart[(moved > 1e-3) & (asked > 1e-3)]
             if name.endswith("top_ids"):
                 apart = apart[_alone(np.array(mine[name.replace("ids", "logprobs")].to_pylist()))]

@@ -55,12 +55,14 @@ class Step(NamedTuple):
 
 def inputs(n: int, v: int, h: int) -> Step:
     x = hidden_pair(n, v, h)
-    few = x.hidden_a_NH[:DISTINCT].float() @ x.head_a_VH.float().T
+    few = x.hidden_base_NH[:DISTINCT].float() @ x.head_a_VH.float().T
     top = few.topk(K, dim=1)
     repeats = -(-n // few.shape[0])
     probs_NK = top.values.softmax(1).repeat(repeats, 1)[:n]
     dtype = torch.bfloat16 if ON_GPU else torch.float32
-    return Step(x.hidden_b_NH.to(dtype), x.head_b_VH.to(dtype), top.indices.repeat(repeats, 1)[:n], probs_NK, x.token_N)
+    return Step(
+        x.hidden_trained_NH.to(dtype), x.head_b_VH.to(dtype), top.indices.repeat(repeats, 1)[:n], probs_NK, x.token_N
+    )
 
 
 def _with_gradients(loss: Callable[[Tensor, Tensor], Tensor], x: Step) -> Answer:

@@ -71,35 +71,39 @@ def pair(a: Columns, b: Columns, logp_a_NV: Tensor, logp_b_NV: Tensor) -> Column
     push_N = (q_NK * (b_at_a_NK - a_NK)).sum(1) + kl_ab_N
     chi2_N = (q_NK**2 / a_NK.exp()).sum(1) - 1
     variance_N = (p_NV * delta_NV**2).sum(1) - kl_ab_N**2
-    kept_N2 = torch.stack([torch.where(inside_NK, x.exp(), 0.0).sum(1) for x in (a_NK, b_at_a_NK)], 1)
     kept = [
         model["top_ids"].masked_fill(torch.arange(TOP) >= model["support_size"][:, None], none)
         for model, none in ((a, -1), (b, -2))
     ]
     return {
-        "kl_ab": kl_ab_N,
-        "kl_ba": (r_NV * delta_NV).sum(1),
+        "kl_base_trained": kl_ab_N,
+        "kl_trained_base": (r_NV * delta_NV).sum(1),
         "js": js_N,
         "tv": (p_NV - r_NV).abs().sum(1) / 2,
-        "delta_var": variance_N,
-        "ssd_push": push_N,
-        "ssd_chi2": chi2_N,
+        "logratio_var": variance_N,
+        "ssd_cov": push_N,
+        "ssd_var": chi2_N,
         "ssd_alignment": push_N / (variance_N * chi2_N).sqrt(),
-        "b_at_a_top": b_at_a_NK,
-        "a_at_b_top": logp_a_NV.gather(1, b["top_ids"]),
-        "ssd_terms": torch.cat([terms(x, log_q_NK, inside_NK) for x in (a_NK, b_at_a_NK)], 1),
-        "kept_mass": kept_N2,
+        "trained_logprobs_at_base_top": b_at_a_NK,
+        "base_logprobs_at_trained_top": logp_a_NV.gather(1, b["top_ids"]),
+        **{f"base_{name}": x for name, x in on_support(a_NK, log_q_NK, inside_NK).items()},
+        **{f"trained_{name}": x for name, x in on_support(b_at_a_NK, log_q_NK, inside_NK).items()},
         "support_overlap": (kept[0][:, :, None] == kept[1][:, None, :]).sum((1, 2)),
     }
 
 
-def terms(logp_NK: Tensor, log_q_NK: Tensor, inside_NK: Tensor) -> Tensor:
-    """The three terms of the loss on the support, [N, 3]."""
+def on_support(logp_NK: Tensor, log_q_NK: Tensor, inside_NK: Tensor) -> Columns:
+    """One model's mass on the support, and the three terms of its loss there."""
     inside = logp_NK.masked_fill(~inside_NK, -torch.inf)
     log_r_NK = inside.log_softmax(1)
     log_power_N = (log_r_NK / TRAIN_T).logsumexp(1)
     gap_NK = torch.where(inside_NK, log_q_NK.exp() * (log_q_NK - log_r_NK / TRAIN_T + log_power_N[:, None]), 0.0)
-    return torch.stack([-inside.logsumexp(1), -TRAIN_T * log_power_N, TRAIN_T * gap_NK.sum(1)], 1)
+    return {
+        "kept_mass": inside.exp().sum(1),
+        "ce_compression": -inside.logsumexp(1),
+        "ce_reshaping": -TRAIN_T * log_power_N,
+        "ce_alignment": TRAIN_T * gap_NK.sum(1),
+    }
 
 
 @torch.inference_mode()
@@ -110,7 +114,7 @@ def columns(models: list, prompt_ids: list[int], completion_ids: list[int], clas
     logps = [x.log_softmax(1) for x in logits]
     a, b = (one_model(x, logp, token_N, classes_V) for x, logp in zip(logits, logps, strict=True))
     both = pair(a, b, *logps)
-    return {f"a_{name}": x for name, x in a.items()} | {f"b_{name}": x for name, x in b.items()} | both
+    return {f"base_{name}": x for name, x in a.items()} | {f"trained_{name}": x for name, x in b.items()} | both
 
 
 def traces(path: Path) -> Iterator[tuple[str, list[int], list[int]]]:

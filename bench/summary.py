@@ -29,7 +29,7 @@ OF_MODEL = (
     "support_size", "top1_logprob",
 )  # fmt: skip
 OF_PAIR = (
-    "kl_ab", "kl_ba", "js", "tv", "delta_var", "ssd_push", "ssd_chi2", "ssd_alignment", "support_overlap",
+    "kl_ab", "kl_ba", "js", "tv", "logratio_var", "ssd_cov", "ssd_var", "ssd_alignment", "support_overlap",
     "b_at_a_top1",
 )  # fmt: skip
 SCALARS = (*(side + name for side in ("a_", "b_") for name in OF_MODEL), *OF_PAIR)
@@ -37,7 +37,7 @@ COUNTS = ("token_rank", "nucleus_size", "support_size", "support_overlap")
 LISTS = {
     **{side + name: width for side in ("a_", "b_") for name, width in
        {"top_ids": 20, "top_logprobs": 20, "class_mass": 5, "lse_T": 5}.items()},
-    "b_at_a_top": 20, "a_at_b_top": 20, "ssd_terms": 6, "kept_mass": 2,
+    "trained_logprobs_at_base_top": 20, "base_logprobs_at_trained_top": 20, "ssd_terms": 6, "kept_mass": 2,
 }  # fmt: skip
 
 

@@ -9,11 +9,11 @@ Installed as ``ssdfast.kernels``. Every operation is a directory that can be rea
 if __name__ != "kernels":
     from .linear_probe_stats import LmHead, linear_probe_stats, lm_head_logits, sharded_linear_probe_stats
     from .probe_stats import (
-        Decoding,
         ModelStats,
         PairStats,
         ProbeSpec,
         ProbeStats,
+        SamplingParams,
         merge_states,
         probe_stats,
         sharded_probe_stats,
@@ -21,12 +21,12 @@ if __name__ != "kernels":
     from .soft_label_ce import soft_label_ce
 
     __all__ = [
-        "Decoding",
         "LmHead",
         "ModelStats",
         "PairStats",
         "ProbeSpec",
         "ProbeStats",
+        "SamplingParams",
         "linear_probe_stats",
         "lm_head_logits",
         "merge_states",

@@ -209,7 +209,7 @@ def test_the_straightforward_script_gives_the_same_columns(tmp_path):
     import straightforward
 
     from ssdfast import models
-    from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+    from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 
     from . import tiny
 
@@ -220,11 +220,11 @@ def test_the_straightforward_script_gives_the_same_columns(tmp_path):
     ids = torch.tensor([prompt + completion])
     with torch.inference_mode():
         logits = [m.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double() for m in (a, b)]
-    spec = ProbeSpec(train=Decoding(1.1, 20, 0.95), token_class=classes_V, n_classes=5)
+    spec = ProbeSpec(train_sampling=SamplingParams(1.1, 20, 0.95), token_class=classes_V, n_classes=5)
     want = probe_stats(*logits, torch.tensor(completion), spec, backend="reference")
     columns = {
         prefix + name: column.flatten(1) if column.dim() > 1 else column
-        for prefix, group in (("a_", want.a), ("b_", want.b), ("", want.pair))
+        for prefix, group in (("base_", want.base), ("trained_", want.trained), ("", want.pair))
         for name, column in vars(group).items()
     }
     assert found.keys() == columns.keys()

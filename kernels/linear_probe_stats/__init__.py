@@ -23,19 +23,20 @@ __all__ = ["LmHead", "linear_probe_stats", "lm_head_logits", "sharded_linear_pro
 
 
 def linear_probe_stats(
-    hidden_a_NH: Tensor,
-    lm_head_a_VH: Tensor | LmHead,
-    hidden_b_NH: Tensor | None,
-    lm_head_b_VH: Tensor | LmHead | None,
+    hidden_base_NH: Tensor,
+    lm_head_base_VH: Tensor | LmHead,
+    hidden_trained_NH: Tensor | None,
+    lm_head_trained_VH: Tensor | LmHead | None,
     token_N: Tensor,
     spec: ProbeSpec | None = None,
     backend: str | None = None,
 ) -> ProbeStats:
     """Statistics of N positions under a baseline and, optionally, a trained model, from their last hidden states.
 
-    hidden_a_NH, hidden_b_NH: [N, H], bf16, fp16 or fp32 (fp64 with the reference); the two models may differ in H.
-    lm_head_a_VH, lm_head_b_VH: the weight [V, H] in the dtype of its hidden states, or an ``LmHead`` with bias, scale
-        and soft-cap. One tensor may serve both models. Model b may be absent: both of its arguments None.
+    hidden_base_NH, hidden_trained_NH: [N, H], bf16, fp16 or fp32 (fp64 with the reference); the two models may differ
+    in H.
+    lm_head_base_VH, lm_head_trained_VH: the weight [V, H] in the dtype of its hidden states, or an ``LmHead`` with
+        bias, scale and soft-cap. One tensor may serve both models. Model b may be absent: both of its arguments None.
     token_N: integer [N], the token that stands in the trace, 0 <= token < V.
     spec: which statistics; ``ProbeSpec()`` if None.
     backend: a name from ``backends()``, or None for the fastest on the tensors' device.
@@ -45,15 +46,15 @@ def linear_probe_stats(
     RuntimeError for a backend that cannot run here.
     """
     spec = spec or ProbeSpec()
-    head_a, head_b = LmHead.of(lm_head_a_VH), None if lm_head_b_VH is None else LmHead.of(lm_head_b_VH)
-    check_models(hidden_a_NH, head_a, hidden_b_NH, head_b, token_N)
+    head_a, head_b = LmHead.of(lm_head_base_VH), None if lm_head_trained_VH is None else LmHead.of(lm_head_trained_VH)
+    check_models(hidden_base_NH, head_a, hidden_trained_NH, head_b, token_N)
     check_token_class(spec, head_a.weight_VH.shape[0])
     floats, ints = _packed(
-        hidden_a_NH, head_a.weight_VH, head_a.bias_V, _numbers(head_a),
-        hidden_b_NH, head_b and head_b.weight_VH, head_b and head_b.bias_V, _numbers(head_b),
-        token_N.to(torch.int64), *to_numbers(spec, hidden_a_NH.device), backend or "",
+        hidden_base_NH, head_a.weight_VH, head_a.bias_V, _numbers(head_a),
+        hidden_trained_NH, head_b and head_b.weight_VH, head_b and head_b.bias_V, _numbers(head_b),
+        token_N.to(torch.int64), *to_numbers(spec, hidden_base_NH.device), backend or "",
     )  # fmt: skip
-    return unpack(floats, ints, hidden_a_NH.shape[0], spec, hidden_b_NH is not None)
+    return unpack(floats, ints, hidden_base_NH.shape[0], spec, hidden_trained_NH is not None)
 
 
 linear_probe_stats.backends = backends  # type: ignore[attr-defined]  # part of the public contract

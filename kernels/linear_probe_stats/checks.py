@@ -21,14 +21,14 @@ def check_models(
     """Raises ValueError that names the first tensor that does not fit. ``empty_ok``: a head may have no entries."""
     check_model("a", hidden_a, head_a, empty_ok)
     if (hidden_b is None) != (head_b is None):
-        raise ValueError("give both hidden_b_NH and lm_head_b_VH, or neither")
+        raise ValueError("give both hidden_trained_NH and lm_head_trained_VH, or neither")
     if hidden_b is not None and head_b is not None:
         check_model("b", hidden_b, head_b, empty_ok)
         if hidden_a.shape[0] != hidden_b.shape[0]:
-            raise ValueError(f"hidden_a_NH has {hidden_a.shape[0]} rows and hidden_b_NH {hidden_b.shape[0]}")
+            raise ValueError(f"hidden_base_NH has {hidden_a.shape[0]} rows and hidden_trained_NH {hidden_b.shape[0]}")
         rows_a, rows_b = head_a.weight_VH.shape[0], head_b.weight_VH.shape[0]
         if rows_a != rows_b:
-            raise ValueError(f"the vocabularies differ: lm_head_a_VH has {rows_a} rows, lm_head_b_VH {rows_b}")
+            raise ValueError(f"the vocabularies differ: lm_head_base_VH has {rows_a} rows, lm_head_trained_VH {rows_b}")
         if hidden_a.dtype != hidden_b.dtype:
             raise ValueError(f"the two models differ in dtype: {hidden_a.dtype} and {hidden_b.dtype}")
         if hidden_a.device != hidden_b.device:

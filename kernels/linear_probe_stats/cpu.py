@@ -26,26 +26,26 @@ _of_thread = threading.local()
 
 
 def linear_probe_stats_packed(
-    hidden_a_NH: Tensor, head_a: LmHead, hidden_b_NH: Tensor | None, head_b: LmHead | None, token_N: Tensor,
+    hidden_base_NH: Tensor, head_a: LmHead, hidden_trained_NH: Tensor | None, head_b: LmHead | None, token_N: Tensor,
     spec: ProbeSpec,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The packed columns (see ``schema.columns``) of N >= 1 positions in bf16, fp16 or fp32, exact in every column.
 
     Raises ValueError for tensors that are not on the CPU.
     """
-    cpu.check_device(hidden_a_NH)
-    pair, n, v = hidden_b_NH is not None, token_N.shape[0], head_a.weight_VH.shape[0]
+    cpu.check_device(hidden_base_NH)
+    pair, n, v = hidden_trained_NH is not None, token_N.shape[0], head_a.weight_VH.shape[0]
     step = _block_rows(n, v, models=2 if pair else 1)
     workspaces = _workspace((2 if pair else 1) * step * v).view(-1, step, v)
-    floats, ints = new_packed(hidden_a_NH, n, spec, pair)
+    floats, ints = new_packed(hidden_base_NH, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
     for i in range(0, n, step):
         rows = slice(i, min(n, i + step))
         count = rows.stop - i
-        a_BV = lm_head_logits(hidden_a_NH[rows], head_a, workspaces[0][:count])
+        a_BV = lm_head_logits(hidden_base_NH[rows], head_a, workspaces[0][:count])
         b_BV = None
-        if hidden_b_NH is not None and head_b is not None:
-            b_BV = lm_head_logits(hidden_b_NH[rows], head_b, workspaces[1][:count])
+        if hidden_trained_NH is not None and head_b is not None:
+            b_BV = lm_head_logits(hidden_trained_NH[rows], head_b, workspaces[1][:count])
         packed = cpu.probe_stats_packed(a_BV, b_BV, token_N[rows], spec)
         put_rows(stats, rows, unpack(*packed, count, spec, pair))
     return floats, ints

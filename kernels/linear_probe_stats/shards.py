@@ -20,10 +20,10 @@ LOGITS_BYTES = 48 << 20  # of all models' shards together, on each rank
 
 @torch.no_grad()
 def sharded_linear_probe_stats(
-    hidden_a_NH: Tensor,
-    lm_head_a_VH: Tensor | LmHead,
-    hidden_b_NH: Tensor | None,
-    lm_head_b_VH: Tensor | LmHead | None,
+    hidden_base_NH: Tensor,
+    lm_head_base_VH: Tensor | LmHead,
+    hidden_trained_NH: Tensor | None,
+    lm_head_trained_VH: Tensor | LmHead | None,
     token_N: Tensor,
     spec: ProbeSpec,
     first_id: int,
@@ -32,21 +32,21 @@ def sharded_linear_probe_stats(
 ) -> ProbeStats:
     """Every rank of ``group`` holds rows first_id .. first_id + V_r of the heads, calls this, and gets it all.
 
-    hidden_a_NH, hidden_b_NH: the same [N, H] on every rank; heads: [V_r, H], V_r of each rank's own, 0 too, bias
-    included. The rest as for ``sharded_probe_stats``, which sees the logits of a block of rows at a time: 48 MB.
+    hidden_base_NH, hidden_trained_NH: the same [N, H] on every rank; heads: [V_r, H], V_r of each rank's own, 0 too,
+    bias included. The rest as for ``sharded_probe_stats``, which sees the logits of a block of rows at a time: 48 MB.
     Raises ValueError on every rank, naming the rank where something is wrong.
     """
-    head_a, head_b = LmHead.of(lm_head_a_VH), None if lm_head_b_VH is None else LmHead.of(lm_head_b_VH)
-    step = _agreed_rows(hidden_a_NH, head_a, hidden_b_NH, head_b, token_N, group)
-    n, pair = token_N.shape[0], hidden_b_NH is not None
-    floats, ints = new_packed(hidden_a_NH, n, spec, pair)
+    head_a, head_b = LmHead.of(lm_head_base_VH), None if lm_head_trained_VH is None else LmHead.of(lm_head_trained_VH)
+    step = _agreed_rows(hidden_base_NH, head_a, hidden_trained_NH, head_b, token_N, group)
+    n, pair = token_N.shape[0], hidden_trained_NH is not None
+    floats, ints = new_packed(hidden_base_NH, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
     for i in range(0, max(n, 1), step):  # once for no rows: the ranks have to agree on the rest of the arguments too
         rows = slice(i, min(n, i + step))
-        a_BV = lm_head_logits(hidden_a_NH[rows], head_a)
+        a_BV = lm_head_logits(hidden_base_NH[rows], head_a)
         b_BV = None
-        if hidden_b_NH is not None and head_b is not None:
-            b_BV = lm_head_logits(hidden_b_NH[rows], head_b)
+        if hidden_trained_NH is not None and head_b is not None:
+            b_BV = lm_head_logits(hidden_trained_NH[rows], head_b)
         put_rows(stats, rows, sharded_probe_stats(a_BV, b_BV, token_N[rows], spec, first_id, group, backend))
     return stats
 

@@ -11,7 +11,7 @@ there is room for, or too few, every row where ``top_k = 0``. They go through ``
 fp32 operands have no fast exact product on tensor cores, and rows that do not begin at multiples of 16 have no fast way
 there: they go the same way. Memory, outputs apart, is meant to stay within 256 MB whatever N is: not measured yet.
 
-Shape legend: N rows of a block, P tiles of the vocabulary, S slots, M models, K = ``spec.top``, C = capacity.
+Shape legend: N rows of a block, P tiles of the vocabulary, S slots, M models, K = ``spec.top_logprobs``, C = capacity.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ SAMPLED = 32  # one vocabulary entry of so many is in the sample that sets the b
 
 
 def linear_probe_stats_packed(
-    hidden_a_NH: Tensor, head_a: LmHead, hidden_b_NH: Tensor | None, head_b: LmHead | None, token_N: Tensor,
+    hidden_base_NH: Tensor, head_a: LmHead, hidden_trained_NH: Tensor | None, head_b: LmHead | None, token_N: Tensor,
     spec: ProbeSpec,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The packed columns (see ``schema.columns``) of N >= 1 positions; bf16 or fp16 of any row stride, or fp32.
 
     Raises ValueError for tensors that are not on a GPU, unless Triton's interpreter is on.
     """
-    check_device(hidden_a_NH)
-    models = [Model(hidden_a_NH, head_a)]
-    if hidden_b_NH is not None and head_b is not None:
-        models.append(Model(hidden_b_NH, head_b))
+    check_device(hidden_base_NH)
+    models = [Model(hidden_base_NH, head_a)]
+    if hidden_trained_NH is not None and head_b is not None:
+        models.append(Model(hidden_trained_NH, head_b))
     n, token_N = token_N.shape[0], token_N.contiguous()
-    floats, ints = new_packed(hidden_a_NH, n, spec, len(models) == 2)
+    floats, ints = new_packed(hidden_base_NH, n, spec, len(models) == 2)
     stats = unpack(floats, ints, n, spec, len(models) == 2)
-    wide = spec.decoding.top_k == 0 or spec.train.top_k == 0
+    wide = spec.eval_sampling.top_k == 0 or spec.train_sampling.top_k == 0
     aligned = all(size % 16 == 0 for model in models for size in (model.size, *_strides(model)))
-    with torch.cuda.device_of(hidden_a_NH):
-        if wide or not aligned or hidden_a_NH.dtype == torch.float32:
+    with torch.cuda.device_of(hidden_base_NH):
+        if wide or not aligned or hidden_base_NH.dtype == torch.float32:
             from_logits(models, token_N, spec, torch.arange(n, device=token_N.device), stats)
             return floats, ints
         sampled_bytes = 4 * triton.cdiv(models[0].vocabulary, SAMPLED) + 14 * max(model.size for model in models)
@@ -73,10 +73,10 @@ def _blocks(n: int, room: int, bytes_of_row: int) -> list[slice]:
 def _from_tiles(models: list[Model], token_N: Tensor, spec: ProbeSpec) -> ProbeStats:
     """Every column of some rows."""
     layout, tiling = Layout.of(spec, len(models) == 2), Tiling.of(token_N.device)
-    capacity = max(1024, triton.next_power_of_2(2 * SAMPLED * spec.top))
+    capacity = max(1024, triton.next_power_of_2(2 * SAMPLED * spec.top_logprobs))
     bytes_of_row = 4 * tiling.tiles(models[0].vocabulary) * layout.slots + len(models) * capacity * CANDIDATE_BYTES
     token_z_MN = torch.stack([_token_logits(model, token_N) for model in models])
-    bar_MN = torch.stack([bars(model, spec.top, capacity) for model in models])
+    bar_MN = torch.stack([bars(model, spec.top_logprobs, capacity) for model in models])
     states, counts, divergences = [], [], []
     for rows in _blocks(token_N.shape[0], STATE_BYTES, bytes_of_row):
         block = [model.rows(rows) for model in models]
@@ -92,10 +92,10 @@ def _from_tiles(models: list[Model], token_N: Tensor, spec: ProbeSpec) -> ProbeS
     count_MN = torch.cat(counts, 1)
     possible_MN = torch.stack([joined.model(i)[POSSIBLE] for i in range(len(models))])
     # Too many candidates for the list, or too few: neither is right. An invalid row is NaN, and neither.
-    lost_MN = (count_MN > capacity) | (count_MN < possible_MN.clamp(max=spec.top))
+    lost_MN = (count_MN > capacity) | (count_MN < possible_MN.clamp(max=spec.top_logprobs))
     from_logits(models, token_N, spec, lost_MN.any(0).nonzero()[:, 0], found)
-    if spec.sweeps == 2 and spec.decoding.top_p < 1:
-        for model, stats in zip(models, (found.a, found.b), strict=False):
+    if spec.sweeps == 2 and spec.eval_sampling.top_p < 1:
+        for model, stats in zip(models, (found.base, found.trained), strict=False):
             assert stats is not None
             long_R = ((stats.nucleus_size == -1) & stats.lse.isfinite()).nonzero()[:, 0]
             long_nuclei(model, token_N, spec, long_R, stats.nucleus_size)
@@ -165,7 +165,7 @@ def _sweep(
         PAIR_SUMS=layout.pair_sums, num_warps=2,
     )  # fmt: skip
     lists = tuple(
-        _top_list(keys_MNC[i], others_MNC[i], layout.of_model(slots_SN, i), spec.top, m == 2) for i in range(m)
+        _top_list(keys_MNC[i], others_MNC[i], layout.of_model(slots_SN, i), spec.top_logprobs, m == 2) for i in range(m)
     )
     return PartialState(layout, slots_SN, lists, token_N, listed_token_z_MN), count_MN
 

@@ -59,8 +59,8 @@ def from_logits(models: list[Model], token_N: Tensor, spec: ProbeSpec, rows_R: T
 
 def long_nuclei(model: Model, token_N: Tensor, spec: ProbeSpec, rows_R: Tensor, nucleus_size_N: Tensor) -> None:
     """Replace the -1 of nuclei beyond the top list."""
-    alone = ProbeSpec(top=spec.top, decoding=spec.decoding, train=spec.train, temperatures=())
+    alone = ProbeSpec(spec.top_logprobs, spec.eval_sampling, spec.train_sampling, lse_temperatures=())
     step = max(1, LOGITS_BYTES // (4 * model.vocabulary))
     for part_R in rows_R.split(step):
         packed = logits_backend.probe_stats_packed(model.rows(part_R).logits(), None, token_N[part_R], alone)
-        nucleus_size_N[part_R] = unpack(*packed, part_R.shape[0], alone, False).a.nucleus_size
+        nucleus_size_N[part_R] = unpack(*packed, part_R.shape[0], alone, False).base.nucleus_size

@@ -1,8 +1,8 @@
 """Per-position statistics of one or two models' logits, in one pass over the rows.
 
     from ssdfast.kernels import ProbeSpec, probe_stats
-    stats = probe_stats(logits_a, logits_b, tokens, ProbeSpec())
-    stats.a.entropy, stats.pair.kl_ab
+    stats = probe_stats(logits_base, logits_trained, tokens, ProbeSpec())
+    stats.base.entropy, stats.pair.kl_base_trained
 
 Backends: ``reference`` (plain torch, anywhere, float64), ``cpu`` (C++), ``triton`` (GPU).
 """
@@ -15,11 +15,11 @@ from torch import Tensor
 from ..backends import backends, fastest, implementation
 from .checks import check_logits, check_token, check_token_class, check_token_ids
 from .schema import (
-    Decoding,
     ModelStats,
     PairStats,
     ProbeSpec,
     ProbeStats,
+    SamplingParams,
     from_numbers,
     new_packed,
     to_numbers,
@@ -29,11 +29,11 @@ from .shards import sharded_probe_stats
 from .state import merge_states
 
 __all__ = [
-    "Decoding",
     "ModelStats",
     "PairStats",
     "ProbeSpec",
     "ProbeStats",
+    "SamplingParams",
     "merge_states",
     "probe_stats",
     "sharded_probe_stats",
@@ -41,17 +41,17 @@ __all__ = [
 
 
 def probe_stats(
-    logits_a_NV: Tensor,
-    logits_b_NV: Tensor | None,
+    logits_base_NV: Tensor,
+    logits_trained_NV: Tensor | None,
     token_N: Tensor,
     spec: ProbeSpec | None = None,
     backend: str | None = None,
 ) -> ProbeStats:
     """Statistics of N positions under a baseline and, optionally, a trained model.
 
-    logits_a_NV, logits_b_NV: [N, V], bf16, fp16 or fp32 (fp64 with the reference); any row stride, unit stride along V.
-        ``-inf`` marks a token that cannot occur (mask with -inf, not with a large number: differences saturate at
-        1e18). ``logits_b_NV`` may be None.
+    logits_base_NV, logits_trained_NV: [N, V], bf16, fp16 or fp32 (fp64 with the reference); any row stride, unit stride
+        along V. ``-inf`` marks a token that cannot occur (mask with -inf, not with a large number: differences saturate
+        at 1e18). ``logits_trained_NV`` may be None.
     token_N: integer [N], the token that stands in the trace, 0 <= token < V.
     spec: which statistics; ``ProbeSpec()`` if None.
     backend: a name from ``backends()``, or None for the fastest on the tensors' device.
@@ -60,12 +60,12 @@ def probe_stats(
     RuntimeError for a backend that cannot run here.
     """
     spec = spec or ProbeSpec()
-    _check(logits_a_NV, logits_b_NV, token_N, spec)
+    _check(logits_base_NV, logits_trained_NV, token_N, spec)
     floats, ints = _packed(
-        logits_a_NV, logits_b_NV, token_N.to(torch.int64), *to_numbers(spec, logits_a_NV.device),
+        logits_base_NV, logits_trained_NV, token_N.to(torch.int64), *to_numbers(spec, logits_base_NV.device),
         backend or "",
     )  # fmt: skip
-    return unpack(floats, ints, logits_a_NV.shape[0], spec, logits_b_NV is not None)
+    return unpack(floats, ints, logits_base_NV.shape[0], spec, logits_trained_NV is not None)
 
 
 probe_stats.backends = backends  # type: ignore[attr-defined]  # part of the public contract
@@ -94,6 +94,6 @@ def _(a, b, token, token_class, n_classes, top, sweeps, temperature_and_p, top_k
 def _check(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> None:
     check_logits(a, b)
     if a.shape[1] == 0:
-        raise ValueError("logits_a_NV has an empty vocabulary")
+        raise ValueError("logits_base_NV has an empty vocabulary")
     check_token(token, a)
     check_token_class(spec, a.shape[1])

@@ -11,7 +11,7 @@ from .schema import ProbeSpec
 
 def check_logits(a: Tensor, b: Tensor | None) -> None:
     """Raises ValueError unless the two models' logits are [N, V] alike, of a known dtype and unit stride along V."""
-    for name, logits in (("logits_a_NV", a), ("logits_b_NV", b)):
+    for name, logits in (("logits_base_NV", a), ("logits_trained_NV", b)):
         if logits is None:
             continue
         if logits.dim() != 2:

@@ -3,28 +3,29 @@
 It sorts whole rows and keeps several [N, V] tensors: about 100 bytes a logit. Use it to read, to check
 and on small inputs.
 
-Shape legend: N scored positions, V vocabulary, K = ``spec.top``. A name ending in ``_NV`` is [N, V].
+Shape legend: N scored positions, V vocabulary, K = ``spec.top_logprobs``. A name ending in ``_NV`` is [N, V].
 "Sorted" means by falling logit, ties by smaller token id.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .schema import Decoding, ModelStats, PairStats, ProbeSpec, ProbeStats, pack
+from .schema import ModelStats, PairStats, ProbeSpec, ProbeStats, SamplingParams, pack
 
 
 def probe_stats_packed(
-    logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
+    logits_base_NV: Tensor, logits_trained_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
 ) -> tuple[Tensor, Tensor]:
     """The packed columns (see ``schema.columns``); computes in float64 for float64 logits, else float32."""
-    a = _Row.of(logits_a_NV)
-    if logits_b_NV is None:
+    a = _Row.of(logits_base_NV)
+    if logits_trained_NV is None:
         return pack(ProbeStats(_model_stats(a, token_N, spec), None, None), spec)
-    b = _Row.of(logits_b_NV)
+    b = _Row.of(logits_trained_NV)
     stats = ProbeStats(_model_stats(a, token_N, spec), _model_stats(b, token_N, spec), _pair_stats(a, b, spec))
     return pack(stats, spec)
 
@@ -56,31 +57,31 @@ def _model_stats(row: _Row, token_N: Tensor, spec: ProbeSpec) -> ModelStats:
     n, v = row.z_NV.shape
     sorted_logp_NV = row.logp_NV.gather(1, row.order_NV)
     sorted_p_NV = sorted_logp_NV.exp()
-    k = spec.decoding.top_k or v
+    k = spec.eval_sampling.top_k or v
 
     place_V = torch.arange(v, device=row.z_NV.device)
     y_N1 = token_N[:, None]
     z_y_N1 = row.z_NV.gather(1, y_N1)
     ahead_NV = (row.z_NV > z_y_N1) | ((row.z_NV == z_y_N1) & (place_V < y_N1))
 
-    size_N = nucleus(sorted_p_NV, spec.decoding.top_p, row.possible_N)
+    size_N = nucleus(sorted_p_NV, spec.eval_sampling.top_p, row.possible_N)
     if spec.sweeps == 1:
-        size_N = torch.where(size_N > spec.top, -1, size_N)
-    support_N = _support_size(row, spec.decoding)
-    log_q_NV = decoded_logprobs(row.z_NV.gather(1, row.order_NV), support_N, spec.decoding.temperature)
+        size_N = torch.where(size_N > spec.top_logprobs, -1, size_N)
+    support_N = _support_size(row, spec.eval_sampling)
+    log_q_NV = decoded_logprobs(row.z_NV.gather(1, row.order_NV), support_N, spec.eval_sampling.temperature)
 
     impossible_NV = sorted_logp_NV == -torch.inf
-    top_ids_NK = row.order_NV.masked_fill(impossible_NV, -1)[:, : spec.top]
-    top_logprobs_NK = sorted_logp_NV[:, : spec.top]
-    if v < spec.top:
-        pad = (0, spec.top - v)
+    top_ids_NK = row.order_NV.masked_fill(impossible_NV, -1)[:, : spec.top_logprobs]
+    top_logprobs_NK = sorted_logp_NV[:, : spec.top_logprobs]
+    if v < spec.top_logprobs:
+        pad = (0, spec.top_logprobs - v)
         top_ids_NK = torch.nn.functional.pad(top_ids_NK, pad, value=-1)
         top_logprobs_NK = torch.nn.functional.pad(top_logprobs_NK, pad, value=-torch.inf)
 
     class_mass_NC = row.p_NV.new_zeros(n, spec.n_classes)
     if spec.token_class is not None:
         class_mass_NC.index_add_(1, spec.token_class.to(row.p_NV.device, torch.int64), row.p_NV)
-    lse_T = [(row.z_NV / t).logsumexp(1) for t in spec.temperatures]
+    lse_T = [(row.z_NV / t).logsumexp(1) for t in spec.lse_temperatures]
 
     return ModelStats(
         lse=blank(row.lse_N, row.bad_N),
@@ -112,42 +113,48 @@ def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
     possible_a_NV, possible_b_NV = a.logp_NV > -torch.inf, b.logp_NV > -torch.inf
     infinite_N = (possible_a_NV & ~possible_b_NV).any(1)
     delta_NV = torch.where(possible_a_NV & possible_b_NV, b.logp_NV - a.logp_NV, 0.0)
-    delta_var_N = ((a.p_NV * delta_NV**2).sum(1) - kl_ab_N**2).masked_fill(infinite_N, torch.nan)
+    logratio_var_N = ((a.p_NV * delta_NV**2).sum(1) - kl_ab_N**2).masked_fill(infinite_N, torch.nan)
 
     # Self-distillation samples from q, which lives on the first `size` sorted tokens of the baseline.
-    size_N = _support_size(a, spec.train)
+    size_N = _support_size(a, spec.train_sampling)
     inside_NV = torch.arange(v, device=size_N.device) < size_N[:, None]
     z_a_NV, z_b_NV = a.z_NV.gather(1, a.order_NV), b.z_NV.gather(1, a.order_NV)
-    q_NV = decoded_logprobs(z_a_NV, size_N, spec.train.temperature).exp()
+    q_NV = decoded_logprobs(z_a_NV, size_N, spec.train_sampling.temperature).exp()
     p_a_NV, p_b_NV = a.p_NV.gather(1, a.order_NV), b.p_NV.gather(1, a.order_NV)
     push_N = (q_NV * delta_NV.gather(1, a.order_NV)).sum(1) + kl_ab_N
     # Var_a(q / p - 1), written as a sum of squares: outside S the integrand is 1, inside (q - p)^2 / p.
     square_NV = torch.where(
         inside_NV & (p_a_NV > 0), (q_NV - p_a_NV) ** 2 / p_a_NV, torch.where(inside_NV, 0.0, p_a_NV)
     )
-    chi2_N = square_NV.sum(1) * (0.0 if spec.train.is_identity else 1.0)
+    chi2_N = square_NV.sum(1) * (0.0 if spec.train_sampling.is_identity else 1.0)
     push_N = push_N.masked_fill(infinite_N, torch.nan)
-    variance_N = delta_var_N * chi2_N
+    variance_N = logratio_var_N * chi2_N
     alignment_N = torch.where(variance_N > 0, push_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
-    kept_N2 = torch.stack([torch.where(inside_NV, p, 0.0).sum(1) for p in (p_a_NV, p_b_NV)], 1)
-    terms_N23 = torch.stack([ssd_terms(q_NV, z, inside_NV, kept_N2[:, i], spec.train.temperature)
-                             for i, z in enumerate((z_a_NV, z_b_NV))], 1)  # fmt: skip
+    kept_a_N, kept_b_N = (torch.where(inside_NV, p, 0.0).sum(1) for p in (p_a_NV, p_b_NV))
+    ce_a = ce_terms(q_NV, z_a_NV, inside_NV, kept_a_N, spec.train_sampling.temperature)
+    ce_b = ce_terms(q_NV, z_b_NV, inside_NV, kept_b_N, spec.train_sampling.temperature)
 
-    in_a_NV = _membership(a, _support_size(a, spec.decoding))
-    in_b_NV = _membership(b, _support_size(b, spec.decoding))
+    in_a_NV = _membership(a, _support_size(a, spec.eval_sampling))
+    in_b_NV = _membership(b, _support_size(b, spec.eval_sampling))
     return PairStats(
-        kl_ab=blank(kl_ab_N, bad_N),
-        kl_ba=blank(kl(b.logp_NV, a.logp_NV), bad_N),
+        kl_base_trained=blank(kl_ab_N, bad_N),
+        kl_trained_base=blank(kl(b.logp_NV, a.logp_NV), bad_N),
         js=blank(js_N, bad_N),
         tv=blank(tv_N, bad_N),
-        delta_var=blank(delta_var_N, bad_N),
-        ssd_push=blank(push_N, bad_N),
-        ssd_chi2=blank(chi2_N, bad_N),
+        logratio_var=blank(logratio_var_N, bad_N),
+        ssd_cov=blank(push_N, bad_N),
+        ssd_var=blank(chi2_N, bad_N),
         ssd_alignment=blank(alignment_N, bad_N),
-        b_at_a_top=blank(_at_top(a, b.logp_NV, spec.top), bad_N),
-        a_at_b_top=blank(_at_top(b, a.logp_NV, spec.top), bad_N),
-        ssd_terms=blank(terms_N23, bad_N),
-        kept_mass=blank(kept_N2, bad_N),
+        trained_logprobs_at_base_top=blank(_at_top(a, b.logp_NV, spec.top_logprobs), bad_N),
+        base_logprobs_at_trained_top=blank(_at_top(b, a.logp_NV, spec.top_logprobs), bad_N),
+        base_ce_compression=blank(ce_a.compression_N, bad_N),
+        base_ce_reshaping=blank(ce_a.reshaping_N, bad_N),
+        base_ce_alignment=blank(ce_a.alignment_N, bad_N),
+        trained_ce_compression=blank(ce_b.compression_N, bad_N),
+        trained_ce_reshaping=blank(ce_b.reshaping_N, bad_N),
+        trained_ce_alignment=blank(ce_b.alignment_N, bad_N),
+        base_kept_mass=blank(kept_a_N, bad_N),
+        trained_kept_mass=blank(kept_b_N, bad_N),
         support_overlap=blank((in_a_NV & in_b_NV).sum(1), bad_N),
     )
 
@@ -164,7 +171,7 @@ def nucleus(sorted_p_NV: Tensor, top_p: float, possible_N: Tensor) -> Tensor:
     return torch.minimum(short_N + 1, possible_N)
 
 
-def _support_size(row: _Row, decoding: Decoding) -> Tensor:
+def _support_size(row: _Row, decoding: SamplingParams) -> Tensor:
     """How many tokens [N] the decoding setting can draw: always the first ones in sorted order."""
     v = row.z_NV.shape[1]
     survivors_N = row.possible_N.clamp(max=decoding.top_k or v)
@@ -193,8 +200,16 @@ def kl(log_p_NV: Tensor, log_q_NV: Tensor) -> Tensor:
     return kl_N.masked_fill(forbidden_N, torch.inf)
 
 
-def ssd_terms(q_NV: Tensor, z_NV: Tensor, inside_NV: Tensor, kept_N: Tensor, temperature: float) -> Tensor:
-    """[N, 3]: -log K, (1 - T) H_{1/T}(r), T KL(q || r tempered by T), with r the model restricted to S.
+class CeTerms(NamedTuple):
+    """The terms of CE(q, p), each [N]."""
+
+    compression_N: Tensor
+    reshaping_N: Tensor
+    alignment_N: Tensor
+
+
+def ce_terms(q_NV: Tensor, z_NV: Tensor, inside_NV: Tensor, kept_N: Tensor, temperature: float) -> CeTerms:
+    """-log p(S), (1 - T) H_{1/T}(r), T KL(q || r tempered by T), with r the model restricted to S, ``kept_N`` its p(S).
 
     The Rényi term is -T log sum r^(1/T), which needs no case for T = 1. The last is +inf where the model forbids a
     token of S; where it forbids all of S, r does not exist and the second is NaN.
@@ -205,7 +220,7 @@ def ssd_terms(q_NV: Tensor, z_NV: Tensor, inside_NV: Tensor, kept_N: Tensor, tem
     gap_NV = torch.where(q_NV > 0, q_NV * (q_NV.log() - log_tempered_NV), 0.0)
     forbidden_N = (inside_NV & (z_NV == -torch.inf)).any(1)
     gap_N = gap_NV.sum(1).masked_fill(forbidden_N, torch.inf)
-    return torch.stack([-kept_N.log(), -temperature * log_power_N, temperature * gap_N], 1)
+    return CeTerms(-kept_N.log(), -temperature * log_power_N, temperature * gap_N)
 
 
 def _membership(row: _Row, size_N: Tensor) -> Tensor:

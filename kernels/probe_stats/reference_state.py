@@ -1,6 +1,6 @@
 """The definition of a partial state and of the divergences, in plain torch and always in float64.
 
-Shape legend: N scored positions, V vocabulary entries of this part, K = ``spec.top``, S slots, M models.
+Shape legend: N scored positions, V vocabulary entries of this part, K = ``spec.top_logprobs``, S slots, M models.
 """
 
 from __future__ import annotations
@@ -36,14 +36,19 @@ from .state import (
 
 
 def partial_state(
-    logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, token_z_MN: Tensor, spec: ProbeSpec, first_id: int
+    logits_base_NV: Tensor,
+    logits_trained_NV: Tensor | None,
+    token_N: Tensor,
+    token_z_MN: Tensor,
+    spec: ProbeSpec,
+    first_id: int,
 ) -> PartialState:
     """The state of vocabulary entries first_id .. first_id + V, V >= 1; ``token_N`` counts in the whole vocabulary.
 
     token_z_MN: logit of the trace's token under each model, wherever it lies. The lists are float64.
     """
-    layout = Layout.of(spec, logits_b_NV is not None)
-    given = [z.double() for z in (logits_a_NV, logits_b_NV) if z is not None]
+    layout = Layout.of(spec, logits_trained_NV is not None)
+    given = [z.double() for z in (logits_base_NV, logits_trained_NV) if z is not None]
     bad_MN = torch.stack([(z.isnan() | (z == torch.inf)).any(1) for z in given])
     z_MNV = torch.stack(given).masked_fill(bad_MN[:, :, None], 0.0)
     max_MN = z_MNV.amax(2)
@@ -56,7 +61,7 @@ def partial_state(
         _fill_model(slots, z_MNV[m], x_MNV[m], order_NV, token_N, token_z_MN[m].double(), spec, layout, first_id)
         slots[MAX] = max_MN[m]
         slots.masked_fill_(bad_MN[m], torch.nan)
-        lists.append(_top_list(z_MNV, m, order_NV[:, : spec.top], spec.top, first_id))
+        lists.append(_top_list(z_MNV, m, order_NV[:, : spec.top_logprobs], spec.top_logprobs, first_id))
     if layout.pair_sums:
         _fill_pair(slots_SN[2 * layout.model_slots :], x_MNV[0], x_MNV[1], bad_MN.any(0))
     return PartialState(layout, slots_SN, tuple(lists), token_N, token_z_MN)
@@ -72,7 +77,7 @@ def _fill_model(
     slots_SN[WEIGHTED] = torch.where(x_NV > -torch.inf, e_NV * x_NV, 0.0).sum(1)
     slots_SN[AHEAD] = ((z_NV > z_y_N1) | ((z_NV == z_y_N1) & (ids_V < y_N1))).sum(1).double()
     slots_SN[POSSIBLE] = (z_NV > -torch.inf).sum(1).double()
-    slots_SN[REST] = e_NV.gather(1, order_NV)[:, spec.top :].sum(1)
+    slots_SN[REST] = e_NV.gather(1, order_NV)[:, spec.top_logprobs :].sum(1)
     for j, rate in enumerate(layout.rates):
         slots_SN[SUM + j] = (x_NV * rate).exp().sum(1)
     if spec.token_class is not None:
@@ -102,10 +107,10 @@ def _top_list(z_MNV: Tensor, model: int, best_NK: Tensor, k: int, first_id: int)
 
 
 def divergences(
-    logits_a_NV: Tensor, logits_b_NV: Tensor, max_MN: Tensor, log_sum_MN: Tensor, pivot_N: Tensor
+    logits_base_NV: Tensor, logits_trained_NV: Tensor, max_MN: Tensor, log_sum_MN: Tensor, pivot_N: Tensor
 ) -> Tensor:
     """What this part adds to each divergence, float64 [DIVERGENCES, N]; the last three as ``state`` gives them."""
-    a_NV, b_NV = logits_a_NV.double() - max_MN[0][:, None], logits_b_NV.double() - max_MN[1][:, None]
+    a_NV, b_NV = logits_base_NV.double() - max_MN[0][:, None], logits_trained_NV.double() - max_MN[1][:, None]
     log_p_a_NV, log_p_b_NV = a_NV - log_sum_MN[0][:, None], b_NV - log_sum_MN[1][:, None]
     p_a_NV, p_b_NV = log_p_a_NV.exp(), log_p_b_NV.exp()
     log_mean_NV = torch.logaddexp(log_p_a_NV, log_p_b_NV) - math.log(2)

@@ -1,33 +1,35 @@
 """What goes into ``probe_stats`` and what comes out: the one place that names the columns.
 
-Shape legend: N scored positions, V vocabulary, K = ``spec.top``, C token classes, M temperatures.
+Shape legend: N scored positions, V vocabulary, K = ``spec.top_logprobs``, C token classes, M temperatures, W values
+per position of a packed column.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-MAX_TOP = 128
+MAX_TOP_LOGPROBS = 128
 
-
-# Logits divided by less overflow float32, by more are all the same.
-COLDEST, HOTTEST = 1e-4, 1e4
+# Below the first, logits divided by the temperature overflow float32; above the second they are all equal.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-4, 1e4
 
 
 def _check_temperature(name: str, value: float) -> None:
-    if not COLDEST <= value <= HOTTEST:
-        raise ValueError(f"{name} must lie in {COLDEST:g}..{HOTTEST:g}, got {value}")
+    if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
+        raise ValueError(f"{name} must be in [{MIN_TEMPERATURE:g}, {MAX_TEMPERATURE:g}], got {value}")
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """A decoding setting, applied in vLLM's order: divide by T, keep the top k, keep the nucleus of mass p.
+class SamplingParams:
+    """Sampling parameters, applied in vLLM's order: temperature, then top_k, then top_p.
 
-    Ties at the k-th place are kept by smaller token id, so exactly ``top_k`` tokens survive (fewer
-    where fewer can occur). ``top_k=0`` and ``top_p=1`` switch each truncation off.
+    A tie at the k-th place is broken by the smaller token id, so exactly ``top_k`` tokens remain (fewer where fewer can
+    occur). ``top_k=0`` and ``top_p=1`` switch each truncation off.
+    Raises ValueError for a value out of range.
     """
 
     temperature: float = 1.0
@@ -39,11 +41,11 @@ class Decoding:
         if self.top_k < 0:
             raise ValueError(f"top_k must be at least 1, or 0 to switch it off, got {self.top_k}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
 
     @property
     def is_identity(self) -> bool:
-        """True where decoding draws from the model's own softmax: T = 1 and no truncation."""
+        """True where a token is drawn from the model's own softmax: temperature 1 and no truncation."""
         return self.temperature == 1 and self.top_k == 0 and self.top_p == 1
 
 
@@ -51,66 +53,74 @@ class Decoding:
 class ProbeSpec:
     """Which statistics ``probe_stats`` computes.
 
-    top: length K of the top lists, 1 to 128; at least every ``top_k`` below.
-    decoding: the setting of ``top_mass``, ``nucleus_size`` and the ``support_*`` columns.
-    train: the setting that self-distillation sampled with (``ssd_*``, ``kept_mass``).
-    temperatures: the M temperatures of ``lse_T``.
+    top_logprobs: the length K of the top lists, 1 to 128, and at least every ``top_k`` below.
+    eval_sampling: the parameters of ``top_mass``, ``tail_mass``, ``nucleus_size`` and the ``support_*`` columns.
+    train_sampling: the parameters of the training samples of self-distillation (the ``ssd_*``, ``*_kept_mass`` and
+        ``*_ce_*`` columns).
+    lse_temperatures: the M temperatures of ``lse_T``.
     token_class: uint8 [V], the class of each vocabulary entry, or None for no ``class_mass``.
-    sweeps: 2 for everything; 1 leaves ``js`` and ``tv`` NaN and a nucleus longer than K at -1, with KL right to
-        2e-7 + 1e-4 relative (and what is made of it accordingly). One is faster, on a CPU by far where there are
-        no temperatures and no classes.
+    sweeps: 2 for everything. With 1, ``js`` and ``tv`` are NaN, a nucleus longer than K is -1, and KL is right to
+        2e-7 + 1e-4 relative, as is what is computed from it. One sweep is faster, above all on a CPU without
+        temperatures and classes.
+    n_classes: the number C of classes, or 0 to take it from ``token_class``.
+    Raises ValueError for a value out of range.
     """
 
-    top: int = 20
-    decoding: Decoding = Decoding(1.0, 20, 0.95)
-    train: Decoding = Decoding(1.1, 20, 0.95)
-    temperatures: tuple[float, ...] = (0.4, 0.7, 1.0, 1.4, 2.0)
+    top_logprobs: int = 20
+    eval_sampling: SamplingParams = SamplingParams(1.0, 20, 0.95)
+    train_sampling: SamplingParams = SamplingParams(1.1, 20, 0.95)
+    lse_temperatures: tuple[float, ...] = (0.4, 0.7, 1.0, 1.4, 2.0)
     token_class: Tensor | None = None
     sweeps: int = 2
     n_classes: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.top <= MAX_TOP:
-            raise ValueError(f"top must lie in 1..{MAX_TOP}, got {self.top}")
+        if not 1 <= self.top_logprobs <= MAX_TOP_LOGPROBS:
+            raise ValueError(f"top_logprobs must be in [1, {MAX_TOP_LOGPROBS}], got {self.top_logprobs}")
         if self.sweeps not in (1, 2):
             raise ValueError(f"sweeps must be 1 or 2, got {self.sweeps}")
-        for name in ("decoding", "train"):
+        for name in ("eval_sampling", "train_sampling"):
             top_k = getattr(self, name).top_k
-            if top_k > self.top:
-                raise ValueError(f"{name}.top_k = {top_k} is longer than the top list: set top to {top_k} or more")
+            if top_k > self.top_logprobs:
+                raise ValueError(
+                    f"{name}.top_k = {top_k} is longer than the top list: set top_logprobs to {top_k} or more"
+                )
             if top_k == 0 and self.sweeps == 1:
-                raise ValueError(f"{name}.top_k = 0 needs a second look at each row: set sweeps to 2")
-        for t in self.temperatures:
-            _check_temperature("every one of temperatures", t)
+                raise ValueError(f"{name}.top_k = 0 needs a second sweep: set sweeps to 2")
+        for temperature in self.lse_temperatures:
+            _check_temperature("each of lse_temperatures", temperature)
         if self.token_class is not None:
             if self.token_class.dtype != torch.uint8 or self.token_class.dim() != 1:
                 got = f"{self.token_class.dtype} {list(self.token_class.shape)}"
                 raise ValueError(f"token_class must be a uint8 tensor of shape [V], got {got}")
-            seen = int(self.token_class.max()) + 1 if self.token_class.numel() else 0
-            object.__setattr__(self, "n_classes", max(self.n_classes, seen))
+            used = int(self.token_class.max()) + 1 if self.token_class.numel() else 0
+            object.__setattr__(self, "n_classes", max(self.n_classes, used))
         elif self.n_classes:
             raise ValueError("n_classes needs a token_class")
 
 
-def to_numbers(spec: ProbeSpec, device: torch.device) -> tuple[Tensor | None, int, int, int, list, list, list]:
-    """A specification as what a torch operator may take; the inverse is ``from_numbers``."""
-    decoding, train = spec.decoding, spec.train
+SpecNumbers = tuple[Tensor | None, int, int, int, list[float], list[int], list[float]]
+
+
+def to_numbers(spec: ProbeSpec, device: torch.device) -> SpecNumbers:
+    """A specification in types that a torch operator takes; the inverse is ``from_numbers``."""
+    evaluation, training = spec.eval_sampling, spec.train_sampling
     return (
-        None if spec.token_class is None else spec.token_class.to(device), spec.n_classes, spec.top, spec.sweeps,
-        [decoding.temperature, decoding.top_p, train.temperature, train.top_p], [decoding.top_k, train.top_k],
-        list(spec.temperatures),
+        None if spec.token_class is None else spec.token_class.to(device), spec.n_classes, spec.top_logprobs,
+        spec.sweeps, [evaluation.temperature, evaluation.top_p, training.temperature, training.top_p],
+        [evaluation.top_k, training.top_k], list(spec.lse_temperatures),
     )  # fmt: skip
 
 
 def from_numbers(
-    token_class: Tensor | None, n_classes: int, top: int, sweeps: int, temperature_and_p: list[float],
-    top_k: list[int], temperatures: list[float], has_values: bool = True,
+    token_class: Tensor | None, n_classes: int, top_logprobs: int, sweeps: int, temperature_and_p: list[float],
+    top_k: list[int], lse_temperatures: list[float], has_values: bool = True,
 ) -> ProbeSpec:  # fmt: skip
-    """``has_values=False`` where the classes are a fake tensor: what depends on its values is taken as given."""
-    t, p, t_train, p_train = temperature_and_p
+    """``has_values=False`` where the classes are a fake tensor: ``n_classes`` is trusted then."""
+    t_eval, p_eval, t_train, p_train = temperature_and_p
     spec = ProbeSpec(
-        top, Decoding(t, top_k[0], p), Decoding(t_train, top_k[1], p_train), tuple(temperatures),
-        token_class if has_values else None, sweeps, n_classes if has_values else 0,
+        top_logprobs, SamplingParams(t_eval, top_k[0], p_eval), SamplingParams(t_train, top_k[1], p_train),
+        tuple(lse_temperatures), token_class if has_values else None, sweeps, n_classes if has_values else 0,
     )  # fmt: skip
     if not has_values:
         object.__setattr__(spec, "n_classes", n_classes)
@@ -127,16 +137,16 @@ class ModelStats:
 
     lse: Tensor  # [N]     logsumexp of the logits
     entropy: Tensor  # [N]     of softmax(logits)
-    token_logprob: Tensor  # [N]     of the token that stands in the trace
-    top_mass: Tensor  # [N]     mass of the decoding.top_k largest
+    token_logprob: Tensor  # [N]     of the trace's token
+    top_mass: Tensor  # [N]     mass of the eval_sampling.top_k largest
     tail_mass: Tensor  # [N]     mass outside them, summed directly
-    support_entropy: Tensor  # [N]     of the decoding distribution
+    support_entropy: Tensor  # [N]     of the distribution that eval_sampling draws from
     top_logprobs: Tensor  # [N, K]  -inf where fewer than K tokens can occur
     class_mass: Tensor  # [N, C]
     lse_T: Tensor  # [N, M]  logsumexp of logits / T
     token_rank: Tensor  # [N]     0 = most likely
-    nucleus_size: Tensor  # [N]     tokens to reach decoding.top_p of the whole vocabulary's mass
-    support_size: Tensor  # [N]     tokens that decoding can draw
+    nucleus_size: Tensor  # [N]     tokens to reach eval_sampling.top_p of the whole vocabulary's mass
+    support_size: Tensor  # [N]     tokens that eval_sampling can draw
     top_ids: Tensor  # [N, K]  -1 where fewer than K tokens can occur
 
 
@@ -144,67 +154,96 @@ class ModelStats:
 class PairStats:
     """Columns of the pair (baseline a, trained model b); NaN or -1 where either row is invalid.
 
-    The ``ssd_*`` columns take the support S and the distribution q from the baseline at ``spec.train``.
+    The ``ssd_*`` columns take the support S and the distribution q from the baseline at ``spec.train_sampling``. The
+    ``*_ce_*`` terms of a model p split its loss CE(q, p) = compression + reshaping + alignment + T H(q): they are
+    -log p(S), (1 - T) H_{1/T}(r) with the Rényi entropy of order 1/T, and T KL(q || r tempered by T), with r the model
+    restricted to S.
     """
 
-    kl_ab: Tensor  # [N]       KL(a || b); +inf where b forbids a token that a allows
-    kl_ba: Tensor  # [N]
-    js: Tensor  # [N]       Jensen-Shannon divergence, nats
-    tv: Tensor  # [N]       total variation distance
-    delta_var: Tensor  # [N]       Var_a(log p_b - log p_a)
-    ssd_push: Tensor  # [N]       Cov_a(log p_b - log p_a, q / p_a - 1)
-    ssd_chi2: Tensor  # [N]       Var_a(q / p_a - 1)
-    ssd_alignment: Tensor  # [N]       their correlation
-    b_at_a_top: Tensor  # [N, K]    log p_b at a's top ids
-    a_at_b_top: Tensor  # [N, K]    log p_a at b's top ids
-    ssd_terms: Tensor  # [N, 2, 3] compression, reshaping, alignment of CE(q, p), for a and for b
-    kept_mass: Tensor  # [N, 2]    mass of a and of b on S
-    support_overlap: Tensor  # [N]       tokens in both decoding supports
+    kl_base_trained: Tensor  # [N]     KL(a || b); +inf where b forbids a token that a allows
+    kl_trained_base: Tensor  # [N]     KL(b || a)
+    js: Tensor  # [N]     Jensen-Shannon divergence, nats
+    tv: Tensor  # [N]     total variation distance
+    logratio_var: Tensor  # [N]     Var_a(log p_b - log p_a)
+    ssd_cov: Tensor  # [N]     Cov_a(log p_b - log p_a, q / p_a - 1)
+    ssd_var: Tensor  # [N]     Var_a(q / p_a - 1), the chi-squared divergence of q from p_a
+    ssd_alignment: Tensor  # [N]     their correlation
+    trained_logprobs_at_base_top: Tensor  # [N, K]  log p_b at a's top ids
+    base_logprobs_at_trained_top: Tensor  # [N, K]  log p_a at b's top ids
+    base_ce_compression: Tensor  # [N]
+    base_ce_reshaping: Tensor  # [N]
+    base_ce_alignment: Tensor  # [N]
+    trained_ce_compression: Tensor  # [N]
+    trained_ce_reshaping: Tensor  # [N]
+    trained_ce_alignment: Tensor  # [N]
+    base_kept_mass: Tensor  # [N]     mass of a on S
+    trained_kept_mass: Tensor  # [N]     mass of b on S
+    support_overlap: Tensor  # [N]     tokens in both models' supports at eval_sampling
 
 
 @dataclass(frozen=True)
 class ProbeStats:
-    """``a`` the baseline, ``b`` the trained model (None if absent), ``pair`` their comparison."""
+    """The columns of the baseline, of the trained model (None if absent) and of their comparison."""
 
-    a: ModelStats
-    b: ModelStats | None
+    base: ModelStats
+    trained: ModelStats | None
     pair: PairStats | None
 
 
-MODEL_COLUMNS = tuple(field.name for field in fields(ModelStats))
-PAIR_COLUMNS = tuple(field.name for field in fields(PairStats))
+CE_TERMS = ("compression", "reshaping", "alignment")
+CE_TERM_COLUMNS = tuple(f"{model}_ce_{term}" for model in ("base", "trained") for term in CE_TERMS)
+KEPT_MASS_COLUMNS = ("base_kept_mass", "trained_kept_mass")
 INTEGERS = ("token_rank", "nucleus_size", "support_size", "top_ids", "support_overlap")
 
 
-def _wide(spec: ProbeSpec) -> dict[str, int]:
+class Block(NamedTuple):
+    """A piece of a packed buffer: N * width elements, position-major.
+
+    It holds one column of ``width`` values per position or, where it has several names, as many columns interleaved.
+    """
+
+    group: str  # a field of ProbeStats
+    names: tuple[str, ...]
+    width: int
+    is_integer: bool
+
+
+def columns(spec: ProbeSpec, pair: bool) -> list[Block]:
+    """Every column in packed order. Backends write two flat buffers, floats and integers, block after block."""
+    blocks = []
+    for group, kind in (("base", ModelStats), ("trained", ModelStats), ("pair", PairStats))[: 3 if pair else 1]:
+        for field in fields(kind):
+            names = _interleaved(field.name)
+            if field.name == names[0]:
+                width = _widths(spec).get(field.name, len(names))
+                blocks.append(Block(group, names, width, field.name in INTEGERS))
+    return blocks
+
+
+def _interleaved(name: str) -> tuple[str, ...]:
+    """The columns that share a block with this one, itself included."""
+    for names in (CE_TERM_COLUMNS, KEPT_MASS_COLUMNS):
+        if name in names:
+            return names
+    return (name,)
+
+
+def _widths(spec: ProbeSpec) -> dict[str, int]:
     """Values per position of the columns that are not [N]."""
     return {
-        "top_logprobs": spec.top,
-        "top_ids": spec.top,
-        "b_at_a_top": spec.top,
-        "a_at_b_top": spec.top,
+        "top_logprobs": spec.top_logprobs,
+        "top_ids": spec.top_logprobs,
+        "trained_logprobs_at_base_top": spec.top_logprobs,
+        "base_logprobs_at_trained_top": spec.top_logprobs,
         "class_mass": spec.n_classes,
-        "lse_T": len(spec.temperatures),
-        "ssd_terms": 6,
-        "kept_mass": 2,
+        "lse_T": len(spec.lse_temperatures),
     }
-
-
-def columns(spec: ProbeSpec, pair: bool) -> list[tuple[str, str, int, bool]]:
-    """Every column in packed order: (group, name, values per position, is integer).
-
-    Backends write two flat buffers, floats and integers. A column of w values per position takes
-    N * w consecutive elements of its buffer, position-major, in this order.
-    """
-    wide = _wide(spec)
-    groups = [("a", MODEL_COLUMNS)] + ([("b", MODEL_COLUMNS), ("pair", PAIR_COLUMNS)] if pair else [])
-    return [(group, name, wide.get(name, 1), name in INTEGERS) for group, names in groups for name in names]
 
 
 def packed_sizes(spec: ProbeSpec, pair: bool) -> tuple[int, int]:
     """Values per position in the float buffer and in the integer buffer."""
-    table = columns(spec, pair)
-    return sum(w for *_, w, is_int in table if not is_int), sum(w for *_, w, is_int in table if is_int)
+    blocks = columns(spec, pair)
+    return sum(b.width for b in blocks if not b.is_integer), sum(b.width for b in blocks if b.is_integer)
 
 
 def new_packed(like: Tensor, n: int, spec: ProbeSpec, pair: bool) -> tuple[Tensor, Tensor]:
@@ -216,29 +255,31 @@ def new_packed(like: Tensor, n: int, spec: ProbeSpec, pair: bool) -> tuple[Tenso
 
 def unpack(floats: Tensor, ints: Tensor, n: int, spec: ProbeSpec, pair: bool) -> ProbeStats:
     """Give the columns of two packed buffers their names; the columns are views."""
-    found: dict[str, dict[str, Tensor]] = {"a": {}, "b": {}, "pair": {}}
+    groups: dict[str, dict[str, Tensor]] = {"base": {}, "trained": {}, "pair": {}}
     offset = {False: 0, True: 0}
-    wide = _wide(spec)
-    for group, name, w, is_int in columns(spec, pair):
-        flat = (ints if is_int else floats).narrow(0, offset[is_int], n * w)
-        offset[is_int] += n * w
-        shape = {"ssd_terms": (n, 2, 3)}.get(name, (n, w) if name in wide else (n,))
-        found[group][name] = flat.view(shape)
+    wide = _widths(spec)
+    for group, names, width, is_integer in columns(spec, pair):
+        block_NW = (ints if is_integer else floats).narrow(0, offset[is_integer], n * width).view(n, width)
+        offset[is_integer] += n * width
+        for i, name in enumerate(names):
+            groups[group][name] = block_NW if name in wide else block_NW[:, i]
     if not pair:
-        return ProbeStats(ModelStats(**found["a"]), None, None)
-    return ProbeStats(ModelStats(**found["a"]), ModelStats(**found["b"]), PairStats(**found["pair"]))
+        return ProbeStats(ModelStats(**groups["base"]), None, None)
+    return ProbeStats(ModelStats(**groups["base"]), ModelStats(**groups["trained"]), PairStats(**groups["pair"]))
 
 
 def pack(stats: ProbeStats, spec: ProbeSpec) -> tuple[Tensor, Tensor]:
     """The inverse of ``unpack``, for a backend that builds its columns one by one."""
     flat: dict[bool, list[Tensor]] = {False: [], True: []}
-    for group, name, _, is_int in columns(spec, stats.pair is not None):
-        flat[is_int].append(getattr(getattr(stats, group), name).reshape(-1))
+    for group, names, _, is_integer in columns(spec, stats.pair is not None):
+        values = [getattr(getattr(stats, group), name) for name in names]
+        flat[is_integer].append((values[0] if len(values) == 1 else torch.stack(values, 1)).reshape(-1))
     return torch.cat(flat[False]), torch.cat(flat[True])
 
 
-def put_rows(out: ProbeStats, rows: slice | Tensor, found: ProbeStats) -> None:
-    """Write the columns of some rows, a slice or their indices, where they belong in the columns of all."""
-    for mine, theirs in zip(vars(out).values(), vars(found).values(), strict=True):
-        for name, column in vars(theirs).items() if theirs else ():
-            getattr(mine, name)[rows] = column
+def put_rows(out: ProbeStats, rows: slice | Tensor, stats: ProbeStats) -> None:
+    """Write the columns of some rows, a slice or their indices, to their place in the columns of all rows."""
+    for group, of_all in vars(out).items():
+        of_rows = getattr(stats, group)
+        for name, column in vars(of_rows).items() if of_rows else ():
+            getattr(of_all, name)[rows] = column

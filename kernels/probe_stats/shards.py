@@ -30,8 +30,8 @@ LOGITS_AT_ONCE = 1 << 22  # of the whole vocabulary, in the search for a long nu
 
 @torch.no_grad()
 def sharded_probe_stats(
-    logits_a_NV: Tensor,
-    logits_b_NV: Tensor | None,
+    logits_base_NV: Tensor,
+    logits_trained_NV: Tensor | None,
     token_N: Tensor,
     spec: ProbeSpec,
     first_id: int,
@@ -40,39 +40,41 @@ def sharded_probe_stats(
 ) -> ProbeStats:
     """``probe_stats`` where each rank of ``group`` holds some of the vocabulary. Every rank calls it and gets it all.
 
-    logits_a_NV, logits_b_NV: [N, V_r], bf16, fp16 or fp32: entries first_id .. first_id + V_r of the vocabulary, V_r
-        of its own on each rank, 0 too. ``logits_b_NV`` may be None.
+    logits_base_NV, logits_trained_NV: [N, V_r], bf16, fp16 or fp32: entries first_id .. first_id + V_r of the
+        vocabulary, V_r of its own on each rank, 0 too. ``logits_trained_NV`` may be None.
     token_N, spec: the same on every rank. Tokens, and ``spec.token_class``, count in the whole vocabulary; both
         ``top_k`` at least 1. backend: as for ``probe_stats``.
     Raises ValueError on every rank, naming the rank where something is wrong: shapes, dtypes or devices that do not
     match, a token outside the vocabulary, shards that leave a gap or overlap, arguments that differ between ranks.
     """
-    backend, vocabulary = _agree(logits_a_NV, logits_b_NV, token_N, spec, first_id, group, backend)
+    backend, vocabulary = _agree(logits_base_NV, logits_trained_NV, token_N, spec, first_id, group, backend)
     n = token_N.shape[0]
     if n == 0:
-        return unpack(*new_packed(logits_a_NV, 0, spec, logits_b_NV is not None), 0, spec, logits_b_NV is not None)
+        return unpack(
+            *new_packed(logits_base_NV, 0, spec, logits_trained_NV is not None), 0, spec, logits_trained_NV is not None
+        )
     token_N = token_N.to(torch.int64)
-    logits = (logits_a_NV,) if logits_b_NV is None else (logits_a_NV, logits_b_NV)
+    logits = (logits_base_NV,) if logits_trained_NV is None else (logits_base_NV, logits_trained_NV)
     token_z_MN = torch.stack([_token_logits(z_NV, token_N, first_id) for z_NV in logits])
     dist.all_reduce(token_z_MN, dist.ReduceOp.MAX, group)
-    mine = partial_state(logits_a_NV, logits_b_NV, token_N, token_z_MN, spec, first_id, backend)
+    mine = partial_state(logits_base_NV, logits_trained_NV, token_N, token_z_MN, spec, first_id, backend)
     state = merge_states([_unpacked(packed, mine) for packed in _gather(_packed(mine), group)])
 
     sums_DN = None
-    if logits_b_NV is not None and spec.sweeps == 2:
-        part_DN = divergences(logits_a_NV, logits_b_NV, *normalisers(state), pivot(state), backend)
+    if logits_trained_NV is not None and spec.sweeps == 2:
+        part_DN = divergences(logits_base_NV, logits_trained_NV, *normalisers(state), pivot(state), backend)
         sums_DN = torch.stack(_gather(part_DN, group)).sum(0)
     stats = columns(state, spec, sums_DN)
-    if spec.sweeps == 2 and spec.decoding.top_p < 1:
-        for i, (z_NV, model) in enumerate(zip(logits, (stats.a, stats.b), strict=False)):
+    if spec.sweeps == 2 and spec.eval_sampling.top_p < 1:
+        for i, (z_NV, model) in enumerate(zip(logits, (stats.base, stats.trained), strict=False)):
             assert model is not None
-            _long_nuclei(z_NV, state.model(i)[MAX], spec.decoding.top_p, vocabulary, group, model.nucleus_size)
+            _long_nuclei(z_NV, state.model(i)[MAX], spec.eval_sampling.top_p, vocabulary, group, model.nucleus_size)
     return stats
 
 
 def partial_state(
-    logits_a_NV: Tensor,
-    logits_b_NV: Tensor | None,
+    logits_base_NV: Tensor,
+    logits_trained_NV: Tensor | None,
     token_N: Tensor,
     token_z_MN: Tensor,
     spec: ProbeSpec,
@@ -83,14 +85,14 @@ def partial_state(
 
     token_N: int64 [N], in the whole vocabulary. token_z_MN: float32 [models, N], that token's logit, wherever it lies.
     """
-    backend = backend or fastest(logits_a_NV)
-    if logits_a_NV.shape[1] > 0:
-        module = _module(backend, logits_a_NV)
-        return module.partial_state(logits_a_NV, logits_b_NV, token_N, token_z_MN, spec, first_id)
-    layout = Layout.of(spec, logits_b_NV is not None)
+    backend = backend or fastest(logits_base_NV)
+    if logits_base_NV.shape[1] > 0:
+        module = _module(backend, logits_base_NV)
+        return module.partial_state(logits_base_NV, logits_trained_NV, token_N, token_z_MN, spec, first_id)
+    layout = Layout.of(spec, logits_trained_NV is not None)
     n, dtype = token_N.shape[0], torch.float64 if backend == "reference" else torch.float32
-    slots_SN = logits_a_NV.new_zeros(layout.slots, n, dtype=torch.float64)
-    z_NK = logits_a_NV.new_full((n, spec.top), -torch.inf, dtype=dtype)
+    slots_SN = logits_base_NV.new_zeros(layout.slots, n, dtype=torch.float64)
+    z_NK = logits_base_NV.new_full((n, spec.top_logprobs), -torch.inf, dtype=dtype)
     ids_NK = torch.full_like(z_NK, -1, dtype=torch.int64)
     state = PartialState(
         layout, slots_SN, (TopList(z_NK, ids_NK, z_NK if layout.models == 2 else None),) * layout.models, token_N,
@@ -102,8 +104,8 @@ def partial_state(
 
 
 def divergences(
-    logits_a_NV: Tensor,
-    logits_b_NV: Tensor,
+    logits_base_NV: Tensor,
+    logits_trained_NV: Tensor,
     max_MN: Tensor,
     log_sum_MN: Tensor,
     pivot_N: Tensor,
@@ -111,10 +113,10 @@ def divergences(
 ) -> Tensor:
     """What a part of the vocabulary, empty too, adds to each divergence, float64 [DIVERGENCES, N] as ``state`` names
     them; the last three arguments are what ``normalisers`` and ``pivot`` say of the state of the whole."""
-    if logits_a_NV.shape[1] == 0:
+    if logits_base_NV.shape[1] == 0:
         return max_MN.new_zeros(DIVERGENCES, max_MN.shape[1])
-    module = _module(backend or fastest(logits_a_NV), logits_a_NV)
-    return module.divergences(logits_a_NV, logits_b_NV, max_MN, log_sum_MN, pivot_N)
+    module = _module(backend or fastest(logits_base_NV), logits_base_NV)
+    return module.divergences(logits_base_NV, logits_trained_NV, max_MN, log_sum_MN, pivot_N)
 
 
 def _module(backend: str, logits: Tensor) -> ModuleType:
@@ -221,7 +223,7 @@ def _described(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, firs
         raise ValueError("shards must be bf16, fp16 or fp32, got torch.float64")
     if first_id < 0:
         raise ValueError(f"first_id must be at least 0, got {first_id}")
-    if spec.decoding.top_k == 0 or spec.train.top_k == 0:
+    if spec.eval_sampling.top_k == 0 or spec.train_sampling.top_k == 0:
         raise ValueError("top_k = 0 makes supports as long as the vocabulary, which no rank holds: set it to 1 or more")
     _module(backend, a)
     token_class, *numbers = to_numbers(spec, torch.device("cpu"))

@@ -58,7 +58,7 @@ class Layout:
     @staticmethod
     def of(spec: ProbeSpec, pair: bool) -> Layout:
         """The layout of a specification. The pair's sums belong to one sweep: two sweeps have better ones."""
-        rates = tuple(dict.fromkeys((1.0, *(1 / t for t in spec.temperatures))))
+        rates = tuple(dict.fromkeys((1.0, *(1 / t for t in spec.lse_temperatures))))
         return Layout(rates, spec.n_classes, 2 if pair else 1, pair and spec.sweeps == 1)
 
     @property

@@ -1,6 +1,6 @@
 """Every column from the state of the whole vocabulary, in float64 torch: a handful of numbers a row.
 
-Shape legend: N scored positions, K = ``spec.top``, S slots of one model.
+Shape legend: N scored positions, K = ``spec.top_logprobs``, S slots of one model.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .reference import blank, decoded_logprobs, entropy, nucleus, ssd_terms
-from .schema import Decoding, ModelStats, PairStats, ProbeSpec, ProbeStats
+from .reference import blank, ce_terms, decoded_logprobs, entropy, nucleus
+from .schema import ModelStats, PairStats, ProbeSpec, ProbeStats, SamplingParams
 from .state import (
     A_D,
     A_DD,
@@ -40,10 +40,10 @@ def columns(state: PartialState, spec: ProbeSpec, divergences_DN: Tensor | None 
     divergences_DN: float64 [DIVERGENCES, N], summed over the vocabulary, for a pair and ``spec.sweeps == 2``.
     ``nucleus_size`` is -1 where the nucleus reaches beyond the top list. Both ``top_k`` must be at least 1.
     """
-    if spec.decoding.top_k == 0 or spec.train.top_k == 0:
+    if spec.eval_sampling.top_k == 0 or spec.train_sampling.top_k == 0:
         raise ValueError("top_k = 0 makes supports as long as the vocabulary, which a top list does not hold")
     max_MN, log_sum_MN = normalisers(state)
-    models = [_Model.of(state, i, max_MN[i], log_sum_MN[i], spec.decoding) for i in range(state.layout.models)]
+    models = [_Model.of(state, i, max_MN[i], log_sum_MN[i], spec.eval_sampling) for i in range(state.layout.models)]
     stats = [_model_stats(model, state, spec) for model in models]
     if len(models) == 1:
         return ProbeStats(stats[0], None, None)
@@ -60,11 +60,11 @@ class _Model:
     max_N: Tensor
     log_sum_N: Tensor
     bad_N: Tensor
-    support_size_N: Tensor  # of ``spec.decoding``
+    support_size_N: Tensor  # of ``spec.eval_sampling``
     support_logprobs_NK: Tensor
 
     @staticmethod
-    def of(state: PartialState, index: int, max_N: Tensor, log_sum_N: Tensor, decoding: Decoding) -> _Model:
+    def of(state: PartialState, index: int, max_N: Tensor, log_sum_N: Tensor, decoding: SamplingParams) -> _Model:
         top = state.lists[index]
         z_NK = top.z_NK.double()
         size_N, log_q_NK = _support(z_NK, decoding)
@@ -85,7 +85,7 @@ class _Model:
         return z_NK.double() - self.max_N[:, None] - self.log_sum_N[:, None]
 
 
-def _support(z_NK: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+def _support(z_NK: Tensor, decoding: SamplingParams) -> tuple[Tensor, Tensor]:
     """How many tokens of a sorted list decoding can draw, [N], and the log-probabilities of doing so, [N, K]."""
     survivors_N = (z_NK > -torch.inf).sum(1).clamp(max=decoding.top_k)
     q_NK = decoded_logprobs(z_NK, survivors_N, decoding.temperature).exp()
@@ -96,15 +96,15 @@ def _support(z_NK: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
 def _model_stats(model: _Model, state: PartialState, spec: ProbeSpec) -> ModelStats:
     slots_SN, p_NK, bad_N = model.slots_SN, model.p_NK, model.bad_N
     rates = state.layout.rates
-    k = spec.decoding.top_k
+    k = spec.eval_sampling.top_k
     possible_N = slots_SN[POSSIBLE].long()
-    size_N = nucleus(p_NK, spec.decoding.top_p, possible_N)
-    if spec.decoding.top_p < 1 or spec.sweeps == 1:
-        size_N = torch.where(size_N > spec.top, -1, size_N)
+    size_N = nucleus(p_NK, spec.eval_sampling.top_p, possible_N)
+    if spec.eval_sampling.top_p < 1 or spec.sweeps == 1:
+        size_N = torch.where(size_N > spec.top_logprobs, -1, size_N)
 
     is_token_NK = model.top.ids_NK == state.token_N[:, None]
     rank_N = torch.where(is_token_NK.any(1), is_token_NK.int().argmax(1), slots_SN[AHEAD].nan_to_num(0).long())
-    lse_T = [model.max_N * r + slots_SN[SUM + rates.index(r)].log() for r in (1 / t for t in spec.temperatures)]
+    lse_T = [model.max_N * r + slots_SN[SUM + rates.index(r)].log() for r in (1 / t for t in spec.lse_temperatures)]
     first_class = SUM + len(rates)
 
     def floats(column: Tensor) -> Tensor:
@@ -165,15 +165,15 @@ def _pair_stats(a: _Model, b: _Model, divergences: _Divergences, spec: ProbeSpec
     assert other_b_NK is not None
     bad_N = a.bad_N | b.bad_N
     infinite_N = divergences.kl_ab_N == torch.inf
-    delta_var_N = (divergences.square_N - divergences.mean_N**2).clamp(min=0).masked_fill(infinite_N, torch.nan)
+    logratio_var_N = (divergences.square_N - divergences.mean_N**2).clamp(min=0).masked_fill(infinite_N, torch.nan)
 
-    size_N, log_q_NK = _support(a.z_NK, spec.train)
-    inside_NK = torch.arange(spec.top, device=size_N.device) < size_N[:, None]
+    size_N, log_q_NK = _support(a.z_NK, spec.train_sampling)
+    inside_NK = torch.arange(spec.top_logprobs, device=size_N.device) < size_N[:, None]
     q_NK = log_q_NK.exp()
     log_p_a_NK, p_a_NK, p_b_NK = a.logprobs(a.z_NK), a.p_NK, b.logprobs(other_a_NK).exp()
-    kept_N2 = torch.stack([torch.where(inside_NK, p, 0.0).sum(1) for p in (p_a_NK, p_b_NK)], 1)
-    terms_N23 = torch.stack([ssd_terms(q_NK, z, inside_NK, kept_N2[:, i], spec.train.temperature)
-                             for i, z in enumerate((a.z_NK, other_a_NK.double()))], 1)  # fmt: skip
+    kept_a_N, kept_b_N = (torch.where(inside_NK, p, 0.0).sum(1) for p in (p_a_NK, p_b_NK))
+    ce_a = ce_terms(q_NK, a.z_NK, inside_NK, kept_a_N, spec.train_sampling.temperature)
+    ce_b = ce_terms(q_NK, other_a_NK.double(), inside_NK, kept_b_N, spec.train_sampling.temperature)
 
     # Cov_a(Δ, q / p_a - 1) is E_q[Δ] - E_a[Δ]: normalisers cancel, so the move is taken between the logits alone.
     # Rounded as in the sweeps, so that the gap of a sure token cancels to the last bit.
@@ -186,25 +186,31 @@ def _pair_stats(a: _Model, b: _Model, divergences: _Divergences, spec: ProbeSpec
     half_NK = torch.where(inside_NK, log_p_a_NK, 0.0) / 2
     root_NK = (torch.where(inside_NK, log_q_NK, 0.0) - half_NK).exp() - half_NK.exp()
     chi2_N = torch.where(inside_NK, root_NK**2, p_a_NK).sum(1) + a.rest_N
-    variance_N = delta_var_N * chi2_N
+    variance_N = logratio_var_N * chi2_N
     alignment_N = torch.where(variance_N > 0, push_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
 
     def floats(column: Tensor) -> Tensor:
         return blank(column.float(), bad_N)
 
     return PairStats(
-        kl_ab=floats(divergences.kl_ab_N),
-        kl_ba=floats(divergences.kl_ba_N),
+        kl_base_trained=floats(divergences.kl_ab_N),
+        kl_trained_base=floats(divergences.kl_ba_N),
         js=floats(divergences.js_N),
         tv=floats(divergences.tv_N),
-        delta_var=floats(delta_var_N),
-        ssd_push=floats(push_N),
-        ssd_chi2=floats(chi2_N),
+        logratio_var=floats(logratio_var_N),
+        ssd_cov=floats(push_N),
+        ssd_var=floats(chi2_N),
         ssd_alignment=floats(alignment_N),
-        b_at_a_top=floats(b.logprobs(other_a_NK)),
-        a_at_b_top=floats(a.logprobs(other_b_NK)),
-        ssd_terms=floats(terms_N23),
-        kept_mass=floats(kept_N2),
+        trained_logprobs_at_base_top=floats(b.logprobs(other_a_NK)),
+        base_logprobs_at_trained_top=floats(a.logprobs(other_b_NK)),
+        base_ce_compression=floats(ce_a.compression_N),
+        base_ce_reshaping=floats(ce_a.reshaping_N),
+        base_ce_alignment=floats(ce_a.alignment_N),
+        trained_ce_compression=floats(ce_b.compression_N),
+        trained_ce_reshaping=floats(ce_b.reshaping_N),
+        trained_ce_alignment=floats(ce_b.alignment_N),
+        base_kept_mass=floats(kept_a_N),
+        trained_kept_mass=floats(kept_b_N),
         support_overlap=blank(_shared(a, b), bad_N),
     )
 

@@ -14,7 +14,7 @@ import triton
 from torch import Tensor
 
 from . import reference
-from .schema import ModelStats, PairStats, ProbeSpec, ProbeStats, new_packed, unpack
+from .schema import CE_TERM_COLUMNS, KEPT_MASS_COLUMNS, ModelStats, PairStats, ProbeSpec, ProbeStats, new_packed, unpack
 from .state import DIVERGENCES, MAX, POSSIBLE, REST, SUM, Layout, PartialState, TopList, merge_slots
 from .triton_nucleus import DIGITS, PASSES, choose_digit, digit_masses
 from .triton_pair import compare_lists, merge_one_sweep, merge_two_sweeps
@@ -37,36 +37,44 @@ from .triton_top import top_tokens
 REFERENCE_LOGITS = 1 << 21  # logits that the reference takes at once, at about 100 bytes each
 
 _OF_DECODING = ("top_mass", "tail_mass", "support_size", "support_entropy", "support_overlap")
-_OF_TRAIN = ("ssd_push", "ssd_chi2", "ssd_alignment", "ssd_terms", "kept_mass")
+_OF_TRAIN = ("ssd_cov", "ssd_var", "ssd_alignment", *CE_TERM_COLUMNS, *KEPT_MASS_COLUMNS)
 
 
 def probe_stats_packed(
-    logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
+    logits_base_NV: Tensor, logits_trained_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
 ) -> tuple[Tensor, Tensor]:
     """The packed columns (see ``schema.columns``) of N >= 1 positions; bf16, fp16 or fp32 logits of any row stride.
 
     Raises ValueError for logits that are not on a GPU, unless Triton's interpreter is on.
     """
-    check_device(logits_a_NV)
-    n, pair = logits_a_NV.shape[0], logits_b_NV is not None
-    floats, ints = new_packed(logits_a_NV, n, spec, pair)
+    check_device(logits_base_NV)
+    n, pair = logits_base_NV.shape[0], logits_trained_NV is not None
+    floats, ints = new_packed(logits_base_NV, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
     token_N = token_N.contiguous()
 
-    with torch.cuda.device_of(logits_a_NV):  # kernels go to the current device, whatever device their tensors are on
-        work = _Workspace(logits_a_NV, pair, spec)
-        token_z_MN = logits_a_NV.new_empty(work.layout.models, n, dtype=torch.float32)
-        b_NV = logits_a_NV if logits_b_NV is None else logits_b_NV
+    with torch.cuda.device_of(logits_base_NV):  # kernels go to the current device, whatever device their tensors are on
+        work = _Workspace(logits_base_NV, pair, spec)
+        token_z_MN = logits_base_NV.new_empty(work.layout.models, n, dtype=torch.float32)
+        b_NV = logits_base_NV if logits_trained_NV is None else logits_trained_NV
         token_logits[(n,)](
-            logits_a_NV, b_NV, token_N, token_z_MN, n, logits_a_NV.stride(0), b_NV.stride(0), HAS_B=pair, num_warps=1
+            logits_base_NV,
+            b_NV,
+            token_N,
+            token_z_MN,
+            n,
+            logits_base_NV.stride(0),
+            b_NV.stride(0),
+            HAS_B=pair,
+            num_warps=1,
         )
-        _sweep_once(logits_a_NV, logits_b_NV, token_N, token_z_MN, spec.token_class, work)
-        _one_model(logits_a_NV, token_z_MN[0], spec, work, 0, stats.a)
-        if logits_b_NV is not None and stats.b is not None and stats.pair is not None:
-            _one_model(logits_b_NV, token_z_MN[1], spec, work, 1, stats.b)
-            _two_models(logits_a_NV, logits_b_NV, spec, work, stats.a, stats.b, stats.pair)
-        if spec.decoding.top_k == 0 or spec.train.top_k == 0:
-            _wide_supports(logits_a_NV, logits_b_NV, token_N, spec, stats)
+        _sweep_once(logits_base_NV, logits_trained_NV, token_N, token_z_MN, spec.token_class, work)
+        _one_model(logits_base_NV, token_z_MN[0], spec, work, 0, stats.base)
+        if logits_trained_NV is not None and stats.trained is not None and stats.pair is not None:
+            _one_model(logits_trained_NV, token_z_MN[1], spec, work, 1, stats.trained)
+            _two_models(logits_base_NV, logits_trained_NV, spec, work, stats.base, stats.trained, stats.pair)
+        if spec.eval_sampling.top_k == 0 or spec.train_sampling.top_k == 0:
+            _wide_supports(logits_base_NV, logits_trained_NV, token_N, spec, stats)
     return floats, ints
 
 
@@ -86,7 +94,7 @@ class _Workspace:
         self.padded_chunks = triton.next_power_of_2(self.chunks)
         self.groups = self.chunks * (CHUNK.value // GROUP.value)
         self.padded_groups = triton.next_power_of_2(self.groups)
-        self.list_size = triton.next_power_of_2(spec.top)
+        self.list_size = triton.next_power_of_2(spec.top_logprobs)
 
         def floats(*shape: int) -> Tensor:
             return logits_NV.new_empty(shape, dtype=torch.float32)
@@ -135,15 +143,15 @@ def _sweep_once(
 def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
     """The columns of the model whose workspace is number ``model``."""
     layout, row = work.layout, work.rows[model]
-    rate_of = tuple(layout.rates.index(1 / t) for t in spec.temperatures)
+    rate_of = tuple(layout.rates.index(1 / t) for t in spec.lse_temperatures)
     merge_model[(z.shape[0],)](
         token_z, work.state[:, model * layout.model_slots :], row, out.lse, out.entropy, out.token_logprob,
         out.token_rank, out.lse_T, out.class_mass, work.chunks, layout.slots, spec.n_classes, RATES=layout.rates,
         RATE_OF=rate_of, CHUNKS=work.padded_chunks, num_warps=1,
     )  # fmt: skip
     _top_list(z, spec, work, model, out)
-    if spec.sweeps == 2 and spec.decoding.top_p < 1:
-        _long_nucleus(z, spec.decoding.top_p, row, work, out.nucleus_size)
+    if spec.sweeps == 2 and spec.eval_sampling.top_p < 1:
+        _long_nucleus(z, spec.eval_sampling.top_p, row, work, out.nucleus_size)
 
 
 def _top_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
@@ -152,8 +160,8 @@ def _top_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: Mod
     top_tokens[(n,)](
         z, work.group_max[model], work.group_sum[model], state, work.rows[model], out.top_ids, out.top_logprobs,
         out.top_mass, out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v, work.groups,
-        work.chunks, work.layout.slots, z.stride(0), K=spec.top, KP=work.list_size, GROUPS=work.padded_groups,
-        TEMPERATURE=spec.decoding.temperature, TOP_K=spec.decoding.top_k, TOP_P=spec.decoding.top_p,
+        work.chunks, work.layout.slots, z.stride(0), K=spec.top_logprobs, KP=work.list_size, GROUPS=work.padded_groups,
+        TEMPERATURE=spec.eval_sampling.temperature, TOP_K=spec.eval_sampling.top_k, TOP_P=spec.eval_sampling.top_p,
         num_warps=min(8, triton.cdiv(work.padded_groups, 512)),
     )  # fmt: skip
 
@@ -189,24 +197,25 @@ def _two_models(
     n = a.shape[0]
     row_a, row_b = work.rows
     mean_gap_N = a.new_empty(n, dtype=torch.float64)
-    divergences = (out.kl_ab, out.kl_ba, out.js, out.tv, out.delta_var, mean_gap_N)
+    divergences = (out.kl_base_trained, out.kl_trained_base, out.js, out.tv, out.logratio_var, mean_gap_N)
     if spec.sweeps == 1:
         merge_one_sweep[(n,)](
             work.state, row_a, row_b, *divergences, work.chunks, work.layout.slots, work.layout.model_slots,
             CHUNKS=work.padded_chunks, num_warps=1,
         )  # fmt: skip
     else:
-        pivot_N = torch.empty_like(out.kl_ab)
-        gap_at_top[(n,)](b, row_b, in_a.top_ids, pivot_N, b.stride(0), K=spec.top, num_warps=1)
+        pivot_N = torch.empty_like(out.kl_base_trained)
+        gap_at_top[(n,)](b, row_b, in_a.top_ids, pivot_N, b.stride(0), K=spec.top_logprobs, num_warps=1)
         state = _sweep_twice(a, b, row_a, row_b, pivot_N)
         merge_two_sweeps[(n,)](
             state, row_a, row_b, pivot_N, *divergences, work.chunks, CHUNKS=work.padded_chunks, num_warps=1
         )
     compare_lists[(n,)](
-        a, b, row_a, row_b, in_a.top_ids, in_b.top_ids, in_a.support_size, in_b.support_size, out.kl_ab, out.delta_var,
-        mean_gap_N, out.b_at_a_top, out.a_at_b_top, out.support_overlap, out.ssd_push, out.ssd_chi2, out.ssd_alignment,
-        out.ssd_terms, out.kept_mass, a.stride(0), b.stride(0), K=spec.top, KP=work.list_size,
-        TEMPERATURE=spec.train.temperature, TOP_K=spec.train.top_k, TOP_P=spec.train.top_p, num_warps=1,
+        a, b, row_a, row_b, in_a.top_ids, in_b.top_ids, in_a.support_size, in_b.support_size, out.kl_base_trained,
+        out.logratio_var, mean_gap_N, out.trained_logprobs_at_base_top, out.base_logprobs_at_trained_top,
+        out.support_overlap, out.ssd_cov, out.ssd_var, out.ssd_alignment, out.base_ce_compression, out.base_kept_mass,
+        a.stride(0), b.stride(0), K=spec.top_logprobs, KP=work.list_size, TEMPERATURE=spec.train_sampling.temperature,
+        TOP_K=spec.train_sampling.top_k, TOP_P=spec.train_sampling.top_p, num_warps=1,
     )  # fmt: skip
 
 
@@ -220,32 +229,39 @@ def _sweep_twice(a: Tensor, b: Tensor, row_a: Tensor, row_b: Tensor, pivot: Tens
 
 def _wide_supports(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, stats: ProbeStats) -> None:
     """The columns of every support with ``top_k = 0``, from the reference."""
-    names = (_OF_DECODING if spec.decoding.top_k == 0 else ()) + (_OF_TRAIN if spec.train.top_k == 0 else ())
+    names = (_OF_DECODING if spec.eval_sampling.top_k == 0 else ()) + (
+        _OF_TRAIN if spec.train_sampling.top_k == 0 else ()
+    )
     n, v = a.shape
     step = max(1, REFERENCE_LOGITS // v)
     for i in range(0, n, step):
         part = slice(i, i + step)
         packed = reference.probe_stats_packed(a[part], None if b is None else b[part], token[part], spec)
         found = unpack(*packed, token[part].shape[0], spec, b is not None)
-        for mine, theirs in ((stats.a, found.a), (stats.b, found.b), (stats.pair, found.pair)):
+        for mine, theirs in ((stats.base, found.base), (stats.trained, found.trained), (stats.pair, found.pair)):
             for name in names:
                 if hasattr(mine, name):
                     getattr(mine, name)[part] = getattr(theirs, name)
 
 
 def partial_state(
-    logits_a_NV: Tensor, logits_b_NV: Tensor | None, token_N: Tensor, token_z_MN: Tensor, spec: ProbeSpec, first_id: int
+    logits_base_NV: Tensor,
+    logits_trained_NV: Tensor | None,
+    token_N: Tensor,
+    token_z_MN: Tensor,
+    spec: ProbeSpec,
+    first_id: int,
 ) -> PartialState:
     """See ``reference_state.partial_state``; bf16, fp16 or fp32, and float32 lists."""
-    check_device(logits_a_NV)
-    v = logits_a_NV.shape[1]
-    token_class = None if spec.token_class is None else spec.token_class[first_id:][:v].to(logits_a_NV.device)
-    with torch.cuda.device_of(logits_a_NV):
-        work = _Workspace(logits_a_NV, logits_b_NV is not None, spec)
+    check_device(logits_base_NV)
+    v = logits_base_NV.shape[1]
+    token_class = None if spec.token_class is None else spec.token_class[first_id:][:v].to(logits_base_NV.device)
+    with torch.cuda.device_of(logits_base_NV):
+        work = _Workspace(logits_base_NV, logits_trained_NV is not None, spec)
         token_z = token_z_MN.float().contiguous()
-        _sweep_once(logits_a_NV, logits_b_NV, token_N - first_id, token_z, token_class, work)
+        _sweep_once(logits_base_NV, logits_trained_NV, token_N - first_id, token_z, token_class, work)
         slots_SN = merge_slots(work.state.permute(2, 1, 0), work.layout)
-        logits = (logits_a_NV,) if logits_b_NV is None else (logits_a_NV, logits_b_NV)
+        logits = (logits_base_NV,) if logits_trained_NV is None else (logits_base_NV, logits_trained_NV)
         lists = []
         for m, z_NV in enumerate(logits):
             ids_NK = _find_list(z_NV, spec, work, m, work.layout.of_model(slots_SN, m))
@@ -259,7 +275,7 @@ def _find_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, slots_S
     row, sum_N = work.rows[model], slots_SN[SUM]
     row[:, ROW_MAX.value], row[:, ROW_POSSIBLE.value] = slots_SN[MAX], slots_SN[POSSIBLE]
     row[:, LOG_SUM.value] = torch.where(sum_N > 0, sum_N.log(), torch.nan)
-    out = unpack(*new_packed(z, z.shape[0], spec, False), z.shape[0], spec, False).a
+    out = unpack(*new_packed(z, z.shape[0], spec, False), z.shape[0], spec, False).base
     _top_list(z, spec, work, model, out)
     slots_SN[REST] = torch.where(sum_N > 0, row[:, ROW_REST.value] * sum_N, sum_N)
     return out.top_ids
@@ -270,11 +286,11 @@ def _logits_at(z_NV: Tensor, ids_NK: Tensor) -> Tensor:
 
 
 def divergences(
-    logits_a_NV: Tensor, logits_b_NV: Tensor, max_MN: Tensor, log_sum_MN: Tensor, pivot_N: Tensor
+    logits_base_NV: Tensor, logits_trained_NV: Tensor, max_MN: Tensor, log_sum_MN: Tensor, pivot_N: Tensor
 ) -> Tensor:
     """See ``reference_state.divergences``."""
-    rows = logits_a_NV.new_empty(2, logits_a_NV.shape[0], ROW_SLOTS.value, dtype=torch.float32)
+    rows = logits_base_NV.new_empty(2, logits_base_NV.shape[0], ROW_SLOTS.value, dtype=torch.float32)
     rows[:, :, ROW_MAX.value], rows[:, :, LOG_SUM.value] = max_MN, log_sum_MN
-    with torch.cuda.device_of(logits_a_NV):
-        state = _sweep_twice(logits_a_NV, logits_b_NV, rows[0], rows[1], pivot_N.float())
+    with torch.cuda.device_of(logits_base_NV):
+        state = _sweep_twice(logits_base_NV, logits_trained_NV, rows[0], rows[1], pivot_N.float())
     return state.sum(2, dtype=torch.float64).T.contiguous()

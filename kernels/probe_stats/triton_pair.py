@@ -1,7 +1,8 @@
 """The columns of the pair: partial sums merged, and what the two top lists say together.
 
 Legend: x = z - M, a model's logit below its row maximum; log_sum = log of sum of exp(x); d = log p_b - log p_a;
-S and q, the baseline's support and distribution at ``spec.train``. All in float64: it is a handful of numbers a row.
+S and q, the baseline's support and distribution at ``spec.train_sampling``. All in float64: it is a handful of numbers
+a row.
 """
 
 import triton
@@ -29,7 +30,8 @@ from .triton_top import support
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
 def merge_one_sweep(
-    state_ptr, row_a_ptr, row_b_ptr, kl_ab_ptr, kl_ba_ptr, js_ptr, tv_ptr, delta_var_ptr, mean_gap_ptr, chunks, slots,
+    state_ptr, row_a_ptr, row_b_ptr, kl_base_trained_ptr, kl_trained_base_ptr, js_ptr, tv_ptr, logratio_var_ptr,
+    mean_gap_ptr, chunks, slots,
     model_slots, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """Divergences of one row from the first sweep alone; JS and TV are NaN. state_ptr: [N, slots, chunks].
@@ -62,12 +64,12 @@ def merge_one_sweep(
     forbidden_by_b, forbidden_by_a = tl.min(a_d) == -INF, tl.min(b_d) == -INF
 
     valid = (total_a > 0) & (total_b > 0)
-    tl.store(kl_ab_ptr + row, tl.where(valid, tl.where(forbidden_by_b, INF, kl_ab), float("nan")))
-    tl.store(kl_ba_ptr + row, tl.where(valid, tl.where(forbidden_by_a, INF, kl_ba), float("nan")))
+    tl.store(kl_base_trained_ptr + row, tl.where(valid, tl.where(forbidden_by_b, INF, kl_ab), float("nan")))
+    tl.store(kl_trained_base_ptr + row, tl.where(valid, tl.where(forbidden_by_a, INF, kl_ba), float("nan")))
     tl.store(js_ptr + row, float("nan"))
     tl.store(tv_ptr + row, float("nan"))
-    delta_var = tl.where(forbidden_by_b, float("nan"), _at_least_0(square - mean_a * mean_a))
-    tl.store(delta_var_ptr + row, tl.where(valid, delta_var, float("nan")))
+    logratio_var = tl.where(forbidden_by_b, float("nan"), _at_least_0(square - mean_a * mean_a))
+    tl.store(logratio_var_ptr + row, tl.where(valid, logratio_var, float("nan")))
     tl.store(mean_gap_ptr + row, mean_a)
 
 
@@ -79,7 +81,8 @@ def _at_least_0(value):
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
 def merge_two_sweeps(
-    state_ptr, row_a_ptr, row_b_ptr, pivot_ptr, kl_ab_ptr, kl_ba_ptr, js_ptr, tv_ptr, delta_var_ptr, mean_gap_ptr,
+    state_ptr, row_a_ptr, row_b_ptr, pivot_ptr, kl_base_trained_ptr, kl_trained_base_ptr, js_ptr, tv_ptr,
+    logratio_var_ptr, mean_gap_ptr,
     chunks, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """Divergences of one row from the second sweep. state_ptr: [N, DIVERGENCES, chunks]; the rest as above."""
@@ -96,25 +99,27 @@ def merge_two_sweeps(
 
     log_sums = tl.load(row_a_ptr + row * ROW_SLOTS + LOG_SUM) + tl.load(row_b_ptr + row * ROW_SLOTS + LOG_SUM)
     valid = log_sums == log_sums  # NaN in an invalid row
-    tl.store(kl_ab_ptr + row, tl.where(valid, kl_ab, float("nan")))
-    tl.store(kl_ba_ptr + row, tl.where(valid, kl_ba, float("nan")))
+    tl.store(kl_base_trained_ptr + row, tl.where(valid, kl_ab, float("nan")))
+    tl.store(kl_trained_base_ptr + row, tl.where(valid, kl_ba, float("nan")))
     tl.store(js_ptr + row, tl.where(valid, js, float("nan")))
     tl.store(tv_ptr + row, tl.where(valid, tv, float("nan")))
-    delta_var = tl.where(kl_ab == INF, float("nan"), _at_least_0(square - mean * mean))
-    tl.store(delta_var_ptr + row, tl.where(valid, delta_var, float("nan")))
+    logratio_var = tl.where(kl_ab == INF, float("nan"), _at_least_0(square - mean * mean))
+    tl.store(logratio_var_ptr + row, tl.where(valid, logratio_var, float("nan")))
     tl.store(mean_gap_ptr + row, mean + tl.load(pivot_ptr + row))
 
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
 def compare_lists(
-    a_ptr, b_ptr, row_a_ptr, row_b_ptr, top_a_ptr, top_b_ptr, size_a_ptr, size_b_ptr, kl_ab_ptr, delta_var_ptr,
-    mean_gap_ptr, b_at_a_top_ptr, a_at_b_top_ptr, support_overlap_ptr, ssd_push_ptr, ssd_chi2_ptr, ssd_alignment_ptr,
-    ssd_terms_ptr, kept_mass_ptr, stride_a, stride_b, K: tl.constexpr, KP: tl.constexpr,
+    a_ptr, b_ptr, row_a_ptr, row_b_ptr, top_a_ptr, top_b_ptr, size_a_ptr, size_b_ptr, kl_base_trained_ptr,
+    logratio_var_ptr, mean_gap_ptr, trained_logprobs_at_base_top_ptr, base_logprobs_at_trained_top_ptr,
+    support_overlap_ptr, ssd_cov_ptr, ssd_var_ptr, ssd_alignment_ptr, ce_terms_ptr, kept_mass_ptr, stride_a, stride_b,
+    K: tl.constexpr, KP: tl.constexpr,
     TEMPERATURE: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr,
 ):  # fmt: skip
     """Everything of one row that two top lists decide. top_*_ptr: int64 [N, K]; size_*_ptr: support sizes, int64 [N].
 
-    TEMPERATURE, TOP_K, TOP_P: ``spec.train``, with 1 <= TOP_K <= K.
+    ce_terms_ptr: float32 [N, 2, 3], CE_TERM_COLUMNS; kept_mass_ptr: float32 [N, 2], KEPT_MASS_COLUMNS.
+    TEMPERATURE, TOP_K, TOP_P: ``spec.train_sampling``, with 1 <= TOP_K <= K.
     """
     row = tl.program_id(0).to(tl.int64)
     slot = tl.arange(0, KP)
@@ -129,10 +134,10 @@ def compare_lists(
     ids_a = tl.load(top_a_ptr + row * K + slot, mask=slot < K, other=-1)
     z_a, z_b = _logits_at(a_ptr, ids_a), _logits_at(b_ptr, ids_a)
     log_p_a, log_p_b = z_a - max_a - log_sum_a, z_b - max_b - log_sum_b
-    tl.store(b_at_a_top_ptr + row * K + slot, tl.where(valid, log_p_b, float("nan")), mask=slot < K)
+    tl.store(trained_logprobs_at_base_top_ptr + row * K + slot, tl.where(valid, log_p_b, float("nan")), mask=slot < K)
     ids_b = tl.load(top_b_ptr + row * K + slot, mask=slot < K, other=-1)
     at_b_top = _logits_at(a_ptr, ids_b) - max_a - log_sum_a
-    tl.store(a_at_b_top_ptr + row * K + slot, tl.where(valid, at_b_top, float("nan")), mask=slot < K)
+    tl.store(base_logprobs_at_trained_top_ptr + row * K + slot, tl.where(valid, at_b_top, float("nan")), mask=slot < K)
 
     # A token is in b's support if it does not come after the last one there.
     last_id = tl.load(top_b_ptr + row * K + tl.maximum(tl.load(size_b_ptr + row), 1) - 1)
@@ -153,23 +158,23 @@ def compare_lists(
     # Rounded as in the sweep, so that the gap of a sure token cancels to the last bit.
     gap = tl.where(inside & (z_b > -INF), (z_b - max_b) - (z_a - max_a), 0.0)
     push = tl.sum(q * gap) - tl.load(mean_gap_ptr + row)
-    push = tl.where(tl.load(kl_ab_ptr + row) == INF, float("nan"), push)
+    push = tl.where(tl.load(kl_base_trained_ptr + row) == INF, float("nan"), push)
     # sum of (q - p)^2 / p within S, of p outside: as a square of differences of roots, p may be as small as it likes.
     log_q = tl.where(inside, (z_a - max_a) * (1 / TEMPERATURE) - tl.log(tl.sum(w)).to(tl.float32), 0.0)
     half = 0.5 * tl.where(inside, log_p_a, 0.0)
     root = tl.exp2((log_q - half) * LOG2E) - tl.exp2(half * LOG2E)
     outside = tl.sum(tl.where(inside, 0.0, p_a)) + tl.load(row_a_ptr + ROW_REST)
     chi2 = tl.sum(tl.where(inside, root * root, 0.0).to(tl.float64)) + outside
-    variance = tl.load(delta_var_ptr + row).to(tl.float64) * chi2
+    variance = tl.load(logratio_var_ptr + row).to(tl.float64) * chi2
     alignment = push / tl.sqrt(tl.where(variance > 0, variance, float("nan")))
     alignment = tl.where(alignment > 1, 1.0, tl.where(alignment < -1, -1.0, alignment))
-    tl.store(ssd_push_ptr + row, tl.where(valid, push, float("nan")))
-    tl.store(ssd_chi2_ptr + row, tl.where(valid, chi2, float("nan")))
+    tl.store(ssd_cov_ptr + row, tl.where(valid, push, float("nan")))
+    tl.store(ssd_var_ptr + row, tl.where(valid, chi2, float("nan")))
     tl.store(ssd_alignment_ptr + row, tl.where(valid, alignment, float("nan")))
 
-    ssd_terms_ptr += row * 6
-    _store_terms(ssd_terms_ptr, z_a, q, log_q, inside, kept_a, valid, TEMPERATURE)
-    _store_terms(ssd_terms_ptr + 3, z_b, q, log_q, inside, kept_b, valid, TEMPERATURE)
+    ce_terms_ptr += row * 6
+    _store_terms(ce_terms_ptr, z_a, q, log_q, inside, kept_a, valid, TEMPERATURE)
+    _store_terms(ce_terms_ptr + 3, z_b, q, log_q, inside, kept_b, valid, TEMPERATURE)
 
 
 @triton.jit

@@ -54,7 +54,7 @@ ROW_REST = tl.constexpr(3)  # mass outside the top list
 ROW_SLOTS = tl.constexpr(4)
 
 # A column begins anywhere in its packed buffer: a kernel is not compiled again for each alignment.
-COLUMNS = ["token_z_ptr", "top_a_ptr", "top_b_ptr", "size_a_ptr", "size_b_ptr"]
+COLUMNS = ["token_z_ptr", "ce_terms_ptr", "kept_mass_ptr", "top_a_ptr", "top_b_ptr", "size_a_ptr", "size_b_ptr"]
 COLUMNS += [f"{field.name}_ptr" for group in (ModelStats, PairStats) for field in fields(group)]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..chunked_forward import Way, hidden_states
 from ..config import DecodingConfig, ProbeConfig
-from ..kernels import Decoding, LmHead, ProbeSpec, linear_probe_stats
+from ..kernels import LmHead, ProbeSpec, SamplingParams, linear_probe_stats
 from ..models import LanguageModel
 from .plan import Scored
 from .table import assembled, gather
@@ -64,10 +64,10 @@ class Measure:
     @staticmethod
     def of(head_a: LmHead, head_b: LmHead, classes: TokenClasses, config: ProbeConfig) -> Measure:
         spec = ProbeSpec(
-            top=config.top,
-            decoding=_decoding(config.decoding),
-            train=_decoding(config.train),
-            temperatures=config.temperatures,
+            top_logprobs=config.top,
+            eval_sampling=_decoding(config.decoding),
+            train_sampling=_decoding(config.train),
+            lse_temperatures=config.temperatures,
             token_class=classes.of_token,
             n_classes=len(classes.names),
         )
@@ -100,8 +100,8 @@ class Measure:
         yield from blocks
 
 
-def _decoding(setting: DecodingConfig) -> Decoding:
-    return Decoding(setting.temperature, setting.top_k, setting.top_p)
+def _decoding(setting: DecodingConfig) -> SamplingParams:
+    return SamplingParams(setting.temperature, setting.top_k, setting.top_p)
 
 
 def _blocks(traces: Iterable[Rows]) -> Iterator[Rows]:

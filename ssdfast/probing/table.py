@@ -14,6 +14,7 @@ import torch
 
 from ..config import ClassRules
 from ..kernels import ProbeStats
+from ..kernels.probe_stats.schema import CE_TERM_COLUMNS, KEPT_MASS_COLUMNS
 from . import position_classes
 from .plan import Scored
 from .token_classes import TokenClasses
@@ -72,12 +73,27 @@ def _to_think_end(one: Scored, closes_V: np.ndarray) -> np.ndarray:
     return distance
 
 
+# The table's names of some of the kernels' columns.
+NAMES = {
+    "kl_base_trained": "kl_ab",
+    "kl_trained_base": "kl_ba",
+    "logratio_var": "delta_var",
+    "ssd_cov": "ssd_push",
+    "ssd_var": "ssd_chi2",
+    "trained_logprobs_at_base_top": "b_at_a_top",
+    "base_logprobs_at_trained_top": "a_at_b_top",
+}
+JOINED = {"ssd_terms": CE_TERM_COLUMNS, "kept_mass": KEPT_MASS_COLUMNS}
+
+
 def _columns(stats: ProbeStats) -> Iterator[tuple[str, np.ndarray]]:
-    for prefix, group in (("a_", stats.a), ("b_", stats.b), ("", stats.pair)):
-        for name, column in vars(group).items():
+    pair = {NAMES.get(name, name): column for name, column in vars(stats.pair).items()}
+    for name, parts in JOINED.items():
+        pair[name] = torch.stack([pair.pop(part) for part in parts], 1)
+    for prefix, group in (("a_", vars(stats.base)), ("b_", vars(stats.trained)), ("", pair)):
+        for name, column in group.items():
             dtype = torch.float32 if column.is_floating_point() else torch.int32
-            wide = column.flatten(1) if column.dim() > 1 else column
-            yield prefix + name, wide.to(dtype).cpu().numpy()
+            yield prefix + name, column.to(dtype).cpu().numpy()
 
 
 def _repeated(values: list[Any], lengths: list[int], kind: pa.DataType) -> pa.DictionaryArray:

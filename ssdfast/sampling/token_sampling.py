@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..config import SamplingConfig
-from ..kernels import Decoding, ModelStats, ProbeSpec, probe_stats
+from ..kernels import ModelStats, ProbeSpec, SamplingParams, probe_stats
 
 LONGEST_TOP = 128  # of the kernels' list of likeliest tokens
 # At T = 1. The batch moves a float32 logit of SmolLM2 by 5e-5 at most; all logits moved by that much, each its own way,
@@ -158,7 +158,8 @@ def _draw_from_all(logits_BV: Tensor, temperature: float, noise: Noise) -> Drawn
 
 def _top(logits_BV: Tensor, k: int, temperature: float = 1.0) -> ModelStats:
     """The kernels' columns of one model: top list of k, normaliser, and that at a temperature."""
-    one = Decoding(1.0, 1, 1.0)
-    spec = ProbeSpec(top=k, decoding=one, train=one, temperatures=() if temperature == 1 else (temperature,), sweeps=1)
+    greedy = SamplingParams(1.0, 1, 1.0)
+    lse_temperatures = () if temperature == 1 else (temperature,)
+    spec = ProbeSpec(k, eval_sampling=greedy, train_sampling=greedy, lse_temperatures=lse_temperatures, sweeps=1)
     any_token_B = torch.zeros(len(logits_BV), dtype=torch.int64, device=logits_BV.device)
-    return probe_stats(logits_BV, None, any_token_B, spec).a
+    return probe_stats(logits_BV, None, any_token_B, spec).base

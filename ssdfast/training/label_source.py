@@ -64,10 +64,11 @@ def of_adapted(adapted: Any, head: LmHead) -> Likeliest:
 
 def likeliest_of(hidden_SH: Tensor, head: LmHead, k: int = 128) -> tuple[Tensor, Tensor]:
     """(ids, log-probabilities) [S, K] of the likeliest tokens; the logits never exist at once."""
-    from ..kernels import Decoding, ProbeSpec, linear_probe_stats
+    from ..kernels import ProbeSpec, SamplingParams, linear_probe_stats
 
-    one = Decoding(1.0, 1, 1.0)
-    spec = ProbeSpec(top=min(k, head.weight_VH.shape[0]), decoding=one, train=one, temperatures=(), sweeps=1)
+    greedy = SamplingParams(1.0, 1, 1.0)
+    top = min(k, head.weight_VH.shape[0])
+    spec = ProbeSpec(top, eval_sampling=greedy, train_sampling=greedy, lse_temperatures=(), sweeps=1)
     any_token_S = torch.zeros(len(hidden_SH), dtype=torch.int64, device=hidden_SH.device)
-    found = linear_probe_stats(hidden_SH, head, None, None, any_token_S, spec).a
+    found = linear_probe_stats(hidden_SH, head, None, None, any_token_S, spec).base
     return found.top_ids, found.top_logprobs

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ssdfast.config import Labelled, ProbeConfig
-from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 from ssdfast.probing.plan import Item, Scored
 from ssdfast.probing.table import assembled, gather
 from ssdfast.probing.token_classes import BUILT_IN, TokenClasses
@@ -239,10 +239,10 @@ def _kl(logits_NV: Tensor, base: Baseline) -> float:
 def write(directory: Path, base: Baseline, logits_b_NV: Tensor) -> Path:
     """A finished probe of the pair: the real kernel, the real table."""
     spec = ProbeSpec(
-        top=CONFIG.top,
-        decoding=Decoding(**CONFIG.decoding.model_dump()),
-        train=Decoding(**TRAIN.model_dump()),
-        temperatures=CONFIG.temperatures,
+        top_logprobs=CONFIG.top,
+        eval_sampling=SamplingParams(**CONFIG.decoding.model_dump()),
+        train_sampling=SamplingParams(**TRAIN.model_dump()),
+        lse_temperatures=CONFIG.temperatures,
         token_class=base.classes.of_token,
         n_classes=len(base.classes.names),
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssdfast.attribution.decoding_curves import TEMPERATURES, TOP_MASS, panels
-from ssdfast.kernels import Decoding
+from ssdfast.kernels import SamplingParams
 from ssdfast.kernels.probe_stats.reference import _Row, _support_size, decoded_logprobs
 
 from .synthetic import Planted, baseline, write
@@ -30,7 +30,7 @@ def test_panels_are_means_over_the_positions(pair, name):
     mass_K = sorted_z_NV.softmax(1).cumsum(1)[:, :20].mean(0)
     assert means(found[name]["cumulative_mass"]) == pytest.approx(mass_K.tolist(), abs=1e-5)
     for i, temperature in enumerate(TEMPERATURES):
-        size_N = _support_size(row, Decoding(temperature, 20, 0.95))
+        size_N = _support_size(row, SamplingParams(temperature, 20, 0.95))
         log_q_NV = decoded_logprobs(sorted_z_NV, size_N, temperature)
         entropy_N = -torch.where(log_q_NV > -torch.inf, log_q_NV.exp() * log_q_NV, 0.0).sum(1)
         tokens = found[name]["surviving_tokens"][i]
@@ -38,7 +38,7 @@ def test_panels_are_means_over_the_positions(pair, name):
         assert found[name]["entropy"][i]["mean"] == pytest.approx(entropy_N.mean().item(), abs=1e-3)
         assert tokens["low"] <= tokens["mean"] <= tokens["high"]
     top_N = sorted_z_NV.softmax(1)[:, :20].sum(1).numpy()
-    size_N = _support_size(row, Decoding(1.0, 20, 0.95))
+    size_N = _support_size(row, SamplingParams(1.0, 20, 0.95))
     log_q_NV = decoded_logprobs(sorted_z_NV, size_N, 1.0)
     entropy_N = -torch.where(log_q_NV > -torch.inf, log_q_NV.exp() * log_q_NV, 0.0).sum(1).numpy()
     for low, high, entry in zip(TOP_MASS, TOP_MASS[1:], found[name]["entropy_by_top_mass"], strict=False):

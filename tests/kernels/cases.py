@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssdfast.kernels import Decoding, ProbeSpec, ProbeStats, probe_stats
+from ssdfast.kernels import ProbeSpec, ProbeStats, SamplingParams, probe_stats
+from ssdfast.kernels.probe_stats.schema import CE_TERM_COLUMNS, KEPT_MASS_COLUMNS
 
 INF = float("inf")
 
@@ -111,11 +112,18 @@ def _classes(v: int, n: int = 12) -> Tensor:
     return torch.randint(0, n, (v,), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
 
 
-WIDE = ProbeSpec(decoding=Decoding(0.9, 0, 0.9), train=Decoding(1.3, 0, 0.8))
-UNTRUNCATED = ProbeSpec(decoding=Decoding(), train=Decoding())
-ONE_SWEEP = ProbeSpec(sweeps=1, temperatures=())
-GREEDY = ProbeSpec(top=1, decoding=Decoding(1.0, 1, 1.0), train=Decoding(0.7, 1, 0.5))
-LONG_TOP = ProbeSpec(top=64, decoding=Decoding(0.6, 40, 0.9), train=Decoding(2.0, 64, 1.0), temperatures=(3.0, 0.9))
+WIDE = ProbeSpec(eval_sampling=SamplingParams(0.9, 0, 0.9), train_sampling=SamplingParams(1.3, 0, 0.8))
+UNTRUNCATED = ProbeSpec(eval_sampling=SamplingParams(), train_sampling=SamplingParams())
+ONE_SWEEP = ProbeSpec(sweeps=1, lse_temperatures=())
+GREEDY = ProbeSpec(
+    top_logprobs=1, eval_sampling=SamplingParams(1.0, 1, 1.0), train_sampling=SamplingParams(0.7, 1, 0.5)
+)
+LONG_TOP = ProbeSpec(
+    top_logprobs=64,
+    eval_sampling=SamplingParams(0.6, 40, 0.9),
+    train_sampling=SamplingParams(2.0, 64, 1.0),
+    lse_temperatures=(3.0, 0.9),
+)
 
 CASES = [
     Case("plain", _pair(8, 3001), ProbeSpec(token_class=_classes(3001))),
@@ -153,12 +161,12 @@ CASES = [
 # Columns that jump where a nucleus boundary falls within this much mass of p.
 BOUNDARY = 1e-6
 _AFTER_DECODING = ("support_entropy", "support_overlap")
-_AFTER_TRAIN = ("ssd_push", "ssd_chi2", "ssd_alignment", "ssd_terms", "kept_mass")
+_AFTER_TRAIN = ("ssd_cov", "ssd_var", "ssd_alignment", *CE_TERM_COLUMNS, *KEPT_MASS_COLUMNS)
 
 
 def on_cpu(stats: ProbeStats) -> ProbeStats:
     """The oracle works on the CPU, whatever the device."""
-    groups = (stats.a, stats.b, stats.pair)
+    groups = (stats.base, stats.trained, stats.pair)
     return ProbeStats(*(g and type(g)(**{name: column.cpu() for name, column in vars(g).items()}) for g in groups))
 
 
@@ -181,7 +189,7 @@ def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: T
     oracle, plain, lower, upper, edges = _expected(a, b, token, spec)
     sure = torch.ones(a.shape[0], dtype=torch.bool)
     sure_train = sure.clone()
-    for model in ("a", "b") if b is not None else ("a",):
+    for model in ("base", "trained") if b is not None else ("base",):
         low, high, mine = getattr(lower, model), getattr(upper, model), getattr(got, model)
         for size in ("nucleus_size", "support_size"):
             size_low, size_high, size_mine = (getattr(m, size) for m in (low, high, mine))
@@ -189,12 +197,12 @@ def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: T
             ok = (size_low <= size_mine) & (size_mine <= size_high)
             if in_doubt_top:  # -1 stands for longer than the top list
                 ok |= (size_mine == -1) & (size_high == -1)
-                ok |= (size_mine >= size_low) & (size_low >= 0) & (size_high == -1) & (size_mine <= spec.top)
+                ok |= (size_mine >= size_low) & (size_low >= 0) & (size_high == -1) & (size_mine <= spec.top_logprobs)
             assert ok.all(), f"{model}.{size}: {size_mine.tolist()} not in {size_low.tolist()}..{size_high.tolist()}"
         sure &= low.support_size == high.support_size
     if b is not None:
-        sure_train &= edges[0].a.support_size == edges[1].a.support_size
-    for group in ("a", "b", "pair") if b is not None else ("a",):
+        sure_train &= edges[0].base.support_size == edges[1].base.support_size
+    for group in ("base", "trained", "pair") if b is not None else ("base",):
         for name, want in vars(getattr(oracle, group)).items():
             if name in ("nucleus_size", "support_size"):
                 continue
@@ -203,8 +211,8 @@ def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: T
             keep = sure if name in _AFTER_DECODING else sure_train if name in _AFTER_TRAIN else torch.ones_like(sure)
             mine, want, ref = mine[keep], want[keep], ref[keep]
             if name == "ssd_alignment":  # a ratio of two noises where nothing moved
-                moved = (oracle.pair.delta_var[keep] > 1e-9) & (oracle.pair.ssd_chi2[keep] > 1e-9)
-                moved |= oracle.pair.delta_var[keep].isnan()
+                moved = (oracle.pair.logratio_var[keep] > 1e-9) & (oracle.pair.ssd_var[keep] > 1e-9)
+                moved |= oracle.pair.logratio_var[keep].isnan()
                 mine, want, ref = mine[moved], want[moved], ref[moved]
                 keep = keep.nonzero()[:, 0][moved]
             if not want.is_floating_point():
@@ -218,13 +226,13 @@ def _one_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
     """One sweep gives KL to 2e-7 + 1e-4 relative; what is made of the same sums inherits that error. Its variance is
     a mean square less a squared mean, which is right to 1e-6 of the latter."""
     pair = oracle.pair
-    if name in ("kl_ab", "kl_ba"):
+    if name in ("kl_base_trained", "kl_trained_base"):
         return 2e-7 + 1e-4 * getattr(pair, name)[keep]
-    if name == "delta_var":
-        return (1e-4 * pair.delta_var + 1e-6 * pair.kl_ab**2)[keep]
-    if name in ("ssd_push", "ssd_alignment"):
-        error = 2e-7 + 1e-4 * pair.kl_ab
-        return (error if name == "ssd_push" else error / (pair.delta_var * pair.ssd_chi2).sqrt())[keep]
+    if name == "logratio_var":
+        return (1e-4 * pair.logratio_var + 1e-6 * pair.kl_base_trained**2)[keep]
+    if name in ("ssd_cov", "ssd_alignment"):
+        error = 2e-7 + 1e-4 * pair.kl_base_trained
+        return (error if name == "ssd_cov" else error / (pair.logratio_var * pair.ssd_var).sqrt())[keep]
     return torch.zeros(())
 
 
@@ -234,8 +242,8 @@ def _two_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
     if name != "ssd_alignment":
         return torch.zeros(())
     pair = oracle.pair
-    terms = (pair.ssd_push - pair.kl_ab).abs() + pair.kl_ab
-    return (1e-6 * terms / (pair.delta_var * pair.ssd_chi2).sqrt())[keep]
+    terms = (pair.ssd_cov - pair.kl_base_trained).abs() + pair.kl_base_trained
+    return (1e-6 * terms / (pair.logratio_var * pair.ssd_var).sqrt())[keep]
 
 
 def _assert_close(name: str, mine: Tensor, want: Tensor, plain: Tensor, slack: Tensor) -> None:
@@ -252,7 +260,7 @@ def _assert_close(name: str, mine: Tensor, want: Tensor, plain: Tensor, slack: T
 def _expected(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec):
     """The oracle, plain torch in the logits' own dtype, and the oracle with p a little lower and higher (twice: for
     the decoding setting of `spec` and for its training setting)."""
-    swapped = dataclasses.replace(spec, decoding=spec.train, sweeps=2)
+    swapped = dataclasses.replace(spec, eval_sampling=spec.train_sampling, sweeps=2)
     shifted = [_oracle(a, b, token, _shift_p(spec, s)) for s in (-BOUNDARY, BOUNDARY)]
     edges = [_oracle(a, None, token, _shift_p(swapped, s)) for s in (-BOUNDARY, BOUNDARY)]
     return _oracle(a, b, token, spec), probe_stats(a, b, token, spec, backend="reference"), *shifted, edges
@@ -263,7 +271,9 @@ def _oracle(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> Prob
 
 
 def _shift_p(spec: ProbeSpec, by: float) -> ProbeSpec:
-    def shifted(d: Decoding) -> Decoding:
+    def shifted(d: SamplingParams) -> SamplingParams:
         return d if d.top_p == 1 else dataclasses.replace(d, top_p=d.top_p + by)
 
-    return dataclasses.replace(spec, decoding=shifted(spec.decoding), train=shifted(spec.train))
+    return dataclasses.replace(
+        spec, eval_sampling=shifted(spec.eval_sampling), train_sampling=shifted(spec.train_sampling)
+    )

@@ -51,12 +51,14 @@ def assert_near_products(got: ProbeStats, logits: list[Tensor], token: Tensor, s
     """Against the oracle on float64 logits of both models, which differ from float32's by rounding. Integers are exact,
     but for a nucleus that ends within 1e-5 of its mass."""
     want = probe_stats(*logits, token, spec, backend="reference")
-    p = spec.decoding.top_p
+    p = spec.eval_sampling.top_p
     low, high = (
-        probe_stats(*logits, token, dataclasses.replace(spec, decoding=dataclasses.replace(spec.decoding, top_p=q)))
+        probe_stats(
+            *logits, token, dataclasses.replace(spec, decoding=dataclasses.replace(spec.eval_sampling, top_p=q))
+        )
         for q in (p - 1e-5, min(1.0, p + 1e-5))
     )
-    for group in ("a", "b", "pair"):
+    for group in ("base", "trained", "pair"):
         for name, oracle in vars(getattr(want, group)).items():
             mine = getattr(getattr(got, group), name)
             if name == "nucleus_size":

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 from triton.runtime.jit import JITFunction, mangle_type
 
-from ssdfast.kernels import Decoding, LmHead, ProbeSpec
+from ssdfast.kernels import LmHead, ProbeSpec, SamplingParams
 from ssdfast.kernels.linear_probe_stats import triton as linear_backend
 from ssdfast.kernels.linear_probe_stats.triton_tiling import TILINGS, Tiling
 from ssdfast.kernels.probe_stats import triton as backend
@@ -167,9 +167,20 @@ def measure(launch: Launch, target: GPUTarget) -> Resources:
 
 
 DEFAULT = ProbeSpec()
-LONG_LIST = ProbeSpec(top=128, decoding=Decoding(0.6, 40, 0.9), train=Decoding(2.0, 64, 1.0), temperatures=(3.0, 0.9))
-SHORT = ProbeSpec(top=1, decoding=Decoding(1.0, 1, 1.0), train=Decoding(0.7, 1, 0.5), sweeps=1, temperatures=())
-ONE_SWEEP = ProbeSpec(sweeps=1, temperatures=())
+LONG_LIST = ProbeSpec(
+    top_logprobs=128,
+    eval_sampling=SamplingParams(0.6, 40, 0.9),
+    train_sampling=SamplingParams(2.0, 64, 1.0),
+    lse_temperatures=(3.0, 0.9),
+)
+SHORT = ProbeSpec(
+    top_logprobs=1,
+    eval_sampling=SamplingParams(1.0, 1, 1.0),
+    train_sampling=SamplingParams(0.7, 1, 0.5),
+    sweeps=1,
+    lse_temperatures=(),
+)
+ONE_SWEEP = ProbeSpec(sweeps=1, lse_temperatures=())
 CLASSES = ProbeSpec(token_class=torch.zeros(151_936, dtype=torch.uint8), n_classes=12, sweeps=1)
 
 

@@ -25,10 +25,10 @@ def statistics(a, b, token, spec, cuts, backend) -> ProbeStats:
         known = *state.normalisers(whole), state.pivot(whole)
         sums = torch.stack([divergences(x, y, *known, backend) for _, x, y in parts]).sum(0)
     stats = columns(whole, spec, sums)
-    for i, (z, model) in enumerate(zip(models, (stats.a, stats.b), strict=False)):
+    for i, (z, model) in enumerate(zip(models, (stats.base, stats.trained), strict=False)):
         largest = whole.model(i)[state.MAX]
         rows = ((model.nucleus_size == -1) & largest.isfinite()).nonzero()[:, 0]
         if spec.sweeps == 2 and rows.numel():
-            sizes = nucleus_sizes(z[rows], largest[rows], spec.decoding.top_p, v, lambda part: part)
+            sizes = nucleus_sizes(z[rows], largest[rows], spec.eval_sampling.top_p, v, lambda part: part)
             model.nucleus_size[rows] = sizes
     return stats

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from ssdfast.kernels import Decoding, LmHead, ProbeSpec, linear_probe_stats, lm_head_logits, probe_stats
+from ssdfast.kernels import LmHead, ProbeSpec, SamplingParams, linear_probe_stats, lm_head_logits, probe_stats
 from ssdfast.kernels.linear_probe_stats import cpu as backend
 from ssdfast.kernels.linear_probe_stats import logits
 
@@ -78,8 +78,15 @@ def test_heads_of_every_kind(name):
     bias[500:700] = -torch.inf  # padding of the vocabulary that cannot occur
     head_a = LmHead(weight_a, bias, scale=0.5)
     got = _check(a, head_a, b, LmHead(weight_b, bias.bfloat16(), softcap=5.0), ProbeSpec(), name)
-    assert not ((got.a.top_ids >= 500) & (got.a.top_ids < 700)).any()
-    _check(a, head_a, b, LmHead(weight_b, scale=1.7, softcap=30.0), ProbeSpec(train=Decoding(1.3, 0, 0.9)), name)
+    assert not ((got.base.top_ids >= 500) & (got.base.top_ids < 700)).any()
+    _check(
+        a,
+        head_a,
+        b,
+        LmHead(weight_b, scale=1.7, softcap=30.0),
+        ProbeSpec(train_sampling=SamplingParams(1.3, 0, 0.9)),
+        name,
+    )
 
 
 def test_what_the_bias_forbids_stays_so_under_a_soft_cap():
@@ -95,13 +102,15 @@ def test_one_model_alone():
     token = torch.arange(5)
     alone = linear_probe_stats(hidden, weight, None, None, token)
     both = linear_probe_stats(hidden, weight, hidden, weight, token)
-    assert alone.b is None
+    assert alone.trained is None
     assert alone.pair is None
-    assert all(torch.equal(column, getattr(both.a, name)) for name, column in vars(alone.a).items())
+    assert all(torch.equal(column, getattr(both.base, name)) for name, column in vars(alone.base).items())
 
 
 def _bits(stats):
-    return [column.nan_to_num(7) for group in (stats.a, stats.b, stats.pair) for column in vars(group).values()]
+    return [
+        column.nan_to_num(7) for group in (stats.base, stats.trained, stats.pair) for column in vars(group).values()
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
@@ -169,7 +178,7 @@ def test_rows_of_any_stride():
     token = torch.arange(6)
     got = linear_probe_stats(apart[:, 7:47], wide[:, 1:41], None, None, token)
     want = linear_probe_stats(hidden, weight, None, None, token)
-    assert all(torch.equal(column, getattr(got.a, name)) for name, column in vars(want.a).items())
+    assert all(torch.equal(column, getattr(got.base, name)) for name, column in vars(want.base).items())
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -182,11 +191,11 @@ def test_nan_stays_in_its_row(name):
     a[2, 9] = torch.nan
     got = linear_probe_stats(a, head, b, head, token, backend=name)
     rest = torch.tensor([0, 1, 3, 4])
-    for group in ("a", "b", "pair"):
+    for group in ("base", "trained", "pair"):
         for column, want in vars(getattr(clean, group)).items():
             mine = getattr(getattr(got, group), column)
             assert torch.equal(mine[rest], want[rest]), f"{group}.{column}"
-            if group == "b":
+            if group == "trained":
                 assert torch.equal(mine[2], want[2])
             elif mine.is_floating_point():
                 assert mine[2].isnan().all(), f"{group}.{column}"
@@ -203,22 +212,25 @@ def _good():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ha": torch.zeros(4, 16, dtype=torch.bfloat16)}, "hidden_a_NH has hidden size 16, lm_head_a_VH 32"),
-        ({"hb": torch.zeros(4, 16, dtype=torch.bfloat16)}, "hidden_b_NH has hidden size 16, lm_head_b_VH 32"),
-        ({"ha": torch.zeros(4)}, r"hidden_a_NH must have shape \[N, H\], got \[4\]"),
-        ({"wb": torch.zeros(32)}, r"lm_head_b_VH must have shape \[V, H\]"),
-        ({"hb": torch.zeros(5, 32, dtype=torch.bfloat16)}, "hidden_a_NH has 4 rows and hidden_b_NH 5"),
-        ({"wb": torch.zeros(299, 32, dtype=torch.bfloat16)}, "lm_head_a_VH has 300 rows, lm_head_b_VH 299"),
-        ({"wa": torch.zeros(300, 32)}, "hidden_a_NH is torch.bfloat16, lm_head_a_VH torch.float32"),
+        ({"ha": torch.zeros(4, 16, dtype=torch.bfloat16)}, "hidden_base_NH has hidden size 16, lm_head_base_VH 32"),
+        (
+            {"hb": torch.zeros(4, 16, dtype=torch.bfloat16)},
+            "hidden_trained_NH has hidden size 16, lm_head_trained_VH 32",
+        ),
+        ({"ha": torch.zeros(4)}, r"hidden_base_NH must have shape \[N, H\], got \[4\]"),
+        ({"wb": torch.zeros(32)}, r"lm_head_trained_VH must have shape \[V, H\]"),
+        ({"hb": torch.zeros(5, 32, dtype=torch.bfloat16)}, "hidden_base_NH has 4 rows and hidden_trained_NH 5"),
+        ({"wb": torch.zeros(299, 32, dtype=torch.bfloat16)}, "lm_head_base_VH has 300 rows, lm_head_trained_VH 299"),
+        ({"wa": torch.zeros(300, 32)}, "hidden_base_NH is torch.bfloat16, lm_head_base_VH torch.float32"),
         ({"ha": torch.zeros(4, 32, dtype=torch.int64)}, "must be bf16, fp16, fp32 or fp64"),
         ({"hb": torch.zeros(4, 32), "wb": torch.zeros(300, 32)}, "the two models differ in dtype"),
-        ({"wb": None}, "give both hidden_b_NH and lm_head_b_VH, or neither"),
+        ({"wb": None}, "give both hidden_trained_NH and lm_head_trained_VH, or neither"),
         (
             {"wa": torch.zeros(300, 32, dtype=torch.bfloat16, device="meta")},
-            "hidden_a_NH is on cpu, lm_head_a_VH on meta",
+            "hidden_base_NH is on cpu, lm_head_base_VH on meta",
         ),
-        ({"wa": torch.zeros(0, 32, dtype=torch.bfloat16)}, r"lm_head_a_VH is empty: \[0, 32\]"),
-        ({"wa": torch.zeros(32, 300, dtype=torch.bfloat16).T}, "lm_head_a_VH has stride 300 along H"),
+        ({"wa": torch.zeros(0, 32, dtype=torch.bfloat16)}, r"lm_head_base_VH is empty: \[0, 32\]"),
+        ({"wa": torch.zeros(32, 300, dtype=torch.bfloat16).T}, "lm_head_base_VH has stride 300 along H"),
         ({"wa": LmHead(torch.zeros(300, 32, dtype=torch.bfloat16), torch.zeros(299))}, r"must be floating \[300\]"),
         ({"y": torch.tensor([0, 1, 2, 300])}, r"token_N\[3\] = 300 lies outside the vocabulary 0..299"),
         ({"y": torch.arange(3)}, r"token_N must be integer \[4\]"),
@@ -240,7 +252,7 @@ def test_refuses_a_head_that_makes_no_sense(name, value):
 
 def test_float64_needs_the_reference():
     hidden, weight = torch.zeros(1, 4, dtype=torch.float64), torch.zeros(9, 4, dtype=torch.float64)
-    assert linear_probe_stats(hidden, weight, None, None, torch.tensor([0])).a.lse.dtype == torch.float64
+    assert linear_probe_stats(hidden, weight, None, None, torch.tensor([0])).base.lse.dtype == torch.float64
     with pytest.raises(ValueError, match="use backend='reference'"):
         linear_probe_stats(hidden, weight, None, None, torch.tensor([0]), backend="cpu")
 
@@ -254,12 +266,12 @@ def test_it_is_an_operator_that_traces():
     @torch.compile(fullgraph=True, backend="aot_eager")
     def mean_shift(a, b, token):
         stats = linear_probe_stats(a * 2, LmHead(weight, softcap=30.0), b, weight, token, spec)
-        return stats.pair.kl_ab.mean(), stats.a.class_mass + 1
+        return stats.pair.kl_base_trained.mean(), stats.base.class_mass + 1
 
     want = linear_probe_stats(a * 2, LmHead(weight, softcap=30.0), a, weight, token, spec)
     kl, mass = mean_shift(a, a, token)
-    assert torch.equal(kl, want.pair.kl_ab.mean())
-    assert torch.equal(mass, want.a.class_mass + 1)
+    assert torch.equal(kl, want.pair.kl_base_trained.mean())
+    assert torch.equal(mass, want.base.class_mass + 1)
 
 
 def test_an_unfair_sample_does_not_mislead_the_long_nucleus():
@@ -268,7 +280,10 @@ def test_an_unfair_sample_does_not_mislead_the_long_nucleus():
     for odd in (0, 1):
         a = language_like(2, v, torch.Generator().manual_seed(odd), spread=1.0)
         a[:, torch.arange(v) // 256 % 2 == odd] -= 9
-        token, spec = torch.zeros(2, dtype=torch.int64), dataclasses.replace(ProbeSpec(), train=Decoding(1.3, 0, 0.9))
+        token, spec = (
+            torch.zeros(2, dtype=torch.int64),
+            dataclasses.replace(ProbeSpec(), train_sampling=SamplingParams(1.3, 0, 0.9)),
+        )
         assert_matches_oracle(probe_stats(a, a, token, spec, backend="cpu"), a, a, token, spec)
 
 
@@ -292,7 +307,7 @@ def test_factors_are_exact():
     ids=["dtype", "stride", "H", "dtype of out", "rows of out", "stride of out", "float64"],
 )
 def test_logits_refuse_what_does_not_fit(hidden, weight, out):
-    with pytest.raises(ValueError, match=r"hidden_a_NH|out_NV|float64"):
+    with pytest.raises(ValueError, match=r"hidden_base_NH|out_NV|float64"):
         lm_head_logits(hidden, LmHead(weight), out)
 
 
@@ -307,4 +322,4 @@ def test_the_definition_is_not_rounded_under_autocast():
     plain = linear_probe_stats(hidden, weight, None, None, torch.arange(3), backend="reference")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = linear_probe_stats(hidden, weight, None, None, torch.arange(3), backend="reference")
-    assert torch.equal(got.a.lse, plain.a.lse)
+    assert torch.equal(got.base.lse, plain.base.lse)

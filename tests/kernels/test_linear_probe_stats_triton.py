@@ -46,7 +46,7 @@ def test_heads_of_every_kind_and_hidden_sizes_that_differ():
     token = torch.arange(9) * 7
     got = on_cpu(linear_probe_stats(a, head_a, b, head_b, token.to(DEVICE), backend="triton"))
     assert_near_products(got, [float64_logits(a, head_a), float64_logits(b, head_b)], token, ProbeSpec())
-    for model in (got.a, got.b):
+    for model in (got.base, got.trained):
         assert not ((model.top_ids >= 500) & (model.top_ids < 700)).any()
 
 
@@ -118,7 +118,7 @@ def test_one_model_alone_has_the_same_columns():
     both = linear_probe_stats(a, head, b, head, token, backend="triton")
     alone = linear_probe_stats(a, head, None, None, token, backend="triton")
     assert alone.pair is None
-    assert all(torch.equal(column, getattr(both.a, name)) for name, column in vars(alone.a).items())
+    assert all(torch.equal(column, getattr(both.base, name)) for name, column in vars(alone.base).items())
 
 
 def test_nan_stays_in_its_row():
@@ -130,7 +130,7 @@ def test_nan_stays_in_its_row():
     broken[2, 5] = torch.nan
     got = on_cpu(linear_probe_stats(broken, head, a, head, token, backend="triton"))
     rest = [0, 1, 3]
-    for group, columns in (("a", got.a), ("pair", got.pair)):
+    for group, columns in (("base", got.base), ("pair", got.pair)):
         for name, column in vars(columns).items():
             assert torch.equal(column[rest].nan_to_num(7), getattr(getattr(clean, group), name)[rest].nan_to_num(7)), (
                 name

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 
 from .cases import language_like
 
@@ -20,7 +20,7 @@ def _inputs(n=4, v=300):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a, b, y: (a[0], b, y), r"logits_a_NV must have shape \[N, V\]"),
+        (lambda a, b, y: (a[0], b, y), r"logits_base_NV must have shape \[N, V\]"),
         (lambda a, b, y: (a, b[:, :200], y), r"differ in shape: \[4, 300\] and \[4, 200\]"),
         (lambda a, b, y: (a, b[:3], y), "differ in shape"),
         (lambda a, b, y: (a, b.bfloat16(), y), "differ in dtype"),
@@ -47,19 +47,19 @@ def test_mismatched_tensors(backend, change, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Decoding(temperature=0), r"temperature must lie in 0.0001..10000, got 0"),
-        (lambda: Decoding(temperature=-1), "temperature"),
-        (lambda: Decoding(temperature=float("nan")), "temperature"),
-        (lambda: Decoding(top_p=0), r"top_p must lie in \(0, 1\]"),
-        (lambda: Decoding(top_p=1.01), "top_p"),
-        (lambda: Decoding(top_p=float("nan")), "top_p"),
-        (lambda: Decoding(top_k=-1), "top_k"),
-        (lambda: ProbeSpec(top=0), r"top must lie in 1..128"),
-        (lambda: ProbeSpec(top=129), "top must"),
+        (lambda: SamplingParams(temperature=0), r"temperature must be in \[0.0001, 10000\], got 0"),
+        (lambda: SamplingParams(temperature=-1), "temperature"),
+        (lambda: SamplingParams(temperature=float("nan")), "temperature"),
+        (lambda: SamplingParams(top_p=0), r"top_p must be in \(0, 1\]"),
+        (lambda: SamplingParams(top_p=1.01), "top_p"),
+        (lambda: SamplingParams(top_p=float("nan")), "top_p"),
+        (lambda: SamplingParams(top_k=-1), "top_k"),
+        (lambda: ProbeSpec(top_logprobs=0), r"top_logprobs must be in \[1, 128\]"),
+        (lambda: ProbeSpec(top_logprobs=129), "top_logprobs must"),
         (lambda: ProbeSpec(sweeps=3), "sweeps must be 1 or 2"),
-        (lambda: ProbeSpec(top=10), "set top to 20 or more"),
-        (lambda: ProbeSpec(sweeps=1, train=Decoding()), "set sweeps to 2"),
-        (lambda: ProbeSpec(temperatures=(0.5, 0.0)), "temperatures"),
+        (lambda: ProbeSpec(top_logprobs=10), "set top_logprobs to 20 or more"),
+        (lambda: ProbeSpec(sweeps=1, train_sampling=SamplingParams()), "set sweeps to 2"),
+        (lambda: ProbeSpec(lse_temperatures=(0.5, 0.0)), "lse_temperatures"),
         (lambda: ProbeSpec(token_class=torch.zeros(5)), "token_class must be a uint8 tensor"),
         (lambda: ProbeSpec(n_classes=3), "n_classes needs a token_class"),
     ],
@@ -85,7 +85,7 @@ def test_float64_belongs_to_the_reference():
     a, b, token = _inputs()
     with pytest.raises(ValueError, match="use backend='reference'"):
         probe_stats(a.double(), b.double(), token, ProbeSpec(), backend="cpu")
-    assert probe_stats(a.double(), b.double(), token).a.lse.dtype == torch.float64
+    assert probe_stats(a.double(), b.double(), token).base.lse.dtype == torch.float64
 
 
 def test_unknown_instruction_set(monkeypatch):
@@ -107,12 +107,12 @@ def test_a_bad_row_changes_no_other(backend, poison, dtype, sweeps):
         broken[2, place] = poison
         stats = probe_stats(broken, b, token, spec, backend=backend)
         others = torch.arange(5) != 2
-        for group in ("a", "b", "pair"):
+        for group in ("base", "trained", "pair"):
             for name, column in vars(getattr(stats, group)).items():
                 want = getattr(getattr(clean, group), name)
                 assert torch.equal(column[others].nan_to_num(7), want[others].nan_to_num(7)), f"{group}.{name}"
-                if group == "b":
-                    assert torch.equal(column[2].nan_to_num(7), want[2].nan_to_num(7)), f"b.{name}"
+                if group == "trained":
+                    assert torch.equal(column[2].nan_to_num(7), want[2].nan_to_num(7)), f"trained.{name}"
                 else:
                     lost = column[2].isnan() if column.is_floating_point() else column[2] == -1
                     assert lost.all(), f"{group}.{name}"
@@ -128,8 +128,8 @@ def test_row_strides_are_honoured(backend):
     for view_a, view_b in views:
         assert not view_a.is_contiguous()
         got = probe_stats(view_a, view_b, token[:3], ProbeSpec(), backend=backend)
-        assert torch.allclose(got.pair.kl_ab, want.pair.kl_ab, rtol=1e-5)
-        assert torch.equal(got.a.top_ids, want.a.top_ids)
+        assert torch.allclose(got.pair.kl_base_trained, want.pair.kl_base_trained, rtol=1e-5)
+        assert torch.equal(got.base.top_ids, want.base.top_ids)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -137,10 +137,10 @@ def test_one_model_alone(backend):
     a, b, token = _inputs(3, 1000)
     spec = ProbeSpec(token_class=torch.arange(1000).remainder(7).to(torch.uint8))
     alone, both = (probe_stats(a, x, token, spec, backend=backend) for x in (None, b))
-    assert alone.b is None
+    assert alone.trained is None
     assert alone.pair is None
-    for name, column in vars(alone.a).items():
-        assert torch.allclose(column.double(), getattr(both.a, name).double(), rtol=1e-6), name
+    for name, column in vars(alone.base).items():
+        assert torch.allclose(column.double(), getattr(both.base, name).double(), rtol=1e-6), name
 
 
 @pytest.mark.parametrize("n_classes", [1, 65, 256])
@@ -148,12 +148,12 @@ def test_many_classes(n_classes):
     a, b, token = _inputs(3, 2000)
     spec = ProbeSpec(token_class=torch.arange(2000).remainder(n_classes).to(torch.uint8))
     got, want = (probe_stats(a, b, token, spec, backend=name) for name in ("cpu", "reference"))
-    assert got.a.class_mass.shape == (3, n_classes)
-    assert torch.allclose(got.a.class_mass, want.a.class_mass, rtol=1e-5, atol=1e-7)
+    assert got.base.class_mass.shape == (3, n_classes)
+    assert torch.allclose(got.base.class_mass, want.base.class_mass, rtol=1e-5, atol=1e-7)
 
 
 def test_class_names_may_outnumber_the_classes_in_use():
     a, b, token = _inputs()
     spec = ProbeSpec(token_class=torch.zeros(300, dtype=torch.uint8), n_classes=11)
-    assert probe_stats(a, b, token, spec).a.class_mass.shape == (4, 11)
-    assert dataclasses.replace(spec, top=30).n_classes == 11
+    assert probe_stats(a, b, token, spec).base.class_mass.shape == (4, 11)
+    assert dataclasses.replace(spec, top_logprobs=30).n_classes == 11

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 
 from .cases import CASES, INF, assert_matches_oracle, make
 
@@ -54,7 +54,7 @@ def test_both_zeros_at_the_extreme_of_a_row(dtype, sign):
 def test_wide_support_far_from_the_trained_model():
     a, b = torch.zeros(1, 600), torch.zeros(1, 600)
     a[0, 500:], b[0, :500] = -40, -30
-    _check(a, b, ProbeSpec(train=Decoding(0.3, 0, 0.95)))
+    _check(a, b, ProbeSpec(train_sampling=SamplingParams(0.3, 0, 0.95)))
 
 
 def test_flat_row_whose_top_token_moved():
@@ -73,14 +73,14 @@ def test_share_at_locks_that_moved_far():
     b = a.clone()
     b[:, 9] -= 20 * (1 + torch.rand(400, generator=g))
     pair = _check(a, b).pair
-    share = (pair.ssd_push.double() ** 2 / pair.ssd_chi2).sum() / pair.delta_var.double().sum()
+    share = (pair.ssd_cov.double() ** 2 / pair.ssd_var).sum() / pair.logratio_var.double().sum()
     assert share.item() == pytest.approx(1, abs=1e-2)
 
 
-@pytest.mark.parametrize("train", [Decoding(1.1, 20, 0.95), Decoding(1.1, 0, 0.95)])
+@pytest.mark.parametrize("train", [SamplingParams(1.1, 20, 0.95), SamplingParams(1.1, 0, 0.95)])
 def test_trained_model_forbids_the_support(train):
     a = torch.linspace(5, -5, 500).repeat(3, 1)
     b = a.clone()
     b[0, :450], b[1, 3] = -INF, -INF
-    stats = _check(a, b, ProbeSpec(train=train))
-    assert stats.pair.ssd_terms[:2, 1, 2].tolist() == [INF, INF]
+    stats = _check(a, b, ProbeSpec(train_sampling=train))
+    assert stats.pair.trained_ce_alignment[:2].tolist() == [INF, INF]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from ssdfast.kernels import Decoding, ProbeSpec, ProbeStats, probe_stats
+from ssdfast.kernels import ProbeSpec, ProbeStats, SamplingParams, probe_stats
 
 from .cases import assert_matches_oracle, language_like
 
@@ -30,7 +30,7 @@ def problems(draw):
     top = draw(st.sampled_from([1, 5, 20, 64]))
     sweeps = draw(st.sampled_from([1, 2]))
     decoding = st.builds(
-        Decoding,
+        SamplingParams,
         temperature=st.sampled_from([0.5, 1.0, 1.7]),
         top_k=st.integers(0 if sweeps == 2 else 1, top),
         top_p=st.sampled_from([0.3, 0.95, 1.0]),
@@ -53,16 +53,16 @@ def test_cpu_is_near_the_oracle(problem):
 def test_bounds(problem):
     a, b, token, spec = problem
     s = probe_stats(a, b, token, spec, backend="cpu")
-    for model in (s.a, s.b):
+    for model in (s.base, s.trained):
         good = ~model.lse.isnan()
         assert (model.entropy[good] >= -1e-6).all()
         assert (model.tail_mass[good] >= 0).all()
         assert torch.allclose((model.top_mass + model.tail_mass)[good], torch.ones(int(good.sum())), atol=1e-5)
         assert (model.support_size[good] >= 1).all()
         assert (model.top_logprobs[good].diff(dim=1).nan_to_num(0) <= 0).all()
-    good = ~s.pair.kl_ab.isnan()
-    assert (s.pair.kl_ab[good] >= 0).all()
-    assert (s.pair.kl_ba[good] >= 0).all()
+    good = ~s.pair.kl_base_trained.isnan()
+    assert (s.pair.kl_base_trained[good] >= 0).all()
+    assert (s.pair.kl_trained_base[good] >= 0).all()
     alignment = s.pair.ssd_alignment
     assert (alignment.isnan() | (alignment.abs() <= 1)).all()
     if spec.sweeps == 2:
@@ -76,14 +76,16 @@ def test_swapping_the_models_swaps_the_columns():
     b = a + torch.randn(6, 3000, generator=g)
     token = torch.arange(6)
     one, other = probe_stats(a, b, token, backend="cpu"), probe_stats(b, a, token, backend="cpu")
-    assert torch.allclose(one.pair.kl_ab, other.pair.kl_ba, rtol=1e-5)
+    assert torch.allclose(one.pair.kl_base_trained, other.pair.kl_trained_base, rtol=1e-5)
     assert torch.allclose(one.pair.js, other.pair.js, rtol=1e-5)
-    assert torch.equal(one.pair.b_at_a_top, other.pair.a_at_b_top)
+    assert torch.equal(one.pair.trained_logprobs_at_base_top, other.pair.base_logprobs_at_trained_top)
     assert torch.equal(one.pair.support_overlap, other.pair.support_overlap)
 
 
 def _bits(stats: ProbeStats) -> list[torch.Tensor]:
-    return [column.nan_to_num(7) for group in (stats.a, stats.b, stats.pair) for column in vars(group).values()]
+    return [
+        column.nan_to_num(7) for group in (stats.base, stats.trained, stats.pair) for column in vars(group).values()
+    ]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -109,12 +111,12 @@ def test_it_is_an_operator_that_traces():
     @torch.compile(fullgraph=True, backend="aot_eager")
     def mean_shift(a, b, token):
         stats = probe_stats(a * 2, b * 2, token, spec, backend="cpu")
-        return stats.pair.kl_ab.mean(), stats.a.class_mass + 1
+        return stats.pair.kl_base_trained.mean(), stats.base.class_mass + 1
 
     kl, mass = mean_shift(a, b, token)
     want = probe_stats(a * 2, b * 2, token, spec, backend="cpu")
-    assert torch.equal(kl, want.pair.kl_ab.mean())
-    assert torch.equal(mass, want.a.class_mass + 1)
+    assert torch.equal(kl, want.pair.kl_base_trained.mean())
+    assert torch.equal(mass, want.base.class_mass + 1)
     class_table = spec.token_class
     torch.library.opcheck(
         torch.ops.ssdfast.probe_stats.default,

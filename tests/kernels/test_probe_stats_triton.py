@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 from ssdfast.kernels.probe_stats.triton import powers_of_few
 
 from .cases import CASES, assert_matches_oracle, language_like, make, on_cpu, tokens
@@ -22,7 +22,9 @@ def test_matches_oracle(case, dtype):
 
 
 def test_longest_list():
-    spec = ProbeSpec(top=128, decoding=Decoding(0.8, 100, 0.999), train=Decoding(1.2, 128, 1.0))
+    spec = ProbeSpec(
+        top_logprobs=128, eval_sampling=SamplingParams(0.8, 100, 0.999), train_sampling=SamplingParams(1.2, 128, 1.0)
+    )
     a, b = (language_like(2, 5000, torch.Generator().manual_seed(i)) for i in (0, 1))
     got = probe_stats(a.to(DEVICE), b.to(DEVICE), tokens(2, 5000).to(DEVICE), spec, backend="triton")
     assert_matches_oracle(on_cpu(got), a, b, tokens(2, 5000), spec)
@@ -32,17 +34,17 @@ def test_one_model_alone_has_the_same_columns():
     case = next(c for c in CASES if c.name == "ties")
     a, b, token = (x.to(DEVICE) for x in make(case, torch.bfloat16))
     both, alone = (probe_stats(a, x, token, case.spec, backend="triton") for x in (b, None))
-    assert alone.b is None
+    assert alone.trained is None
     assert alone.pair is None
-    for name, column in vars(alone.a).items():
-        assert torch.equal(column, getattr(both.a, name)), name
+    for name, column in vars(alone.base).items():
+        assert torch.equal(column, getattr(both.base, name)), name
 
 
 def test_repeats_to_the_last_bit():
     case = next(c for c in CASES if c.name == "plain")
     a, b, token = (x[:2].to(DEVICE) for x in make(case, torch.float16))
     first, second = (probe_stats(a, b, token, case.spec, backend="triton") for _ in range(2))
-    for group in ("a", "b", "pair"):
+    for group in ("base", "trained", "pair"):
         for name, column in vars(getattr(first, group)).items():
             assert torch.equal(column, getattr(getattr(second, group), name)), name
 
@@ -56,8 +58,8 @@ def test_variance_of_a_move_away_from_a_sure_token():
     token = tokens(3, 300)
     want = probe_stats(a.double(), b.double(), token, backend="reference").pair
     got = on_cpu(probe_stats(a.to(DEVICE), b.to(DEVICE), token.to(DEVICE), backend="triton")).pair
-    torch.testing.assert_close(got.delta_var.double(), want.delta_var, rtol=1e-5, atol=0)
-    torch.testing.assert_close(got.ssd_push.double(), want.ssd_push, rtol=1e-5, atol=0)
+    torch.testing.assert_close(got.logratio_var.double(), want.logratio_var, rtol=1e-5, atol=0)
+    torch.testing.assert_close(got.ssd_cov.double(), want.ssd_cov, rtol=1e-5, atol=0)
 
 
 def test_rows_lie_beyond_32_bit_offsets():
@@ -73,8 +75,8 @@ def test_rows_lie_beyond_32_bit_offsets():
     rows.copy_(near)
     token = tokens(3, v).to(DEVICE)
     far, want = (probe_stats(x, x, token, backend="triton") for x in (rows, near))
-    for name, column in vars(want.a).items():
-        assert torch.equal(getattr(far.a, name), column), name
+    for name, column in vars(want.base).items():
+        assert torch.equal(getattr(far.base, name), column), name
 
 
 def test_few_exponentials():

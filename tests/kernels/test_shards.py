@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ssdfast.kernels import Decoding, LmHead, ProbeSpec, sharded_linear_probe_stats, sharded_probe_stats
+from ssdfast.kernels import LmHead, ProbeSpec, SamplingParams, sharded_linear_probe_stats, sharded_probe_stats
 from ssdfast.kernels.linear_probe_stats import shards as linear_shards
 
 from .cases import CASES, assert_matches_oracle, make
@@ -46,27 +46,30 @@ def _mistakes(rank, world):
     """(what the message says, arguments of this rank): on some rank only, one is wrong."""
     g = torch.Generator().manual_seed(1)
     a, b = torch.randn(2, 12, generator=g), torch.randn(2, 12, generator=g)
-    token, spec = torch.tensor([0, 11]), ProbeSpec(top=5, decoding=Decoding(1, 5), train=Decoding(1, 5))
+    token, spec = (
+        torch.tensor([0, 11]),
+        ProbeSpec(top_logprobs=5, eval_sampling=SamplingParams(1, 5), train_sampling=SamplingParams(1, 5)),
+    )
     first, last = rank * 12 // world, (rank + 1) * 12 // world
-    good = {"logits_a_NV": a[:, first:last], "logits_b_NV": b[:, first:last], "token_N": token, "spec": spec,
+    good = {"logits_base_NV": a[:, first:last], "logits_trained_NV": b[:, first:last], "token_N": token, "spec": spec,
             "first_id": first}  # fmt: skip
     end, edge = world - 1, 12 * (world - 1) // world
     wrong = {
         f"rank {end} and rank 0 differ in their number of positions: 1 and 2": {
-            "logits_a_NV": a[:1, first:last], "logits_b_NV": b[:1, first:last], "token_N": token[:1]},
-        f"rank {end} and rank 0 differ in their number of models: 1 and 2": {"logits_b_NV": None},
+            "logits_base_NV": a[:1, first:last], "logits_trained_NV": b[:1, first:last], "token_N": token[:1]},
+        f"rank {end} and rank 0 differ in their number of models: 1 and 2": {"logits_trained_NV": None},
         f"rank {end} and rank 0 differ in their tokens": {"token_N": token.flip(0)},
-        f"rank {end} and rank 0 differ in their specification": {"spec": dataclasses.replace(spec, top=6)},
-        f"rank {end}: the two models' logits differ in shape": {"logits_b_NV": b},
+        f"rank {end} and rank 0 differ in their specification": {"spec": dataclasses.replace(spec, top_logprobs=6)},
+        f"rank {end}: the two models' logits differ in shape": {"logits_trained_NV": b},
         f"rank {end}: first_id must be at least 0": {"first_id": -1},
         f"leave a gap: rank {end} begins at {edge + 1}": {"first_id": first + 1},
         f"overlap: rank {end} begins at {edge - 1}": {"first_id": first - 1},
     }  # fmt: skip
     everywhere = {
         r"token_N\[1\] = 12 lies outside the vocabulary": {"token_N": torch.tensor([0, 12])},
-        "rank 0: top_k = 0 makes supports as long": {"spec": ProbeSpec(decoding=Decoding())},
-        "rank 0: shards must be bf16": {"logits_a_NV": good["logits_a_NV"].double(), "logits_b_NV": None},
-        "the vocabulary is empty on every rank": {"logits_a_NV": a[:, :0], "logits_b_NV": None},
+        "rank 0: top_k = 0 makes supports as long": {"spec": ProbeSpec(eval_sampling=SamplingParams())},
+        "rank 0: shards must be bf16": {"logits_base_NV": good["logits_base_NV"].double(), "logits_trained_NV": None},
+        "the vocabulary is empty on every rank": {"logits_base_NV": a[:, :0], "logits_trained_NV": None},
         "token_class has 3 entries": {"spec": dataclasses.replace(spec, token_class=torch.zeros(3, dtype=torch.uint8))},
     }
     cases = [(said, good | (change if rank == end else {})) for said, change in wrong.items()]
@@ -115,7 +118,7 @@ def test_every_rank_has_the_whole_answer(shards, tmp_path):
         a, b, token = make(case, dtype)
         assert_matches_oracle(found[0], a, b, token, case.spec)
         for other in found[1:]:
-            for group in ("a", "b", "pair"):
+            for group in ("base", "trained", "pair"):
                 for column, mine in vars(getattr(found[0], group)).items():
                     theirs = getattr(getattr(other, group), column)
                     assert torch.equal(mine.nan_to_num(7), theirs.nan_to_num(7)), f"{name}: {group}.{column}"
@@ -145,7 +148,7 @@ def _linear_statistics(rank, _world, shards):
     arguments = hidden_a, weight_a[first:last], hidden_b, head_b
     stats = sharded_linear_probe_stats(*arguments, token, ProbeSpec(), first_id=first)
     mistakes = (
-        ("rank 2: hidden_a_NH has hidden size 16", (hidden_a[:, : 16 if rank == 2 else 32].contiguous(), token)),
+        ("rank 2: hidden_base_NH has hidden size 16", (hidden_a[:, : 16 if rank == 2 else 32].contiguous(), token)),
         ("rank 1 has 10 positions and rank 0 has 11", (hidden_a, token[: 10 if rank == 1 else 11])),
     )
     for said, (hidden, tokens) in mistakes:

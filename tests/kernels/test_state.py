@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from ssdfast.kernels import Decoding, ProbeSpec, merge_states
+from ssdfast.kernels import ProbeSpec, SamplingParams, merge_states
 from ssdfast.kernels.probe_stats import state
 from ssdfast.kernels.probe_stats.shards import partial_state
 
@@ -20,7 +20,7 @@ pytest.importorskip("ssdfast.kernels._C")
 DTYPES = [torch.float32, torch.bfloat16]
 
 
-LISTED = [c for c in CASES if c.spec.decoding.top_k and c.spec.train.top_k and c.name != "N = 0"]
+LISTED = [c for c in CASES if c.spec.eval_sampling.top_k and c.spec.train_sampling.top_k and c.name != "N = 0"]
 SPLITS = {"one": [], "two": [0.5], "uneven": [0.03, 0.7], "with empty ones": [0.0, 0.4, 0.4, 0.41, 1.0]}
 
 
@@ -71,7 +71,7 @@ def test_the_split_does_not_matter(cuts, seed, sweeps):
     token = torch.randint(0, 700, (3,), generator=g)
     whole = statistics(a, b, token, spec, [], "reference")
     parts = statistics(a, b, token, spec, sorted(cuts), "reference")
-    for group in ("a", "b", "pair"):
+    for group in ("base", "trained", "pair"):
         for name, want in vars(getattr(whole, group)).items():
             got = getattr(getattr(parts, group), name)
             torch.testing.assert_close(got, want, rtol=2e-6, atol=1e-7, equal_nan=True, msg=f"{group}.{name}")
@@ -137,7 +137,9 @@ def test_moments_of_a_move_far_from_that_of_the_top_token():
 def test_supports_shorter_than_the_list():
     g = torch.Generator().manual_seed(6)
     a, b = torch.randn(4, 500, generator=g), torch.randn(4, 500, generator=g)
-    spec = ProbeSpec(top=30, decoding=Decoding(1.2, 5, 1.0), train=Decoding(1.3, 7, 1.0))
+    spec = ProbeSpec(
+        top_logprobs=30, eval_sampling=SamplingParams(1.2, 5, 1.0), train_sampling=SamplingParams(1.3, 7, 1.0)
+    )
     token = tokens(4, 500)
     assert_matches_oracle(statistics(a, b, token, spec, [0.5], "cpu"), a, b, token, spec)
 
@@ -146,10 +148,10 @@ def test_one_model_alone():
     case = next(c for c in LISTED if c.name == "ties")
     a, b, token = make(case, torch.bfloat16)
     both, alone = (statistics(a, x, token, case.spec, [0.3], "reference") for x in (b, None))
-    assert alone.b is None
+    assert alone.trained is None
     assert alone.pair is None
-    for name, column in vars(alone.a).items():
-        assert torch.equal(column, getattr(both.a, name)), name
+    for name, column in vars(alone.base).items():
+        assert torch.equal(column, getattr(both.base, name)), name
 
 
 def test_a_list_cannot_hold_a_support_of_the_whole_vocabulary():

@@ -22,7 +22,7 @@ def logits(head: list[float]) -> torch.Tensor:
 
 
 def class_of(head: list[float]) -> str:
-    a = probe_stats(logits(head)[None], None, torch.tensor([0]), ProbeSpec(), backend="reference").a
+    a = probe_stats(logits(head)[None], None, torch.tensor([0]), ProbeSpec(), backend="reference").base
     top = a.top_logprobs.exp().numpy()
     return POSITION_CLASSES[
         classify(top[:, 0], top[:, 1], a.nucleus_size.numpy(), a.tail_mass.numpy(), ClassRules())[0]

@@ -14,9 +14,10 @@ import torch
 
 from ssdfast import models, run_dir
 from ssdfast.config import ExecutionConfig, Labelled, PositionConfig, ProbeConfig
-from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 from ssdfast.probing import model_loading, position_stats, token_classes
 from ssdfast.probing.runner import probe
+from ssdfast.probing.table import gather
 from ssdfast.traces import read
 
 from .. import tiny
@@ -88,15 +89,15 @@ def test_every_column_is_that_of_a_plain_forward(finished):
             rows_b.append(b.model(input_ids=ids[None]).logits[0, scored])
         tokens.append(ids[len(trace.prompt_ids) :])
     classes = token_classes.classify(a.tokenizer, token_classes.texts(a.tokenizer, a.vocabulary), {})
-    spec = ProbeSpec(train=Decoding(1.1, 20, 0.95), token_class=classes.of_token, n_classes=len(classes.names))
+    spec = ProbeSpec(
+        train_sampling=SamplingParams(1.1, 20, 0.95), token_class=classes.of_token, n_classes=len(classes.names)
+    )
     want = probe_stats(torch.cat(rows_a), torch.cat(rows_b), torch.cat(tokens), spec, backend="reference")
     table = by_trace(table_of(out))
-    for prefix, group in (("a_", want.a), ("b_", want.b), ("", want.pair)):
-        for name, column in vars(group).items():
-            got = np.array(table[prefix + name].to_pylist())
-            expected = column.flatten(1).numpy() if column.dim() > 1 else column.numpy()
-            assert got.shape == expected.shape, name
-            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=prefix + name)
+    for name, expected in gather([want]).items():
+        got = np.array(table[name].to_pylist())
+        assert got.shape == expected.shape, name
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=name)
     for name, whole in (("a_top1_logprob", "a_top_logprobs"), ("b_at_a_top1", "b_at_a_top")):
         assert table[name].to_pylist() == [row[0] for row in table[whole].to_pylist()]
 

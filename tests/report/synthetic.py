@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
+from ssdfast.probing.table import gather
 
-SPEC = ProbeSpec(top=20, decoding=Decoding(1.0, 20, 0.95), train=Decoding(1.1, 20, 0.95))
+SPEC = ProbeSpec(20, eval_sampling=SamplingParams(1.0, 20, 0.95), train_sampling=SamplingParams(1.1, 20, 0.95))
 PASSAGE = re.findall(
     r"\n+| ?(?:</?think>|[a-z]+|[0-9]|[^\w\s]+)",
     "<think>\nLet me think. We need the number of pairs (x, y) with x + y = 12.\nWait, x and y must be positive, so x "
@@ -104,13 +105,12 @@ def _trace(problem: str, label: str, passage: list[int], n: int, v: int, generat
         "position": pa.array(range(n), pa.int32()),
         "token_id": pa.array(token_N.tolist(), pa.int32()),
     }
-    for prefix, group in (("a_", stats.a), ("b_", stats.b), ("", stats.pair)):
-        columns |= {prefix + name: _arrow(column) for name, column in vars(group).items() if column.numel()}
-    top_a_N, top_b_N = stats.a.top_ids[:, 0], stats.b.top_ids[:, 0]
+    columns |= {name: _arrow(torch.from_numpy(column)) for name, column in gather([stats]).items() if column.size}
+    top_a_N, top_b_N = stats.base.top_ids[:, 0], stats.trained.top_ids[:, 0]
     turning = torch.tensor(
         [i for i, text in enumerate(vocabulary()) if text.strip() in ("Wait", "But", "Hmm", "Actually")]
     )
-    columns["position_class"] = pa.array(_classes(stats.a)).dictionary_encode()
+    columns["position_class"] = pa.array(_classes(stats.base)).dictionary_encode()
     columns["swap"] = pa.array((top_a_N != top_b_N).tolist())
     columns["self_correction"] = pa.array((torch.isin(top_a_N, turning) | torch.isin(token_N, turning)).tolist())
     return pa.table(columns)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ssdfast.kernels import Decoding, ProbeSpec, probe_stats
+from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 from ssdfast.report import candidates, page_traces, write_report
 from ssdfast.report.format_text import estimate, told
 from ssdfast.report.sanitize import MAX_CHARACTERS, embeddable_json, inert
@@ -124,13 +124,15 @@ def test_candidates_are_the_visible_union_of_both_heads(run_dir):
     assert max(columns["count"]) > 8
 
 
-@pytest.mark.parametrize("train", [Decoding(1.1, 20, 0.95), Decoding(2.0, 7, 1.0), Decoding(0.5, 20, 0.6)])
+@pytest.mark.parametrize(
+    "train", [SamplingParams(1.1, 20, 0.95), SamplingParams(2.0, 7, 1.0), SamplingParams(0.5, 20, 0.6)]
+)
 def test_support_of_the_training_samples_is_that_of_the_probe(train):
     logits_NV = torch.randn(200, 90, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
-    spec = ProbeSpec(decoding=train, train=train)
+    spec = ProbeSpec(eval_sampling=train, train_sampling=train)
     stats = probe_stats(logits_NV, None, torch.zeros(200, dtype=torch.int64), spec, backend="reference")
     setting = {"temperature": train.temperature, "top_k": train.top_k, "top_p": train.top_p}
-    assert candidates.truncated(stats.a.top_logprobs.numpy(), setting)[0] == stats.a.support_size.tolist()
+    assert candidates.truncated(stats.base.top_logprobs.numpy(), setting)[0] == stats.base.support_size.tolist()
 
 
 @pytest.mark.parametrize(
