@@ -13,7 +13,7 @@ from ssdfast.training.planning.plan import plan
 
 def claims() -> Iterator[Claim]:
     for model in ("qwen3-4b", "qwen3.5-4b"):
-        for one in plan(PlanConfig(model=model, lengths=(32768, 49152), compare=False)):
+        for one in plan(PlanConfig(model=model, seq_lengths=(32768, 49152), compare_settings=False)):
             what = f"planned peak of {model}, fp32 AdamW, {one.tokens:,} tokens, recompute and tiles"
             yield Claim(what, one.peak / GB, 80, "GB")
     worst = 0.0

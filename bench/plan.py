@@ -39,8 +39,8 @@ MODELS = {
     ),
 }  # fmt: skip
 TOKENS = 768
-PLAIN: dict[str, Any] = {"recompute": False, "tile_tokens": 0}
-TILED = {"recompute": True, "tile_tokens": 256}
+PLAIN: dict[str, Any] = {"activation_checkpointing": "none", "sequence_tile_size": 0}
+TILED = {"activation_checkpointing": "full_offload", "sequence_tile_size": 256}
 MEASURED = (("qwen3", PLAIN), ("qwen3", TILED), ("qwen3.5", TILED))
 
 
@@ -50,7 +50,9 @@ def errors() -> Iterator[tuple[str, float, float]]:
         for name, settings in MEASURED:
             path = Path(directory) / name
             MODELS[name].save_pretrained(path)
-            config = PlanConfig(model=str(path), lengths=(TOKENS,), device="cpu", compare=False, **settings)
+            config = PlanConfig(
+                model=str(path), seq_lengths=(TOKENS,), device="cpu", compare_settings=False, **settings
+            )
             planned = plan(config)[0].peak
             printed = python("bench/plan.py", str(path), str(TOKENS), json.dumps(settings))
             told = ", ".join(f"{key} {value}" for key, value in settings.items())

@@ -16,12 +16,12 @@ from common import ROOT
 from ssdfast import models
 from ssdfast.config import (
     PRESETS,
-    FinetuneConfig,
     SampleConfig,
     SampleExecution,
     SamplingConfig,
     TrainConfig,
     TrainExecution,
+    TrainingRunConfig,
 )
 from ssdfast.problems.problem import Problem
 from ssdfast.problems.reasoning_gym import chain_sums
@@ -40,7 +40,7 @@ from ssdfast.workflows import demo
 HOME = ROOT / "runs" / "bench-training"
 TRACES, TOKENS = 24, 48
 LEARNT, HELD_OUT = 60, 32
-RECIPE: dict[str, Any] = {"lr": 1e-5, "min_lr": 1e-5, "batch_size": 2, "epochs": 2}
+RECIPE: dict[str, Any] = {"learning_rate": 1e-5, "min_learning_rate": 1e-5, "batch_size": 2, "num_train_epochs": 2}
 STEPS = LEARNT // RECIPE["batch_size"] * RECIPE["epochs"]
 DECODING = SamplingConfig(**PRESETS["demo"].train.model_dump())
 
@@ -58,12 +58,12 @@ class Noise:
 
     def cosine_over_allowed(self, traces: int) -> float:
         """The cosine, over what it would be were both means of one true gradient and the sampled one's noise all."""
-        signal = self.means["expected"]
+        signal = self.means["soft"]
         return self.cosines[traces] / (signal / (signal + self.variances["sampled"] / traces)) ** 0.5
 
     @property
     def ratio(self) -> float:
-        return self.variances["sampled"] / self.variances["expected"]
+        return self.variances["sampled"] / self.variances["soft"]
 
 
 def examples(directory: Path, problems: list[Problem], seed: int = 0) -> list[Example]:
@@ -87,9 +87,9 @@ def held_out(seed: int) -> dict[str, float]:
     examples(home / "learnt", problems[:LEARNT], seed)
     unseen = examples(home / "unseen", problems[LEARNT:], seed)
     found = {"baseline": _cross_entropy(HOME / "model", unseen), "floor": _entropy(unseen)}
-    for loss in ("sampled", "expected"):
-        config = FinetuneConfig(
-            model=str(HOME / "model"), traces=str(home / "learnt"), seed=seed, loss=loss, save_every=1000, **RECIPE
+    for loss in ("sampled", "soft"):
+        config = TrainingRunConfig(
+            model=str(HOME / "model"), traces=str(home / "learnt"), seed=seed, loss=loss, save_steps=1000, **RECIPE
         )
         shutil.rmtree(home / loss, ignore_errors=True)
         found[loss] = _cross_entropy(fit(config, home / loss, TrainExecution()), unseen)
@@ -118,7 +118,7 @@ def _entropy(shown: list[Example]) -> float:
 
 def gradient_noise(shown: list[Example]) -> Noise:
     model = models.load(str(HOME / "model"), "float32")
-    labels = {"sampled": Labels(None, model.vocabulary), "expected": Labels(DECODING, model.vocabulary)}
+    labels = {"sampled": Labels(None, model.vocabulary), "soft": Labels(DECODING, model.vocabulary)}
     network = make_trainable(model.model)
     parameters = list(network.parameters())
     sums = {name: [torch.zeros_like(p) for p in parameters] for name in labels}
@@ -135,7 +135,7 @@ def gradient_noise(shown: list[Example]) -> Noise:
                 total += parameter.grad
                 squares[name] += float(torch.linalg.vector_norm(parameter.grad, dtype=torch.float64)) ** 2
         if count in (3, 6, 12, len(shown)):
-            a, b = sums["sampled"], sums["expected"]
+            a, b = sums["sampled"], sums["soft"]
             cosines[count] = _dot(a, b) / (_dot(a, a) * _dot(b, b)) ** 0.5
     n = len(shown)
     mean = {name: _dot(total, total) / n**2 for name, total in sums.items()}
@@ -185,9 +185,9 @@ class Moved:
 def moved(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> dict[str, Moved]:
     """What AdamW of two traces a step does to weights in float32, in bfloat16, and in bfloat16 rounded by chance."""
     ways = {
-        "float32": ("float32", TrainConfig(lr=lr)),
-        "bfloat16": ("bfloat16", TrainConfig(lr=lr)),
-        "rounded by chance": ("bfloat16", TrainConfig(lr=lr, optimizer="adamw_bf16")),
+        "float32": ("float32", TrainConfig(learning_rate=lr)),
+        "bfloat16": ("bfloat16", TrainConfig(learning_rate=lr)),
+        "rounded by chance": ("bfloat16", TrainConfig(learning_rate=lr, optimizer="adamw_bf16")),
     }
     shares, moves = {}, {}
     for name, (dtype, config) in ways.items():

@@ -18,13 +18,13 @@ from ..config import (
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
-    FinetuneConfig,
     PlanConfig,
     ProbeConfig,
     SampleConfig,
     SampleExecution,
     StudyExecution,
     TrainExecution,
+    TrainingRunConfig,
 )
 from ..progress import log_to_terminal
 from ..run_dir import RunError
@@ -138,11 +138,11 @@ def _eval(args: list[str]) -> int:
 
 def _train(args: list[str]) -> int:
     command = parse(TrainCommand, train_defaults(args), "train", args)
-    config, execution = part_of(command, FinetuneConfig), part_of(command, TrainExecution)
+    config, execution = part_of(command, TrainingRunConfig), part_of(command, TrainExecution)
     from ..training.runner import train
 
     trained = train(config, command.out, execution, command.overwrite)
-    if not execution.dry_run:
+    if not execution.trial_steps:
         print(f"model: {trained}\nmetrics of every step: {trained.parent / 'metrics.jsonl'}")
     return 0
 

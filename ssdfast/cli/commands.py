@@ -17,7 +17,6 @@ from ..config import (
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
-    FinetuneConfig,
     Labelled,
     PlanConfig,
     ProbeConfig,
@@ -26,6 +25,7 @@ from ..config import (
     Settings,
     StudyExecution,
     TrainExecution,
+    TrainingRunConfig,
 )
 
 
@@ -61,7 +61,7 @@ class EvalCommand(_StageCommand, EvalExecution, EvalConfig):
     """Judge the answers of checkpoints, at one decoding or a sweep, and compare what was asked the same."""
 
 
-class TrainCommand(_RunCommand, TrainExecution, FinetuneConfig):
+class TrainCommand(_RunCommand, TrainExecution, TrainingRunConfig):
     """Fine-tune a model on traces; the defaults are the published ones."""
 
     preset: Literal["paper", "math", "demo"] = "math"
@@ -121,9 +121,9 @@ def train_defaults(args: list[str]) -> TrainCommand:
     required = {"model": "-", "traces": "-"}
 
     def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return {"decoding": settings.PRESETS[name].train.model_dump(), **settings.SCHEDULES[name]}
+        return {"train_sampling": settings.PRESETS[name].train.model_dump(), **settings.SCHEDULES[name]}
 
-    return TrainCommand.model_construct(**_defaults(args, FinetuneConfig, TrainExecution, required, of_preset))
+    return TrainCommand.model_construct(**_defaults(args, TrainingRunConfig, TrainExecution, required, of_preset))
 
 
 def probe_defaults(args: list[str]) -> ProbeCommand:

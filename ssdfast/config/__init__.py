@@ -22,7 +22,7 @@ from .sample import (
 )
 from .sampling_params import PRESETS, DecodingConfig, Preset, SamplingConfig
 from .study import ArmConfig, StudyConfig, StudyExecution
-from .train import SCHEDULES, FinetuneConfig, TrainConfig, TrainExecution
+from .train import SCHEDULES, TrainConfig, TrainExecution, TrainingRunConfig
 
 __all__ = [
     "PRESETS",
@@ -37,7 +37,6 @@ __all__ = [
     "Example",
     "ExecutionConfig",
     "ExtractionConfig",
-    "FinetuneConfig",
     "Labelled",
     "LoopConfig",
     "PlanConfig",
@@ -58,6 +57,7 @@ __all__ = [
     "TokenClassConfig",
     "TrainConfig",
     "TrainExecution",
+    "TrainingRunConfig",
     "VllmConfig",
     "dump",
     "load",

@@ -19,11 +19,11 @@ _PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 # What each word changes of the study's own sampling and training.
 RECIPES: dict[str, dict[str, Any]] = {
     "ssd": {},
-    "ssd-expected": {"training": {"loss": "expected"}},
+    "ssd-expected": {"training": {"loss": "soft"}},
     "control": {"sampling": _PLAIN},
     "length-matched": {"sampling": _PLAIN, "lengths_of": "ssd"},
     "hot-no-truncation": {"sampling": {"top_k": 0, "top_p": 1.0, "min_p": 0.0}},
-    "correct-only": {"only_correct": True},
+    "correct-only": {"correct_only": True},
 }
 
 
@@ -31,7 +31,7 @@ class ArmConfig(Settings):
     """One way to make a trained model of the baseline."""
 
     like: Word
-    """what it starts from: ssd (the study's sampling, raw), ssd-expected (the same traces, the expected loss), control
+    """what it starts from: ssd (the study's sampling, raw), ssd-expected (the same traces, the soft loss), control
     (T = 1 without truncation), length-matched (control, drawn again to the lengths of the arm ssd), hot-no-truncation
     (the study's temperature alone), correct-only (ssd, of right answers alone)"""
     sampling: dict[str, float | int] = Field(default_factory=dict)

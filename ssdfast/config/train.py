@@ -9,44 +9,56 @@ from pydantic import Field, model_validator
 from .base import Settings
 from .sampling_params import PRESETS, SamplingConfig
 
+Optimizer = Literal["adamw", "adamw_8bit", "adamw_bf16"]
+Checkpointing = Literal["none", "full", "full_offload"]
+
 
 class TrainConfig(Settings):
-    """Fine-tuning on raw samples; the defaults are the published ones."""
+    """The hyperparameters of fine-tuning on raw samples; the defaults are the paper's."""
 
-    loss: Literal["sampled", "expected"] = "sampled"
-    """sampled: cross-entropy of the tokens that were drawn; expected: of the distribution that they were drawn from,
-    the same gradient on average and far less noise"""
-    lr: Annotated[float, Field(gt=0)] = 5e-6
-    """peak learning rate"""
-    min_lr: Annotated[float, Field(ge=0)] = 1e-6
-    """learning rate at the end of the cosine"""
+    loss: Literal["sampled", "soft"] = "sampled"
+    """The training loss. sampled: cross-entropy of the sampled tokens. soft: cross-entropy of the whole distribution
+    that each token was sampled from, which is the expectation of the sampled loss and has far less gradient noise."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-6
+    """The peak learning rate."""
+    min_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
+    """The learning rate at the end of the cosine schedule."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """steps from 0 to the peak"""
+    """Number of steps of linear warmup from 0 to the peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """The weight decay of AdamW."""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """traces a step, on all devices together"""
-    epochs: Annotated[int, Field(ge=1)] = 1
+    """Number of traces per optimizer step, over all devices together."""
+    num_train_epochs: Annotated[int, Field(ge=1)] = 1
+    """Number of passes over the training traces."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    optimizer: Literal["adamw", "adamw_8bit", "adamw_bf16"] = "adamw"
-    """adamw: weights and moments in float32, 16 bytes a weight with its gradient; adamw_8bit: moments in 8 bits, 10
-    bytes; adamw_bf16: weights and moments in bfloat16, rounded by chance, 10 bytes. The last two by torchao"""
+    """The norm that gradients are clipped to."""
+    optimizer: Optimizer = "adamw"
+    """The optimizer and its precision. adamw: weights and moments in float32, 16 bytes per weight with its gradient.
+    adamw_8bit: moments in 8 bits, 10 bytes per weight. adamw_bf16: weights and moments in bfloat16 with stochastic
+    rounding, 10 bytes per weight. The last two need torchao."""
     lora_rank: Annotated[int, Field(ge=0)] = 0
-    """train adapters of this rank beside all linear layers, scaled by 2, instead of the weights; merged at the end"""
-    pass_tokens: Annotated[int, Field(ge=1)] = 2048
-    """tokens of a forward pass: traces packed into one row, or padded where the model would let one read another. A
-    longer trace has a pass to itself"""
-    recompute: bool = False
-    """keep each layer's input alone (on the host where there is a GPU) and compute the layer again in the backward
-    pass: memory for long traces, a third more time"""
-    tile_tokens: Annotated[int, Field(ge=0)] = 0
-    """tokens that an MLP or a linear attention computes at a time, a norm four times as many, so that intermediates
-    never exist for a whole long trace; a multiple of 64 for models with linear attention; 0 is all"""
+    """The rank of LoRA adapters on all linear layers (alpha is twice the rank), which are trained instead of the
+    weights and merged at the end. 0 trains the weights."""
+    micro_batch_tokens: Annotated[int, Field(ge=1)] = 2048
+    """The token budget of one micro-batch (one forward pass). Traces are packed into one row, or padded where the model
+    cannot keep packed traces apart. A longer trace has a micro-batch of its own."""
+    activation_checkpointing: Checkpointing = "none"
+    """What is stored for the backward pass. none: all activations. full: the input of each layer, and the layer is
+    computed again, about a third more time. full_offload: the same, with the inputs in host memory where there is a
+    GPU."""
+    sequence_tile_size: Annotated[int, Field(ge=0)] = 0
+    """Number of tokens that an MLP or a linear attention processes at a time (a norm four times as many), so that
+    intermediates of a whole long trace never exist. It must be a multiple of 64 for models with linear attention. 0
+    switches tiling off."""
     offload_optimizer: bool = False
-    """adamw's moments on the host, and its step computed there: 8 bytes a weight less on the GPU"""
-    attention: Literal["auto", "sdpa", "flash_attention_2", "flash_attention_4"] = "auto"
-    """auto: flash-attention (4, or 2) where there is a GPU and it is installed, or torch's own"""
+    """Keep AdamW's moments and its step on the host, which takes 8 bytes per weight less on the GPU."""
+    attn_implementation: Literal["auto", "sdpa", "flash_attention_2", "flash_attention_4"] = "auto"
+    """The attention implementation, by transformers' name. auto: flash-attention 4 or 2 where there is a GPU and it is
+    installed, otherwise sdpa."""
     layer_kernels: Literal["auto", "torch", "liger"] = "auto"
-    """of norms, MLPs and rotary embeddings; auto: Liger's where there is a GPU and it is installed"""
+    """The kernels of norms, MLPs and rotary embeddings. auto: Liger's where there is a GPU and it is installed,
+    otherwise torch's."""
 
     @model_validator(mode="after")
     def _agrees(self) -> TrainConfig:
@@ -59,43 +71,49 @@ class TrainConfig(Settings):
 
 # What published recipes set besides the defaults, which are the paper's.
 SCHEDULES: dict[str, dict[str, Any]] = {
-    "paper": {"max_tokens": 65_536},
-    "math": {"max_tokens": 32_768, "warmup_steps": 5},
-    # The published learning rate would not visibly move a model in the two dozen steps that fit into a minute.
-    "demo": {"lr": 3e-5, "min_lr": 6e-6, "batch_size": 4},
+    "paper": {"max_length": 65_536},
+    "math": {"max_length": 32_768, "warmup_steps": 5},
+    # The published learning rate would not visibly change a model in the two dozen steps that fit into a minute.
+    "demo": {"learning_rate": 3e-5, "min_learning_rate": 6e-6, "batch_size": 4},
 }
 
 
-class FinetuneConfig(TrainConfig):
-    """A model, traces, and how the one learns from the others."""
-
+class _TrainInputs(Settings):
     model: str
-    """directory of safetensors or a GGUF file"""
+    """The model to train: a directory of safetensors, or a GGUF file."""
     traces: str
-    """what to learn: a run of `ssdfast sample`, a directory of traces, or a Parquet file"""
-    labels: Literal["stored", "frozen"] = "stored"
-    """expected: from the likeliest tokens that sampling kept (--top-logprobs), or computed by the frozen model: a copy
-    of it, or with lora_rank the model itself without its adapters"""
-    decoding_of: Literal["traces", "settings"] = "traces"
-    """expected: the sampling distribution is what the traces say of their decoding, or what `decoding` says"""
-    decoding: SamplingConfig = SamplingConfig(**PRESETS["math"].train.model_dump())
-    max_tokens: Annotated[int, Field(ge=0)] = 0
-    """of a trace with its prompt; 0 is the model's context"""
-    overlong: Literal["error", "drop", "truncate"] = "error"
-    """what to do with longer traces. Dropping them shows the model only traces that finish"""
-    only_correct: bool = False
-    """learn from traces that are right alone (column `correct`)"""
-    save_every: Annotated[int, Field(ge=1)] = 50
-    """steps between two checkpoints, of which the last two are kept"""
+    """The traces to train on: a run of `ssdfast sample`, a directory of traces, or a Parquet file."""
+
+
+class TrainingRunConfig(TrainConfig, _TrainInputs):
+    """What one training run is made from: a model, traces, labels and hyperparameters."""
+
+    soft_labels: Literal["stored", "recompute"] = "stored"
+    """Where the soft loss takes its labels from. stored: the top log-probabilities that sampling stored
+    (--top-logprobs). recompute: a frozen copy of the model, or with lora_rank the model without its adapters."""
+    sampling_from: Literal["traces", "config"] = "traces"
+    """Where the soft loss takes the sampling parameters from: the columns of the traces, or `train_sampling`."""
+    train_sampling: SamplingConfig = SamplingConfig(**PRESETS["math"].train.model_dump())
+    """The sampling parameters of the traces, where `sampling_from` is config."""
+    max_length: Annotated[int, Field(ge=0)] = 0
+    """The maximum length of a trace, prompt and completion, in tokens. 0 takes the model's context length."""
+    on_too_long: Literal["error", "drop", "truncate"] = "error"
+    """What to do if a trace is longer than `max_length`. Dropping such traces shows the model only short ones."""
+    correct_only: bool = False
+    """Train on correct traces only (column `correct`)."""
+    save_steps: Annotated[int, Field(ge=1)] = 50
+    """Number of steps between two checkpoints. The last two are kept."""
     seed: int = 0
+    """The seed of the order of traces and of LoRA's initial weights."""
 
 
 class TrainExecution(Settings):
     """How training runs and reports."""
 
-    trackers: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """where metrics go besides metrics.jsonl, as transformers names them: tensorboard, wandb, mlflow, ..."""
-    shard: bool = False
-    """under torchrun: share weights, gradients and moments among the devices (FSDP2), instead of a copy each"""
-    dry_run: bool = False
-    """take 5 steps, say what they show, and leave nothing"""
+    report_to: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Experiment trackers that get the metrics besides metrics.jsonl, by transformers' names: tensorboard, wandb,
+    mlflow, ..."""
+    fsdp: bool = False
+    """Under torchrun, shard weights, gradients and moments over the devices (FSDP2) instead of replicating them."""
+    trial_steps: Annotated[int, Field(ge=0)] = 0
+    """Number of steps of a trial run, which prints the metrics of each step and leaves no files. 0 trains."""

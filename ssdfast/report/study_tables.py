@@ -18,7 +18,7 @@ _POINTS = 300
 _METRICS = (
     ("loss", "Loss", "nats a completion token", False),
     ("grad_norm", "Gradient norm", "before clipping", True),
-    ("changed_share", "Weights changed", "% of them a step", False),
+    ("frac_weights_changed", "Weights changed", "% of them a step", False),
     ("noise", "Noise over signal", "of the gradient; above 100 most of a step is chance", True),
 )
 
@@ -168,10 +168,10 @@ def _interval_row(name: str, share: dict[str, Any]) -> dict[str, Any]:
 
 def _metric(line: Any, key: str) -> float | None:
     if key == "noise":
-        noise, signal = line.get("gradient_noise"), line.get("gradient_signal")
+        noise, signal = line.get("grad_noise_var"), line.get("grad_signal_sq")
         return noise / signal if noise is not None and signal is not None and signal > 0 else None
     value = line.get(key)
-    return 100 * value if value is not None and key == "changed_share" else value
+    return 100 * value if value is not None and key == "frac_weights_changed" else value
 
 
 def _averaged(points: list[tuple[int, float]]) -> list[list[float]]:

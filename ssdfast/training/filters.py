@@ -14,11 +14,11 @@ from typing import Any, Literal
 from .examples import Example
 
 _CORRECT = {True: "yes", False: "no", None: None}
-Overlong = Literal["error", "drop", "truncate"]
+OnTooLong = Literal["error", "drop", "truncate"]
 
 
 def filtered(
-    examples: Sequence[Example], limit: float, overlong: Overlong, only_correct: bool
+    examples: Sequence[Example], limit: float, on_too_long: OnTooLong, correct_only: bool
 ) -> tuple[list[Example], dict[str, Any]]:
     """Those that are left, and the report, JSON.
 
@@ -28,21 +28,21 @@ def filtered(
     """
     kept = list(examples)
     steps: list[dict[str, Any]] = []
-    if only_correct:
+    if correct_only:
         unknown = next((one for one in kept if one.trace.correct is None), None)
         if unknown:
             raise ValueError(
                 f"{unknown.trace}: nobody says whether it is right: add the column correct (true or false)"
             )
         kept = _step("not correct", kept, lambda one: one if one.trace.correct else None, steps)
-    if overlong == "error":
+    if on_too_long == "error":
         long = next((one for one in kept if len(one) > limit), None)
         if long:
             raise ValueError(
-                f"{long.trace} has {len(long):,} tokens, and {limit:,.0f} are allowed: --overlong drop or truncate"
+                f"{long.trace} has {len(long):,} tokens, and {limit:,.0f} are allowed: --on-too-long drop or truncate"
             )
-    elif overlong == "drop":
-        kept = _step("overlong", kept, lambda one: one if len(one) <= limit else None, steps)
+    elif on_too_long == "drop":
+        kept = _step("too long", kept, lambda one: one if len(one) <= limit else None, steps)
     else:
         kept = _step("cut off at the limit", kept, lambda one: _cut(one, int(min(limit, len(one)))), steps)
     if not kept:

@@ -22,7 +22,7 @@ BETAS, EPS = (0.9, 0.95), 1e-8
 
 def optimizer_of(config: TrainConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """The class and its settings, the groups' weight decay apart. Raises ValueError where a library is missing."""
-    settings: dict[str, Any] = {"lr": config.lr, "betas": BETAS, "eps": EPS}
+    settings: dict[str, Any] = {"lr": config.learning_rate, "betas": BETAS, "eps": EPS}
     if config.optimizer == "adamw":
         return (HostAdamW, settings) if config.offload_optimizer else (torch.optim.AdamW, settings | {"fused": True})
     try:

@@ -26,14 +26,15 @@ def prepare(network: Any, config: TrainConfig, on_gpu: bool) -> Any:
     if _uses_liger(config, on_gpu):
         _use_liger(network)
     make_trainable(network)
-    if config.tile_tokens:
-        tile_mlps(network, config.tile_tokens)
-        tile_norms(network, 4 * config.tile_tokens)  # an MLP is three or four times as wide
-        tile_linear_attention(network, config.tile_tokens)
+    if config.sequence_tile_size:
+        tile_mlps(network, config.sequence_tile_size)
+        tile_norms(network, 4 * config.sequence_tile_size)  # an MLP is three or four times as wide
+        tile_linear_attention(network, config.sequence_tile_size)
     if config.optimizer == "adamw_bf16":
         accumulate_in_float32(network)
-    if config.recompute:
-        checkpoint_layers(network, offload=on_gpu, dtype=torch.bfloat16 if on_gpu else None)
+    if config.activation_checkpointing != "none":
+        offload = on_gpu and config.activation_checkpointing == "full_offload"
+        checkpoint_layers(network, offload=offload, dtype=torch.bfloat16 if on_gpu else None)
     separate(network)
     return network
 
@@ -45,7 +46,7 @@ def weights_dtype(config: TrainConfig) -> str:
 
 def autocasts(config: TrainConfig, on_gpu: bool) -> bool:
     """Whether products are converted to bfloat16 as they come; otherwise layers or weights see to it themselves."""
-    return on_gpu and not config.recompute and weights_dtype(config) == "float32"
+    return on_gpu and config.activation_checkpointing == "none" and weights_dtype(config) == "float32"
 
 
 def attention_for(config: TrainConfig, on_gpu: bool) -> str:
@@ -55,11 +56,13 @@ def attention_for(config: TrainConfig, on_gpu: bool) -> str:
         "flash_attention_2": on_gpu and transformers.utils.is_flash_attn_2_available(),
         "sdpa": True,
     }
-    if config.attention == "auto":
+    if config.attn_implementation == "auto":
         return next(name for name, here in available.items() if here)
-    if not available[config.attention]:
-        raise ValueError(f"attention={config.attention} needs a GPU and flash-attn: use sdpa, or install it")
-    return config.attention
+    if not available[config.attn_implementation]:
+        raise ValueError(
+            f"attn_implementation={config.attn_implementation} needs a GPU and flash-attn: use sdpa, or install it"
+        )
+    return config.attn_implementation
 
 
 def adapted(network: Any, rank: int) -> Any:

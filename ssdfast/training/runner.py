@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from .. import models, run_dir
-from ..config import FinetuneConfig, SamplingConfig, TrainExecution
+from ..config import SamplingConfig, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..progress import progress, say
 from ..traces import check_texts, files, within
@@ -30,17 +30,18 @@ from .trainer import WHOLE, SsdTrainer, arguments
 
 RESULTS = ("train",)
 MODEL = "model"
-TRIAL_STEPS = 5
 
 
-def train(config: FinetuneConfig, out: Path, execution: TrainExecution | None = None, overwrite: bool = False) -> Path:
+def train(
+    config: TrainingRunConfig, out: Path, execution: TrainExecution | None = None, overwrite: bool = False
+) -> Path:
     """Fill `out` with config.yaml, manifest.json and train/; returns the trained model, `out/train/model`.
 
     A run that was stopped goes on from its last whole checkpoint; on a CPU it then makes the same losses to the last
     bit. Raises ValueError for settings, traces or a model that will not do.
     """
     execution = execution or TrainExecution()
-    if execution.dry_run:
+    if execution.trial_steps:
         with tempfile.TemporaryDirectory() as directory:
             return fit(config, Path(directory) / "train", execution)
     with run_dir.lock(out, is_first()):
@@ -51,7 +52,7 @@ def train(config: FinetuneConfig, out: Path, execution: TrainExecution | None = 
         return fit(config, out / "train", execution)
 
 
-def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> Path:
+def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -> Path:
     """Train in `directory`, which is this run's own; returns the model there. Does nothing where that is."""
     trained = directory / MODEL
     if trained.is_dir():
@@ -60,8 +61,8 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
         run_dir.sweep(directory)
     on_gpu = torch.cuda.is_available()
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.offload_optimizer and execution.shard and ranks > 1:
-        raise ValueError("offload_optimizer with --shard: sharded moments stay on their devices, leave one of them out")
+    if config.offload_optimizer and execution.fsdp and ranks > 1:
+        raise ValueError("offload_optimizer with --fsdp: sharded moments stay on their devices, leave one of them out")
     model = models.load(config.model, weights_dtype(config), attention_for(config, on_gpu))
     examples, report = _examples(config, model)
     network = prepare(model.model, config, on_gpu)
@@ -74,21 +75,21 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
         network = adapted(network, config.lora_rank)
     labels = _labels(config, model, network, examples)
     steps = Steps(examples, config, config.seed, ranks, packs)
-    options = arguments(config, directory / "checkpoints", config.seed, config.save_every, execution)
+    options = arguments(config, directory / "checkpoints", config.seed, config.save_steps, execution)
     checkpoint, begun = _last_whole(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / "metrics.jsonl"
     if is_first():
         _cut(metrics, begun)
     trainer = SsdTrainer(network, steps, labels, metrics, config, options)
-    trainer.step.last = min(len(steps.steps), TRIAL_STEPS if execution.dry_run else len(steps.steps))
+    trainer.step.last = min(len(steps.steps), execution.trial_steps or len(steps.steps))
     with progress("training", trainer.step.last, "steps", begun, shown=is_first()) as advance:
         advance.note = lambda: f"loss {trainer.step.shown['loss']:.4f}" if trainer.step.shown else ""
         trainer.step.advance = advance
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if labels.missed > 0 and is_first():
         say(f"the labels miss at most {100 * labels.missed:.2g} % of the sampling distribution at a position")
-    if execution.dry_run:
+    if execution.trial_steps:
         if is_first():
             print(_told(metrics))
         return trained
@@ -98,14 +99,14 @@ def fit(config: FinetuneConfig, directory: Path, execution: TrainExecution) -> P
     return trained
 
 
-def _examples(config: FinetuneConfig, model: models.LanguageModel) -> tuple[list[Example], dict[str, Any]]:
+def _examples(config: TrainingRunConfig, model: models.LanguageModel) -> tuple[list[Example], dict[str, Any]]:
     """What is learnt from, and what the filters took. Raises ValueError where nothing is left."""
     found = list(read_examples(Path(config.traces), model.vocabulary))
     if not found:
         raise ValueError(f"there is nothing to train on: {config.traces} holds no completion tokens")
     check_texts(within(Path(config.traces)), model.tokenizer.decode)
-    limit = min(config.max_tokens or model.context, model.context)
-    return filtered(found, limit, config.overlong, config.only_correct)
+    limit = min(config.max_length or model.context, model.context)
+    return filtered(found, limit, config.on_too_long, config.correct_only)
 
 
 def _tell(report: dict[str, Any], network: Any, packs: bool) -> None:
@@ -115,12 +116,12 @@ def _tell(report: dict[str, Any], network: Any, packs: bool) -> None:
         say(f"traces are padded, not packed: {type(network).__name__} would let one read another")
 
 
-def _labels(config: FinetuneConfig, model: models.LanguageModel, network: Any, examples: list[Example]) -> Labels:
+def _labels(config: TrainingRunConfig, model: models.LanguageModel, network: Any, examples: list[Example]) -> Labels:
     """Raises ValueError where the traces do not hold what the expected loss needs."""
     if config.loss == "sampled":
         return Labels(None, model.vocabulary)
-    decoding = config.decoding if config.decoding_of == "settings" else _decoding_of(examples, config.traces)
-    if config.labels == "frozen":
+    decoding = config.train_sampling if config.sampling_from == "config" else _decoding_of(examples, config.traces)
+    if config.soft_labels == "recompute":
         if config.lora_rank:
             return Labels(decoding, model.vocabulary, of_adapted(network, model.head))
         frozen = models.load(config.model, "float32", attention_for(config, torch.cuda.is_available()))
@@ -130,7 +131,7 @@ def _labels(config: FinetuneConfig, model: models.LanguageModel, network: Any, e
     if without:
         raise ValueError(
             f"{without[0].trace}: it has no likeliest tokens (and {len(without) - 1:,} others): sample with"
-            f" --top-logprobs {max(20, decoding.top_k)}, or compute them with labels=frozen"
+            f" --top-logprobs {max(20, decoding.top_k)}, or compute them with soft_labels=recompute"
         )
     return Labels(decoding, model.vocabulary)
 
@@ -156,7 +157,7 @@ def _decoding_of(examples: list[Example], source: str) -> SamplingConfig:
     if len(found) > 1 or None in found:
         raise ValueError(
             f"{source} does not say how its traces were sampled, or says several things: say it with"
-            " --decoding-of settings --decoding.temperature 1.1 ..."
+            " --sampling-from config --train-sampling.temperature 1.1 ..."
         )
     (decoding,) = found
     assert decoding

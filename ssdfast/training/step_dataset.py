@@ -27,10 +27,10 @@ class Steps(Dataset):
     """
 
     def __init__(self, examples: Sequence[Example], config: TrainConfig, seed: int, ranks: int, pack: bool) -> None:
-        self.examples, self.budget, self.ranks = examples, config.pass_tokens, ranks
+        self.examples, self.budget, self.ranks = examples, config.micro_batch_tokens, ranks
         self.bins, self.collate = (first_fit_decreasing, packed) if pack else (padded_bins, padded)
         self.steps: list[np.ndarray] = []
-        for epoch in range(config.epochs):
+        for epoch in range(config.num_train_epochs):
             order = np.random.default_rng((seed, epoch)).permutation(len(examples))
             self.steps += [order[i : i + config.batch_size] for i in range(0, len(order), config.batch_size)]
 

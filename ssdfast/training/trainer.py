@@ -40,7 +40,7 @@ _PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
 
 
 def arguments(
-    config: TrainConfig, out: Path, seed: int, save_every: int, execution: TrainExecution
+    config: TrainConfig, out: Path, seed: int, save_steps: int, execution: TrainExecution
 ) -> transformers.TrainingArguments:
     """The Trainer's own settings. What a step is, `Steps` says; to the Trainer it is a batch of one."""
     ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
@@ -49,9 +49,9 @@ def arguments(
         per_device_train_batch_size=1,
         num_train_epochs=1,  # Steps has them all
         train_sampling_strategy="sequential",
-        learning_rate=config.lr,
+        learning_rate=config.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr": config.min_lr},
+        lr_scheduler_kwargs={"min_lr": config.min_learning_rate},
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
@@ -60,14 +60,14 @@ def arguments(
         use_cpu=not on_gpu,
         ddp_find_unused_parameters=False,
         ddp_backend="gloo" if ranks > 1 and not on_gpu else None,
-        fsdp=execution.shard and ranks > 1,  # type: ignore[arg-type]
-        fsdp_config={"version": 2, "state_dict_type": "FULL_STATE_DICT"} if execution.shard else None,
+        fsdp=execution.fsdp and ranks > 1,  # type: ignore[arg-type]
+        fsdp_config={"version": 2, "state_dict_type": "FULL_STATE_DICT"} if execution.fsdp else None,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="no" if execution.dry_run else "steps",
-        save_steps=save_every,
+        save_strategy="no" if execution.trial_steps else "steps",
+        save_steps=save_steps,
         save_total_limit=2,
-        report_to="none" if execution.dry_run else list(execution.trackers) or "none",
+        report_to="none" if execution.trial_steps else list(execution.report_to) or "none",
         remove_unused_columns=False,
         disable_tqdm=True,
         seed=seed,
@@ -218,15 +218,15 @@ class _Step(TrainerCallback):
             "loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
             "grad_norm": self.norm,
-            "lr": float(self.trainer._get_learning_rate()),
-            "changed_share": change.share,
-            "change_spacings": change.spacings,
+            "learning_rate": float(self.trainer._get_learning_rate()),
+            "frac_weights_changed": change.share,
+            "median_change_ulps": change.spacings,
             "tokens": tokens,
-            "tokens_a_second": all_tokens / seconds,
+            "tokens_per_second": all_tokens / seconds,
             "peak_memory_gb": _peak_bytes() / 1e9,
         }
         if found:
-            self.shown |= {"gradient_noise": found[0], "gradient_signal": found[1]}
+            self.shown |= {"grad_noise_var": found[0], "grad_signal_sq": found[1]}
         if (peak := _peak_flops()) is not None:
             weights = sum(p.numel() for p in self.noise.parameters)
             self.shown["mfu"] = 6 * weights * all_tokens / seconds / peak / self.trainer.accelerator.num_processes
@@ -259,18 +259,18 @@ class _Step(TrainerCallback):
         if not math.isfinite(self.norm):
             what = self.first_bad or "a gradient"
             say(f"step {step} was skipped: {what} is not finite")
-        elif self.shown["changed_share"] < LEAST_CHANGED and not self.trainer.rounds_by_chance:
+        elif self.shown["frac_weights_changed"] < LEAST_CHANGED and not self.trainer.rounds_by_chance:
             self._once(
                 "changed",
-                f"step {step} changed {100 * self.shown['changed_share']:.3f} % of the weights: updates fall below the"
-                " spacing of their dtype, so the run learns next to nothing (weights in float32, or a larger lr)",
+                f"step {step} changed {100 * self.shown['frac_weights_changed']:.3f} % of the weights: most updates are"
+                " smaller than one ULP and round to nothing (train float32 weights, or raise learning_rate)",
             )
-        noise, signal = self.shown.get("gradient_noise"), self.shown.get("gradient_signal")
+        noise, signal = self.shown.get("grad_noise_var"), self.shown.get("grad_signal_sq")
         if noise is not None and signal is not None and step >= _SETTLED and noise > MOST_NOISE * max(signal, 0.0):
             self._once(
                 "noise",
                 f"after {step} steps the gradient's noise is over {MOST_NOISE:g} times its signal: most of a step is"
-                " chance (loss=expected, or a larger batch_size)",
+                " chance (loss=soft, or a larger batch_size)",
             )
 
     def _once(self, what: str, text: str) -> None:

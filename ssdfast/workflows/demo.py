@@ -14,7 +14,6 @@ from .. import models, run_dir
 from ..config import (
     DemoConfig,
     Example,
-    FinetuneConfig,
     Labelled,
     ProbeConfig,
     PromptConfig,
@@ -22,6 +21,7 @@ from ..config import (
     SampleExecution,
     SamplingConfig,
     TrainExecution,
+    TrainingRunConfig,
 )
 from ..probing.runner import RESULTS, probe
 from ..problems.problem import Problem
@@ -57,7 +57,7 @@ def demo(config: DemoConfig, out: Path, overwrite: bool = False) -> Path:
     learnt, held_out = problems[: config.train_problems], problems[config.train_problems :]
     baseline = convert(out / "model")
     _sample(baseline, learnt, config, "training", out / "traces" / "train", "training traces")
-    learning = FinetuneConfig(
+    learning = TrainingRunConfig(
         model=str(baseline), traces=str(out / "traces" / "train"), seed=config.seed, **config.training.model_dump()
     )
     trained = fit(learning, out / "train", TrainExecution())

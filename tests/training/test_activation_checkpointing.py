@@ -43,7 +43,11 @@ def errors(got: nn.Module, want: nn.Module) -> dict[str, float]:
 @pytest.mark.parametrize("tiled", [False, True])
 def test_same_loss_and_gradients(name: str, checkpointed: bool, tiled: bool):
     plain = trainable(name)
-    settings = TrainConfig(recompute=checkpointed, tile_tokens=128 if tiled else 0, layer_kernels="torch")
+    settings = TrainConfig(
+        activation_checkpointing="full" if checkpointed else "none",
+        sequence_tile_size=128 if tiled else 0,
+        layer_kernels="torch",
+    )
     bounded = prepare(build(config(name)).train(), settings, on_gpu=False)
     wanted, got = step(plain, TOKENS), step(bounded, TOKENS)
     torch.testing.assert_close(got, wanted, rtol=1e-6, atol=0)

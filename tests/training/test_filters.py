@@ -47,7 +47,7 @@ def test_nothing_is_left_out_unless_it_is_asked_for(examples):
 
 def test_an_overlong_trace_is_named(examples):
     with pytest.raises(
-        ValueError, match=r"trace problem3#0 has 14 tokens, and 13 are allowed: --overlong drop or trunc"
+        ValueError, match=r"trace problem3#0 has 14 tokens, and 13 are allowed: --on-too-long drop or trunc"
     ):
         filtered(examples, 13, "error", False)
 
@@ -55,7 +55,7 @@ def test_an_overlong_trace_is_named(examples):
 def test_dropping_says_what_it_dropped(examples):
     kept, report = filtered(examples, 6, "drop", False)
     assert [one.trace.problem_id for one in kept] == ["problem0", "problem1"]
-    assert told(report) == ["overlong: 2 traces removed, 0 cut, 17 completion tokens"]
+    assert told(report) == ["too long: 2 traces removed, 0 cut, 17 completion tokens"]
     assert report["filters"][0]["removed"]["by_finish_reason"] == {"length": 1, "loop": 1}
     assert report["after"]["by_finish_reason"] == {"stop": 2}
 

@@ -16,7 +16,7 @@ from .test_train import DECODING, config_of, losses
 
 
 def test_the_result_is_a_whole_model_that_differs_by_the_rank_of_the_adapters(inputs):
-    trained = runner.train(config_of(inputs, epochs=1, lora_rank=2), inputs / "out")
+    trained = runner.train(config_of(inputs, num_train_epochs=1, lora_rank=2), inputs / "out")
     a, b = (dict(models.load(str(path), "float32").model.named_parameters()) for path in (inputs / "model", trained))
     assert a.keys() == b.keys()
     changed = {name for name in a if not torch.equal(a[name], b[name])}
@@ -43,16 +43,23 @@ def test_the_adapted_model_with_its_adapters_off_is_the_baseline(inputs):
     torch.testing.assert_close(found[1], want[1], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"recompute": True, "tile_tokens": 4}])
+@pytest.mark.parametrize("settings", [{}, {"activation_checkpointing": "full_offload", "sequence_tile_size": 4}])
 def test_expected_labels_by_the_adapters_switched_off_train(inputs, settings):
-    given = {"lora_rank": 4, "loss": "expected", "labels": "frozen", "decoding_of": "settings", "epochs": 3, "lr": 1e-2}
+    given = {
+        "lora_rank": 4,
+        "loss": "soft",
+        "soft_labels": "recompute",
+        "sampling_from": "config",
+        "num_train_epochs": 3,
+        "learning_rate": 1e-2,
+    }
     runner.train(config_of(inputs, **given, **settings), inputs / "out")
     found = losses(inputs / "out")
     assert sum(found[-6:]) < sum(found[:6])
 
 
 def test_a_run_that_was_stopped_makes_the_same_losses(inputs, monkeypatch):
-    config = config_of(inputs, epochs=1, lora_rank=2)
+    config = config_of(inputs, num_train_epochs=1, lora_rank=2)
     runner.train(config, inputs / "whole")
     _stop_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssdfast import models
-from ssdfast.config import FinetuneConfig, TrainConfig
+from ssdfast.config import TrainConfig, TrainingRunConfig
 from ssdfast.training import runner
 from ssdfast.training.diagnostics import WeightWatch
 from ssdfast.training.optimizers import HostAdamW, optimizer_of
@@ -41,7 +41,7 @@ def test_moments_on_the_host_change_no_bit(saved_after):
 
 
 def test_the_default_is_torch_s_own_in_float32():
-    cls, settings = optimizer_of(TrainConfig(lr=3e-6))
+    cls, settings = optimizer_of(TrainConfig(learning_rate=3e-6))
     assert cls is torch.optim.AdamW
     assert settings == {"lr": 3e-6, "betas": (0.9, 0.95), "eps": 1e-8, "fused": True}
 
@@ -51,8 +51,8 @@ def test_the_default_is_torch_s_own_in_float32():
     [({"offload_optimizer": True}, 0), ({"optimizer": "adamw_8bit"}, 2e-2), ({"optimizer": "adamw_bf16"}, 5e-2)],
 )
 def test_a_run_learns_with_each_as_with_the_default(inputs, settings, near):
-    runner.train(config_of(inputs, epochs=1), inputs / "plain")
-    runner.train(config_of(inputs, epochs=1, **settings), inputs / "out")
+    runner.train(config_of(inputs, num_train_epochs=1), inputs / "plain")
+    runner.train(config_of(inputs, num_train_epochs=1, **settings), inputs / "out")
     assert losses(inputs / "out") == pytest.approx(losses(inputs / "plain"), rel=near)
     saved = models.outline(str(inputs / "out" / "train" / "model"))
     assert saved.config.dtype == (torch.bfloat16 if settings.get("optimizer") == "adamw_bf16" else torch.float32)
@@ -60,12 +60,12 @@ def test_a_run_learns_with_each_as_with_the_default(inputs, settings, near):
 
 @pytest.mark.parametrize("optimizer", ["adamw_8bit", "adamw_bf16"])
 def test_a_run_that_was_stopped_makes_the_same_losses(inputs, optimizer, monkeypatch):
-    runner.train(config_of(inputs, epochs=1, optimizer=optimizer), inputs / "whole")
+    runner.train(config_of(inputs, num_train_epochs=1, optimizer=optimizer), inputs / "whole")
     _stop_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
-        runner.train(config_of(inputs, epochs=1, optimizer=optimizer), inputs / "out")
+        runner.train(config_of(inputs, num_train_epochs=1, optimizer=optimizer), inputs / "out")
     monkeypatch.undo()
-    runner.train(config_of(inputs, epochs=1, optimizer=optimizer), inputs / "out")
+    runner.train(config_of(inputs, num_train_epochs=1, optimizer=optimizer), inputs / "out")
     assert losses(inputs / "out") == losses(inputs / "whole")
 
 
@@ -92,7 +92,7 @@ def test_small_steps_in_bfloat16_are_kept_by_chance_and_lost_without():
             optimizer.step()
         return watch.after().share, float(weight.float().mean()) - 1
 
-    cls, settings = optimizer_of(TrainConfig(optimizer="adamw_bf16", lr=1e-4))
+    cls, settings = optimizer_of(TrainConfig(optimizer="adamw_bf16", learning_rate=1e-4))
     share, mean = moved(lambda weights: cls(weights, weight_decay=0.0, **settings))
     assert 0 < share < 0.2
     assert mean == pytest.approx(-5e-4, rel=0.1)
@@ -101,4 +101,4 @@ def test_small_steps_in_bfloat16_are_kept_by_chance_and_lost_without():
 
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match="offload_optimizer moves adamw's moments, not those of adamw_8bit"):
-        FinetuneConfig(model="m", traces="t", optimizer="adamw_8bit", offload_optimizer=True)
+        TrainingRunConfig(model="m", traces="t", optimizer="adamw_8bit", offload_optimizer=True)

@@ -29,7 +29,9 @@ def _rank(rank, port, directory, settings, shard, dies_at):
         return training_step(self, model, *given)
 
     trainer.SsdTrainer.training_step = watched
-    runner.fit(config_of(directory, epochs=1, **settings), directory / "two" / "train", TrainExecution(shard=shard))
+    runner.fit(
+        config_of(directory, num_train_epochs=1, **settings), directory / "two" / "train", TrainExecution(fsdp=shard)
+    )
 
 
 def two(directory, settings, shard, dies_at=None):
@@ -48,12 +50,12 @@ def two(directory, settings, shard, dies_at=None):
 @pytest.mark.parametrize(
     ("settings", "shard"),
     [
-        ({"lora_rank": 2, "pass_tokens": 40}, False),
-        ({"pass_tokens": 40, "recompute": True, "tile_tokens": 8}, True),
+        ({"lora_rank": 2, "micro_batch_tokens": 40}, False),
+        ({"micro_batch_tokens": 40, "activation_checkpointing": "full_offload", "sequence_tile_size": 8}, True),
     ],
 )
 def test_two_processes_make_the_losses_and_the_model_of_one(inputs, settings, shard):
-    trained = runner.train(config_of(inputs, epochs=1, **settings), inputs / "one")
+    trained = runner.train(config_of(inputs, num_train_epochs=1, **settings), inputs / "one")
     two(inputs, settings, shard)
     one, other = (
         [json.loads(line) for line in (inputs / name / "train" / "metrics.jsonl").read_text().splitlines()]
@@ -63,14 +65,14 @@ def test_two_processes_make_the_losses_and_the_model_of_one(inputs, settings, sh
     # Which traces meet in a pass differs, and nothing else does.
     for name in ("loss", "grad_norm", "tokens"):
         assert [line[name] for line in other] == pytest.approx([line[name] for line in one], rel=1e-4)
-    assert ("gradient_noise" in other[-1]) == (not shard)
+    assert ("grad_noise_var" in other[-1]) == (not shard)
     pair = [models.load(str(path), "float32").model for path in (trained, inputs / "two" / "train" / "model")]
     for (name, a), b in zip(pair[0].named_parameters(), pair[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_a_sharded_run_that_died_makes_the_same_losses(inputs):
-    runner.train(config_of(inputs, epochs=1), inputs / "one")
+    runner.train(config_of(inputs, num_train_epochs=1), inputs / "one")
     two(inputs, {}, shard=True, dies_at=3)
     assert len(losses(inputs / "two")) == 3
     two(inputs, {}, shard=True)

@@ -26,7 +26,7 @@ def traces_of(steps, step):
 @pytest.mark.parametrize("pack", [True, False])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 40])
 def test_every_trace_is_learnt_once_an_epoch_in_steps_of_the_batch_size(examples, pack, ranks):
-    steps = Steps(examples, TrainConfig(batch_size=5, epochs=2, pass_tokens=50), 0, ranks, pack)
+    steps = Steps(examples, TrainConfig(batch_size=5, num_train_epochs=2, micro_batch_tokens=50), 0, ranks, pack)
     assert len(steps) == 10 * ranks
     found = [traces_of(steps, step) for step in range(10)]
     assert [len(names) for names in found] == [5, 5, 5, 5, 3] * 2
@@ -36,7 +36,7 @@ def test_every_trace_is_learnt_once_an_epoch_in_steps_of_the_batch_size(examples
 
 
 def test_neither_packing_nor_devices_change_which_traces_meet(examples):
-    config = TrainConfig(batch_size=5, pass_tokens=50)
+    config = TrainConfig(batch_size=5, micro_batch_tokens=50)
     ways = [Steps(examples, config, 3, ranks, pack) for ranks in (1, 4) for pack in (True, False)]
     assert len({str([traces_of(steps, step) for step in range(5)]) for steps in ways}) == 1
     assert traces_of(Steps(examples, config, 4, 1, True), 0) != traces_of(ways[0], 0)
@@ -44,7 +44,7 @@ def test_neither_packing_nor_devices_change_which_traces_meet(examples):
 
 @pytest.mark.parametrize("pack", [True, False])
 def test_a_pass_has_at_most_its_tokens_and_a_step_says_how_many_it_learns(examples, pack):
-    steps = Steps(examples, TrainConfig(batch_size=8, pass_tokens=60), 0, 2, pack)
+    steps = Steps(examples, TrainConfig(batch_size=8, micro_batch_tokens=60), 0, 2, pack)
     for step in range(3):
         ranks = [steps[2 * step], steps[2 * step + 1]]
         passes = [one for rank in ranks for one in rank["passes"]]

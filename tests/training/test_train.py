@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ssdfast import cli, models
-from ssdfast.config import FinetuneConfig, SamplingConfig
+from ssdfast.config import SamplingConfig, TrainingRunConfig
 from ssdfast.sampling.token_sampling import likeliest
 from ssdfast.training import runner, trainer
 from ssdfast.training.collate import padded
@@ -25,8 +25,8 @@ DECODING = SamplingConfig(temperature=1.2, top_k=20, top_p=0.95)
 
 
 def config_of(directory, **changes):
-    given = {"batch_size": 4, "lr": 1e-3, "save_every": 2, "epochs": 2}
-    return FinetuneConfig(model=str(directory / "model"), traces=str(directory / "traces"), **(given | changes))
+    given = {"batch_size": 4, "learning_rate": 1e-3, "save_steps": 2, "num_train_epochs": 2}
+    return TrainingRunConfig(model=str(directory / "model"), traces=str(directory / "traces"), **(given | changes))
 
 
 def losses(out):
@@ -34,7 +34,8 @@ def losses(out):
 
 
 def test_a_run_learns_what_it_is_shown_and_is_not_repeated(inputs):
-    trained = runner.train(config_of(inputs, lr=1e-2, min_lr=1e-3, epochs=20), inputs / "out")
+    config = config_of(inputs, learning_rate=1e-2, min_learning_rate=1e-3, num_train_epochs=20)
+    trained = runner.train(config, inputs / "out")
     found = losses(inputs / "out")
     assert len(found) == 120
     assert sum(found[-6:]) < 0.5 * sum(found[:6])
@@ -43,25 +44,25 @@ def test_a_run_learns_what_it_is_shown_and_is_not_repeated(inputs):
     assert model.model.lm_head.weight.dtype == torch.float32
     assert not list((inputs / "out" / "train").rglob("training_args.bin"))
     stamp = (trained / "model.safetensors").stat().st_mtime_ns
-    runner.train(config_of(inputs, lr=1e-2, min_lr=1e-3, epochs=20), inputs / "out")
+    runner.train(config, inputs / "out")
     assert (trained / "model.safetensors").stat().st_mtime_ns == stamp
 
 
 def test_the_schedule_goes_from_peak_to_floor(inputs):
-    runner.train(config_of(inputs, lr=1e-3, min_lr=1e-4, warmup_steps=3), inputs / "out")
+    runner.train(config_of(inputs, learning_rate=1e-3, min_learning_rate=1e-4, warmup_steps=3), inputs / "out")
     lines = [json.loads(line) for line in (inputs / "out" / "train" / "metrics.jsonl").read_text().splitlines()]
-    rates = [line["lr"] for line in lines]
+    rates = [line["learning_rate"] for line in lines]
     assert rates[:4] == pytest.approx([0, 1e-3 / 3, 2e-3 / 3, 1e-3])
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert 1e-4 < rates[-1] < 2e-4
 
 
 def _train(directory):
-    runner.train(config_of(directory, epochs=6), directory / "killed")
+    runner.train(config_of(directory, num_train_epochs=6), directory / "killed")
 
 
 def test_a_killed_run_goes_on_and_makes_the_same_losses_to_the_last_bit(inputs):
-    runner.train(config_of(inputs, epochs=6), inputs / "whole")
+    runner.train(config_of(inputs, num_train_epochs=6), inputs / "whole")
     metrics = inputs / "killed" / "train" / "metrics.jsonl"
     for steps in (5, 16):
         run = multiprocessing.get_context("spawn").Process(target=_train, args=(inputs,))
@@ -148,14 +149,21 @@ def test_the_expected_gradient_is_the_mean_of_sampled_ones(inputs):
 
 def test_the_expected_loss_trains(inputs):
     save_tops(inputs)
-    runner.train(config_of(inputs, loss="expected", epochs=1), inputs / "out")
+    runner.train(config_of(inputs, loss="soft", num_train_epochs=1), inputs / "out")
     assert len(losses(inputs / "out")) == 6
 
 
-@pytest.mark.parametrize("settings", [{"recompute": True}, {"tile_tokens": 4}, {"recompute": True, "tile_tokens": 4}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"activation_checkpointing": "full_offload"},
+        {"sequence_tile_size": 4},
+        {"activation_checkpointing": "full_offload", "sequence_tile_size": 4},
+    ],
+)
 def test_bounded_memory_changes_no_loss(inputs, settings):
-    runner.train(config_of(inputs, epochs=1), inputs / "plain")
-    trained = runner.train(config_of(inputs, epochs=1, **settings), inputs / "bounded")
+    runner.train(config_of(inputs, num_train_epochs=1), inputs / "plain")
+    trained = runner.train(config_of(inputs, num_train_epochs=1, **settings), inputs / "bounded")
     assert losses(inputs / "bounded") == pytest.approx(losses(inputs / "plain"), rel=1e-4)
     plain = models.load(str(inputs / "plain" / "train" / "model"), "float32")
     for a, b in zip(plain.model.parameters(), models.load(str(trained), "float32").model.parameters(), strict=True):
@@ -172,7 +180,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, cap
         return loss * (float("nan") if self.state.global_step == 2 else 1.0)
 
     monkeypatch.setattr(trainer.SsdTrainer, "compute_loss", poisoned)
-    runner.train(config_of(inputs, epochs=1), inputs / "out")
+    runner.train(config_of(inputs, num_train_epochs=1), inputs / "out")
     assert "step 3 was skipped" in capsys.readouterr().err
     assert torch.equal(weights[4], weights[6])  # two passes a step
     assert not torch.equal(weights[6], weights[8])
@@ -190,16 +198,19 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, cap
 def test_updates_below_the_spacing_of_the_weights_are_said(inputs, monkeypatch, capsys, dtype, optimizer, warns):
     prepare = runner.prepare
     monkeypatch.setattr(runner, "prepare", lambda *given: prepare(*given).to(dtype))
-    runner.train(config_of(inputs, lr=1e-7, min_lr=1e-7, epochs=1, optimizer=optimizer), inputs / "out")
-    assert ("updates fall below the spacing" in capsys.readouterr().err) == warns
+    runner.train(
+        config_of(inputs, learning_rate=1e-7, min_learning_rate=1e-7, num_train_epochs=1, optimizer=optimizer),
+        inputs / "out",
+    )
+    assert ("smaller than one ULP" in capsys.readouterr().err) == warns
 
 
 def test_a_dry_run_says_what_steps_show_and_leaves_nothing(inputs, capsys):
     args = ["--model", str(inputs / "model"), "--traces", str(inputs / "traces"), "--batch-size", "4"]
-    args += ["--dry-run"]
+    args += ["--trial-steps", "5"]
     assert cli.run(["train", *args, "--out", str(inputs / "out")]) == 0
     said = capsys.readouterr().out
-    assert {"loss", "grad_norm", "changed_share", "gradient_noise"} <= {
+    assert {"loss", "grad_norm", "frac_weights_changed", "grad_noise_var"} <= {
         line.split()[0] for line in said.splitlines() if line
     }
     assert not (inputs / "out").exists()
@@ -210,8 +221,8 @@ def test_a_dry_run_says_what_steps_show_and_leaves_nothing(inputs, capsys):
     [
         ({"completion_ids": [[]] * 3}, {}, "holds no completion tokens"),
         ({"completion_ids": [[3], [200], [4]]}, {}, "problem1#0: completion position 0 holds token id 200"),
-        ({}, {"loss": "expected"}, "does not say how its traces were sampled"),
-        ({}, {"loss": "expected", "decoding_of": "settings"}, "it has no likeliest tokens (and 2 others)"),
+        ({}, {"loss": "soft"}, "does not say how its traces were sampled"),
+        ({}, {"loss": "soft", "sampling_from": "config"}, "it has no likeliest tokens (and 2 others)"),
         ({"completion_ids": [[3] * 60] * 3}, {}, "problem0#0 has"),
         ({"completion_ids": [[4, 6]] * 3, "text": ["Let us see"] * 3}, {}, "this model's tokenizer reads '7 +'"),
     ],
@@ -225,12 +236,12 @@ def test_what_cannot_be_learnt_is_refused_by_name(inputs, columns, settings, sai
 
 def test_other_settings_are_refused_under_a_run_that_was_begun(inputs):
     runner.train(config_of(inputs), inputs / "out")
-    with pytest.raises(ValueError, match=r"lr: 0\.001 there, 0\.002 here"):
-        runner.train(config_of(inputs, lr=2e-3), inputs / "out")
+    with pytest.raises(ValueError, match=r"learning_rate: 0\.001 there, 0\.002 here"):
+        runner.train(config_of(inputs, learning_rate=2e-3), inputs / "out")
 
 
 def test_the_model_s_context_is_the_limit_whatever_is_allowed(inputs):
     tiny.save_traces(inputs / "long", 2, completion_ids=[[3] * 60, [4]])
-    config = config_of(inputs, max_tokens=1000).model_copy(update={"traces": str(inputs / "long")})
+    config = config_of(inputs, max_length=1000).model_copy(update={"traces": str(inputs / "long")})
     with pytest.raises(ValueError, match=r"problem0#0 has .* and 48 are allowed"):
         runner.train(config, inputs / "out")

@@ -18,7 +18,7 @@ ASSUMED = (
 )
 _COLOURS = ("#0072b2", "#56b4e9", "#cc79a7", "#d55e00", "#009e73", "#e69f00", "#888888")
 _INK = "#444444"
-_WIDTH = 54
+_WIDTH = 78
 
 
 def report(config: PlanConfig, out: Path | None) -> Iterator[str]:
@@ -29,7 +29,7 @@ def report(config: PlanConfig, out: Path | None) -> Iterator[str]:
     planned = plan(config)
     yield told(config, planned)
     rows = planned
-    if config.compare:
+    if config.compare_settings:
         yield ""
         others: list[Planned] = []
         for row in compared(config):
@@ -45,7 +45,7 @@ def report(config: PlanConfig, out: Path | None) -> Iterator[str]:
 
 def told(config: PlanConfig, planned: Sequence[Planned]) -> str:
     """A table of GB by part and length."""
-    layer = "one layer's recomputation" if config.recompute else "one layer's computation"
+    layer = "one layer's recomputation" if config.activation_checkpointing != "none" else "one layer's computation"
     lines = [f"{config.model}, {settings_told(planned[0].settings)}", _line("GB, at tokens", _lengths(planned))]
     for part in PARTS:
         lines.append(_line(layer if part == LAYER else part, [_gb(one.parts[part]) for one in planned]))
@@ -67,10 +67,10 @@ def settings_told(settings: TrainConfig) -> str:
     words: list[str] = [settings.optimizer]
     if settings.offload_optimizer:
         words.append("offload-optimizer")
-    if settings.recompute:
-        words.append("recompute")
-    if settings.tile_tokens:
-        words.append(f"tile-tokens {settings.tile_tokens}")
+    if settings.activation_checkpointing != "none":
+        words.append(f"activation-checkpointing {settings.activation_checkpointing}")
+    if settings.sequence_tile_size:
+        words.append(f"sequence-tile-size {settings.sequence_tile_size}")
     return ", ".join(words)
 
 

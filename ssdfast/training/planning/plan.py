@@ -36,16 +36,21 @@ class Planned:
 def plan(config: PlanConfig) -> list[Planned]:
     """The settings asked, at each length. Raises ValueError for settings or a model that cannot be."""
     asked = _settings(config, {})
-    return [_planned(config, asked, tokens) for tokens in sorted(set(config.lengths))]
+    return [_planned(config, asked, tokens) for tokens in sorted(set(config.seq_lengths))]
 
 
 def compared(config: PlanConfig) -> Iterator[list[Planned]]:
     """Other settings at each length, by what they cost in time and in exactness."""
-    tile = config.tile_tokens or PlanConfig.model_fields["tile_tokens"].default
-    bounded = {"recompute": True, "tile_tokens": tile, "optimizer": "adamw", "offload_optimizer": False}
+    tile = config.sequence_tile_size or PlanConfig.model_fields["sequence_tile_size"].default
+    bounded = {
+        "activation_checkpointing": "full_offload",
+        "sequence_tile_size": tile,
+        "optimizer": "adamw",
+        "offload_optimizer": False,
+    }
     rows: list[dict[str, Any]] = [
-        {"recompute": False, "tile_tokens": 0},
-        {"tile_tokens": 0},
+        {"activation_checkpointing": "none", "sequence_tile_size": 0},
+        {"sequence_tile_size": 0},
         {},
         {"optimizer": "adamw_8bit"},
         {"optimizer": "adamw_bf16"},
@@ -54,14 +59,14 @@ def compared(config: PlanConfig) -> Iterator[list[Planned]]:
         rows.insert(3, {"offload_optimizer": True})
     for row in rows:
         settings = _settings(config, bounded | row)
-        yield [_planned(config, settings, tokens) for tokens in sorted(set(config.lengths))]
+        yield [_planned(config, settings, tokens) for tokens in sorted(set(config.seq_lengths))]
 
 
 def _settings(config: PlanConfig, changes: dict[str, Any]) -> TrainConfig:
     """Without layer kernels, whose memory is not known here: they take less than torch's."""
-    names = ("optimizer", "offload_optimizer", "recompute", "tile_tokens")
+    names = ("optimizer", "offload_optimizer", "activation_checkpointing", "sequence_tile_size")
     values = {name: getattr(config, name) for name in names} | changes
-    return TrainConfig(**values, attention="sdpa", layer_kernels="torch")
+    return TrainConfig(**values, attn_implementation="sdpa", layer_kernels="torch")
 
 
 def _planned(config: PlanConfig, settings: TrainConfig, tokens: int) -> Planned:
@@ -69,8 +74,8 @@ def _planned(config: PlanConfig, settings: TrainConfig, tokens: int) -> Planned:
     in_bf16 = settings.optimizer == "adamw_bf16"
     # Passes are the same whatever keeps the moments of float32 weights.
     alike = settings.model_copy(update={} if in_bf16 else {"optimizer": "adamw", "offload_optimizer": False})
-    passes = _passes(config.model, alike, on_gpu, tokens, config.labels)
-    optimizer = settings.model_copy(update={"recompute": False, "tile_tokens": 0})
+    passes = _passes(config.model, alike, on_gpu, tokens, config.labels_per_position)
+    optimizer = settings.model_copy(update={"activation_checkpointing": "none", "sequence_tile_size": 0})
     return Planned(settings, tokens, of_step(passes, *_optimizer(config.model, optimizer, on_gpu)))
 
 

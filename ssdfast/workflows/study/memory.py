@@ -11,7 +11,7 @@ from ...config import PlanConfig, StudyConfig, TrainConfig
 from ...training.planning.plan import plan
 
 _LABELS = 20
-"""of the expected loss at each place"""
+"""of the soft loss per position"""
 
 
 def told(config: StudyConfig, model: str) -> Iterator[str]:
@@ -21,7 +21,7 @@ def told(config: StudyConfig, model: str) -> Iterator[str]:
     for arm in config.arms:
         ways.setdefault(config.training_of(arm), []).append(arm)
     for training, arms in ways.items():
-        tokens = max(config.max_new_tokens, training.pass_tokens)
+        tokens = max(config.max_new_tokens, training.micro_batch_tokens)
         peak = f"{_peak(model, training, tokens) / 1e9:.1f} GB" if not training.lora_rank else "not planned, with LoRA"
         yield f"memory to train {', '.join(arms)}: {peak} on a {device} for {tokens:,} tokens a pass (ssdfast plan)"
     weights = 2 * 4 * models.outline(model).parameters
@@ -31,13 +31,13 @@ def told(config: StudyConfig, model: str) -> Iterator[str]:
 def _peak(model: str, training: TrainConfig, tokens: int) -> int:
     asked = PlanConfig(
         model=model,
-        lengths=(tokens,),
+        seq_lengths=(tokens,),
         device="cuda" if torch.cuda.is_available() else "cpu",
-        labels=_LABELS if training.loss == "expected" else 1,
+        labels_per_position=_LABELS if training.loss == "soft" else 1,
         optimizer=training.optimizer,
         offload_optimizer=training.offload_optimizer,
-        recompute=training.recompute,
-        tile_tokens=training.tile_tokens,
-        compare=False,
+        activation_checkpointing=training.activation_checkpointing,
+        sequence_tile_size=training.sequence_tile_size,
+        compare_settings=False,
     )
     return plan(asked)[0].peak

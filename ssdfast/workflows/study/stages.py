@@ -19,13 +19,13 @@ from ...config import (
     DecodingConfig,
     EvalConfig,
     EvalExecution,
-    FinetuneConfig,
     Labelled,
     ProbeConfig,
     SampleConfig,
     StudyConfig,
     StudyExecution,
     TrainExecution,
+    TrainingRunConfig,
 )
 from ...config.study import RECIPES
 from ...evaluation.runs import Arm, setting_of
@@ -113,7 +113,7 @@ class Stages:
         def run(directory: Path) -> None:
             table = self._kept(own)
             before = table
-            if recipe.get("only_correct"):
+            if recipe.get("correct_only"):
                 table = table.filter(pa.compute.fill_null(table["correct"], False))
             if others:
                 table = to_lengths_of(table, self._kept(others), seed)
@@ -128,10 +128,10 @@ class Stages:
         settings = self.config.training_of(arm).model_dump(mode="json")
 
         def run(directory: Path) -> None:
-            config = FinetuneConfig(model=self.model, traces=str(chosen.directory / "traces"), seed=seed, **settings)
+            config = TrainingRunConfig(model=self.model, traces=str(chosen.directory / "traces"), seed=seed, **settings)
             train(config, directory, TrainExecution())
 
-        tokens = self.learnt * self.config.max_new_tokens * self.config.training_of(arm).epochs
+        tokens = self.learnt * self.config.max_new_tokens * self.config.training_of(arm).num_train_epochs
         return self._stage("train", f"{arm}-{seed}", {**settings, "seed": seed}, run, [chosen], tokens)
 
     def _kept(self, stage: Stage) -> pa.Table:

@@ -31,7 +31,7 @@ def directory(tmp_path):
 
 
 def planned(directory, **settings):
-    settings = {"lengths": (TOKENS,), "tile_tokens": 128, "compare": False} | settings
+    settings = {"seq_lengths": (TOKENS,), "sequence_tile_size": 128, "compare_settings": False} | settings
     return plan(PlanConfig(model=directory, **settings))[-1]
 
 
@@ -75,18 +75,18 @@ def test_moments_in_8_bits_take_a_quarter_of_large_weights():
 
 def test_settings_bound_what_grows_with_the_sequence(directory):
     plain, recomputed, tiled = (
-        planned(directory, lengths=(8192,), recompute=recompute, tile_tokens=tile)
-        for recompute, tile in ((False, 0), (True, 0), (True, 256))
+        planned(directory, seq_lengths=(8192,), activation_checkpointing=checkpointing, sequence_tile_size=tile)
+        for checkpointing, tile in (("none", 0), ("full_offload", 0), ("full_offload", 256))
     )
     assert plain.peak > recomputed.peak > tiled.peak
     assert plain.parts[SAVED] > 8192 * 32 * 4 * 2  # more than a layer's input, of two layers
     assert tiled.parts[SAVED] < plain.parts[SAVED] / 10
-    assert planned(directory, lengths=(16384,), tile_tokens=256).peak > tiled.peak
+    assert planned(directory, seq_lengths=(16384,), sequence_tile_size=256).peak > tiled.peak
 
 
 @pytest.mark.parametrize("tile", [0, 128])
 def test_a_measured_delta_rule_takes_what_the_rule_itself_takes(tile: int):
-    settings = TrainConfig(recompute=True, tile_tokens=tile, layer_kernels="torch")
+    settings = TrainConfig(activation_checkpointing="full_offload", sequence_tile_size=tile, layer_kernels="torch")
     replayed = of_passes(config("qwen3_5"), settings, True, TOKENS, 1)
     with patch.object(op_costs, "DELTA_RULE", "nothing of this name"):
         itself = of_passes(config("qwen3_5"), settings, True, TOKENS, 1)
@@ -106,18 +106,18 @@ def test_the_published_shapes_have_their_weights():
 
 
 def test_comparison_has_every_setting_at_every_length(directory):
-    rows = list(compared(PlanConfig(model=directory, lengths=(200, 100))))
+    rows = list(compared(PlanConfig(model=directory, seq_lengths=(200, 100))))
     assert [[one.tokens for one in row] for row in rows] == [[100, 200]] * 6
     assert len({row[0].settings for row in rows}) == 6
 
 
 def test_command_says_what_fits_and_keeps_the_numbers(directory, tmp_path, capsys):
     out = tmp_path / "out"
-    args = ["plan", "--model", directory, "--lengths", "100", "300", "--device-gb", "0.001", "--out", str(out)]
+    args = ["plan", "--model", directory, "--seq-lengths", "100", "300", "--device-gb", "0.001", "--out", str(out)]
     assert cli.run(args) == 0
     said = capsys.readouterr().out
     assert "fits 0.001 GB" in said
-    assert "adamw_8bit, recompute, tile-tokens 2048" in said
+    assert "adamw_8bit, activation-checkpointing full_offload, sequence-tile-size 2048" in said
     rows = json.loads((out / "plan.json").read_text())
     assert [row["tokens"] for row in rows[:2]] == [100, 300]
     for row in rows:
@@ -135,9 +135,9 @@ def test_bad_input_is_one_sentence(directory, tmp_path, capsys):
     for model, more, said in (
         (str(tmp_path / "nowhere"), [], "none of qwen3-4b, qwen3.5-4b"),
         (str(tmp_path / "broken"), [], "config.json is no model's settings"),
-        (str(linear), ["--tile-tokens", "100"], "multiple of 64"),
+        (str(linear), ["--sequence-tile-size", "100"], "multiple of 64"),
     ):
-        assert cli.run(["plan", "--model", model, "--lengths", "128", "--no-compare", *more]) == 2
+        assert cli.run(["plan", "--model", model, "--seq-lengths", "128", "--no-compare-settings", *more]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1, lines
         assert said in lines[0]

@@ -34,7 +34,7 @@ def file_of(directory: Path, **changes) -> str:
         "prompt": {"instruction": "{question}", "chat_template": str(directory / "chat.jinja")},
         "max_new_tokens": 12,
         "eval_tokens": 12,
-        "training": {"lr": 1e-3, "min_lr": 1e-4, "batch_size": 4},
+        "training": {"learning_rate": 1e-3, "min_learning_rate": 1e-4, "batch_size": 4},
         "arms": ["ssd", "control"],
     }
     path = directory / "study.yaml"

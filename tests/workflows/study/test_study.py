@@ -59,7 +59,7 @@ def test_a_study_ends_in_verdicts_and_a_changed_arm_alone_runs_again(inputs, mon
     names.clear()
     study(read_study(file_of(inputs)), out)
     assert not names
-    changed = {"arms": {"ssd": {"training": {"lr": 2e-3}}, "control": None}}
+    changed = {"arms": {"ssd": {"training": {"learning_rate": 2e-3}}, "control": None}}
     study(read_study(file_of(inputs, **changed)), out)
     assert sorted(names) == ["attribute", "compare", "eval ssd-0", "probe ssd-0", "train ssd-0"]
 
@@ -76,7 +76,7 @@ def test_arms_that_draw_alike_share_their_traces_and_each_word_does_what_it_says
     said = {word: config.sampling_of(word) for word in words}
     assert (said["control"].temperature, said["control"].top_k, said["control"].top_p) == (1.0, 0, 1.0)
     assert (said["hot-no-truncation"].temperature, said["hot-no-truncation"].top_p) == (1.3, 1.0)
-    assert config.training_of("ssd-expected").loss == "expected"
+    assert config.training_of("ssd-expected").loss == "soft"
 
 
 def test_every_word_is_an_arm_that_runs(inputs):
