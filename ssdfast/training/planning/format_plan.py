@@ -10,7 +10,7 @@ from ... import run_dir
 from ...config import PlanConfig, TrainConfig
 from ...plot_style import pyplot, style
 from .meta_step import LAYER, PARTS
-from .plan import Planned, compared, plan
+from .plan import SETTINGS, Planned, compared, plan
 
 ASSUMED = (
     "Counted: tensors of one trace of each length, every place scored; torch's flash attention, norms, MLPs and delta"
@@ -38,7 +38,7 @@ def report(config: PlanConfig, out: Path | None) -> Iterator[str]:
         rows = [*planned, *(one for one in others if one not in planned)]
     yield f"\n{ASSUMED}"
     if out:
-        run_dir.write_json(out / "plan.json", rows_of(rows))
+        run_dir.write_json(out / "plan.json", plan_json(config, rows))
         draw(config, planned, out / "plan.svg")
         yield f"numbers and figure: {out}"
 
@@ -74,13 +74,21 @@ def settings_told(settings: TrainConfig) -> str:
     return ", ".join(words)
 
 
-def rows_of(planned: Sequence[Planned]) -> list[dict[str, Any]]:
-    """The numbers as JSON, in bytes."""
-    return [
-        {"tokens": one.tokens, "settings": settings_told(one.settings), "peak": one.peak, "host": one.host}
-        | {"parts": {part: one.parts[part] for part in PARTS}}
-        for one in planned
+def plan_json(config: PlanConfig, plans: Sequence[Planned]) -> dict[str, Any]:
+    """The numbers as JSON."""
+    rows = [
+        {
+            "seq_length": plan.tokens,
+            **{name: getattr(plan.settings, name) for name in SETTINGS},
+            "peak_bytes": plan.peak,
+            "host_bytes": plan.host,
+            "fits": _fits(plan, config) == "yes",
+            "peak_bytes_by_use": {part.replace(" ", "_"): plan.parts[part] for part in PARTS},
+        }
+        for plan in plans
     ]
+    names = ("model", "device", "device_gb", "labels_per_position")
+    return {**{name: getattr(config, name) for name in names}, "plans": rows}
 
 
 def draw(config: PlanConfig, planned: Sequence[Planned], path: Path) -> None:

@@ -13,6 +13,10 @@ from .memory_tracker import HOST
 from .meta_step import Bytes, of_optimizer, of_passes, of_step, on_device
 
 
+SETTINGS = ("optimizer", "offload_optimizer", "activation_checkpointing", "sequence_tile_size")
+"""that a plan compares"""
+
+
 @dataclass(frozen=True)
 class Planned:
     """A step with some settings on a trace of `tokens`."""
@@ -64,8 +68,7 @@ def compared(config: PlanConfig) -> Iterator[list[Planned]]:
 
 def _settings(config: PlanConfig, changes: dict[str, Any]) -> TrainConfig:
     """Without layer kernels, whose memory is not known here: they take less than torch's."""
-    names = ("optimizer", "offload_optimizer", "activation_checkpointing", "sequence_tile_size")
-    values = {name: getattr(config, name) for name in names} | changes
+    values = {name: getattr(config, name) for name in SETTINGS} | changes
     return TrainConfig(**values, attn_implementation="sdpa", layer_kernels="torch")
 
 

@@ -118,12 +118,12 @@ def test_command_says_what_fits_and_keeps_the_numbers(directory, tmp_path, capsy
     said = capsys.readouterr().out
     assert "fits 0.001 GB" in said
     assert "adamw_8bit, activation-checkpointing full_offload, sequence-tile-size 2048" in said
-    rows = json.loads((out / "plan.json").read_text())
-    assert [row["tokens"] for row in rows[:2]] == [100, 300]
+    rows = json.loads((out / "plan.json").read_text())["plans"]
+    assert [row["seq_length"] for row in rows[:2]] == [100, 300]
     for row in rows:
-        assert row["peak"] == sum(row["parts"].values())
+        assert row["peak_bytes"] == sum(row["peak_bytes_by_use"].values())
     fits = next(line for line in said.splitlines() if line.startswith("fits")).split()[-2:]
-    assert fits == ["yes" if row["peak"] <= 1e6 else "no" for row in rows[:2]]
+    assert fits == ["yes" if row["peak_bytes"] <= 1e6 else "no" for row in rows[:2]]
     assert "saved activations" in (out / "plan.svg").read_text()
 
 
