@@ -50,7 +50,7 @@ def page(what: str, path: Path) -> Iterator[Claim]:
 
 
 def demo() -> Iterator[Claim]:
-    """Three arms of two seeds, from nothing; then its page, at the traces of the probe's."""
+    """Three arms of one seed, from nothing; then its page, at the traces of the probe's."""
     shutil.rmtree(HOME, ignore_errors=True)
     begun = time.perf_counter()
     found = study(read_study(DEMO), HOME)
@@ -58,7 +58,7 @@ def demo() -> Iterator[Claim]:
     assert found
     for name, arm in found["arms"].items():
         print(f"     {name}: {arm['verdict']['headline'] if 'verdict' in arm else 'the control'}")
-    yield Claim("the demo study, 3 arms of 2 seeds, SmolLM2", minutes, 25, "minutes")
+    yield Claim("the demo study, 3 arms of one seed, SmolLM2", minutes, 6, "minutes")
     yield from page("a study's page", report_page.study_page(DEMO, HOME))
 
 

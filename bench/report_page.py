@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from ssdfast.config import StudyExecution
 from ssdfast.report import write_report
 from ssdfast.report.study_page import write_study
-from ssdfast.workflows.study.runner import page_of, read_study, stages_of
+from ssdfast.workflows.study.runner import finished_study, make_stages, read_study
 from tests.report.synthetic import write_run
 
 HOME = ROOT / "runs" / "bench-report"
@@ -72,7 +72,7 @@ def study_page(file: str, study: Path) -> Path:
     """The page of a study that has run, each of whose arms was probed at the traces of `probe_page`."""
     probe_page()
     config = read_study(file)
-    page = page_of(stages_of(config, study, StudyExecution()), study)
+    page = finished_study(make_stages(config, study, StudyExecution()), study)
     return write_study(
         HOME / "study.html", replace(page, trainings=[replace(one, probe=HOME / "probe") for one in page.trainings])
     )

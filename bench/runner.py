@@ -24,12 +24,15 @@ from torch import Tensor
 
 from ssdfast import models, traces
 from ssdfast.chunked_forward import hidden_states
-from ssdfast.config import DemoConfig, ExecutionConfig, Labelled, ProbeConfig
+from ssdfast.config import ExecutionConfig, Labelled, ProbeConfig, ProblemsConfig, SampleConfig, TrainingRunConfig
+from ssdfast.config.train import SCHEDULES
 from ssdfast.probing import token_classes
 from ssdfast.probing.model_loading import load
 from ssdfast.probing.position_stats import Measure
 from ssdfast.probing.shard_worker import prepare
-from ssdfast.workflows.demo import demo
+from ssdfast.sampling.runner import sample
+from ssdfast.training.runner import train
+from ssdfast.workflows.study import demo
 
 HOME = ROOT / "runs" / "bench-runner"
 LARGE = 151_936
@@ -53,8 +56,20 @@ class Pair:
 
 def studied() -> Pair:
     """SmolLM2-135M-Instruct and a twin trained on its own samples; held-out traces of both beside them."""
-    demo(DemoConfig(train_problems=32, held_out_problems=24), HOME / "demo")
-    return Pair(HOME / "demo" / "model", HOME / "demo" / "train" / "model")
+    home = HOME / "pair"
+    baseline = demo.convert(home / "model")
+    demo.write_sums(home / "train_problems.jsonl", home / "eval_problems.jsonl")
+
+    def draw(model: Path, problems: str, count: int, directory: Path) -> None:
+        sources = ProblemsConfig(sources=(str(home / problems),), count=count, near_duplicates=1.0)
+        sample(SampleConfig(model=str(model), problems=sources, prompt=demo.PROMPT, max_new_tokens=48), directory)
+
+    draw(baseline, "train_problems.jsonl", 32, home / "train")
+    train(TrainingRunConfig(model=str(baseline), traces=str(home / "train"), **SCHEDULES["demo"]), home / "trained")
+    trained = home / "trained" / "train" / "model"
+    for name, model in (("baseline", baseline), ("trained", trained)):
+        draw(model, "eval_problems.jsonl", 24, home / "held-out" / name)
+    return Pair(baseline, trained)
 
 
 def altered(pair: Pair, name: str, change: Callable[[Any], None]) -> Pair:
@@ -85,7 +100,7 @@ def with_one_layer(model: Any) -> None:
 
 
 def held_out(label: str) -> Path:
-    return HOME / "demo" / "traces" / label
+    return HOME / "pair" / "held-out" / label / "traces"
 
 
 def long_trace(tokens: int) -> Path:

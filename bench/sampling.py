@@ -26,7 +26,7 @@ from ssdfast.loop_detection import LoopDetector, LoopRule
 from ssdfast.sampling.engine import Request, Rules
 from ssdfast.sampling.requests import make_plan
 from ssdfast.sampling.transformers import TransformersEngine
-from ssdfast.workflows.demo import convert
+from ssdfast.workflows.study.demo import convert
 
 HOME = ROOT / "runs" / "bench-sampling"
 PROBLEMS = "reasoning-gym:gsm_symbolic"

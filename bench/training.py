@@ -35,7 +35,7 @@ from ssdfast.training.label_source import Labels
 from ssdfast.training.loss import make_trainable
 from ssdfast.training.optimizers import optimizer_of
 from ssdfast.training.runner import fit
-from ssdfast.workflows import demo
+from ssdfast.workflows.study import demo
 
 HOME = ROOT / "runs" / "bench-training"
 TRACES, TOKENS = 24, 48

@@ -108,8 +108,8 @@ def check_schema(values: Mapping[str, Any], path: Path | str) -> None:
     if version != SCHEMA_VERSION:
         written = "before schema versions" if version is None else f"in schema version {version!r}"
         raise ValueError(
-            f"{path} was written {written}; this version of ssdfast reads schema version {SCHEMA_VERSION}: run the stage"
-            " again in a new directory, or with --overwrite"
+            f"{path} was written {written}; this ssdfast reads schema version {SCHEMA_VERSION}: run the stage again in"
+            " a new directory, or with --overwrite"
         )
 
 

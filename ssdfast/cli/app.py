@@ -14,7 +14,6 @@ from typing import Any
 import tyro
 
 from ..config import (
-    DemoConfig,
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
@@ -29,7 +28,6 @@ from ..config import (
 from ..progress import log_to_terminal
 from ..run_dir import RunError
 from .commands import (
-    DemoCommand,
     EvalCommand,
     PlanCommand,
     ProbeCommand,
@@ -38,9 +36,9 @@ from .commands import (
     TrainCommand,
     eval_defaults,
     parse,
-    part_of,
     probe_defaults,
     sample_defaults,
+    settings_from,
     train_defaults,
 )
 
@@ -49,15 +47,16 @@ usage: ssdfast COMMAND [OPTIONS]
 
 Was it self-distillation, or just training?
 
-  sample  draw a model's answers to problems, as traces
-  eval    how many answers are right, of checkpoints or of completions from elsewhere, and which differences are real
-  train   fine-tune a model on traces, and see within minutes whether it learns anything
-  plan    say what memory training takes, of any model and length, without its weights and without a GPU
-  study   all of these for several arms: what moved the trained models, and was it self-distillation
-  probe   measure how a trained model differs from its baseline, at every position of given traces
-  demo    sample, fine-tune and probe a 135M model on this machine: a few minutes, no downloads
+  sample  sample a model's answers to problems, as traces of token ids
+  eval    score checkpoints or existing completions, and test which accuracy differences are significant
+  train   fine-tune a model on traces, with a report on every step of whether it learns
+  plan    print the memory that training takes, for any model and length, without weights and without a GPU
+  probe   measure the shift of a trained model from its baseline at every position of given traces
+  study   run all of these for several arms and decide: self-distillation, or just training?
 
-`ssdfast COMMAND --help` lists the options. A run that was stopped goes on where it was when it is started again.
+`ssdfast study demo --out runs/demo` is a small study of a 135M model: a few minutes on a laptop, no downloads.
+`ssdfast COMMAND --help` lists the options, `ssdfast --version` prints the version.
+A run that was stopped continues where it was when the same command is started again.
 """
 
 
@@ -74,7 +73,6 @@ def run(args: list[str]) -> int:
         "plan": _plan,
         "study": _study,
         "probe": _probe,
-        "demo": _demo,
     }
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -95,13 +93,13 @@ def run(args: list[str]) -> int:
         print(f"ssdfast: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("ssdfast: stopped; the same command goes on from here", file=sys.stderr)
+        print("ssdfast: stopped; the same command continues from here", file=sys.stderr)
         return 130
 
 
 def _sample(args: list[str]) -> int:
     command = parse(SampleCommand, sample_defaults(args), "sample", args)
-    config, execution = part_of(command, SampleConfig), part_of(command, SampleExecution)
+    config, execution = settings_from(command, SampleConfig), settings_from(command, SampleExecution)
     if command.estimate:
         from ..sampling.estimate import estimate as estimate_sampling
 
@@ -122,7 +120,7 @@ def _sample(args: list[str]) -> int:
 
 def _eval(args: list[str]) -> int:
     command = parse(EvalCommand, eval_defaults(args), "eval", args)
-    config, execution = part_of(command, EvalConfig), part_of(command, EvalExecution)
+    config, execution = settings_from(command, EvalConfig), settings_from(command, EvalExecution)
     if command.estimate:
         from ..workflows.evaluate import estimate as estimate_evaluation
 
@@ -138,7 +136,7 @@ def _eval(args: list[str]) -> int:
 
 def _train(args: list[str]) -> int:
     command = parse(TrainCommand, train_defaults(args), "train", args)
-    config, execution = part_of(command, TrainingRunConfig), part_of(command, TrainExecution)
+    config, execution = settings_from(command, TrainingRunConfig), settings_from(command, TrainExecution)
     from ..training.runner import train
 
     trained = train(config, command.out, execution, command.overwrite)
@@ -149,17 +147,17 @@ def _train(args: list[str]) -> int:
 
 def _study(args: list[str]) -> int:
     command = parse(StudyCommand, tyro.MISSING, "study", args)
-    from ..workflows.study.runner import plan, read_study, study
+    from ..workflows.study.runner import estimate, read_study, study
 
-    config, execution = read_study(command.file), part_of(command, StudyExecution)
-    if execution.dry_run:
-        print(plan(config, command.out, execution))
+    config, execution = read_study(command.file), settings_from(command, StudyExecution)
+    if execution.estimate:
+        print(estimate(config, command.out, execution))
         return 0
-    found = study(config, command.out, execution)
-    if found is None:
-        print(f"the stages of {', '.join(execution.arms)} are done; those of other arms are still to run")
+    attribution = study(config, command.out, execution)
+    if attribution is None:
+        print(f"the stages of {', '.join(execution.only_arms)} are done; stages of other arms remain")
         return 0
-    for arm in found["arms"].values():
+    for arm in attribution["arms"].values():
         if verdict := arm.get("verdict"):
             print(f"{verdict['text']}\n")
     print(f"report: {command.out / 'report.html'}")
@@ -168,7 +166,7 @@ def _study(args: list[str]) -> int:
 
 def _plan(args: list[str]) -> int:
     command = parse(PlanCommand, PlanCommand.model_construct(model=tyro.MISSING), "plan", args)
-    config = part_of(command, PlanConfig)
+    config = settings_from(command, PlanConfig)
     from ..training.planning.format_plan import report
 
     for line in report(config, command.out):
@@ -178,7 +176,7 @@ def _plan(args: list[str]) -> int:
 
 def _probe(args: list[str]) -> int:
     command = parse(ProbeCommand, probe_defaults(args), "probe", args)
-    config, execution = part_of(command, ProbeConfig), part_of(command, ExecutionConfig)
+    config, execution = settings_from(command, ProbeConfig), settings_from(command, ExecutionConfig)
     if command.estimate:
         from ..probing.estimate import estimate
 
@@ -199,14 +197,6 @@ def _probe(args: list[str]) -> int:
             file=sys.stderr,
         )
     return 1 if failed else 0
-
-
-def _demo(args: list[str]) -> int:
-    command = parse(DemoCommand, DemoCommand(), "demo", args)
-    from ..workflows.demo import demo
-
-    _headline(command.out, demo(part_of(command, DemoConfig), command.out, command.overwrite))
-    return 0
 
 
 def _headline(out: Path, report: Path) -> None:

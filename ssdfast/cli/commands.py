@@ -13,7 +13,6 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from .. import config as settings
 from ..config import (
-    DemoConfig,
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
@@ -29,74 +28,71 @@ from ..config import (
 )
 
 
-class _RunCommand(Settings):
-    """What every stage is asked besides its settings."""
+class _ModelFirst(Settings):
+    """Puts the model first in the help; the stage's own field replaces this one."""
+
+    model: str
+
+
+class _RunOptions(Settings):
+    """The options of every stage that fills a directory."""
 
     out: Path
-    """directory for the results; a run already there is continued"""
+    """The directory of the results; a run that is already there is continued."""
     config: Path | None = None
-    """YAML file of the settings below; flags override it"""
+    """A YAML file of the settings below; flags override it."""
     overwrite: bool = False
-    """remove the results already there and begin again"""
+    """Remove the results that are already there and start again."""
 
 
-class _StageCommand(_RunCommand):
-    """Of the stages that read a recipe's decoding."""
+class _StageOptions(_RunOptions):
+    """The options of the stages that take sampling parameters from a published recipe."""
 
     preset: Literal["paper", "math", "demo"] = "math"
-    """decoding of a published recipe; the file and the flags override it"""
+    """The published recipe that sets the sampling parameters; the file and the flags override it."""
     estimate: bool = False
-    """say what the run will take, from a short trial of it, and stop"""
+    """Print what the run will take, from a short trial, and stop."""
 
 
-class ProbeCommand(_StageCommand, ExecutionConfig, ProbeConfig):
-    """Measure how a trained model differs from its baseline, at the completion positions of given traces."""
+class SampleCommand(SampleExecution, SampleConfig, _StageOptions, _ModelFirst):
+    """Sample a frozen model's answers to problems, as traces of token ids. No trace is lost and none is repeated."""
 
 
-class SampleCommand(_StageCommand, SampleExecution, SampleConfig):
-    """Draw a frozen model's answers to problems: traces as token ids, none lost and none twice."""
+class EvalCommand(EvalExecution, EvalConfig, _StageOptions):
+    """Grade the answers of checkpoints, for one setting of the sampling parameters or a sweep, and compare them."""
 
 
-class EvalCommand(_StageCommand, EvalExecution, EvalConfig):
-    """Judge the answers of checkpoints, at one decoding or a sweep, and compare what was asked the same."""
-
-
-class TrainCommand(_RunCommand, TrainExecution, TrainingRunConfig):
+class TrainCommand(TrainExecution, TrainingRunConfig, _RunOptions, _ModelFirst):
     """Fine-tune a model on traces; the defaults are the published ones."""
 
     preset: Literal["paper", "math", "demo"] = "math"
-    """schedule and sampling distribution of a published recipe; the file and the flags override it"""
+    """The published recipe that sets schedule and sampling parameters; the file and the flags override it."""
+
+
+class ProbeCommand(ExecutionConfig, ProbeConfig, _StageOptions):
+    """Measure the shift of a trained model from its baseline at the completion positions of given traces."""
 
 
 class PlanCommand(PlanConfig):
-    """Say what memory a training step would take, by part, and which settings fit; no weights and no GPU are needed."""
+    """Print the memory of a training step, by component, and which settings fit; no weights and no GPU are needed."""
 
     out: Path | None = None
-    """directory for a figure and the numbers"""
+    """The directory for a figure and the numbers."""
 
 
 class StudyCommand(StudyExecution):
-    """Sample, train, evaluate and probe every arm of a study, and say what moved them. What is done is not repeated."""
+    """Sample, train, evaluate and probe every arm of a study, and attribute its shift. Finished stages are kept."""
 
     file: tyro.conf.Positional[str]
-    """YAML file of the study, or paper, math or demo for a preset as it is"""
+    """A YAML file of the study, or the name of a preset: paper, math or demo."""
     out: Path
-    """directory of the study; other machines may work in it too"""
+    """The directory of the study; several machines can work in it."""
 
 
-class DemoCommand(DemoConfig):
-    """Sample, fine-tune on the raw samples, probe: self-distillation of a 135M model on a laptop."""
-
-    out: Path = Path("runs/demo")
-    """directory for the results; a run already there is continued"""
-    overwrite: bool = False
-    """remove the results already there and begin again"""
+Model = TypeVar("Model", bound=BaseModel)
 
 
-Asked = TypeVar("Asked", bound=BaseModel)
-
-
-def part_of(command: BaseModel, cls: type[Asked]) -> Asked:
+def settings_from(command: BaseModel, cls: type[Model]) -> Model:
     return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
 
 
@@ -170,7 +166,7 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def parse(cls: type[Asked], default: Asked, name: str, args: list[str]) -> Asked:
+def parse(cls: type[Model], default: Model, name: str, args: list[str]) -> Model:
     with _registry():
         return tyro.cli(cls, default=default, args=args, prog=f"ssdfast {name}")
 

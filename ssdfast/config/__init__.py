@@ -5,7 +5,6 @@ saved as ``config.yaml`` beside the results.
 """
 
 from .base import Labelled, Settings, dump, load, read_yaml
-from .demo import DemoConfig
 from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
 from .plan import PlanConfig
 from .probe import ClassRules, ExecutionConfig, PositionConfig, ProbeConfig, TokenClassConfig
@@ -31,7 +30,6 @@ __all__ = [
     "ClassRules",
     "ColumnsConfig",
     "DecodingConfig",
-    "DemoConfig",
     "EvalConfig",
     "EvalExecution",
     "Example",

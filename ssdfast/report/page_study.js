@@ -64,7 +64,7 @@ function drawArm(index) {
   byId("panels").replaceChildren(...study.panels[name].map(lineChart));
   legend(byId("panels-legend"), ["baseline", name]);
   byId("shapes").replaceChildren(...study.filters.shapes[name].map((shape) => sharesPanel(shape, tone)));
-  byId("filters-legend").replaceChildren(key("tone-baseline", "as sampled"), key(tone, `that ${name} learnt from`));
+  byId("filters-legend").replaceChildren(key("tone-baseline", "as sampled"), key(tone, `that ${name} trained on`));
   drawSets();
 }
 
@@ -84,15 +84,15 @@ function drawSets() {
 // Shares of traces in each row, before and after.
 function sharesPanel({ title, rows }, tone) {
   const percent = (x) => `${(100 * x).toFixed(1)}\u00a0%`;
-  const most = Math.max(...rows.flatMap(({ sampled, learnt }) => [sampled, learnt]), 1e-9);
+  const most = Math.max(...rows.flatMap(({ sampled, selected }) => [sampled, selected]), 1e-9);
   return html("figure", { class: "panel wide-names" },
     html("figcaption", {}, html("strong", {}, title), html("span", { class: "small" }, "share of the traces")),
-    ...rows.map(({ name, sampled, learnt }) => html("div", { class: "interval" },
+    ...rows.map(({ name, sampled, selected }) => html("div", { class: "interval" },
       html("span", { class: "row-name" }, name),
       svg("svg", { class: "track", "aria-hidden": "true" },
         svg("rect", { class: "bar-before", y: 5, height: 7, width: `${100 * sampled / most}%` }),
-        svg("rect", { class: `bar-after ${tone}`, y: 14, height: 7, width: `${100 * learnt / most}%` })),
-      html("span", { class: "value" }, sampled === learnt ? percent(sampled) : `${percent(sampled)} → ${percent(learnt)}`))));
+        svg("rect", { class: `bar-after ${tone}`, y: 14, height: 7, width: `${100 * selected / most}%` })),
+      html("span", { class: "value" }, sampled === selected ? percent(sampled) : `${percent(sampled)} → ${percent(selected)}`))));
 }
 
 byId("settings").textContent = JSON.stringify(data.settings, null, 2);

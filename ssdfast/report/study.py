@@ -16,8 +16,8 @@ class Training:
     seed: int
     learns_from: str
     """decoding and loss, in words"""
-    chosen: dict[str, Any]
-    """the distributions of traces `sampled`, `kept` by the filter and `learnt`"""
+    selection: dict[str, Any]
+    """the distributions of the traces `sampled`, `filtered` and `selected` for training"""
     metrics: Sequence[Mapping[str, Any]]
     """a line a step"""
     probe: Path

@@ -28,7 +28,7 @@ def write_study(path: Path, study: Study) -> Path:
         results=inert_tree(study.results),
         attribution=inert_tree(study.attribution),
         settings=inert_tree(study.settings),
-        trainings=[replace(one, chosen=inert_tree(one.chosen)) for one in study.trainings],
+        trainings=[replace(one, selection=inert_tree(one.selection)) for one in study.trainings],
     )
     firsts = [next(one for one in study.trainings if one.arm == arm) for arm in study.arms]
     sources = [source_of(one.probe, read_summary(one.probe), one.label) for one in firsts]

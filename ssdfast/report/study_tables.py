@@ -29,15 +29,15 @@ def arms_table(study: Study) -> dict[str, Any]:
     for arm in study.arms:
         own = _of_arm(study, arm)
         found = study.attribution["arms"][arm]
-        learnt = [one.chosen["learnt"] for one in own]
-        known = [one["right"] for one in learnt if one["right"] is not None]
+        selected = [one.selection["selected"] for one in own]
+        known = [one["correct_fraction"] for one in selected if one["correct_fraction"] is not None]
         losses = [line["loss"] for one in own for line in one.metrics[-1:] if line["loss"] is not None]
         rows.append(
             [
                 arm,
                 own[0].learns_from,
                 ", ".join(str(one.seed) for one in own),
-                " + ".join(f"{one['traces']:,}" for one in learnt),
+                " + ".join(f"{one['traces']:,}" for one in selected),
                 _percent(sum(known) / len(known)) if known else "–",
                 f"{sum(losses) / len(losses):.3f}" if losses else "–",
                 estimate(found["movement"]["kl"]),
@@ -124,20 +124,22 @@ def filters(study: Study) -> dict[str, Any]:
     head = ["arm", "sampled", "kept", "learnt from", "completion tokens", "median length", "cut off", "right"]
     rows, shapes = [], {}
     for arm in study.arms:
-        chosen = _of_arm(study, arm)[0].chosen
-        sampled, learnt = chosen["sampled"], chosen["learnt"]
+        selection = _of_arm(study, arm)[0].selection
+        sampled, selected = selection["sampled"], selection["selected"]
         rows.append(
             [
                 arm,
-                *(f"{chosen[name]['traces']:,}" for name in ("sampled", "kept", "learnt")),
-                *_pair(sampled["completion_tokens"], learnt["completion_tokens"], "{:,}"),
-                *_pair(sampled["median_length"], learnt["median_length"], "{:,.0f}"),
-                *_pair(_cut_off(sampled), _cut_off(learnt), "{:.1f}" + NBSP + "%"),
-                *_pair(_hundred(sampled["right"]), _hundred(learnt["right"]), "{:.1f}" + NBSP + "%"),
+                *(f"{selection[name]['traces']:,}" for name in ("sampled", "filtered", "selected")),
+                *_pair(sampled["completion_tokens"], selected["completion_tokens"], "{:,}"),
+                *_pair(sampled["median_length"], selected["median_length"], "{:,.0f}"),
+                *_pair(_cut_off(sampled), _cut_off(selected), "{:.1f}" + NBSP + "%"),
+                *_pair(
+                    _hundred(sampled["correct_fraction"]), _hundred(selected["correct_fraction"]), "{:.1f}" + NBSP + "%"
+                ),
             ]
         )
         shapes[arm] = [
-            {"title": title, "rows": _shares(sampled[key], learnt[key], words)}
+            {"title": title, "rows": _shares(sampled[key], selected[key], words)}
             for key, title, words in (
                 ("by_length_up_to", "Length, tokens", lambda name: f"to {int(name):,}"),
                 ("by_difficulty", "Difficulty", str),
@@ -184,13 +186,17 @@ def _averaged(points: list[tuple[int, float]]) -> list[list[float]]:
     ]
 
 
-def _shares(sampled: dict[str, int], learnt: dict[str, int], words: Any) -> list[dict[str, Any]]:
-    names: Iterable[str] = dict.fromkeys([*sampled, *learnt])
+def _shares(sampled: dict[str, int], selected: dict[str, int], words: Any) -> list[dict[str, Any]]:
+    names: Iterable[str] = dict.fromkeys([*sampled, *selected])
     if all(name.isdigit() for name in names):
         names = sorted(names, key=int)
-    totals = [sum(one.values()) or 1 for one in (sampled, learnt)]
+    totals = [sum(one.values()) or 1 for one in (sampled, selected)]
     return [
-        {"name": words(name), "sampled": sampled.get(name, 0) / totals[0], "learnt": learnt.get(name, 0) / totals[1]}
+        {
+            "name": words(name),
+            "sampled": sampled.get(name, 0) / totals[0],
+            "selected": selected.get(name, 0) / totals[1],
+        }
         for name in names
     ]
 

@@ -15,7 +15,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from ssdfast import models as ssdfast_models
 from ssdfast.config import TokenClassConfig
 from ssdfast.probing.token_classes import BUILT_IN, MOST_CLASSES, TokenClasses, classify, texts
-from ssdfast.workflows import demo
+from ssdfast.workflows.study import demo
 
 from .. import tiny
 

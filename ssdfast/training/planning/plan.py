@@ -12,7 +12,6 @@ from .known_models import settings_of
 from .memory_tracker import HOST
 from .meta_step import Bytes, of_optimizer, of_passes, of_step, on_device
 
-
 SETTINGS = ("optimizer", "offload_optimizer", "activation_checkpointing", "sequence_tile_size")
 """that a plan compares"""
 

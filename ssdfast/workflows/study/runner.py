@@ -1,4 +1,4 @@
-"""A study from its file to its verdict. Running it again runs what is missing or was changed."""
+"""A study from its file to its verdicts. Running it again runs what is missing or was changed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ from typing import Any
 from ... import models, run_dir
 from ...config import StudyConfig, StudyExecution, dump, load, read_yaml
 from ...config.study import STUDIES
-from ...problems.problem import write_problems
-from ...problems.reasoning_gym import chain_sums
 from ...problems.sources import load_problems
-from ...progress import say
 from ...report.study import Study
 from ...report.study_page import write_study
-from .. import demo
-from . import graph, memory
+from . import demo, graph, memory
 from .stages import Stages
 
 SMOLLM2 = "smollm2"
@@ -24,90 +20,87 @@ REPORT = "report.html"
 
 
 def read_study(file: str) -> StudyConfig:
-    """Settings of a study file, or of a preset by its name. Raises ValueError that names file, key and remedy."""
+    """The settings in a study file, or those of a preset. Raises ValueError that names the file, key and remedy."""
     values = {"preset": file} if file in STUDIES and not Path(file).exists() else read_yaml(Path(file))
     preset = values.pop("preset", None)
     if preset is not None and preset not in STUDIES:
-        raise ValueError(f"{file}: preset: there is no {preset!r}, there are {', '.join(STUDIES)}")
+        raise ValueError(f"{file}: preset: unknown preset {preset!r}, choose from {', '.join(STUDIES)}")
     return load(StudyConfig, {**STUDIES.get(preset or "", {}), **values}, file)
 
 
 def study(config: StudyConfig, out: Path, execution: StudyExecution | None = None) -> dict[str, Any] | None:
-    """Run in `out` what is missing and write its report; returns what attribution.json holds, None while other arms are
-    still to run.
+    """Run in `out` what is missing and write the report.
 
-    Raises ValueError for settings that will not do, RunError where a stage failed, which the same command tries again.
+    Returns the contents of attribution.json, None while stages of other arms remain. Raises ValueError for settings
+    that cannot work, RunError where a stage failed; the same command tries it again.
     """
     execution = execution or StudyExecution()
-    stages = stages_of(config, out, execution)
-    if execution.arms:
-        graph.run([stage for arm in execution.arms for stage in stages.of_arm(arm)])
-        if not all(stage.done for stage in graph.ordered(stages.all()) if stage.kind not in ("compare", "attribute")):
+    stages = make_stages(config, out, execution)
+    if execution.only_arms:
+        graph.run([stage for arm in execution.only_arms for stage in stages.arm(arm)])
+        if not all(stage.done for stage in graph.ordered(stages.final()) if stage.kind not in ("compare", "attribute")):
             return None
-    graph.run(stages.all())
-    for stage, file in ((stages.compared, "eval/results.json"), (stages.attributed, "attribution.json")):
+    graph.run(stages.final())
+    for stage, file in ((stages.compare, "eval/results.json"), (stages.attribute, "attribution.json")):
         with run_dir.atomic(out / Path(file).name) as temporary:
             shutil.copyfile(stage.directory / file, temporary)
-    found: dict[str, Any] = run_dir.read_json(out / "attribution.json")
-    write_study(out / REPORT, page_of(stages, out))
-    return found
+    write_study(out / REPORT, finished_study(stages, out))
+    return run_dir.read_json(out / "attribution.json")
 
 
-def page_of(stages: Stages, out: Path) -> Study:
-    """What the report of a study that has run is made of."""
+def finished_study(stages: Stages, out: Path) -> Study:
+    """The inputs of the report of a study that has run."""
     return Study(
         out.resolve().name,
         stages.config.control,
         list(stages.trainings()),
         run_dir.read_json(out / "results.json"),
         run_dir.read_json(out / "attribution.json"),
-        run_dir.read_json(stages.attributed.directory / "panels.json"),
+        run_dir.read_json(stages.attribute.directory / "decoding_curves.json")["arms"],
         stages.config.model_dump(mode="json"),
     )
 
 
-def plan(config: StudyConfig, out: Path, execution: StudyExecution) -> str:
-    """What is done and what is to do, a line a stage, and the memory that it takes."""
-    stages = stages_of(config, out, execution)
-    told = graph.plan([stage for arm in execution.arms for stage in stages.of_arm(arm)] or stages.all())
-    return "\n".join([told, *memory.told(stages.config, stages.model)])
+def estimate(config: StudyConfig, out: Path, execution: StudyExecution) -> str:
+    """What is done and what remains, one line per stage, and the memory that it takes."""
+    stages = make_stages(config, out, execution)
+    targets = [stage for arm in execution.only_arms for stage in stages.arm(arm)] or stages.final()
+    return "\n".join([graph.format_estimate(targets), *memory.format_memory(stages.config, stages.model)])
 
 
-def stages_of(config: StudyConfig, out: Path, execution: StudyExecution) -> Stages:
-    """Raises ValueError for an arm that is not there, problems that cannot be read, and problems asked that are among
-    those to learn from."""
+def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> Stages:
+    """The stages of a study in `out`.
+
+    Raises ValueError for an unknown arm, for problems that cannot be read, and for problems of the evaluation that are
+    among those of training.
+    """
     out = out.resolve()
-    for arm in execution.arms:
+    for arm in execution.only_arms:
         if arm not in config.arms:
-            raise ValueError(f"there is no arm {arm!r}: the arms are {', '.join(config.arms)}")
+            raise ValueError(f"unknown arm {arm!r}: choose from {', '.join(config.arms)}")
     with run_dir.lock(out / ".setup"):
         run_dir.write_text(out / "study.yaml", dump(config))
         if config.model == SMOLLM2:
-            config = _with_demo(config, out)
-    if not config.problems.sources or not config.asked.sources:
-        raise ValueError("a study needs problems.sources to learn from and asked.sources to be evaluated on")
-    if not config.problems.held_out:
-        problems = config.problems.model_copy(update={"held_out": config.asked.sources})
-        config = config.model_copy(update={"problems": problems})
-    counts = len(load_problems(config.problems).problems), len(load_problems(config.asked).problems)
+            config = _with_demo_inputs(config, out)
+    if not config.train_problems.sources or not config.eval_problems.sources:
+        raise ValueError("a study needs train_problems.sources for its training samples and eval_problems.sources")
+    if not config.train_problems.held_out:
+        problems = config.train_problems.model_copy(update={"held_out": config.eval_problems.sources})
+        config = config.model_copy(update={"train_problems": problems})
+    counts = len(load_problems(config.train_problems).problems), len(load_problems(config.eval_problems).problems)
     models.outline(config.model)
     return Stages(config, out, config.model, counts, execution)
 
 
-def _with_demo(config: StudyConfig, out: Path) -> StudyConfig:
-    """The demo's model, and unless the file names others, its sums, how they are asked, and which are held out."""
+def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:
+    """The demo's model and, unless the file names problems, its sums and its prompt."""
     changes: dict[str, Any] = {"model": str(demo.convert(out / "model"))}
-    if not config.problems.sources:
-        learnt, asked = out / "problems.jsonl", out / "asked.jsonl"
-        settings = demo.DemoConfig()
-        sums = chain_sums(settings.train_problems + settings.held_out_problems, settings.seed)
-        if not asked.exists():
-            say("writing the sums to learn from and those held out")
-            write_problems(learnt, sums[: settings.train_problems])
-            write_problems(asked, sums[settings.train_problems :])
-        changes["problems"] = config.problems.model_copy(
-            update={"sources": (str(learnt),), "near_duplicates": 1.0, "contaminated": "keep"}
+    if not config.train_problems.sources:
+        train, evaluation = out / "train_problems.jsonl", out / "eval_problems.jsonl"
+        demo.write_sums(train, evaluation)
+        changes["train_problems"] = config.train_problems.model_copy(
+            update={"sources": (str(train),), "near_duplicates": 1.0, "contaminated": "keep"}
         )
-        changes["asked"] = config.asked.model_copy(update={"sources": (str(asked),)})
+        changes["eval_problems"] = config.eval_problems.model_copy(update={"sources": (str(evaluation),)})
         changes["prompt"] = demo.PROMPT
     return config.model_copy(update=changes)

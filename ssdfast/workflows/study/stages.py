@@ -1,6 +1,7 @@
-"""The stages of a study: for each arm and seed sample, judge, choose, train, evaluate and probe; then what joins them.
+"""The stages of a study in the order in which they run.
 
-The traces of arms that draw alike are the same; so are the answers of the baseline at which every model is probed.
+For each arm and seed: sample, grade, select, train, eval; then the traces of the probe, a probe for each trained model,
+and the two stages that join all arms, compare and attribute. Arms with equal sampling parameters share their samples.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ...config import (
     Labelled,
     ProbeConfig,
     SampleConfig,
+    SamplingConfig,
     StudyConfig,
     StudyExecution,
     TrainExecution,
@@ -34,247 +36,248 @@ from ...report.study import Training
 from ...sampling.runner import sample
 from ...training.runner import train
 from ..evaluate import evaluate
+from . import select_traces
 from .graph import Stage
-from .select_traces import described, judged, some, to_lengths_of, without_cut_off, write
 
 BASELINE = "baseline"
-_RECIPE_TOLD = {"length-matched": "; drawn to the lengths of ssd", "correct-only": "; right answers alone"}
+_RECIPE_NOTES = {"length-matched": "; resampled to the lengths of ssd", "correct-only": "; correct traces only"}
 
 
 class Stages:
-    """All stages of a study in `root`; `model` is the baseline's path, `problems` the number of problems to learn from
-    and to ask."""
+    """All stages of a study in the directory `root`.
+
+    model: the baseline's path. num_problems: how many problems training and evaluation have.
+    """
 
     def __init__(
-        self, config: StudyConfig, root: Path, model: str, problems: tuple[int, int], execution: StudyExecution
+        self, config: StudyConfig, root: Path, model: str, num_problems: tuple[int, int], execution: StudyExecution
     ) -> None:
         self.config, self.root, self.model, self.execution = config, root, model, execution
-        self.learnt, self.asked = problems
+        self.num_train_problems, self.num_eval_problems = num_problems
 
-    def of_arm(self, arm: str) -> list[Stage]:
-        """What is run for one arm, the evaluations and probes of its seeds."""
-        return [
-            stage for seed in self.config.seeds_of(arm) for stage in (self._eval(arm, seed), self._probe(arm, seed))
-        ]
+    def final(self) -> list[Stage]:
+        """The stages that all others lead to."""
+        return [self.compare, self.attribute]
 
-    def all(self) -> list[Stage]:
-        return [self.compared, self.attributed]
+    def arm(self, arm: str) -> list[Stage]:
+        """What is run for one arm: the evaluation and the probe of each seed, with all that they need."""
+        return [stage for seed in self.config.arm_seeds(arm) for stage in (self.eval(arm, seed), self.probe(arm, seed))]
 
-    @cached_property
-    def compared(self) -> Stage:
-        """Every trained model's answers beside the baseline's."""
-        stages = {BASELINE: self._eval(BASELINE, 0)}
-        stages |= {f"{arm}-{seed}": self._eval(arm, seed) for arm, seed in self._arms()}
-
-        def run(directory: Path) -> None:
-            completions = tuple(
-                Labelled(label=label, path=str(stage.directory / "traces" / label)) for label, stage in stages.items()
-            )
-            evaluate(
-                EvalConfig(
-                    completions=completions,
-                    baseline=BASELINE,
-                    problems=self.config.asked,
-                    prompt=self.config.prompt,
-                    extraction=self.config.extraction,
-                ),
-                directory,
-                self._evaluating,
-            )
-
-        return self._stage("compare", "", {"asked": self.config.asked.model_dump(mode="json")}, run, stages.values())
-
-    @cached_property
-    def attributed(self) -> Stage:
-        """What moved each arm, beside the control."""
-        from ...attribution.attribute import attribute
-        from ...attribution.decoding_curves import panels
-
-        probes = {arm: [self._probe(arm, seed) for seed in self.config.seeds_of(arm)] for arm in self.config.arms}
-
-        def run(directory: Path) -> None:
-            found = attribute(
-                {arm: [stage.directory for stage in stages] for arm, stages in probes.items()}, self.config.control
-            )
-            firsts = {arm: panels(stages[0].directory) for arm, stages in probes.items()}
-            run_dir.write_json(directory / "panels.json", firsts)
-            run_dir.write_json(directory / "attribution.json", found)
-
-        needs = [stage for stages in probes.values() for stage in stages]
-        return self._stage("attribute", "", {"control": self.config.control}, run, needs)
-
-    def chosen(self, arm: str, seed: int) -> Stage:
-        """The traces that an arm learns from."""
-        recipe = RECIPES[self.config.arms[arm].like]
-        own = self._judged(self._sample(arm, seed))
-        others = self._judged(self._sample(recipe["lengths_of"], seed)) if recipe.get("lengths_of") else None
-        settings = {"recipe": recipe, "overlong": self.config.overlong, "seed": seed}
-
-        def run(directory: Path) -> None:
-            table = self._kept(own)
-            before = table
-            if recipe.get("correct_only"):
-                table = table.filter(pa.compute.fill_null(table["correct"], False))
-            if others:
-                table = to_lengths_of(table, self._kept(others), seed)
-            write(table, directory / "traces")
-            stages = {"sampled": pq.read_table(own.directory / "traces"), "kept": before, "learnt": table}
-            run_dir.write_json(directory / "chosen.json", {name: described(one) for name, one in stages.items()})
-
-        return self._stage("choose", f"{arm}-{seed}", settings, run, [own, others] if others else [own])
-
-    def trained(self, arm: str, seed: int) -> Stage:
-        chosen = self.chosen(arm, seed)
-        settings = self.config.training_of(arm).model_dump(mode="json")
-
-        def run(directory: Path) -> None:
-            config = TrainingRunConfig(model=self.model, traces=str(chosen.directory / "traces"), seed=seed, **settings)
-            train(config, directory, TrainExecution())
-
-        tokens = self.learnt * self.config.max_new_tokens * self.config.training_of(arm).num_train_epochs
-        return self._stage("train", f"{arm}-{seed}", {**settings, "seed": seed}, run, [chosen], tokens)
-
-    def _kept(self, stage: Stage) -> pa.Table:
-        table = pq.read_table(stage.directory / "traces")
-        return without_cut_off(table) if self.config.overlong == "drop" else table
-
-    def _sample(self, arm: str, seed: int) -> Stage:
-        """Arms that draw alike share their traces."""
-        decoding = self.config.sampling_of(arm)
+    def sample(self, arm: str, seed: int) -> Stage:
+        """The samples that an arm trains on; one stage for all arms with equal sampling parameters."""
+        sampling = self.config.arm_sampling(arm)
         config = SampleConfig(
             model=self.model,
-            problems=self.config.problems,
+            problems=self.config.train_problems,
             prompt=self.config.prompt,
-            decoding=decoding,
-            max_new_tokens=self.config.max_new_tokens,
-            top_logprobs=max(20, decoding.top_k),
+            decoding=sampling,
+            max_new_tokens=self.config.train_max_new_tokens,
+            top_logprobs=max(20, sampling.top_k),
             engine=self.config.engine,
             seed=seed,
         )
 
         def run(directory: Path) -> None:
-            found = sample(config, directory, self.execution.sampler)
-            if failure := found["first_failure"]:
-                raise run_dir.RunError(f"some traces failed, the first {failure}; the same command tries again")
+            stats = sample(config, directory, self.execution.engine_args)
+            if failure := stats["first_failure"]:
+                raise run_dir.RunError(f"some traces failed, the first {failure}; the same command tries them again")
 
-        what = f"{setting_of(decoding)}-{seed}".replace(" ", "-").replace("=", "")
-        return self._stage("sample", what, _json(config), run, [], self.learnt * self.config.max_new_tokens)
+        label = f"{setting_of(sampling)}-{seed}".replace(" ", "-").replace("=", "")
+        tokens = self.num_train_problems * self.config.train_max_new_tokens
+        return self._stage("sample", label, _json(config), run, [], tokens)
 
-    def _judged(self, sampled: Stage) -> Stage:
-        """With a column `correct`."""
-        settings = self.config.extraction.model_dump(mode="json")
+    def grade(self, arm: str, seed: int) -> Stage:
+        """The samples with a column `correct`."""
+        samples = self.sample(arm, seed)
+        extraction = self.config.extraction
 
         def run(directory: Path) -> None:
-            config = EvalConfig(
-                completions=(Labelled(label="sampled", path=str(sampled.directory)),), extraction=self.config.extraction
+            source = Labelled(label="sampled", path=str(samples.directory))
+            evaluate(EvalConfig(completions=(source,), extraction=extraction), directory, self._eval_execution)
+            graded = select_traces.with_grades(samples.directory / "traces", directory / "eval" / "samples.parquet")
+            select_traces.write(graded, directory / "traces")
+
+        return self._stage("grade", samples.label, _json(extraction), run, [samples])
+
+    def select(self, arm: str, seed: int) -> Stage:
+        """The traces that an arm trains on, by its recipe."""
+        recipe = RECIPES[self.config.arms[arm].recipe]
+        graded = self.grade(arm, seed)
+        target = self.grade(recipe["match_lengths"], seed) if recipe.get("match_lengths") else None
+        settings = {"recipe": recipe, "truncated_traces": self.config.truncated_traces, "seed": seed}
+
+        def run(directory: Path) -> None:
+            sampled = pq.read_table(graded.directory / "traces")
+            filtered = self._without_truncated(sampled)
+            selected = select_traces.only_correct(filtered) if recipe.get("correct_only") else filtered
+            if target:
+                target_table = self._without_truncated(pq.read_table(target.directory / "traces"))
+                selected = select_traces.match_lengths(selected, target_table, seed)
+            select_traces.write(selected, directory / "traces")
+            tables = {"sampled": sampled, "filtered": filtered, "selected": selected}
+            run_dir.write_json(
+                directory / "selection.json", {name: select_traces.describe(table) for name, table in tables.items()}
             )
-            evaluate(config, directory, self._evaluating)
-            write(judged(sampled.directory / "traces", directory / "eval" / "samples.parquet"), directory / "traces")
 
-        return self._stage("judge", sampled.what, settings, run, [sampled])
+        return self._stage("select", f"{arm}-{seed}", settings, run, [graded, target] if target else [graded])
 
-    def _eval(self, arm: str, seed: int) -> Stage:
-        """The answers of one model at every decoding of the sweep."""
-        label = arm if arm == BASELINE else f"{arm}-{seed}"
-        trained = None if arm == BASELINE else self.trained(arm, seed)
+    def train(self, arm: str, seed: int) -> Stage:
+        selected = self.select(arm, seed)
+        settings = _json(self.config.arm_training(arm))
+
+        def run(directory: Path) -> None:
+            config = TrainingRunConfig(
+                model=self.model, traces=str(selected.directory / "traces"), seed=seed, **settings
+            )
+            train(config, directory, TrainExecution())
+
+        epochs = self.config.arm_training(arm).num_train_epochs
+        tokens = self.num_train_problems * self.config.train_max_new_tokens * epochs
+        return self._stage("train", f"{arm}-{seed}", {**settings, "seed": seed}, run, [selected], tokens)
+
+    def eval(self, arm: str, seed: int) -> Stage:
+        """The answers of one model with every combination of the sweep."""
+        name = arm if arm == BASELINE else f"{arm}-{seed}"
+        trained = None if arm == BASELINE else self.train(arm, seed)
 
         def config() -> EvalConfig:
             return EvalConfig(
-                models=(Labelled(label=label, path=self._path(trained)),),
-                problems=self.config.asked,
+                models=(Labelled(label=name, path=self._model_path(trained)),),
+                problems=self.config.eval_problems,
                 prompt=self.config.prompt,
-                decoding=self.config.decoding,
+                decoding=self.config.eval_sampling,
                 sweep=self.config.sweep,
-                samples=self.config.samples,
-                max_new_tokens=self.config.eval_tokens,
+                samples=self.config.samples_per_problem,
+                max_new_tokens=self.config.eval_max_new_tokens,
                 extraction=self.config.extraction,
                 engine=self.config.engine,
             )
 
-        settings = _json(config()) | {"models": label}
-        decodings = len(self.config.sweep.of(self.config.decoding))
-        tokens = self.asked * self.config.samples * decodings * self.config.eval_tokens
-
         def run(directory: Path) -> None:
-            evaluate(config(), directory, self._evaluating)
+            evaluate(config(), directory, self._eval_execution)
 
-        return self._stage("eval", label, settings, run, [trained] if trained else [], tokens)
+        combinations = len(self.config.sweep.of(self.config.eval_sampling))
+        samples = self.num_eval_problems * self.config.samples_per_problem * combinations
+        settings = _json(config()) | {"models": name}
+        needs = [trained] if trained else []
+        return self._stage("eval", name, settings, run, needs, samples * self.config.eval_max_new_tokens)
 
     @cached_property
-    def shown(self) -> Stage:
-        """The baseline's answers at which all models are probed, judged."""
-        answered = self._eval(BASELINE, 0)
-        decoding = self.config.sweep.of(self.config.decoding)[0]
+    def probe_traces(self) -> Stage:
+        """The baseline's graded answers at which all models are probed."""
+        answers = self.eval(BASELINE, 0)
+        sampling = self.config.sweep.of(self.config.eval_sampling)[0]
+        count = self.config.num_probe_traces
 
         def run(directory: Path) -> None:
-            at = answered.directory / "traces" / Arm(BASELINE, setting_of(decoding)).directory
-            table = judged(at, answered.directory / "eval" / "samples.parquet")
-            write(some(table, self.config.probe_traces, 0), directory / "traces")
+            traces = answers.directory / "traces" / Arm(BASELINE, setting_of(sampling)).directory
+            graded = select_traces.with_grades(traces, answers.directory / "eval" / "samples.parquet")
+            select_traces.write(select_traces.subsample(graded, count, seed=0), directory / "traces")
 
-        return self._stage(
-            "show", BASELINE, {"count": self.config.probe_traces, "at": _json(decoding)}, run, [answered]
-        )
+        return self._stage("probe_traces", BASELINE, {"count": count, "sampling": _json(sampling)}, run, [answers])
 
-    def _probe(self, arm: str, seed: int) -> Stage:
-        trained, shown = self.trained(arm, seed), self.shown
+    def probe(self, arm: str, seed: int) -> Stage:
+        """The shift of one trained model at every position of the probe's traces."""
+        trained, traces = self.train(arm, seed), self.probe_traces
 
         def config() -> ProbeConfig:
             return ProbeConfig(
                 baseline=self.model,
-                trained=self._path(trained),
-                traces=(Labelled(label=BASELINE, path=str(shown.directory / "traces")),),
-                decoding=_probed(self.config.decoding),
-                train=_probed(self.config.sampling),
-                temperatures=self.config.probe_temperatures,
+                trained=self._model_path(trained),
+                traces=(Labelled(label=BASELINE, path=str(traces.directory / "traces")),),
+                decoding=_kernel_sampling(self.config.eval_sampling),
+                train=_kernel_sampling(self.config.train_sampling),
+                temperatures=self.config.lse_temperatures,
             )
-
-        settings = _json(config()) | {"trained": "", "traces": ""}
 
         def run(directory: Path) -> None:
             if failed := probe(config(), directory):
                 raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
 
-        tokens = min(self.asked * self.config.samples, self.config.probe_traces or self.asked) * self.config.eval_tokens
-        return self._stage("probe", f"{arm}-{seed}", settings, run, [trained, shown], 2 * tokens)
+        answers = self.num_eval_problems * self.config.samples_per_problem
+        tokens = min(answers, self.config.num_probe_traces or answers) * self.config.eval_max_new_tokens
+        settings = _json(config()) | {"trained": "", "traces": ""}
+        return self._stage("probe", f"{arm}-{seed}", settings, run, [trained, traces], 2 * tokens)
+
+    @cached_property
+    def compare(self) -> Stage:
+        """Every trained model's accuracy beside the baseline's."""
+        evals = {BASELINE: self.eval(BASELINE, 0)}
+        evals |= {f"{arm}-{seed}": self.eval(arm, seed) for arm, seed in self._arm_seeds()}
+
+        def run(directory: Path) -> None:
+            config = EvalConfig(
+                completions=tuple(
+                    Labelled(label=name, path=str(stage.directory / "traces" / name)) for name, stage in evals.items()
+                ),
+                baseline=BASELINE,
+                problems=self.config.eval_problems,
+                prompt=self.config.prompt,
+                extraction=self.config.extraction,
+            )
+            evaluate(config, directory, self._eval_execution)
+
+        settings = {"eval_problems": _json(self.config.eval_problems)}
+        return self._stage("compare", "", settings, run, evals.values())
+
+    @cached_property
+    def attribute(self) -> Stage:
+        """What the shift of each arm is made of, beside the control's."""
+        from ...attribution.attribute import attribute
+        from ...attribution.decoding_curves import panels
+
+        probes = {arm: [self.probe(arm, seed) for seed in self.config.arm_seeds(arm)] for arm in self.config.arms}
+
+        def run(directory: Path) -> None:
+            directories = {arm: [stage.directory for stage in stages] for arm, stages in probes.items()}
+            attribution = attribute(directories, self.config.control)
+            curves = {arm: panels(first) for arm, (first, *_) in directories.items()}
+            run_dir.write_json(directory / "decoding_curves.json", {"arms": curves})
+            run_dir.write_json(directory / "attribution.json", attribution)
+
+        needs = [stage for stages in probes.values() for stage in stages]
+        return self._stage("attribute", "", {"control": self.config.control}, run, needs)
 
     def trainings(self) -> Iterator[Training]:
-        """What the report tells of each, once their stages are done."""
-        for arm, seed in self._arms():
-            trained = self.trained(arm, seed).directory / "train"
-            lines = (trained / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        """What the report shows of each training, once its stages are done."""
+        for arm, seed in self._arm_seeds():
+            metrics = self.train(arm, seed).directory / "train" / "metrics.jsonl"
+            description = f"{setting_of(self.config.arm_sampling(arm))}; {self.config.arm_training(arm).loss} loss"
             yield Training(
                 arm,
                 seed,
-                f"{setting_of(self.config.sampling_of(arm))}; {self.config.training_of(arm).loss} loss"
-                + _RECIPE_TOLD.get(self.config.arms[arm].like, ""),
-                run_dir.read_json(self.chosen(arm, seed).directory / "chosen.json"),
-                [json.loads(line) for line in lines],
-                self._probe(arm, seed).directory,
+                description + _RECIPE_NOTES.get(self.config.arms[arm].recipe, ""),
+                run_dir.read_json(self.select(arm, seed).directory / "selection.json"),
+                [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()],
+                self.probe(arm, seed).directory,
             )
 
-    def _path(self, trained: Stage | None) -> str:
+    def _without_truncated(self, table: pa.Table) -> pa.Table:
+        return select_traces.without_truncated(table) if self.config.truncated_traces == "drop" else table
+
+    def _model_path(self, trained: Stage | None) -> str:
         return str(trained.directory / "train" / "model") if trained else self.model
 
-    def _arms(self) -> Iterator[tuple[str, int]]:
+    def _arm_seeds(self) -> Iterator[tuple[str, int]]:
         for arm in self.config.arms:
-            for seed in self.config.seeds_of(arm):
+            for seed in self.config.arm_seeds(arm):
                 yield arm, seed
 
     @property
-    def _evaluating(self) -> EvalExecution:
-        return EvalExecution(**self.execution.sampler.model_dump())
+    def _eval_execution(self) -> EvalExecution:
+        return EvalExecution(**self.execution.engine_args.model_dump())
 
     def _stage(
-        self, kind: str, what: str, settings: dict[str, Any], run: Any, needs: Iterable[Stage], tokens: int = 0
+        self, kind: str, label: str, settings: dict[str, Any], run: Any, needs: Iterable[Stage], tokens: int = 0
     ) -> Stage:
-        return Stage(kind, what, settings | {"model": self.model}, run, tuple(needs), tokens, self.root)
+        return Stage(kind, label, settings | {"model": self.model}, run, tuple(needs), tokens, self.root)
 
 
-def _probed(decoding: Any) -> DecodingConfig:
-    """As the kernels have it: without min-p and the penalty."""
-    return DecodingConfig(**{name: getattr(decoding, name) for name in DecodingConfig.model_fields})
+def _kernel_sampling(sampling: SamplingConfig) -> DecodingConfig:
+    """The sampling parameters that the kernels know: without min-p and the penalty."""
+    return DecodingConfig(**{name: getattr(sampling, name) for name in DecodingConfig.model_fields})
 
 
 def _json(config: Any) -> dict[str, Any]:
-    found: dict[str, Any] = config.model_dump(mode="json")
-    return found
+    values: dict[str, Any] = config.model_dump(mode="json")
+    return values

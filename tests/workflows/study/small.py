@@ -1,4 +1,4 @@
-"""A study small enough for a test: a random model, eight problems to learn from and eight to ask."""
+"""A study small enough for a test: a random model, eight problems of training and eight of evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = [*tiny.WORDS, *(rf"\boxed{{{n}}}" for n in range(30))]
 
 def write_inputs(directory: Path, words: list[str] = WORDS, difficulty: str | None = None) -> Path:
     tiny.save_model(directory / "model", words=words)
-    for name, first in (("learnt", 0), ("asked", 20)):
+    for name, first in (("train", 0), ("eval", 20)):
         rows = [
             {"id": f"p{i}", "question": f"word{i} word{i + 9} +", "answer": str(i % 3)} for i in range(first, first + 8)
         ]
@@ -29,11 +29,11 @@ def file_of(directory: Path, **changes) -> str:
     """A study of two arms."""
     given = {
         "model": str(directory / "model"),
-        "problems": {"sources": [str(directory / "learnt.jsonl")]},
-        "asked": {"sources": [str(directory / "asked.jsonl")]},
+        "train_problems": {"sources": [str(directory / "train.jsonl")]},
+        "eval_problems": {"sources": [str(directory / "eval.jsonl")]},
         "prompt": {"instruction": "{question}", "chat_template": str(directory / "chat.jinja")},
-        "max_new_tokens": 12,
-        "eval_tokens": 12,
+        "train_max_new_tokens": 12,
+        "eval_max_new_tokens": 12,
         "training": {"learning_rate": 1e-3, "min_learning_rate": 1e-4, "batch_size": 4},
         "arms": ["ssd", "control"],
     }

@@ -13,16 +13,16 @@ from ssdfast.workflows.study.graph import Stage
 def chain(root, log, changes=None, pause=0.0):
     """Two arms that share what they are sampled from, and what joins them."""
 
-    def make(kind, what, needs=(), **settings):
+    def make(kind, label, needs=(), **settings):
         def run(directory):
             assert all(need.done for need in needs)
             directory.mkdir(parents=True, exist_ok=True)
             time.sleep(pause)
             with log.open("a") as file:
-                file.write(f"{kind} {what}\n")
+                file.write(f"{kind} {label}\n")
 
-        settings |= (changes or {}).get(f"{kind} {what}", {})
-        return Stage(kind, what, settings, run, tuple(needs), 100, root)
+        settings |= (changes or {}).get(f"{kind} {label}", {})
+        return Stage(kind, label, settings, run, tuple(needs), 100, root)
 
     sampled = make("sample", "x")
     arms = [make("train", arm, [sampled], lr=1) for arm in ("a", "b")]
@@ -55,16 +55,16 @@ def test_a_stage_that_failed_is_run_again_and_others_stay(tmp_path):
     with pytest.raises(ZeroDivisionError):
         graph.run([fails])
     assert log.read_text().splitlines() == ["sample x", "train a", "train b"]
-    mended = Stage("train", "c", {}, lambda directory: directory.mkdir(parents=True), join.needs, 0, tmp_path)
-    graph.run([mended])
-    assert mended.done
+    repaired = Stage("train", "c", {}, lambda directory: directory.mkdir(parents=True), join.needs, 0, tmp_path)
+    graph.run([repaired])
+    assert repaired.done
 
 
 def test_what_another_process_has_done_meanwhile_is_not_done_again(tmp_path):
     log = tmp_path / "log"
     (sampled,) = chain(tmp_path, log).needs[0].needs
     graph.run([sampled])
-    assert graph._taken(sampled, 1)  # it looked before, and got the lock after
+    assert graph._try_run(sampled, "stage 1 of 1")  # it looked before, and got the lock after
     assert log.read_text().splitlines() == ["sample x"]
 
 
@@ -84,15 +84,15 @@ def test_two_processes_share_the_stages(tmp_path):
     assert sorted(log.read_text().splitlines()) == ["join ", "sample x", "train a", "train b"]
 
 
-def test_the_plan_says_what_is_done_and_what_the_rest_may_take(tmp_path):
+def test_the_estimate_says_what_is_done_and_what_the_rest_may_take(tmp_path):
     log = tmp_path / "log"
     join = chain(tmp_path, log)
-    assert "4 of 4 stages to do; 4 of a kind that has not run yet" in graph.plan([join])
+    assert "4 of 4 stages to do; no time for 4 of them" in graph.format_estimate([join])
     graph.run([join.needs[0]])
     done = join.needs[0].directory / graph.DONE
     run_dir.write_json(done, {"name": "train a", "seconds": 90})
-    told = graph.plan([join]).splitlines()
-    assert [line.split()[0] for line in told[:4]] == ["sample", "train", "train", "join"]
-    assert "done, 0:01:30" in told[1]
-    assert "to do, at most 0:01:30" in told[2]
-    assert told[-1].startswith("2 of 4 stages to do, at most 0:01:30 on one machine")
+    lines = graph.format_estimate([join]).splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["sample", "train", "train", "join"]
+    assert "done, 0:01:30" in lines[1]
+    assert "to do, at most 0:01:30" in lines[2]
+    assert lines[-1].startswith("2 of 4 stages to do, at most 0:01:30 on one machine")

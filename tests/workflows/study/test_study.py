@@ -14,7 +14,7 @@ import pytest
 from ssdfast import cli
 from ssdfast.config import StudyExecution
 from ssdfast.workflows.study import graph, runner
-from ssdfast.workflows.study.runner import read_study, stages_of, study
+from ssdfast.workflows.study.runner import make_stages, read_study, study
 
 from .small import file_of, write_inputs
 
@@ -30,15 +30,15 @@ def inputs(tmp_path):
 def ran(monkeypatch):
     """Names of the stages that run."""
     names = []
-    taken = graph._taken
+    try_run = graph._try_run
 
-    def watched(stage, left):
+    def watched(stage, number):
         fresh = not stage.done
-        found = taken(stage, left)
-        names.extend([stage.name] if fresh and found else [])
-        return found
+        done = try_run(stage, number)
+        names.extend([stage.name] if fresh and done else [])
+        return done
 
-    monkeypatch.setattr(graph, "_taken", watched)
+    monkeypatch.setattr(graph, "_try_run", watched)
     return names
 
 
@@ -54,7 +54,7 @@ def test_a_study_ends_in_verdicts_and_a_changed_arm_alone_runs_again(inputs, mon
     assert (
         len(names)
         == len(set(names))
-        == len(graph.ordered(stages_of(read_study(file_of(inputs)), out, StudyExecution()).all()))
+        == len(graph.ordered(make_stages(read_study(file_of(inputs)), out, StudyExecution()).final()))
     )
     names.clear()
     study(read_study(file_of(inputs)), out)
@@ -64,34 +64,34 @@ def test_a_study_ends_in_verdicts_and_a_changed_arm_alone_runs_again(inputs, mon
     assert sorted(names) == ["attribute", "compare", "eval ssd-0", "probe ssd-0", "train ssd-0"]
 
 
-def test_arms_that_draw_alike_share_their_traces_and_each_word_does_what_it_says(inputs):
-    words = ["ssd", "ssd-expected", "control", "length-matched", "hot-no-truncation", "correct-only"]
-    config = read_study(file_of(inputs, arms=words, sampling={"temperature": 1.3}))
-    stages = stages_of(config, inputs / "out", StudyExecution())
-    drawn = {word: stages.chosen(word, 0).needs[0].directory for word in words}
-    assert drawn["ssd"] == drawn["ssd-expected"] == drawn["correct-only"]
+def test_arms_that_draw_alike_share_their_traces_and_each_recipe_does_what_it_says(inputs):
+    recipes = ["ssd", "ssd-soft", "control", "length-matched", "temperature-only", "correct-only"]
+    config = read_study(file_of(inputs, arms=recipes, train_sampling={"temperature": 1.3}))
+    stages = make_stages(config, inputs / "out", StudyExecution())
+    drawn = {recipe: stages.select(recipe, 0).needs[0].directory for recipe in recipes}
+    assert drawn["ssd"] == drawn["ssd-soft"] == drawn["correct-only"]
     assert drawn["control"] == drawn["length-matched"]
     assert len(set(drawn.values())) == 3
-    assert stages.chosen("length-matched", 0).needs[1].directory == drawn["ssd"]
-    said = {word: config.sampling_of(word) for word in words}
+    assert stages.select("length-matched", 0).needs[1].directory == drawn["ssd"]
+    said = {recipe: config.arm_sampling(recipe) for recipe in recipes}
     assert (said["control"].temperature, said["control"].top_k, said["control"].top_p) == (1.0, 0, 1.0)
-    assert (said["hot-no-truncation"].temperature, said["hot-no-truncation"].top_p) == (1.3, 1.0)
-    assert config.training_of("ssd-expected").loss == "soft"
+    assert (said["temperature-only"].temperature, said["temperature-only"].top_p) == (1.3, 1.0)
+    assert config.arm_training("ssd-soft").loss == "soft"
 
 
-def test_every_word_is_an_arm_that_runs(inputs):
+def test_every_recipe_is_an_arm_that_runs(inputs):
     rows = [{"id": f"p{i}", "question": f"word{i} word{i + 1} +", "answer": "7"} for i in range(24)]
-    (inputs / "learnt.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["ssd", "ssd-expected", "control", "length-matched", "hot-no-truncation", "correct-only"]
+    (inputs / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipes = ["ssd", "ssd-soft", "control", "length-matched", "temperature-only", "correct-only"]
     changes = {
-        "sampling": {"temperature": 1.3},
+        "train_sampling": {"temperature": 1.3},
         "extraction": {"last_number": True},
     }  # or a random model is never right
-    asked = {"sources": [str(inputs / "asked.jsonl")]}
-    config = read_study(file_of(inputs, arms=words, asked=asked, **changes))
-    assert set(study(config, inputs / "out")["arms"]) == set(words)
-    stages = stages_of(config, inputs / "out", StudyExecution())
-    chosen = {word: pq.read_table(stages.chosen(word, 0).directory / "traces") for word in words}
+    evaluation = {"sources": [str(inputs / "eval.jsonl")]}
+    config = read_study(file_of(inputs, arms=recipes, eval_problems=evaluation, **changes))
+    assert set(study(config, inputs / "out")["arms"]) == set(recipes)
+    stages = make_stages(config, inputs / "out", StudyExecution())
+    chosen = {recipe: pq.read_table(stages.select(recipe, 0).directory / "traces") for recipe in recipes}
     assert len(chosen["length-matched"]) == len(chosen["ssd"]) == len(rows)
     assert 0 < len(chosen["correct-only"]) < len(rows)
     assert all(chosen["correct-only"]["correct"].to_pylist())
@@ -99,27 +99,27 @@ def test_every_word_is_an_arm_that_runs(inputs):
 
 def test_machines_may_take_an_arm_each(inputs):
     config, out = read_study(file_of(inputs)), inputs / "out"
-    assert study(config, out, StudyExecution(arms=("control",))) is None
+    assert study(config, out, StudyExecution(only_arms=("control",))) is None
     assert not (out / "attribution.json").exists()
-    told = runner.plan(config, out, StudyExecution())
-    assert "train control-0" in told
-    assert "done" in told
-    assert study(config, out, StudyExecution(arms=("ssd",)))["arms"]["ssd"]["verdict"]
+    lines = runner.estimate(config, out, StudyExecution())
+    assert "train control-0" in lines
+    assert "done" in lines
+    assert study(config, out, StudyExecution(only_arms=("ssd",)))["arms"]["ssd"]["verdict"]
 
 
 def test_a_study_goes_on_by_another_path_and_in_another_place(inputs, monkeypatch):
     """Its own model and problems lie inside of it, as the demo's do."""
     out = inputs / "out"
-    for name in ("model", "learnt.jsonl", "asked.jsonl", "chat.jinja"):
+    for name in ("model", "train.jsonl", "eval.jsonl", "chat.jinja"):
         (out / name).parent.mkdir(exist_ok=True)
         (inputs / name).rename(out / name)
     config = read_study(file_of(out))
-    names = [stage.directory.name for stage in graph.ordered(stages_of(config, out, StudyExecution()).all())]
+    names = [stage.directory.name for stage in graph.ordered(make_stages(config, out, StudyExecution()).final())]
     monkeypatch.chdir(inputs)
-    by_another = stages_of(config, Path("out"), StudyExecution()).all()
+    by_another = make_stages(config, Path("out"), StudyExecution()).final()
     assert [stage.directory.name for stage in graph.ordered(by_another)] == names
     moved = out.rename(inputs / "moved")
-    there = stages_of(read_study(file_of(moved)), moved, StudyExecution()).all()
+    there = make_stages(read_study(file_of(moved)), moved, StudyExecution()).final()
     assert [stage.directory.name for stage in graph.ordered(there)] == names
 
 
@@ -144,25 +144,28 @@ def test_a_killed_study_goes_on_to_the_same_numbers(inputs):
     assert again["arms"]["ssd"]["verdict"] == whole["arms"]["ssd"]["verdict"]
 
 
-def test_a_dry_run_says_what_is_to_do_and_does_nothing(inputs, capsys):
-    assert cli.run(["study", file_of(inputs), "--out", str(inputs / "out"), "--dry-run"]) == 0
+def test_an_estimate_says_what_is_to_do_and_does_nothing(inputs, capsys):
+    assert cli.run(["study", file_of(inputs), "--out", str(inputs / "out"), "--estimate"]) == 0
     said = capsys.readouterr().out
     assert "train ssd-0" in said
     assert "stages to do" in said
-    assert re.search(r"memory to train ssd, control: 0\.0 GB on a [CG]PU for 2,048 tokens a pass", said)
+    assert re.search(r"memory to train ssd, control: 0\.0 GB on a [CG]PU for micro-batches of 2,048 tokens", said)
     assert not list((inputs / "out").rglob("*.parquet"))
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"arms": ["ssd"]}, "the control 'control' is none of the arms ssd"),
-        ({"arms": ["control", "length-matched"]}, "drawn to the lengths of the arm 'ssd', which is not there"),
-        ({"arms": {"control": None, "mine": {"like": "ssd", "training": {"lrr": 1}}}}, "lrr"),
-        ({"arms": {"control": None, "mine": {"like": "sdd"}}}, "arms.mine.like"),
-        ({"arms": {"control": None, "a/b": {"like": "ssd"}}}, "the arm 'a/b': it names a directory"),
-        ({"preset": "maths"}, "there is no 'maths', there are paper, math, demo"),
-        ({"asked": {}}, "a study needs problems.sources to learn from and asked.sources"),
+        ({"arms": ["ssd"]}, "the control 'control' is not among the arms ssd"),
+        ({"arms": ["control", "length-matched"]}, "matches the lengths of the arm 'ssd', which does not exist"),
+        ({"arms": {"control": None, "mine": {"recipe": "ssd", "training": {"lrr": 1}}}}, "lrr"),
+        ({"arms": {"control": None, "mine": {"recipe": "sdd"}}}, "arms.mine.recipe"),
+        ({"arms": {"control": None, "a/b": {"recipe": "ssd"}}}, "the arm 'a/b' names a directory"),
+        ({"preset": "maths"}, "unknown preset 'maths', choose from paper, math, demo"),
+        (
+            {"eval_problems": {}},
+            "a study needs train_problems.sources for its training samples and eval_problems.sources",
+        ),
     ],
 )
 def test_what_cannot_be_a_study_is_refused_in_a_sentence(inputs, changes, said, capsys):
@@ -170,14 +173,14 @@ def test_what_cannot_be_a_study_is_refused_in_a_sentence(inputs, changes, said, 
     assert said in capsys.readouterr().err
 
 
-def test_problems_asked_that_were_learnt_are_refused(inputs):
-    config = read_study(file_of(inputs, asked={"sources": [str(inputs / "learnt.jsonl")]}))
+def test_evaluation_on_problems_of_training_is_refused(inputs):
+    config = read_study(file_of(inputs, eval_problems={"sources": [str(inputs / "train.jsonl")]}))
     with pytest.raises(ValueError, match="8 of 8 problems are like held-out ones"):
         study(config, inputs / "out")
 
 
 def test_presets_are_studies(inputs):
     demo = read_study("demo")
-    assert list(demo.arms) == ["ssd", "ssd-expected", "control"]
+    assert list(demo.arms) == ["ssd", "ssd-soft", "control"]
     with pytest.raises(ValueError, match="model"):
         read_study("paper")
