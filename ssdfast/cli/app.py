@@ -137,6 +137,11 @@ def _eval(args: list[str]) -> int:
 def _train(args: list[str]) -> int:
     command = parse(TrainCommand, train_defaults(args), "train", args)
     config, execution = settings_from(command, TrainingRunConfig), settings_from(command, TrainExecution)
+    if command.estimate:
+        from ..training.estimate import estimate
+
+        print(estimate(config))
+        return 0
     from ..training.runner import train
 
     trained = train(config, command.out, execution, command.overwrite)

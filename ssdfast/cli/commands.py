@@ -67,6 +67,8 @@ class TrainCommand(TrainExecution, TrainingRunConfig, _RunOptions, _ModelFirst):
 
     preset: Literal["paper", "math", "demo"] = "math"
     """The published recipe that sets schedule and sampling parameters; the file and the flags override it."""
+    estimate: bool = False
+    """Print the number of steps and tokens and the planned peak memory, and stop."""
 
 
 class ProbeCommand(ExecutionConfig, ProbeConfig, _StageOptions):

@@ -1,79 +1,108 @@
-"""Which traces are learnt from, and what leaving the others out did to the distribution.
+"""Which traces a run trains on, and how filtering changes the distribution of traces.
 
-Leaving out overlong traces shows a model only traces that finish, which alone teaches it to stop earlier: so nothing is
-left out unless it is asked for, and every filter says what it took, by length, difficulty, end and correctness.
+Dropping traces that are too long shows the model only short ones, which alone teaches it to stop earlier. So nothing is
+filtered by default, and every filter reports what it removed: by length, difficulty, finish reason and correctness.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from .examples import Example
+from ..config import TrainingRunConfig
+from ..models import LanguageModel, Outline
+from ..traces import check_texts, within
+from .examples import Example, read_examples
 
 _CORRECT = {True: "yes", False: "no", None: None}
 OnTooLong = Literal["error", "drop", "truncate"]
 
 
-def filtered(
+def read_training_examples(
+    config: TrainingRunConfig, model: LanguageModel | Outline
+) -> tuple[list[Example], dict[str, Any]]:
+    """The traces that a run trains on, and the report of the filters. Raises ValueError if there are none."""
+    examples = list(read_examples(Path(config.traces), model.vocabulary))
+    if not examples:
+        raise ValueError(f"{config.traces} holds no completion tokens: there is nothing to train on")
+    check_texts(within(Path(config.traces)), model.tokenizer.decode)
+    limit = min(config.max_length or model.context, model.context)
+    return filter_examples(examples, limit, config.on_too_long, config.correct_only)
+
+
+def filter_examples(
     examples: Sequence[Example], limit: float, on_too_long: OnTooLong, correct_only: bool
 ) -> tuple[list[Example], dict[str, Any]]:
-    """Those that are left, and the report, JSON.
+    """The examples that pass the filters, and the report of the filters as JSON.
 
-    limit: tokens of prompt and completion. Truncation cuts the end of a completion, its end of text with it.
-    Raises ValueError for an overlong trace that is neither to be dropped nor cut, naming it, for unknown correctness
-    where only correct ones are wanted, and where none is left.
+    limit: maximum length in tokens, prompt and completion. Truncation removes the end of a completion, and its end of
+        text with it.
+    Raises ValueError that names a trace, if it is too long and `on_too_long` is error, or if its correctness is unknown
+    and `correct_only` is set; and ValueError if no example is left.
     """
-    kept = list(examples)
+    remaining = list(examples)
     steps: list[dict[str, Any]] = []
     if correct_only:
-        unknown = next((one for one in kept if one.trace.correct is None), None)
+        unknown = next((example for example in remaining if example.trace.correct is None), None)
         if unknown:
             raise ValueError(
-                f"{unknown.trace}: nobody says whether it is right: add the column correct (true or false)"
+                f"{unknown.trace}: its correctness is unknown: add the column correct (true or false) for correct_only"
             )
-        kept = _step("not correct", kept, lambda one: one if one.trace.correct else None, steps)
+        remaining = _apply("not correct", remaining, lambda example: example if example.trace.correct else None, steps)
     if on_too_long == "error":
-        long = next((one for one in kept if len(one) > limit), None)
-        if long:
+        too_long = next((example for example in remaining if len(example) > limit), None)
+        if too_long:
             raise ValueError(
-                f"{long.trace} has {len(long):,} tokens, and {limit:,.0f} are allowed: --on-too-long drop or truncate"
+                f"{too_long.trace} has {len(too_long):,} tokens, and {limit:,.0f} are allowed: --on-too-long drop or"
+                " truncate"
             )
     elif on_too_long == "drop":
-        kept = _step("too long", kept, lambda one: one if len(one) <= limit else None, steps)
+        remaining = _apply("too long", remaining, lambda example: example if len(example) <= limit else None, steps)
     else:
-        kept = _step("cut off at the limit", kept, lambda one: _cut(one, int(min(limit, len(one)))), steps)
-    if not kept:
-        raise ValueError(f"no trace is left of {len(examples):,}: {'; '.join(told({'filters': steps}))}")
-    return kept, {"before": _shape(examples), "after": _shape(kept), "filters": steps}
+        remaining = _apply(
+            "truncated", remaining, lambda example: _truncate(example, int(min(limit, len(example)))), steps
+        )
+    if not remaining:
+        raise ValueError(f"no trace is left of {len(examples):,}: {'; '.join(format_filters({'filters': steps}))}")
+    return remaining, {"before": _distribution(examples), "after": _distribution(remaining), "filters": steps}
 
 
-def told(report: dict[str, Any]) -> list[str]:
-    """A line for each filter that did anything."""
+def format_filters(report: dict[str, Any]) -> list[str]:
+    """A line for each filter that removed or truncated anything."""
     return [
-        f"{one['what']}: {one['traces']:,} traces removed, {one['changed']:,} cut, {one['tokens']:,} completion tokens"
-        for one in report["filters"]
-        if one["traces"] or one["changed"]
+        f"{step['filter']}: {step['traces_removed']:,} traces removed, {step['traces_truncated']:,} truncated,"
+        f" {step['completion_tokens_removed']:,} completion tokens removed"
+        for step in report["filters"]
+        if step["traces_removed"] or step["traces_truncated"]
     ]
 
 
-def _step(
-    what: str, examples: list[Example], keep: Callable[[Example], Example | None], steps: list[dict[str, Any]]
+def _apply(
+    name: str,
+    examples: list[Example],
+    keep: Callable[[Example], Example | None],
+    steps: list[dict[str, Any]],
 ) -> list[Example]:
-    pairs = [(one, keep(one)) for one in examples]
-    removed = [one for one, left in pairs if left is None]
-    kept = [left for _, left in pairs if left is not None]
-    tokens = sum(len(one.trace.completion_ids) for one in examples) - sum(len(one.trace.completion_ids) for one in kept)
-    changed = sum(left is not None and left is not one for one, left in pairs)
+    """The examples after a filter, which adds its report to `steps`."""
+    pairs = [(before, keep(before)) for before in examples]
+    removed = [before for before, after in pairs if after is None]
+    remaining = [after for _, after in pairs if after is not None]
     steps.append(
-        {"what": what, "traces": len(removed), "changed": changed, "tokens": tokens, "removed": _shape(removed)}
+        {
+            "filter": name,
+            "traces_removed": len(removed),
+            "traces_truncated": sum(after is not None and after is not before for before, after in pairs),
+            "completion_tokens_removed": _completion_tokens(examples) - _completion_tokens(remaining),
+            "removed": _distribution(removed),
+        }
     )
-    return kept
+    return remaining
 
 
-def _cut(example: Example, limit: int) -> Example | None:
+def _truncate(example: Example, limit: int) -> Example | None:
     """None where the prompt leaves no room for a completion token."""
     trace = example.trace
     room = limit - len(trace.prompt_ids)
@@ -91,32 +120,37 @@ def _cut(example: Example, limit: int) -> Example | None:
     )
 
 
-def _shape(examples: Sequence[Example]) -> dict[str, Any]:
-    return shape(
-        [len(one.trace.completion_ids) for one in examples],
-        [one.finish_reason for one in examples],
-        [one.difficulty for one in examples],
-        [one.trace.correct for one in examples],
+def _completion_tokens(examples: Iterable[Example]) -> int:
+    return sum(len(example.trace.completion_ids) for example in examples)
+
+
+def _distribution(examples: Sequence[Example]) -> dict[str, Any]:
+    return trace_distribution(
+        [len(example.trace.completion_ids) for example in examples],
+        [example.finish_reason for example in examples],
+        [example.difficulty for example in examples],
+        [example.trace.correct for example in examples],
     )
 
 
-def shape(
+def trace_distribution(
     lengths: Sequence[int],
     finish_reasons: Sequence[str | None],
     difficulties: Sequence[str | None],
     correct: Sequence[bool | None],
 ) -> dict[str, Any]:
-    """Traces, tokens, and traces by length (powers of two of completion tokens), end, difficulty and correctness."""
+    """Traces, tokens, and traces by length (powers of two of completion tokens), finish reason, difficulty and
+    correctness."""
     up_to = Counter(1 << max(0, length - 1).bit_length() for length in lengths)
     return {
         "traces": len(lengths),
         "completion_tokens": sum(lengths),
         "by_length_up_to": {str(length): up_to[length] for length in sorted(up_to)},
-        "by_finish_reason": _counted(finish_reasons),
-        "by_difficulty": _counted(difficulties),
-        "by_correct": _counted(_CORRECT[one] for one in correct),
+        "by_finish_reason": _counts(finish_reasons),
+        "by_difficulty": _counts(difficulties),
+        "by_correct": _counts(_CORRECT[value] for value in correct),
     }
 
 
-def _counted(values: Any) -> dict[str, int]:
+def _counts(values: Iterable[str | None]) -> dict[str, int]:
     return dict(sorted(Counter(value or "unknown" for value in values).items()))

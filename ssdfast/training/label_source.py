@@ -17,6 +17,9 @@ from ..models import LanguageModel
 from .loss import hidden_rows
 from .soft_labels import soft_labels
 
+RECOMPUTED_LABELS = 128
+"""per position, of soft labels that are recomputed"""
+
 Likeliest = Callable[[dict[str, Any]], tuple[Tensor, Tensor]]
 """a pass of batches.py to (ids, log-probabilities) [S, K] of the baseline's likeliest tokens"""
 
@@ -62,7 +65,7 @@ def of_adapted(adapted: Any, head: LmHead) -> Likeliest:
     return likeliest
 
 
-def likeliest_of(hidden_SH: Tensor, head: LmHead, k: int = 128) -> tuple[Tensor, Tensor]:
+def likeliest_of(hidden_SH: Tensor, head: LmHead, k: int = RECOMPUTED_LABELS) -> tuple[Tensor, Tensor]:
     """(ids, log-probabilities) [S, K] of the likeliest tokens; the logits never exist at once."""
     from ..kernels import ProbeSpec, SamplingParams, linear_probe_stats
 

@@ -19,9 +19,9 @@ from .. import models, run_dir
 from ..config import SamplingConfig, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..progress import progress, say
-from ..traces import check_texts, files, within
-from .examples import Example, read_examples
-from .filters import filtered, told
+from ..traces import files, within
+from .examples import Example
+from .filters import format_filters, read_training_examples
 from .label_source import Labels, of_adapted, of_frozen
 from .packed_attention import packs_exactly, separate
 from .prepare_model import adapted, attention_for, prepare, weights_dtype
@@ -64,7 +64,7 @@ def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -
     if config.offload_optimizer and execution.fsdp and ranks > 1:
         raise ValueError("offload_optimizer with --fsdp: sharded moments stay on their devices, leave one of them out")
     model = models.load(config.model, weights_dtype(config), attention_for(config, on_gpu))
-    examples, report = _examples(config, model)
+    examples, report = read_training_examples(config, model)
     network = prepare(model.model, config, on_gpu)
     packs = packs_exactly(network)
     if is_first():
@@ -99,18 +99,8 @@ def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -
     return trained
 
 
-def _examples(config: TrainingRunConfig, model: models.LanguageModel) -> tuple[list[Example], dict[str, Any]]:
-    """What is learnt from, and what the filters took. Raises ValueError where nothing is left."""
-    found = list(read_examples(Path(config.traces), model.vocabulary))
-    if not found:
-        raise ValueError(f"there is nothing to train on: {config.traces} holds no completion tokens")
-    check_texts(within(Path(config.traces)), model.tokenizer.decode)
-    limit = min(config.max_length or model.context, model.context)
-    return filtered(found, limit, config.on_too_long, config.correct_only)
-
-
 def _tell(report: dict[str, Any], network: Any, packs: bool) -> None:
-    for line in told(report):
+    for line in format_filters(report):
         say(line)
     if not packs:
         say(f"traces are padded, not packed: {type(network).__name__} would let one read another")

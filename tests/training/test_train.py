@@ -245,3 +245,16 @@ def test_the_model_s_context_is_the_limit_whatever_is_allowed(inputs):
     config = config_of(inputs, max_length=1000).model_copy(update={"traces": str(inputs / "long")})
     with pytest.raises(ValueError, match=r"problem0#0 has .* and 48 are allowed"):
         runner.train(config, inputs / "out")
+
+
+def test_an_estimate_counts_steps_and_tokens_and_leaves_nothing(inputs, capsys):
+    args = ["--model", str(inputs / "model"), "--traces", str(inputs / "traces"), "--batch-size", "5"]
+    args += ["--num-train-epochs", "2", "--estimate", "--out", str(inputs / "out")]
+    assert cli.run(["train", *args]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    tokens = sum(len(example.trace.completion_ids) for example in read_examples(inputs / "traces", tiny.VOCABULARY))
+    assert lines[0] == "traces  24 of 24"
+    assert lines[1].startswith("steps   10 ")
+    assert lines[2].startswith(f"tokens  {tokens:,} completion tokens per epoch")
+    assert re.match(r"memory  0\.0 GB at the peak on a [CG]PU, for a micro-batch of 2,048 tokens", lines[3])
+    assert not (inputs / "out").exists()

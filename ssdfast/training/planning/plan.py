@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
+
 from ...config import PlanConfig, TrainConfig
 from .known_models import settings_of
 from .memory_tracker import HOST
@@ -40,6 +42,22 @@ def plan(config: PlanConfig) -> list[Planned]:
     """The settings asked, at each length. Raises ValueError for settings or a model that cannot be."""
     asked = _settings(config, {})
     return [_planned(config, asked, tokens) for tokens in sorted(set(config.seq_lengths))]
+
+
+def plan_training(model: str, training: TrainConfig, tokens: int, labels: int) -> Planned:
+    """A step of a training run on this machine's kind of device, with so many labels per position."""
+    on_gpu = torch.cuda.is_available()
+    config = PlanConfig(
+        model=model,
+        seq_lengths=(tokens,),
+        device="cuda" if on_gpu else "cpu",
+        labels_per_position=labels,
+        optimizer=training.optimizer,
+        offload_optimizer=training.offload_optimizer and on_gpu,  # a CPU is its own host
+        activation_checkpointing=training.activation_checkpointing,
+        sequence_tile_size=training.sequence_tile_size,
+    )
+    return plan(config)[0]
 
 
 def compared(config: PlanConfig) -> Iterator[list[Planned]]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from ... import models
-from ...config import PlanConfig, StudyConfig, TrainConfig
-from ...training.planning.plan import plan
+from ...config import StudyConfig, TrainConfig
+from ...training.planning.plan import plan_training
 
 _SOFT_LABELS = 20
 """Labels per position of the soft loss."""
@@ -33,15 +33,4 @@ def format_memory(config: StudyConfig, model: str) -> Iterator[str]:
 
 
 def _peak(model: str, training: TrainConfig, tokens: int) -> int:
-    config = PlanConfig(
-        model=model,
-        seq_lengths=(tokens,),
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        labels_per_position=_SOFT_LABELS if training.loss == "soft" else 1,
-        optimizer=training.optimizer,
-        offload_optimizer=training.offload_optimizer,
-        activation_checkpointing=training.activation_checkpointing,
-        sequence_tile_size=training.sequence_tile_size,
-        compare_settings=False,
-    )
-    return plan(config)[0].peak
+    return plan_training(model, training, tokens, _SOFT_LABELS if training.loss == "soft" else 1).peak

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ... import run_dir, traces
 from ...traces import UNFINISHED
-from ...training.filters import shape
+from ...training.filters import trace_distribution
 
 _NEAR_FRACTION = 0.02
 """The fraction of the traces from which the one that replaces a trace of similar length is drawn."""
@@ -85,7 +85,7 @@ def describe(table: pa.Table) -> dict[str, Any]:
     lengths = _lengths(table)
     columns = (table[name].to_pylist() for name in ("finish_reason", "difficulty", "correct"))
     return {
-        **shape(lengths.tolist(), *columns),
+        **trace_distribution(lengths.tolist(), *columns),
         "median_length": float(np.median(lengths)) if len(lengths) else None,
         "correct_fraction": _correct_fraction(table),
     }
