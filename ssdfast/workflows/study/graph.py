@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import run_dir
+from ...number_format import format_duration
 
 _log = logging.getLogger(__name__)
 
@@ -118,9 +119,9 @@ def format_estimate(targets: Sequence[Stage]) -> str:
     lines, seconds_left, unknown = [], 0.0, 0
     for stage in stages:
         if stage.done:
-            state = f"done, {_clock(stage.seconds or 0.0)}"
+            state = f"done, {format_duration(stage.seconds or 0.0)}"
         elif stage.tokens and (per_token := pace[stage.kind]):
-            state = f"to do, at most {_clock(stage.tokens * per_token)}"
+            state = f"to do, at most {format_duration(stage.tokens * per_token)}"
             seconds_left += stage.tokens * per_token
         else:
             state = "to do"
@@ -129,7 +130,7 @@ def format_estimate(targets: Sequence[Stage]) -> str:
     missing = sum(not stage.done for stage in stages)
     total = f"{missing} of {len(stages)} stages to do"
     if seconds_left:
-        total += f", at most {_clock(seconds_left)} on one machine"
+        total += f", at most {format_duration(seconds_left)} on one machine"
     if unknown:
         total += f"; no time for {unknown} of them, as no stage of their kind has run yet"
     return "\n".join([*lines, total])
@@ -144,9 +145,3 @@ def _seconds_per_token(stages: Sequence[Stage]) -> float | None:
     done = [stage for stage in stages if stage.done and stage.tokens]
     tokens = sum(stage.tokens for stage in done)
     return sum(stage.seconds or 0.0 for stage in done) / tokens if tokens else None
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -8,6 +8,7 @@ import torch
 
 from ... import models
 from ...config import StudyConfig, TrainConfig
+from ...number_format import format_bytes
 from ...training.planning.plan import plan_training
 
 _SOFT_LABELS = 20
@@ -23,13 +24,13 @@ def format_memory(config: StudyConfig, model: str) -> Iterator[str]:
         arms_by_training.setdefault(config.arm_training(arm), []).append(arm)
     for training, arms in arms_by_training.items():
         tokens = max(config.train_max_new_tokens, training.micro_batch_tokens)
-        peak = "not planned, with LoRA" if training.lora_rank else f"{_peak(model, training, tokens) / 1e9:.1f} GB"
+        peak = "not planned, with LoRA" if training.lora_rank else format_bytes(_peak(model, training, tokens))
         yield (
             f"memory to train {', '.join(arms)}: {peak} on a {device} for micro-batches of {tokens:,} tokens"
             " (ssdfast plan)"
         )
     weights = 2 * _BYTES_PER_WEIGHT * models.outline(model).parameters
-    yield f"memory to probe: {weights / 1e9:.1f} GB of weights of both models in float32 (ssdfast probe --estimate)"
+    yield f"memory to probe: {format_bytes(weights)} of weights of both models in float32 (ssdfast probe --estimate)"
 
 
 def _peak(model: str, training: TrainConfig, tokens: int) -> int:

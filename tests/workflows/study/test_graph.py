@@ -93,6 +93,6 @@ def test_the_estimate_says_what_is_done_and_what_the_rest_may_take(tmp_path):
     run_dir.write_json(done, {"name": "train a", "seconds": 90})
     lines = graph.format_estimate([join]).splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["sample", "train", "train", "join"]
-    assert "done, 0:01:30" in lines[1]
-    assert "to do, at most 0:01:30" in lines[2]
-    assert lines[-1].startswith("2 of 4 stages to do, at most 0:01:30 on one machine")
+    assert "done, 1 min 30 s" in lines[1]
+    assert "to do, at most 1 min 30 s" in lines[2]
+    assert lines[-1].startswith("2 of 4 stages to do, at most 1 min 30 s on one machine")
