@@ -21,7 +21,7 @@ import transformers
 from common import ROOT
 
 from ssdfast import models
-from ssdfast.config import ProblemsConfig, SampleConfig, SamplingConfig
+from ssdfast.config import EngineSamplingParams, ProblemsConfig, SampleConfig
 from ssdfast.loop_detection import LoopDetector, LoopRule
 from ssdfast.sampling.engine import Request, Rules
 from ssdfast.sampling.requests import make_plan
@@ -30,7 +30,7 @@ from ssdfast.workflows.study.demo import convert
 
 HOME = ROOT / "runs" / "bench-sampling"
 PROBLEMS = "reasoning-gym:gsm_symbolic"
-DECODING = SamplingConfig(temperature=1.1, top_k=20, top_p=0.95)
+SAMPLING = EngineSamplingParams(temperature=1.1, top_k=20, top_p=0.95)
 PROMPTS, TOKENS = 64, 64
 BATCHES = (32, 64)  # 16 is slower by a third
 KILLS = 10
@@ -41,7 +41,7 @@ def model_path() -> Path:
 
 
 def requests(tokens: int = TOKENS) -> list[Request]:
-    problems = ProblemsConfig(sources=(PROBLEMS,), count=PROMPTS)
+    problems = ProblemsConfig(sources=(PROBLEMS,), limit_per_source=PROMPTS)
     return make_plan(SampleConfig(model=str(model_path()), problems=problems, max_new_tokens=tokens)).requests
 
 
@@ -58,7 +58,7 @@ class Race:
 
     def engine(self) -> list[list[int]]:
         """With a seed a trace and loops looked for; no token ends a text, so that all have the same length."""
-        rules = Rules(DECODING, frozenset(), self.loops)
+        rules = Rules(SAMPLING, frozenset(), self.loops)
         found = TransformersEngine(self.model, rules, PROMPTS).complete(self.requests, lambda tokens: None)
         return [completion.ids for completion in found]
 
@@ -104,7 +104,7 @@ def loop_seconds_a_token(traces: list[list[int]]) -> float:
     long = [token for ids in traces for token in ids] * 4
     start = time.perf_counter()
     for ids in [*traces, long]:
-        detector = LoopDetector(LoopRule(repeats=1000, max_period=LoopRule().max_period))  # never found: all is read
+        detector = LoopDetector(LoopRule(min_repeats=1000, max_period=LoopRule().max_period))
         for token in ids:
             detector.feed((token,))
     return (time.perf_counter() - start) / (sum(map(len, traces)) + len(long))
@@ -145,8 +145,18 @@ def killed_run() -> tuple[int, dict[tuple[str, int], list[int]], list[tuple[tupl
 
 def _command(out: Path, batch: int) -> subprocess.Popen[bytes]:
     run = "import torch, sys; torch.set_num_threads(2); from ssdfast.cli import run; sys.exit(run(sys.argv[1:]))"
-    asked = ["--problems.sources", PROBLEMS, "--problems.count", "100", "--samples", "2", "--max-new-tokens", "16"]
-    command = ["sample", "--model", str(model_path()), "--out", str(out), "--batch", str(batch), *asked]
+    asked = [
+        "--problems.sources",
+        PROBLEMS,
+        "--problems.limit-per-source",
+        "100",
+        "--samples-per-problem",
+        "2",
+        "--max-new-tokens",
+        "16",
+    ]
+    command = ["sample", "--model", str(model_path()), "--out", str(out), "--batch-size", str(batch), *asked]
+    command += ["--max-new-tokens", "16"]
     return subprocess.Popen([sys.executable, "-c", run, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -16,9 +16,9 @@ from common import ROOT
 from ssdfast import models
 from ssdfast.config import (
     PRESETS,
+    EngineSamplingParams,
     SampleConfig,
     SampleExecution,
-    SamplingConfig,
     TrainConfig,
     TrainExecution,
     TrainingRunConfig,
@@ -42,7 +42,7 @@ TRACES, TOKENS = 24, 48
 LEARNT, HELD_OUT = 60, 32
 RECIPE: dict[str, Any] = {"learning_rate": 1e-5, "min_learning_rate": 1e-5, "batch_size": 2, "num_train_epochs": 2}
 STEPS = LEARNT // RECIPE["batch_size"] * RECIPE["epochs"]
-DECODING = SamplingConfig(**PRESETS["demo"].train.model_dump())
+DECODING = EngineSamplingParams(**PRESETS["demo"].train_sampling.model_dump())
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def examples(directory: Path, problems: list[Problem], seed: int = 0) -> list[Ex
     """Traces of sums, asked with two worked examples, with the 20 likeliest tokens of each step."""
     baseline = demo.convert(HOME / "model")
     config = SampleConfig(
-        model=str(baseline), prompt=demo.PROMPT, decoding=DECODING, max_new_tokens=TOKENS, top_logprobs=20, seed=seed
+        model=str(baseline), prompt=demo.PROMPT, sampling=DECODING, max_new_tokens=TOKENS, top_logprobs=20, seed=seed
     )
     plan = plan_for(config, problems)
     with Engines(config, SampleExecution(), plan) as engines:

@@ -22,17 +22,17 @@ CHUNK = 16
 class LoopRule:
     """repeats >= 2 times a period of at most max_period tokens, together at least min_tokens >= 4 * CHUNK."""
 
-    repeats: int = 4
+    min_repeats: int = 4
     min_tokens: int = 128
     max_period: int = 1024
 
     def __post_init__(self) -> None:
-        if self.repeats < 2 or self.max_period < 1 or self.min_tokens < 4 * CHUNK:
-            raise ValueError(f"a loop is at least 2 repeats and {4 * CHUNK} tokens, got {self}")
+        if self.min_repeats < 2 or self.max_period < 1 or self.min_tokens < 4 * CHUNK:
+            raise ValueError(f"a loop is at least 2 repetitions and {4 * CHUNK} tokens, got {self}")
 
     def matches_needed(self, period: int) -> int:
         """Tokens in a row that equal the one a period before."""
-        return max(self.repeats * period, self.min_tokens) - period
+        return max(self.min_repeats * period, self.min_tokens) - period
 
 
 class LoopDetector:

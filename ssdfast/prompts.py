@@ -24,7 +24,7 @@ class Prompter:
     """Words problems as `config` says, in the chat template of `tokenizer` or in the file that takes its place.
 
     Raises ValueError for a template that is missing, does not parse, refuses the system message or the examples, leaves
-    out the system message or the question, or has no thinking mode where `config.thinking` is set.
+    out the system message or the question, or has no thinking mode where `config.enable_thinking` is set.
     """
 
     def __init__(self, tokenizer: Any, config: PromptConfig) -> None:
@@ -41,7 +41,7 @@ class Prompter:
         longest_first = sorted(self._control_ids, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._before = [{"role": "system", "content": config.system}] if config.system else []
-        for example in config.examples:
+        for example in config.fewshot:
             self._before += [self._user(example.question), {"role": "assistant", "content": example.answer}]
         text = self._render([*self._before, self._user(_PROBE)])
         self._check(text)
@@ -96,7 +96,7 @@ class Prompter:
         self, messages: list[dict[str, str]], prompt: bool = True, name: str = "", thinking: bool | None = None
     ) -> str:
         """The conversation as text; `thinking` is tried instead of the settings'."""
-        thinking = self.config.thinking if thinking is None else thinking
+        thinking = self.config.enable_thinking if thinking is None else thinking
         options = {} if thinking is None else {"enable_thinking": thinking}
         what = f"{name}: {self._described}" if name else self._described
         try:
@@ -116,12 +116,12 @@ class Prompter:
         for what, content in (("system message", self.config.system), ("question", _PROBE)):
             if content.strip() not in text:
                 raise ValueError(f"{self._described} leaves out the {what}: give another --prompt.chat-template FILE")
-        if self.config.thinking is not None:
+        if self.config.enable_thinking is not None:
             messages = [*self._before, self._user(_PROBE)]
             if self._render(messages, thinking=True) == self._render(messages, thinking=False):
                 raise ValueError(
                     f"{self._described} has no thinking mode, enable_thinking changes nothing: leave out"
-                    " --prompt.thinking"
+                    " --prompt.enable-thinking"
                 )
 
     def _turn_end(self) -> int | None:

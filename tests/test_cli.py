@@ -73,11 +73,11 @@ def test_flags_override_the_file_and_the_file_the_preset(inputs, tmp_path):
     given = {**inputs, "traces": [inputs["traces"]], "train": {"temperature": 1.5}, "seed": 3}
     file.write_text(yaml.safe_dump(given))
     out = tmp_path / "out"
-    args = ["probe", "--config", str(file), "--preset", "paper", "--seed", "4", "--decoding.top-k", "10"]
+    args = ["probe", "--config", str(file), "--preset", "paper-4b-instruct", "--seed", "4", "--decoding.top-k", "10"]
     assert cli.run([*args, "--out", str(out)]) == 0
     saved = yaml.safe_load((out / "config.yaml").read_text())
     assert saved["train"] == {"temperature": 1.5, "top_k": 20, "top_p": 0.8}
-    assert saved["decoding"] == {"temperature": 1.0, "top_k": 10, "top_p": 0.95}
+    assert saved["decoding"] == {"temperature": 1.1, "top_k": 10, "top_p": 0.8}
     assert saved["seed"] == 4
     assert saved["traces"] == [dict(zip(("label", "path"), inputs["traces"].split("="), strict=True))]
 

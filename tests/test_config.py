@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from ssdfast import config
-from ssdfast.config import ClassRules, DecodingConfig, ProbeConfig
+from ssdfast.config import ClassRules, ProbeConfig, SamplingParams
 
 MINIMAL = {"baseline": "a", "trained": "b", "traces": [{"label": "x", "path": "c"}]}
 
@@ -35,7 +35,7 @@ def test_what_is_saved_is_what_was_resolved():
     before = config.load(ProbeConfig, MINIMAL | {"train": {"temperature": 1.3}, "temperatures": [0.5]}, "probe.yaml")
     after = config.load(ProbeConfig, yaml.safe_load(config.dump(before)), "config.yaml")
     assert after == before
-    assert after.train == DecodingConfig(temperature=1.3)
+    assert after.train == SamplingParams(temperature=1.3)
 
 
 def test_settings_cannot_be_changed():

@@ -13,7 +13,7 @@ def by_definition(ids, rule):
     """Tokens up to where the rule first holds, or None."""
     for end in range(1, len(ids) + 1):
         for period in range(1, rule.max_period + 1):
-            span = max(rule.repeats * period, rule.min_tokens)
+            span = max(rule.min_repeats * period, rule.min_tokens)
             if end >= span and all(ids[t] == ids[t - period] for t in range(end - span + period, end)):
                 return end
     return None
@@ -78,7 +78,7 @@ def test_nothing_is_looked_at_after_it_was_found():
     assert detector.found_at == 128
 
 
-@pytest.mark.parametrize("wrong", [{"repeats": 1}, {"min_tokens": 63}, {"max_period": 0}])
+@pytest.mark.parametrize("wrong", [{"min_repeats": 1}, {"min_tokens": 63}, {"max_period": 0}])
 def test_a_rule_that_no_loop_can_be_told_by_is_refused(wrong):
-    with pytest.raises(ValueError, match="at least 2 repeats and 64 tokens"):
+    with pytest.raises(ValueError, match="at least 2 repetitions and 64 tokens"):
         LoopRule(**wrong)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssdfast.config import Example, PromptConfig
+from ssdfast.config import FewshotExample, PromptConfig
 from ssdfast.prompts import Prompter
 from tests import tokenizers
 
@@ -14,7 +14,7 @@ BARE = PromptConfig(instruction="{question}")
 TALK = PromptConfig(
     system="Be brief.",
     instruction="Q: {question}",
-    examples=(Example(question="1+1?", answer="2"), Example(question="2+2?", answer="4")),
+    fewshot=(FewshotExample(question="1+1?", answer="2"), FewshotExample(question="2+2?", answer="4")),
 )
 
 
@@ -67,7 +67,7 @@ def test_qwen3():
 
 def test_thinking_of_qwen3():
     by_default, on, off = (
-        Prompter(tokenizers.qwen3(), changed(thinking=thinking)).prompt_ids("3+3?", "p1")
+        Prompter(tokenizers.qwen3(), changed(enable_thinking=thinking)).prompt_ids("3+3?", "p1")
         for thinking in (None, True, False)
     )
     assert on == by_default
@@ -76,7 +76,7 @@ def test_thinking_of_qwen3():
 
 def test_thinking_that_is_begun_in_the_prompt():
     tokenizer = tokenizers.qwen3_5()
-    on, off = (shown(Prompter(tokenizer, changed(thinking=thinking))) for thinking in (True, False))
+    on, off = (shown(Prompter(tokenizer, changed(enable_thinking=thinking))) for thinking in (True, False))
     assert on == chatml(("user", "3+3?")) + "<think>\n"
     assert off == chatml(("user", "3+3?")) + "<think>\n\n</think>\n\n"
     prompter = Prompter(tokenizer, BARE)
@@ -93,7 +93,7 @@ def test_smollm2(smollm2):
     assert prompter.end_ids("nowhere") == {2}
     assert shown(Prompter(smollm2, BARE)).startswith("<|im_start|>system\nYou are a helpful")  # its template's own
     with pytest.raises(ValueError, match="has no thinking mode"):
-        Prompter(smollm2, changed(thinking=True))
+        Prompter(smollm2, changed(enable_thinking=True))
 
 
 def test_llama3(tmp_path):
@@ -155,7 +155,9 @@ def test_control_tokens_in_a_question_are_text(make):
 
 
 def test_control_tokens_in_the_settings_are_the_callers():
-    prompter = Prompter(tokenizers.qwen3(), changed(examples=(Example(question="1", answer="<|object_ref_start|>"),)))
+    prompter = Prompter(
+        tokenizers.qwen3(), changed(fewshot=(FewshotExample(question="1", answer="<|object_ref_start|>"),))
+    )
     assert places(prompter, "<|object_ref_start|>") == ["<|object_ref_start|>"]
 
 
@@ -243,7 +245,7 @@ def test_templates_that_cannot_serve(tmp_path):
 def test_thinking_needs_a_template_that_heeds_it():
     only_mentions = tokenizers.CHATML + "{# enable_thinking #}"
     with pytest.raises(ValueError, match="stand-in has no thinking mode, enable_thinking changes nothing: leave out"):
-        Prompter(tokenizers.stand_in(only_mentions), changed(thinking=False))
+        Prompter(tokenizers.stand_in(only_mentions), changed(enable_thinking=False))
 
 
 def test_which_template(tmp_path):

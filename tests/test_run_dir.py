@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ssdfast import run_dir
-from ssdfast.config import DecodingConfig
+from ssdfast.config import SamplingParams
 
 RESULTS = ("probe", "summary.json")
 
@@ -54,17 +54,17 @@ def test_json_is_strict(tmp_path):
 
 
 def test_other_settings_are_refused_and_named(tmp_path):
-    run_dir.claim(tmp_path, DecodingConfig(), RESULTS, overwrite=False)
+    run_dir.claim(tmp_path, SamplingParams(), RESULTS, overwrite=False)
     (tmp_path / "probe").mkdir()
-    run_dir.claim(tmp_path, DecodingConfig(), RESULTS, overwrite=False)
+    run_dir.claim(tmp_path, SamplingParams(), RESULTS, overwrite=False)
     with pytest.raises(ValueError, match=r"other settings \(temperature: 1.0 there, 0.7 here\).*--overwrite"):
-        run_dir.claim(tmp_path, DecodingConfig(temperature=0.7), RESULTS, overwrite=False)
+        run_dir.claim(tmp_path, SamplingParams(temperature=0.7), RESULTS, overwrite=False)
 
 
 def test_settings_that_led_to_nothing_may_be_changed(tmp_path):
-    run_dir.claim(tmp_path, DecodingConfig(), RESULTS, overwrite=False)
+    run_dir.claim(tmp_path, SamplingParams(), RESULTS, overwrite=False)
     run_dir.write_manifest(tmp_path, "cpu", 3, [])
-    run_dir.claim(tmp_path, DecodingConfig(temperature=0.7), RESULTS, overwrite=False)
+    run_dir.claim(tmp_path, SamplingParams(temperature=0.7), RESULTS, overwrite=False)
     assert "0.7" in (tmp_path / "config.yaml").read_text()
     assert not (tmp_path / "manifest.json").exists()
 
@@ -72,15 +72,15 @@ def test_settings_that_led_to_nothing_may_be_changed(tmp_path):
 def test_results_of_unknown_origin_are_refused(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ValueError, match=r"holds summary.json but no config.yaml"):
-        run_dir.claim(tmp_path, DecodingConfig(), RESULTS, overwrite=False)
+        run_dir.claim(tmp_path, SamplingParams(), RESULTS, overwrite=False)
 
 
 def test_overwrite_removes_the_results_alone(tmp_path):
-    run_dir.claim(tmp_path, DecodingConfig(), RESULTS, overwrite=False)
+    run_dir.claim(tmp_path, SamplingParams(), RESULTS, overwrite=False)
     (tmp_path / "probe").mkdir()
     (tmp_path / "probe" / "part-00000.parquet").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
-    run_dir.claim(tmp_path, DecodingConfig(temperature=0.7), RESULTS, overwrite=True)
+    run_dir.claim(tmp_path, SamplingParams(temperature=0.7), RESULTS, overwrite=True)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["config.yaml", "notes.txt"]
     assert "0.7" in (tmp_path / "config.yaml").read_text()
 

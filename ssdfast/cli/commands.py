@@ -27,6 +27,8 @@ from ..config import (
     TrainingRunConfig,
 )
 
+PresetName = Literal["paper-4b-instruct", "paper-30b-instruct", "paper-4b-thinking", "math", "demo"]
+
 
 class _ModelFirst(Settings):
     """Puts the model first in the help; the stage's own field replaces this one."""
@@ -48,8 +50,9 @@ class _RunOptions(Settings):
 class _StageOptions(_RunOptions):
     """The options of the stages that take sampling parameters from a published recipe."""
 
-    preset: Literal["paper", "math", "demo"] = "math"
-    """The published recipe that sets the sampling parameters; the file and the flags override it."""
+    preset: PresetName = "math"
+    """The recipe that sets the sampling parameters; the file and the flags override it. The paper's differ by model:
+    Qwen3-4B-Instruct-2507, Qwen3-30B-A3B-Instruct-2507 or Qwen3-4B-Thinking-2507."""
     estimate: bool = False
     """Print what the run will take, from a short trial, and stop."""
 
@@ -65,7 +68,7 @@ class EvalCommand(EvalExecution, EvalConfig, _StageOptions):
 class TrainCommand(TrainExecution, TrainingRunConfig, _RunOptions, _ModelFirst):
     """Fine-tune a model on traces; the defaults are the published ones."""
 
-    preset: Literal["paper", "math", "demo"] = "math"
+    preset: PresetName = "math"
     """The published recipe that sets schedule and sampling parameters; the file and the flags override it."""
     estimate: bool = False
     """Print the number of steps and tokens and the planned peak memory, and stop."""
@@ -86,7 +89,7 @@ class StudyCommand(StudyExecution):
     """Sample, train, evaluate and probe every arm of a study, and attribute its shift. Finished stages are kept."""
 
     file: tyro.conf.Positional[str]
-    """A YAML file of the study, or the name of a preset: paper, math or demo."""
+    """A YAML file of the study, or the name of a preset (as in `ssdfast sample --help`)."""
     out: Path
     """The directory of the study; several machines can work in it."""
 
@@ -102,15 +105,15 @@ def sample_defaults(args: list[str]) -> SampleCommand:
     def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
         purpose = _early(args, "--purpose", choices=("training", "evaluation")) or values.get("purpose", "training")
         preset = settings.PRESETS[name]
-        decoding = preset.decoding if purpose == "evaluation" else preset.train
-        return {"decoding": decoding.model_dump()}
+        sampling = preset.eval_sampling if purpose == "evaluation" else preset.train_sampling
+        return {"sampling": sampling.model_dump()}
 
     return SampleCommand.model_construct(**_defaults(args, SampleConfig, SampleExecution, {"model": "-"}, of_preset))
 
 
 def eval_defaults(args: list[str]) -> EvalCommand:
     def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return {"decoding": settings.PRESETS[name].decoding.model_dump()}
+        return {"decoding": settings.PRESETS[name].eval_sampling.model_dump()}
 
     return EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, of_preset))
 
@@ -119,15 +122,19 @@ def train_defaults(args: list[str]) -> TrainCommand:
     required = {"model": "-", "traces": "-"}
 
     def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return {"train_sampling": settings.PRESETS[name].train.model_dump(), **settings.SCHEDULES[name]}
+        return {"train_sampling": settings.PRESETS[name].train_sampling.model_dump(), **settings.SCHEDULES[name]}
 
     return TrainCommand.model_construct(**_defaults(args, TrainingRunConfig, TrainExecution, required, of_preset))
 
 
 def probe_defaults(args: list[str]) -> ProbeCommand:
     required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
-    given = _defaults(args, ProbeConfig, ExecutionConfig, required, lambda name, _: settings.PRESETS[name].model_dump())
-    return ProbeCommand.model_construct(**given)
+
+    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        preset = settings.PRESETS[name]
+        return {"decoding": preset.eval_sampling.model_dump(), "train": preset.train_sampling.model_dump()}
+
+    return ProbeCommand.model_construct(**_defaults(args, ProbeConfig, ExecutionConfig, required, of_preset))
 
 
 def _defaults(

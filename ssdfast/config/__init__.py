@@ -10,7 +10,7 @@ from .plan import PlanConfig
 from .probe import ClassRules, ExecutionConfig, PositionConfig, ProbeConfig, TokenClassConfig
 from .sample import (
     ColumnsConfig,
-    Example,
+    FewshotExample,
     LoopConfig,
     ProblemsConfig,
     PromptConfig,
@@ -19,7 +19,7 @@ from .sample import (
     ServerConfig,
     VllmConfig,
 )
-from .sampling_params import PRESETS, DecodingConfig, Preset, SamplingConfig
+from .sampling_params import PRESETS, EngineSamplingParams, Preset, SamplingParams
 from .study import ArmConfig, StudyConfig, StudyExecution
 from .train import SCHEDULES, TrainConfig, TrainExecution, TrainingRunConfig
 
@@ -29,12 +29,12 @@ __all__ = [
     "ArmConfig",
     "ClassRules",
     "ColumnsConfig",
-    "DecodingConfig",
+    "EngineSamplingParams",
     "EvalConfig",
     "EvalExecution",
-    "Example",
     "ExecutionConfig",
     "ExtractionConfig",
+    "FewshotExample",
     "Labelled",
     "LoopConfig",
     "PlanConfig",
@@ -45,7 +45,7 @@ __all__ = [
     "PromptConfig",
     "SampleConfig",
     "SampleExecution",
-    "SamplingConfig",
+    "SamplingParams",
     "SequentialConfig",
     "ServerConfig",
     "Settings",

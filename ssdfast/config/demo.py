@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import Settings
-from .sampling_params import PRESETS, DecodingConfig
+from .sampling_params import PRESETS, SamplingParams
 from .train import SCHEDULES, TrainConfig
 
 
@@ -17,6 +17,6 @@ class DemoConfig(Settings):
     train_problems: Annotated[int, Field(ge=1)] = 80
     held_out_problems: Annotated[int, Field(ge=1)] = 32
     max_new_tokens: Annotated[int, Field(ge=1)] = 48
-    sampling: DecodingConfig = PRESETS["demo"].train
+    sampling: SamplingParams = PRESETS["demo"].train_sampling
     training: TrainConfig = TrainConfig(**SCHEDULES["demo"])
     seed: int = 0

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from .base import Labelled, Settings
 from .sample import ProblemsConfig, PromptConfig, SampleConfig, SampleExecution
-from .sampling_params import PRESETS, SamplingConfig
+from .sampling_params import PRESETS, EngineSamplingParams
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -18,7 +18,7 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 class AskedConfig(ProblemsConfig):
     """Which problems are asked; of a benchmark none is left out but for one that is there twice."""
 
-    near_duplicates: Annotated[float, Field(gt=0, le=1)] = 1.0
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] = 1.0
     """a problem this similar to an earlier one is left out (Jaccard, word 3-grams); 1 leaves out equal texts only"""
 
 
@@ -30,7 +30,7 @@ class SweepConfig(Settings):
     top_p: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     min_p: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
 
-    def of(self, decoding: SamplingConfig) -> list[SamplingConfig]:
+    def of(self, decoding: EngineSamplingParams) -> list[EngineSamplingParams]:
         """Every combination once, temperatures slowest."""
         axes = {name: getattr(self, name) or (getattr(decoding, name),) for name in SweepConfig.model_fields}
         made = [decoding.model_copy(update=dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
@@ -74,7 +74,7 @@ class EvalConfig(Settings):
     budget: Annotated[int, Field(ge=0)] = 0
     """problems to ask, a fair part of all by source and difficulty; 300 are among 1000 of the same seed; 0 asks all"""
     prompt: PromptConfig = PromptConfig()
-    decoding: SamplingConfig = SamplingConfig(**PRESETS["math"].decoding.model_dump())
+    decoding: EngineSamplingParams = EngineSamplingParams(**PRESETS["math"].eval_sampling.model_dump())
     sweep: SweepConfig = SweepConfig()
     samples: Annotated[int, Field(ge=1)] = 1
     """completions of each problem, for each checkpoint and decoding"""
@@ -127,7 +127,7 @@ class EvalConfig(Settings):
             )
 
     @property
-    def decodings(self) -> list[SamplingConfig]:
+    def decodings(self) -> list[EngineSamplingParams]:
         return self.sweep.of(self.decoding)
 
     @property
@@ -141,10 +141,10 @@ class EvalConfig(Settings):
             problems=self.problems,
             prompt=self.prompt,
             purpose="evaluation",
-            decoding=self.decodings[0],
-            samples=self.samples,
+            sampling=self.decodings[0],
+            samples_per_problem=self.samples,
             max_new_tokens=self.max_new_tokens,
-            overlong=self.overlong,
+            on_prompt_too_long=self.overlong,
             engine=self.engine,
             dtype=self.dtype,
             seed=self.seed,

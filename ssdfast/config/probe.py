@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Labelled, Settings
-from .sampling_params import PRESETS, DecodingConfig
+from .sampling_params import PRESETS, SamplingParams
 
 
 class ClassRules(Settings):
@@ -67,8 +67,8 @@ class ProbeConfig(Settings):
     """model after training, with the same tokenizer"""
     traces: Annotated[tuple[Labelled, ...], Field(min_length=1)]
     """Parquet files, or directories of them, each with the label of who generated it"""
-    decoding: DecodingConfig = PRESETS["math"].decoding
-    train: DecodingConfig = PRESETS["math"].train
+    decoding: SamplingParams = PRESETS["math"].eval_sampling
+    train: SamplingParams = PRESETS["math"].train_sampling
     temperatures: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.4, 0.7, 1.0, 1.4, 2.0)
     """temperatures at which the normaliser of the whole vocabulary is kept"""
     top: Annotated[int, Field(ge=2, le=128)] = 20

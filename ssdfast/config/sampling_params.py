@@ -1,4 +1,9 @@
-"""How tokens are drawn, and the published recipes."""
+"""Sampling parameters, and those of published recipes.
+
+The paper is "Embarrassingly Simple Self-Distillation Improves Code Generation" (arXiv 2604.01193). Its temperatures
+differ by model, so each checkpoint that its authors released has a preset of its own. The parameters stand in the model
+cards, under "Self-distillation sampling" and "Evaluation sampling".
+"""
 
 from __future__ import annotations
 
@@ -9,40 +14,60 @@ from pydantic import Field
 from .base import Settings
 
 
-class DecodingConfig(Settings):
-    """How tokens are drawn: divide by the temperature, keep the top k, then the nucleus of mass p."""
+class SamplingParams(Settings):
+    """Sampling parameters: logits are divided by the temperature, then top-k applies, then top-p."""
 
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """above 0"""
+    """The sampling temperature; it must be above 0."""
     top_k: Annotated[int, Field(ge=0)] = 20
-    """tokens that survive; 0 switches it off"""
+    """The number of most likely tokens that can be sampled; 0 allows all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """mass of the nucleus; 1 switches it off"""
+    """The probability mass of the nucleus; 1 allows all tokens."""
 
 
-class SamplingConfig(DecodingConfig):
-    """Decoding as an engine may do it: with two more operators, before those above.
+class EngineSamplingParams(SamplingParams):
+    """Sampling parameters of the engines, which have two more.
 
-    The penalty is subtracted from the logits first; min-p follows the temperature.
+    The presence penalty is subtracted from the logits first; min-p follows the temperature.
     """
 
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """tokens survive that are at least this share as likely as the likeliest; 0 switches it off"""
+    """The smallest probability that a token can have, as a fraction of the most likely token's; 0 allows all."""
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    """subtracted from the logits of tokens that the completion holds already"""
+    """The number that is subtracted from the logit of every token that the completion already contains."""
 
 
 class Preset(Settings):
-    """The two decoding settings of a published recipe."""
+    """The sampling parameters of a recipe: of its training samples, and of its evaluation."""
 
-    decoding: DecodingConfig
-    train: DecodingConfig
+    train_sampling: SamplingParams
+    eval_sampling: SamplingParams
 
 
 PRESETS = {
-    # Temperatures compose: T_train * T_eval near 1.2 is where the paper's sweep peaks. Top-p 0.8 is its setting for
-    # models that do not think.
-    "paper": Preset(decoding=DecodingConfig(), train=DecodingConfig(temperature=1.2, top_p=0.8)),
-    "math": Preset(decoding=DecodingConfig(), train=DecodingConfig(temperature=1.1)),
-    "demo": Preset(decoding=DecodingConfig(), train=DecodingConfig(temperature=1.1)),
+    # Qwen3-4B-Instruct-2507, https://huggingface.co/apple/SimpleSD-4B-instruct
+    "paper-4b-instruct": Preset(
+        train_sampling=SamplingParams(temperature=1.6, top_k=20, top_p=0.8),
+        eval_sampling=SamplingParams(temperature=1.1, top_k=20, top_p=0.8),
+    ),
+    # Qwen3-30B-A3B-Instruct-2507, https://huggingface.co/apple/SimpleSD-30B-instruct
+    "paper-30b-instruct": Preset(
+        train_sampling=SamplingParams(temperature=1.6, top_k=20, top_p=0.8),
+        eval_sampling=SamplingParams(temperature=0.9, top_k=20, top_p=0.8),
+    ),
+    # Qwen3-4B-Thinking-2507, https://huggingface.co/apple/SimpleSD-4B-thinking
+    "paper-4b-thinking": Preset(
+        train_sampling=SamplingParams(temperature=1.1, top_k=20, top_p=0.95),
+        eval_sampling=SamplingParams(temperature=0.7, top_k=20, top_p=0.95),
+    ),
+    # The replication on competition mathematics with Qwen3.5-4B, https://flf.dev/20260615-ssd-recipe
+    "math": Preset(
+        train_sampling=SamplingParams(temperature=1.1, top_k=20, top_p=0.95),
+        eval_sampling=SamplingParams(temperature=1.0, top_k=20, top_p=0.95),
+    ),
+    # The demo's own, on a model of 135M parameters.
+    "demo": Preset(
+        train_sampling=SamplingParams(temperature=1.1, top_k=20, top_p=0.95),
+        eval_sampling=SamplingParams(temperature=1.0, top_k=20, top_p=0.95),
+    ),
 }

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from .base import Settings
 from .evaluate import AskedConfig, ExtractionConfig, SweepConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
-from .sampling_params import PRESETS, SamplingConfig
+from .sampling_params import PRESETS, EngineSamplingParams
 from .train import SCHEDULES, TrainConfig
 
 Recipe = Literal["ssd", "ssd-soft", "control", "length-matched", "temperature-only", "correct-only"]
@@ -53,7 +53,7 @@ class StudyConfig(Settings):
     eval_problems: AskedConfig = AskedConfig()
     """The problems of the evaluation; none of them may be among `train_problems`."""
     prompt: PromptConfig = PromptConfig()
-    train_sampling: SamplingConfig = SamplingConfig(**PRESETS["math"].train.model_dump())
+    train_sampling: EngineSamplingParams = EngineSamplingParams(**PRESETS["math"].train_sampling.model_dump())
     """The sampling parameters of the training samples (T_train)."""
     train_max_new_tokens: Annotated[int, Field(ge=1)] = 32_768
     """The maximum number of tokens of a training sample."""
@@ -66,7 +66,7 @@ class StudyConfig(Settings):
     """The arm that the other arms are compared with."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """The seeds; each gives every arm its own training samples and its own training."""
-    eval_sampling: SamplingConfig = SamplingConfig(**PRESETS["math"].decoding.model_dump())
+    eval_sampling: EngineSamplingParams = EngineSamplingParams(**PRESETS["math"].eval_sampling.model_dump())
     """The sampling parameters of the evaluation (T_eval)."""
     sweep: SweepConfig = SweepConfig()
     eval_max_new_tokens: Annotated[int, Field(ge=1)] = 49_152
@@ -111,10 +111,10 @@ class StudyConfig(Settings):
             self.arm_training(name)
         return self
 
-    def arm_sampling(self, arm: str) -> SamplingConfig:
+    def arm_sampling(self, arm: str) -> EngineSamplingParams:
         """The sampling parameters of an arm's training samples."""
         changes = {**RECIPES[self.arms[arm].recipe].get("train_sampling", {}), **self.arms[arm].train_sampling}
-        return SamplingConfig.model_validate({**self.train_sampling.model_dump(), **changes})
+        return EngineSamplingParams.model_validate({**self.train_sampling.model_dump(), **changes})
 
     def arm_training(self, arm: str) -> TrainConfig:
         """The training settings of an arm."""
@@ -134,16 +134,22 @@ def _arm(name: Any, arm: Any) -> Any:
     return {"recipe": name, **arm} if isinstance(arm, dict) and name in RECIPES else arm
 
 
-STUDIES: dict[str, dict[str, Any]] = {
-    "paper": {
-        "train_sampling": {**PRESETS["paper"].train.model_dump()},
-        "eval_sampling": {**PRESETS["paper"].decoding.model_dump()},
+def _paper_study(preset: str) -> dict[str, Any]:
+    return {
+        "train_sampling": PRESETS[preset].train_sampling.model_dump(),
+        "eval_sampling": PRESETS[preset].eval_sampling.model_dump(),
         "train_max_new_tokens": 65_536,
         "samples_per_problem": 10,
         "sweep": {"temperature": (0.7, 0.8, 0.9, 1.0, 1.1)},
         "arms": ("ssd", "ssd-soft", "control", "length-matched"),
         "seeds": (0, 1, 2),
-    },
+    }
+
+
+STUDIES: dict[str, dict[str, Any]] = {
+    "paper-4b-instruct": _paper_study("paper-4b-instruct"),
+    "paper-30b-instruct": _paper_study("paper-30b-instruct"),
+    "paper-4b-thinking": _paper_study("paper-4b-thinking"),
     "math": {
         "training": {"warmup_steps": SCHEDULES["math"]["warmup_steps"]},
         "sweep": {"temperature": (0.6, 0.7, 1.0, 1.1, 1.3, 1.5)},

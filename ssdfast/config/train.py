@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .base import Settings
-from .sampling_params import PRESETS, SamplingConfig
+from .sampling_params import PRESETS, EngineSamplingParams
 
 Optimizer = Literal["adamw", "adamw_8bit", "adamw_bf16"]
 Checkpointing = Literal["none", "full", "full_offload"]
@@ -71,7 +71,11 @@ class TrainConfig(Settings):
 
 # What published recipes set besides the defaults, which are the paper's.
 SCHEDULES: dict[str, dict[str, Any]] = {
-    "paper": {"max_length": 65_536},
+    # A reproduction (https://github.com/apple/ml-ssd/issues/7) reports that the paper trains its instruct models for
+    # 2500 steps, 250 of them warm-up. The epochs that make so many steps depend on the number of traces: set both.
+    "paper-4b-instruct": {"max_length": 65_536},
+    "paper-30b-instruct": {"max_length": 65_536},
+    "paper-4b-thinking": {"max_length": 65_536},
     "math": {"max_length": 32_768, "warmup_steps": 5},
     # The published learning rate would not visibly change a model in the two dozen steps that fit into a minute.
     "demo": {"learning_rate": 3e-5, "min_learning_rate": 6e-6, "batch_size": 4},
@@ -93,7 +97,7 @@ class TrainingRunConfig(TrainConfig, _TrainInputs):
     (--top-logprobs). recompute: a frozen copy of the model, or with lora_rank the model without its adapters."""
     sampling_from: Literal["traces", "config"] = "traces"
     """Where the soft loss takes the sampling parameters from: the columns of the traces, or `train_sampling`."""
-    train_sampling: SamplingConfig = SamplingConfig(**PRESETS["math"].train.model_dump())
+    train_sampling: EngineSamplingParams = EngineSamplingParams(**PRESETS["math"].train_sampling.model_dump())
     """The sampling parameters of the traces, where `sampling_from` is config."""
     max_length: Annotated[int, Field(ge=0)] = 0
     """The maximum length of a trace, prompt and completion, in tokens. 0 takes the model's context length."""

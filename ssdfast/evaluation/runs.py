@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..config import SamplingConfig
+from ..config import EngineSamplingParams
 
 
 class Setting(NamedTuple):
@@ -42,5 +42,5 @@ class Arm:
         return f"{self.checkpoint}/" + (str(self.setting).replace(" ", "-").replace("=", "") or "samples")
 
 
-def setting_of(decoding: SamplingConfig) -> Setting:
+def setting_of(decoding: EngineSamplingParams) -> Setting:
     return Setting(decoding.temperature, decoding.top_k, decoding.top_p, decoding.min_p)

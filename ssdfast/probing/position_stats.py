@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..chunked_forward import Way, hidden_states
-from ..config import DecodingConfig, ProbeConfig
+from ..config import ProbeConfig, sampling_params
 from ..kernels import LmHead, ProbeSpec, SamplingParams, linear_probe_stats
 from ..models import LanguageModel
 from .plan import Scored
@@ -100,7 +100,7 @@ class Measure:
         yield from blocks
 
 
-def _decoding(setting: DecodingConfig) -> SamplingParams:
+def _decoding(setting: sampling_params.SamplingParams) -> SamplingParams:
     return SamplingParams(setting.temperature, setting.top_k, setting.top_p)
 
 

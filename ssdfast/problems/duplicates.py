@@ -68,7 +68,7 @@ class _Index:
     def __init__(self, threshold: float) -> None:
         if not 0 < threshold <= 1:
             raise ValueError(
-                f"problems.near_duplicates must be above 0 and at most 1, not {threshold}: 1 asks for equal texts"
+                f"problems.near_duplicate_threshold must be in (0, 1], not {threshold}: use 1 to skip equal texts only"
             )
         self.threshold = threshold
         self.positions_of: defaultdict[int, list[int]] = defaultdict(list)

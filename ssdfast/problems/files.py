@@ -20,7 +20,9 @@ def load(path: Path, config: ProblemsConfig) -> Read:
     try:
         return problems_of(READERS[path.suffix.lower()](path), str(path), path.stem, config)
     except FileNotFoundError:
-        raise ValueError(f"there is no file {path} (problems.sources and problems.held_out name files)") from None
+        raise ValueError(
+            f"there is no file {path} (problems.sources and problems.decontaminate_against name files)"
+        ) from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a directory: name the file in it, or write hf:{path}@SPLIT") from None
 

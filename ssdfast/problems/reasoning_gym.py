@@ -40,8 +40,8 @@ def generate(name: str, options: Options, seed: int) -> Iterator[Problem]:
                 yield _problem(name, options, entry)
         if (len(seen) - before) * _DRAWS < size - start:
             raise ValueError(
-                f"{SCHEME}{name} gave {len(seen)} different problems in {size:,} draws: lower problems.count, or "
-                "change problems.options or problems.seed"
+                f"{SCHEME}{name} gave {len(seen)} different problems in {size:,} draws: lower"
+                " problems.limit_per_source, or change problems.generator_options or problems.seed"
             )
         start, size = size, 2 * size
 
@@ -104,7 +104,9 @@ def _draw(name: str, options: Options, seed: int, start: int, stop: int) -> Iter
             yield dataset[position]
     except Exception as error:  # each generator checks its options in its own way, some only as it draws
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{SCHEME}{name} cannot draw {stop} problems ({why}): change problems.options") from error
+        raise ValueError(
+            f"{SCHEME}{name} cannot draw {stop} problems ({why}): change problems.generator_options"
+        ) from error
 
 
 def _check(name: str, options: Options) -> None:
@@ -118,8 +120,8 @@ def _check(name: str, options: Options) -> None:
     known = [field.name for field in dataclasses.fields(DATASETS[name][1]) if field.name not in ("seed", "size")]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(
-            f"{SCHEME}{name} has no option {unknown[0]!r} in problems.options: it has {', '.join(known) or 'none'} "
-            "(the seed is problems.seed, the size problems.count)"
+            f"{SCHEME}{name} has no option {unknown[0]!r} in problems.generator_options: it has"
+            f" {', '.join(known) or 'none'} (the seed is problems.seed, the size problems.limit_per_source)"
         )
 
 

@@ -49,8 +49,8 @@ def problems_of(rows: Iterable[Row], where: str, name: str, config: ProblemsConf
     for line, row in rows:
         why = row if isinstance(row, str) else _complaint(row, columns)
         if why:
-            if config.malformed == "stop":
-                raise ValueError(f"{where}:{line}: {why}: fix it, or problems.malformed=skip")
+            if config.on_malformed == "error":
+                raise ValueError(f"{where}:{line}: {why}: fix it, or problems.on_malformed=skip")
             malformed.append(f"{where}:{line}: {why}")
             continue
         assert isinstance(row, dict)

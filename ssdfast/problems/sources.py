@@ -31,7 +31,7 @@ class LeftOut:
     near_duplicates: list[Pair] = field(default_factory=list)
     """(kept, left out, similarity)"""
     contamination: list[Pair] = field(default_factory=list)
-    """(of training, held out, similarity); the first one is left out where problems.contaminated is drop"""
+    """(of training, held out, similarity); the first one is left out where problems.on_contamination is drop"""
     malformed: list[str] = field(default_factory=list)
     """``file:line: why``"""
 
@@ -44,7 +44,7 @@ class Loaded:
 
 
 def load_problems(config: ProblemsConfig) -> Loaded:
-    """The problems of all sources: the first `count` of each that are no duplicates, less the contaminated ones.
+    """The problems of all sources: the first `limit_per_source` of each that are no duplicates, less contaminated ones.
 
     Raises ValueError for what is wrong with a source, for an id that two of them give to different questions, for
     contamination unless it is to be dropped or kept, and where no problem remains.
@@ -53,7 +53,7 @@ def load_problems(config: ProblemsConfig) -> Loaded:
         raise ValueError(f"problems.sources is empty: name where the problems come from, each {_known()}")
     left_out = LeftOut()
     problems = _gather(config, left_out)
-    if config.held_out:
+    if config.decontaminate_against:
         held_out = _gather_held_out(config, left_out.malformed)
         problems = _without_contamination(problems, held_out, config, left_out)
     equal, near = len(left_out.duplicates), len(left_out.near_duplicates)
@@ -63,13 +63,13 @@ def load_problems(config: ProblemsConfig) -> Loaded:
 
 
 def _gather(config: ProblemsConfig, left_out: LeftOut) -> list[Problem]:
-    """The first `count` of each source, 0 for all, that repeat no earlier one; `left_out` gets those that do."""
+    """The first `limit_per_source` of each source, 0 for all, that repeat no earlier one; `left_out` gets the rest."""
     kept: list[Problem] = []
     of_text: dict[str, Problem] = {}
     of_id: dict[str, tuple[str, str]] = {}
     for source in dict.fromkeys(config.sources):
         problems = _problems(source, config, left_out.malformed)
-        like = _like(kept, problems, config.near_duplicates) if isinstance(problems, list) else {}
+        like = _like(kept, problems, config.near_duplicate_threshold) if isinstance(problems, list) else {}
         before = len(kept)
         for problem in problems:
             text = normalise(problem.question)
@@ -87,7 +87,7 @@ def _gather(config: ProblemsConfig, left_out: LeftOut) -> list[Problem]:
             else:
                 of_text[text] = problem
                 kept.append(problem)
-                if len(kept) - before == config.count:
+                if len(kept) - before == config.limit_per_source:
                     break
     return kept
 
@@ -95,9 +95,9 @@ def _gather(config: ProblemsConfig, left_out: LeftOut) -> list[Problem]:
 def _gather_held_out(config: ProblemsConfig, malformed: list[str]) -> list[Problem]:
     """All that the evaluation may ask, each text once. Near duplicates stay: a problem may be like only one of them."""
     of_text: dict[str, Problem] = {}
-    for source in dict.fromkeys(config.held_out):
+    for source in dict.fromkeys(config.decontaminate_against):
         problems = _problems(source, config, malformed)
-        for problem in problems if isinstance(problems, list) else islice(problems, config.count):
+        for problem in problems if isinstance(problems, list) else islice(problems, config.limit_per_source):
             of_text.setdefault(normalise(problem.question), problem)
     return list(of_text.values())
 
@@ -107,9 +107,11 @@ def _problems(source: str, config: ProblemsConfig, malformed: list[str]) -> list
     if source == "champ":
         return champ.load()
     if source.startswith(reasoning_gym.SCHEME):
-        if not config.count:
-            raise ValueError(f"{source} generates problems without end: say how many in problems.count")
-        return reasoning_gym.generate(source.removeprefix(reasoning_gym.SCHEME), config.options, config.seed)
+        if not config.limit_per_source:
+            raise ValueError(
+                f"{source} generates problems without end: set the number of problems in problems.limit_per_source"
+            )
+        return reasoning_gym.generate(source.removeprefix(reasoning_gym.SCHEME), config.generator_options, config.seed)
     path = Path(source).expanduser()
     if source.startswith(huggingface.SCHEME):
         read = huggingface.load(source, config)
@@ -148,17 +150,17 @@ def _without_contamination(
     problems: list[Problem], held_out: list[Problem], config: ProblemsConfig, left_out: LeftOut
 ) -> list[Problem]:
     """`problems`, or those that no held-out one is like; `left_out` gets the pairs."""
-    left_out.contamination.extend(_contamination(problems, held_out, config.near_duplicates))
+    left_out.contamination.extend(_contamination(problems, held_out, config.near_duplicate_threshold))
     if not left_out.contamination:
         return problems
     contaminated = {first for first, _, _ in left_out.contamination}
     named = ", ".join(f"{a} like {b} ({similarity:.2f})" for a, b, similarity in left_out.contamination[:_NAMED])
     more = ", ..." if len(left_out.contamination) > _NAMED else ""
     what = f"{len(contaminated):,} of {len(problems):,} problems are like held-out ones: {named}{more}"
-    if config.contaminated == "stop":
-        raise ValueError(f"{what}: problems.contaminated=drop leaves them out, keep keeps them")
-    say(f"{what}: {'kept' if config.contaminated == 'keep' else 'left out'}")
-    if config.contaminated == "keep":
+    if config.on_contamination == "error":
+        raise ValueError(f"{what}: set problems.on_contamination to drop or keep, or change problems.sources")
+    say(f"{what}: {'kept' if config.on_contamination == 'keep' else 'left out'}")
+    if config.on_contamination == "keep":
         return problems
     clean = [problem for problem in problems if problem.problem_id not in contaminated]
     if not clean:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ..config import SamplingConfig
+from ..config import EngineSamplingParams
 from ..loop_detection import LoopRule
 
 FinishReason = Literal["stop", "length", "loop", "abort", "error"]
@@ -36,7 +36,7 @@ class Request:
 class Rules:
     """What holds for all requests of a run."""
 
-    decoding: SamplingConfig
+    sampling: EngineSamplingParams
     end_ids: frozenset[int]
     """ids that end a text; the one that was drawn is the completion's last"""
     loops: LoopRule | None = None

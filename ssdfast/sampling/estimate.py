@@ -78,7 +78,7 @@ def of_plan(plan: Plan, config: SampleConfig, execution: SampleExecution, direct
         completion_tokens=mean or most,
         known=bool(mean),
         tokens_a_second=_speed(config, execution, plan),
-        price=execution.price,
+        price=execution.price_per_hour,
     )
 
 

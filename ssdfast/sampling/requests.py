@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..config import SampleConfig, SampleExecution, SamplingConfig
+from ..config import EngineSamplingParams, SampleConfig, SampleExecution
 from ..loop_detection import LoopRule
 from ..models import Outline, load, outline
 from ..problems.problem import Problem
@@ -52,17 +52,19 @@ def plan_for(config: SampleConfig, problems: list[Problem], left_out: LeftOut | 
         prompt_ids = prompter.prompt_ids(problem.question, problem.problem_id)
         room = model.context - len(prompt_ids)
         if room < 1:
-            if config.overlong == "error":
+            if config.on_prompt_too_long == "error":
                 raise ValueError(
                     f"the prompt of {problem.problem_id} has {len(prompt_ids):,} tokens, which fills the context of"
-                    f" {model.context:,} that {config.model} has: leave the problem out, or set overlong to skip"
+                    f" {model.context:,} of {config.model}: leave the problem out, or set on_prompt_too_long to skip"
                 )
             overlong.append(problem.problem_id)
             continue
         shortened += room < config.max_new_tokens
         asked[problem.problem_id] = problem
         most = int(min(room, config.max_new_tokens))
-        requests += [_request(config, problem, prompt_ids, sample, most) for sample in range(config.samples)]
+        requests += [
+            _request(config, problem, prompt_ids, sample, most) for sample in range(config.samples_per_problem)
+        ]
     if overlong:
         say(f"{len(overlong):,} problems are skipped, as their prompts fill the model's context: first {overlong[0]}")
     if shortened:
@@ -72,7 +74,7 @@ def plan_for(config: SampleConfig, problems: list[Problem], left_out: LeftOut | 
         )
     if not asked:
         raise ValueError("no problem is left to ask: every prompt fills the model's context")
-    rules = Rules(config.decoding, prompter.end_ids(config.model), _loop_rule(config), config.top_logprobs)
+    rules = Rules(config.sampling, prompter.end_ids(config.model), _loop_rule(config), config.top_logprobs)
     return Plan(model, asked, requests, rules, asdict(left_out or LeftOut()) | {"overlong": overlong})
 
 
@@ -100,12 +102,12 @@ class Engines:
         return self._made
 
 
-def check_decoding(config: SampleConfig, decoding: SamplingConfig) -> None:
-    """Raises ValueError for decoding that the engine of the settings would change or refuse."""
+def check_sampling_params(config: SampleConfig, sampling: EngineSamplingParams) -> None:
+    """Raises ValueError for sampling parameters that the engine of the settings changes or rejects."""
     if config.engine != "transformers":
-        from .vllm import check_decoding
+        from .vllm import check_sampling_params
 
-        check_decoding(decoding)
+        check_sampling_params(sampling)
 
 
 def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) -> Engine:
@@ -124,18 +126,23 @@ def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) ->
         return VllmEngine(config.model, execution.vllm, plan.rules, dtype, longest)
     from .transformers import TransformersEngine
 
-    return TransformersEngine(load(config.model, dtype), plan.rules, execution.batch)
+    return TransformersEngine(load(config.model, dtype), plan.rules, execution.batch_size)
 
 
 def inputs_of(config: SampleConfig) -> list[Path]:
     """The files and directories that a run is made from."""
-    named = [config.model, *config.problems.sources, *config.problems.held_out, config.prompt.chat_template]
+    named = [
+        config.model,
+        *config.problems.sources,
+        *config.problems.decontaminate_against,
+        config.prompt.chat_template,
+    ]
     return [path for path in map(Path, filter(None, named)) if path.exists()]
 
 
 def _request(config: SampleConfig, problem: Problem, prompt_ids: list[int], sample: int, most: int) -> Request:
     name = problem.problem_id
-    audited = _share(f"audit/{config.seed}/{name}#{sample}") < config.loops.audit
+    audited = _share(f"audit/{config.seed}/{name}#{sample}") < config.loops.audit_fraction
     return Request(name, prompt_ids, trace_seed(config.seed, name, sample), most, sample, audited)
 
 
@@ -145,5 +152,5 @@ def _share(name: str) -> float:
 
 
 def _loop_rule(config: SampleConfig) -> LoopRule | None:
-    repeats = config.loop_repeats
-    return LoopRule(repeats, config.loops.min_tokens, config.loops.max_period) if repeats else None
+    min_repeats = config.loop_min_repeats
+    return LoopRule(min_repeats, config.loops.min_tokens, config.loops.max_period) if min_repeats else None

@@ -102,7 +102,7 @@ def trace_row(completion: Completion, plan: Plan, engine: str) -> pa.RecordBatch
         "finish_reason": completion.finish_reason,
         "seed": request.seed,
         "engine": engine,
-        **plan.rules.decoding.model_dump(),
+        **plan.rules.sampling.model_dump(),
         "loop_at": completion.loop_at,
         "source": problem.source,
         "difficulty": problem.difficulty,

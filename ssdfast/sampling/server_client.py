@@ -22,7 +22,7 @@ from ..run_dir import RunError
 from .engine import Completion, Request, Rules
 from .load_balancer import Server, Servers, pause
 from .server_response import Answer, Failed, Refused, Tokenizer, events, retry_after, said
-from .vllm import check_decoding
+from .vllm import check_sampling_params
 
 if TYPE_CHECKING:
     import httpx2
@@ -47,7 +47,7 @@ class ServerEngine:
         tokenizer: the model's own, to tell whether the servers' is the same; vocabulary: rows of its lm_head.
         Raises ValueError for settings that do not fit the servers, RunError where one cannot be asked.
         """
-        check_decoding(rules.decoding)
+        check_sampling_params(rules.sampling)
         try:
             import httpx2
         except ImportError:
@@ -57,8 +57,10 @@ class ServerEngine:
         self.http = httpx2
         self.config, self.tokenizer, self.vocabulary, self.rules = config, tokenizer, vocabulary, rules
         self._key = _read_key(config.api_key_env)
-        self.servers = Servers([url.rstrip("/") for url in config.urls], config.concurrency, config.retries)
-        self.model = config.served_model
+        self.servers = Servers(
+            [url.rstrip("/") for url in config.urls], config.max_concurrent_requests, config.max_retries
+        )
+        self.model = config.served_model_name
         self.names = frozenset[str]()
         self.check()
 
@@ -74,7 +76,9 @@ class ServerEngine:
                     self.model = next(iter(served))
                 listed = ", ".join(served) or "none"
                 if not self.model:
-                    raise ValueError(f"{server.url} serves several models, choose a served_model: {listed}")
+                    raise ValueError(
+                        f"{server.url} serves several models, choose one with --server.served-model-name: {listed}"
+                    )
                 if self.model not in served:
                     raise ValueError(f"{server.url} does not serve the model {self.model!r} but: {listed}")
                 # A server answers by its model's first name, whichever it is asked by.
@@ -146,7 +150,7 @@ class ServerEngine:
                 while todo:
                     put(await self._ask_until_done(client, todo.popleft(), put))
 
-            for _ in range(min(len(todo), self.config.concurrency * len(self.servers.servers))):
+            for _ in range(min(len(todo), self.config.max_concurrent_requests * len(self.servers.servers))):
                 group.create_task(worker())
 
     async def _ask_until_done(self, client: httpx2.AsyncClient, request: Request, put: Put) -> Completion:
@@ -167,7 +171,7 @@ class ServerEngine:
                     self.servers.hold(server, failure.wait)
                     if not failure.overloaded:
                         self.servers.failed(server, request, began, reason)
-            if failures > self.config.retries:
+            if failures > self.config.max_retries:
                 tries = f"{failures} times, the last time" if failures > 1 else "once,"
                 return Completion(request, [], "error", reason=f"it failed {tries} at {server.url}: {reason}")
             await asyncio.sleep(pause(failures, request.seed))
@@ -177,7 +181,7 @@ class ServerEngine:
         clock = asyncio.get_running_loop().time
         try:
             async with (
-                asyncio.timeout(self.config.timeout) as limit,
+                asyncio.timeout(self.config.read_timeout) as limit,
                 client.stream("POST", f"{url}/completions", json=self._body(request)) as response,
             ):
                 if response.status_code != 200:
@@ -185,14 +189,14 @@ class ServerEngine:
                 async for event in events(response.aiter_bytes()):
                     if tokens := answer.read(event, self._key):
                         put(tokens)
-                        limit.reschedule(clock() + self.config.timeout)
+                        limit.reschedule(clock() + self.config.read_timeout)
                     if answer.looped:
                         break
                     if answer.finish_reason:
                         limit.reschedule(clock() + _SECONDS_TO_CLOSE)
         except (TimeoutError, self.http.RequestError) as error:
             if not answer.finish_reason:
-                slow = f"no token came for {self.config.timeout:g} s"
+                slow = f"no token came for {self.config.read_timeout:g} s"
                 raise Failed(slow if isinstance(error, TimeoutError) else _words(error)) from None
         return answer.completion()
 
@@ -212,7 +216,7 @@ class ServerEngine:
             "prompt": request.prompt_ids,
             "max_tokens": request.max_new_tokens,
             "seed": request.seed,
-            **self.rules.decoding.model_dump(),
+            **self.rules.sampling.model_dump(),
             "frequency_penalty": 0.0,
             "repetition_penalty": 1.0,
             "stop_token_ids": sorted(self.rules.end_ids),

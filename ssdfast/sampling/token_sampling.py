@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import SamplingConfig
+from ..config import EngineSamplingParams
 from ..kernels import ModelStats, ProbeSpec, SamplingParams, probe_stats
 
 LONGEST_TOP = 128  # of the kernels' list of likeliest tokens
@@ -81,35 +81,35 @@ def likeliest(logits_BV: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return top.top_ids, top.top_logprobs
 
 
-def draw(logits_BV: Tensor, decoding: SamplingConfig, noise: Noise) -> Drawn:
+def draw(logits_BV: Tensor, sampling: EngineSamplingParams, noise: Noise) -> Drawn:
     """One token a row. logits_BV: float32, the penalty already subtracted."""
     vocabulary = logits_BV.shape[1]
-    truncates = decoding.top_k or decoding.top_p < 1 or decoding.min_p
+    truncates = sampling.top_k or sampling.top_p < 1 or sampling.min_p
     if not truncates and vocabulary > LONGEST_TOP:
-        return _draw_from_all(logits_BV, decoding.temperature, noise)
-    top_k = min(decoding.top_k or vocabulary, vocabulary)
+        return _draw_from_all(logits_BV, sampling.temperature, noise)
+    top_k = min(sampling.top_k or vocabulary, vocabulary)
     if top_k < min(LONGEST_TOP, vocabulary):  # one more, to see how near it comes to surviving
         ids_BK, falling_BK = likeliest(logits_BV, top_k + 1)
     else:
         falling_BV, order_BV = logits_BV.sort(dim=1, descending=True, stable=True)
         falling_BK, ids_BK = falling_BV[:, : top_k + 1], order_BV[:, : top_k + 1]
-    return _draw_falling(falling_BK.double() / decoding.temperature, ids_BK, top_k, decoding, noise)
+    return _draw_falling(falling_BK.double() / sampling.temperature, ids_BK, top_k, sampling, noise)
 
 
-def _draw_falling(z_BK: Tensor, ids_BK: Tensor, top_k: int, decoding: SamplingConfig, noise: Noise) -> Drawn:
+def _draw_falling(z_BK: Tensor, ids_BK: Tensor, top_k: int, sampling: EngineSamplingParams, noise: Noise) -> Drawn:
     """z_BK: logits / T up to a constant, falling: top_k of them and, unless that is all, the next one."""
     z_BK = torch.where(ids_BK >= 0, z_BK, -torch.inf)
     score_BK = z_BK + torch.from_numpy(noise.gumbel(ids_BK.cpu().numpy())).to(z_BK.device)
-    close_score, close_mass = CLOSE_SCORE / decoding.temperature, CLOSE_MASS / decoding.temperature
-    least = math.log(decoding.min_p) if decoding.min_p else -math.inf
+    close_score, close_mass = CLOSE_SCORE / sampling.temperature, CLOSE_MASS / sampling.temperature
+    least = math.log(sampling.min_p) if sampling.min_p else -math.inf
 
     def survivors(slack: float) -> Tensor:
         """How many survive [B, 1] where rounding helps (slack 1), hinders (-1) or is not considered (0)."""
         kept_BK = (z_BK >= z_BK[:, :1] + (least - slack * close_score)) & (z_BK > -torch.inf)
         kept_BK[:, top_k:] = False
-        if decoding.top_p < 1:
+        if sampling.top_p < 1:
             mass_BK = torch.where(kept_BK, z_BK, -torch.inf).softmax(1)
-            kept_BK &= mass_BK.cumsum(1) - mass_BK < decoding.top_p + slack * close_mass
+            kept_BK &= mass_BK.cumsum(1) - mass_BK < sampling.top_p + slack * close_mass
         return kept_BK.sum(1, keepdim=True).clamp(min=1)
 
     place_K = torch.arange(z_BK.shape[1], device=z_BK.device)

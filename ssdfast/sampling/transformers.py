@@ -43,7 +43,7 @@ class TransformersEngine:
             except torch.OutOfMemoryError as error:
                 raise RunError(
                     f"out of memory with {self.batch} traces at once ({' '.join(str(error).split())[:120]}):"
-                    " start the same command again with a smaller --batch; what is finished stays"
+                    " start the same command again with a smaller --batch-size; what is finished stays"
                 ) from None
 
     def close(self) -> None:
@@ -81,12 +81,12 @@ class _Batch:
     def _draw(self, logits_BV: Tensor) -> list[bool]:
         """Add a token to each trace; whether a loop ends it there."""
         noise = Noise(self.seeds_B, np.array([len(trace.ids) for trace in self.traces], np.uint64))
-        found = draw(self._penalised(logits_BV, self.traces), self.rules.decoding, noise)
+        found = draw(self._penalised(logits_BV, self.traces), self.rules.sampling, noise)
         tokens = found.ids_B.tolist()
         if self.exact:
             for row in torch.nonzero(found.close_B)[:, 0].tolist():
                 alone_1V = self._penalised(self._logits_alone(self.traces[row]), self.traces[row : row + 1])
-                tokens[row] = draw(alone_1V, self.rules.decoding, noise.row(row)).ids_B.item()
+                tokens[row] = draw(alone_1V, self.rules.sampling, noise.row(row)).ids_B.item()
         steps: list[list[Likeliest]] = [[] for _ in self.traces]
         if self.rules.top_logprobs:
             ids_BK, logprobs_BK = likeliest(logits_BV, self.rules.top_logprobs)
@@ -101,11 +101,11 @@ class _Batch:
         return "length" if len(trace.ids) == trace.request.max_new_tokens else None
 
     def _penalised(self, logits_BV: Tensor, traces: Sequence[Growing]) -> Tensor:
-        if not self.rules.decoding.presence_penalty:
+        if not self.rules.sampling.presence_penalty:
             return logits_BV
         logits_BV = logits_BV.clone()
         for logits_V, trace in zip(logits_BV, traces, strict=True):
-            logits_V[sorted(set(trace.ids))] -= self.rules.decoding.presence_penalty
+            logits_V[sorted(set(trace.ids))] -= self.rules.sampling.presence_penalty
         return logits_BV
 
     def _logits_alone(self, trace: Growing) -> Tensor:

@@ -1,6 +1,6 @@
 """Sampling with vLLM on this machine: token ids in and out, completions as they finish.
 
-vLLM's engine is stepped here, and not by its `generate`, so that a loop can be ended and no more than `in_flight`
+vLLM's engine is stepped here, and not by its `generate`, so that a loop can be ended and no more than `max_num_seqs`
 requests wait in it. Nothing is left to its defaults: no sampling settings of the model's generation_config.json, no
 text, no stop but those of the run.
 """
@@ -16,18 +16,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..config import SamplingConfig, VllmConfig
+from ..config import EngineSamplingParams, VllmConfig
 from ..run_dir import RunError
 from .engine import Completion, Request, Rules
 from .partial_completion import Growing, ranked
 
 
-def check_decoding(decoding: SamplingConfig) -> None:
+def check_sampling_params(sampling: EngineSamplingParams) -> None:
     """Raises ValueError for a temperature that vLLM would change or refuse."""
-    if not 0.01 <= decoding.temperature <= 2:
+    if not 0.01 <= sampling.temperature <= 2:
         raise ValueError(
-            f"vLLM samples at temperatures from 0.01 to 2, not at {decoding.temperature}:"
-            " change decoding.temperature, or use the transformers engine"
+            f"vLLM samples at temperatures from 0.01 to 2, not at {sampling.temperature}:"
+            " change sampling.temperature, or use the transformers engine"
         )
 
 
@@ -43,7 +43,7 @@ class VllmEngine:
         dtype: auto (the model's own), float32 or bfloat16.
         Raises ValueError where vLLM is not installed or does not take the model, RunError where it does not start.
         """
-        check_decoding(rules.decoding)
+        check_sampling_params(rules.sampling)
         if not Path(model).is_dir():
             raise ValueError(
                 f"the vllm engine reads a directory of safetensors, not {model}: convert it, or use another engine"
@@ -76,9 +76,9 @@ class VllmEngine:
             load_format="safetensors",
             dtype=dtype,
             max_model_len=context,
-            max_num_seqs=self.config.in_flight,
-            tensor_parallel_size=self.config.tensor_parallel,
-            gpu_memory_utilization=self.config.gpu_memory,
+            max_num_seqs=self.config.max_num_seqs,
+            tensor_parallel_size=self.config.tensor_parallel_size,
+            gpu_memory_utilization=self.config.gpu_memory_utilization,
             enable_prefix_caching=True,
             generation_config="vllm",
             max_logprobs=self.rules.top_logprobs,
@@ -97,7 +97,7 @@ class VllmEngine:
         running: dict[str, Growing] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < self.config.in_flight:
+                while waiting and len(running) < self.config.max_num_seqs:
                     name, request = next(self._names), waiting.popleft()
                     try:
                         self._add(name, request)
@@ -117,9 +117,9 @@ class VllmEngine:
                 self.engine.abort_request(list(running))
 
     def _add(self, name: str, request: Request) -> None:
-        decoding, top = self.rules.decoding, self.rules.top_logprobs
+        sampling, top = self.rules.sampling, self.rules.top_logprobs
         params = self.vllm.SamplingParams(
-            **decoding.model_dump(),
+            **sampling.model_dump(),
             seed=request.seed,
             max_tokens=request.max_new_tokens,
             stop_token_ids=sorted(self.rules.end_ids),

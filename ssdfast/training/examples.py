@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import traces
-from ..config import SamplingConfig
+from ..config import EngineSamplingParams
 from ..traces import Trace
 
-_OPTIONAL = ("finish_reason", "difficulty", "top_ids", "top_logprobs", *SamplingConfig.model_fields)
+_OPTIONAL = ("finish_reason", "difficulty", "top_ids", "top_logprobs", *EngineSamplingParams.model_fields)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Example:
     """One trace; its completion tokens are what is learnt."""
 
     trace: Trace
-    decoding: SamplingConfig | None
+    decoding: EngineSamplingParams | None
     """how it was sampled, None where the table does not say"""
     top_ids_LK: np.ndarray | None
     """int32, at each completion token; None where they were not kept"""
@@ -48,11 +48,11 @@ def read_examples(path: Path, vocabulary: int) -> Iterator[Example]:
         yield Example(trace, _decoding(rest), *_top(trace, rest), **said)
 
 
-def _decoding(rest: dict) -> SamplingConfig | None:
-    said = {name: rest[name].as_py() for name in SamplingConfig.model_fields if name in rest}
+def _decoding(rest: dict) -> EngineSamplingParams | None:
+    said = {name: rest[name].as_py() for name in EngineSamplingParams.model_fields if name in rest}
     if said.get("temperature") is None:
         return None
-    return SamplingConfig(**{name: value for name, value in said.items() if value is not None})
+    return EngineSamplingParams(**{name: value for name, value in said.items() if value is not None})
 
 
 def _top(trace: Trace, rest: dict) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import SamplingConfig
+from ..config import EngineSamplingParams
 from ..kernels import LmHead
 from ..models import LanguageModel
 from .loss import hidden_rows
@@ -31,7 +31,9 @@ class Labels:
     likeliest: where they come from; None takes those that sampling kept.
     """
 
-    def __init__(self, decoding: SamplingConfig | None, vocabulary: int, likeliest: Likeliest | None = None) -> None:
+    def __init__(
+        self, decoding: EngineSamplingParams | None, vocabulary: int, likeliest: Likeliest | None = None
+    ) -> None:
         self.decoding, self.vocabulary, self.likeliest = decoding, vocabulary, likeliest
         self.missed = 0.0
         """largest share of q's mass outside the labels so far; an upper bound"""

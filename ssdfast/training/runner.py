@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from .. import models, run_dir
-from ..config import SamplingConfig, TrainExecution, TrainingRunConfig
+from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..progress import progress, say
 from ..traces import files, within
@@ -142,7 +142,7 @@ def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> 
     models.save(model, directory, weights)
 
 
-def _decoding_of(examples: list[Example], source: str) -> SamplingConfig:
+def _decoding_of(examples: list[Example], source: str) -> EngineSamplingParams:
     found = {example.decoding for example in examples}
     if len(found) > 1 or None in found:
         raise ValueError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import SamplingConfig
+from ..config import EngineSamplingParams
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class SoftLabels:
     """float32: at most this share of q's mass lies on tokens that the list does not hold; 0 where it holds them all"""
 
 
-def soft_labels(top_ids_SK: Tensor, top_logprobs_SK: Tensor, decoding: SamplingConfig, vocabulary: int) -> SoftLabels:
+def soft_labels(
+    top_ids_SK: Tensor, top_logprobs_SK: Tensor, decoding: EngineSamplingParams, vocabulary: int
+) -> SoftLabels:
     """q from lists of the K likeliest tokens and their log-probabilities before temperature and truncation.
 
     top_ids_SK: integer, falling log-probability, -1 (with -inf) in slots beyond the tokens that can occur.
@@ -63,7 +65,7 @@ def soft_labels(top_ids_SK: Tensor, top_logprobs_SK: Tensor, decoding: SamplingC
     return SoftLabels(torch.where(kept_SK, top_ids_SK.long(), -1), probs_SK, missed_S.float())
 
 
-def _missed(z_SK: Tensor, kept_SK: Tensor, decoding: SamplingConfig, vocabulary: int) -> Tensor:
+def _missed(z_SK: Tensor, kept_SK: Tensor, decoding: EngineSamplingParams, vocabulary: int) -> Tensor:
     """float64 [S]: the most that tokens beyond the list can have of the tempered mass, before top-p.
 
     They are at most n, none likelier than the list's last token, and together have the mass that the list leaves. Above

@@ -39,7 +39,7 @@ from ..problems.sources import load_problems
 from ..progress import say
 from ..run_dir import RunError
 from ..sampling.estimate import of_plan
-from ..sampling.requests import Engines, Plan, check_decoding, inputs_of, plan_for
+from ..sampling.requests import Engines, Plan, check_sampling_params, inputs_of, plan_for
 from ..sampling.runner import check_same_problems, fill
 
 RESULTS = ("traces", "eval", "problems.jsonl")
@@ -85,7 +85,7 @@ class _Evaluation:
     def prepare(self) -> None:
         """Read problems and tokenizers; what can be refused is refused here."""
         for decoding in self.config.decodings if self.config.models else ():
-            check_decoding(self.config.sampling_of(""), decoding)
+            check_sampling_params(self.config.sampling_of(""), decoding)
         problems, self.aliases = _problems(self.config)
         if self.config.budget > len(problems):
             raise ValueError(
@@ -144,7 +144,7 @@ class _Evaluation:
         with Engines(self.config.sampling_of(model.path), self.execution, plan) as engines:
             for decoding in self.config.decodings:
                 arm = Arm(model.label, setting_of(decoding))
-                at = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, decoding=decoding))
+                at = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, sampling=decoding))
                 directories.append(self.out / "traces" / arm.directory)
                 self._fill(at, engines, directories[-1], str(arm))
         return self._examined(model.label, plan, directories)

@@ -77,7 +77,7 @@ def test_lengths_are_tokens_where_somebody_counted_them():
 
 @pytest.mark.parametrize("period", [1, 5, 40])
 def test_a_loop_is_seen_in_ids_and_in_words(period):
-    long = max(LOOP.min_tokens, LOOP.repeats * period) + 4
+    long = max(LOOP.min_tokens, LOOP.min_repeats * period) + 4
     ids = [*range(1000, 1100), *(at % period for at in range(long)), *range(2000, 2100)]
     assert examine(completion("", ids, len(ids)), RULES).looped
     assert examine(completion(" ".join(map(str, ids))), RULES).looped

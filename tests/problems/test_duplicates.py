@@ -87,5 +87,5 @@ def test_no_texts() -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, -0.5, 1.5, float("nan")])
 def test_a_threshold_that_means_nothing_is_refused(threshold: float) -> None:
-    with pytest.raises(ValueError, match="near_duplicates must be above 0"):
+    with pytest.raises(ValueError, match="near_duplicate_threshold must be in"):
         near_duplicates(["a"], threshold)

@@ -11,7 +11,7 @@ from ssdfast.config import ColumnsConfig, ProblemsConfig
 from ssdfast.problems import files
 from ssdfast.problems.problem import Problem, question_id, read_problems, write_problems
 
-SKIP = ProblemsConfig(malformed="skip")
+SKIP = ProblemsConfig(on_malformed="skip")
 
 
 def jsonl(path: Path, *rows: dict) -> Path:
@@ -90,7 +90,7 @@ MALFORMED = {
 def test_malformed_lines(tmp_path: Path, line: bytes, why: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"question": "first?"}\n\n' + line + b'\n{"question": "last?"}\n')
-    with pytest.raises(ValueError, match=rf"a.jsonl:3: .*{why}.*: fix it, or problems.malformed=skip"):
+    with pytest.raises(ValueError, match=rf"a.jsonl:3: .*{why}.*: fix it, or problems.on_malformed=skip"):
         files.load(path, ProblemsConfig())
     read = files.load(path, SKIP)
     assert [problem.question for problem in read.problems] == ["first?", "last?"]

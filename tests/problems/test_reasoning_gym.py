@@ -74,8 +74,8 @@ def test_difficulty_is_the_entry_s() -> None:
     ("name", "options", "message"),
     [
         ("chain_sums", {}, "no generator 'chain_sums': name one of .*chain_sum"),
-        ("chain_sum", {"terms": 2}, "no option 'terms' in problems.options: it has .*min_terms"),
-        ("chain_sum", {"seed": 2}, "no option 'seed' in problems.options"),
+        ("chain_sum", {"terms": 2}, "no option 'terms' in problems.generator_options: it has .*min_terms"),
+        ("chain_sum", {"seed": 2}, "no option 'seed' in problems.generator_options"),
         ("chain_sum", {"min_terms": -1}, r"chain_sum cannot draw .*\(min_terms must be"),
     ],
 )

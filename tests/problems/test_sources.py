@@ -41,7 +41,7 @@ def test_equal_and_near_duplicates_are_left_out_and_named(tmp_path: Path, capsys
     assert (first, later.split("/")[0]) == (kept, "b")
     assert 0.8 <= similarity < 1
     assert "1 duplicates and 1 near duplicates left out, 4 remain" in capsys.readouterr().err
-    assert asked(load(str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), near_duplicates=1)) == [
+    assert asked(load(str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), near_duplicate_threshold=1)) == [
         hens, heads, rabbits, "2 + 7", "2 + 8",
     ]  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_equal_and_near_duplicates_are_left_out_and_named(tmp_path: Path, capsys
 def test_count_is_of_each_source_after_duplicates(tmp_path: Path) -> None:
     a = write(tmp_path / "a.jsonl", "1?", "1 ?", "2?", "3?")
     b = write(tmp_path / "b.jsonl", "2?", LONG.format("hens"), LONG.format("rabbits"), "4?", "5?")
-    loaded = load(a, b, "reasoning-gym:chain_sum", count=2, options=SUMS)
+    loaded = load(a, b, "reasoning-gym:chain_sum", limit_per_source=2, generator_options=SUMS)
     assert asked(loaded)[:4] == ["1?", "2?", LONG.format("hens"), "4?"]
     assert len(loaded.problems) == 6
     assert len(loaded.left_out.near_duplicates) == 1
@@ -58,24 +58,27 @@ def test_count_is_of_each_source_after_duplicates(tmp_path: Path) -> None:
 def test_what_the_count_cuts_off_is_no_duplicate(tmp_path: Path) -> None:
     hens, rabbits = LONG.format("hens"), LONG.format("rabbits")
     a = write(tmp_path / "a.jsonl", "1?", "2?", hens, "1 ?")
-    loaded = load(a, write(tmp_path / "b.jsonl", "2?", rabbits), count=1)
+    loaded = load(a, write(tmp_path / "b.jsonl", "2?", rabbits), limit_per_source=1)
     assert asked(loaded) == ["1?", "2?"]
     assert loaded.left_out.duplicates == loaded.left_out.near_duplicates == []
-    assert asked(load(a, write(tmp_path / "b.jsonl", rabbits), count=2)) == ["1?", "2?", rabbits]
+    assert asked(load(a, write(tmp_path / "b.jsonl", rabbits), limit_per_source=2)) == ["1?", "2?", rabbits]
 
 
 def test_generated_problems_are_alike_in_wording_and_stay() -> None:
-    loaded = load("reasoning-gym:spell_backward", count=30)
+    loaded = load("reasoning-gym:spell_backward", limit_per_source=30)
     assert len(loaded.problems) == 30
     assert not loaded.left_out.near_duplicates
 
 
 def test_generated_problems_of_an_earlier_run_stay_too(tmp_path: Path) -> None:
-    generated = load("reasoning-gym:spell_backward", count=30).problems
+    generated = load("reasoning-gym:spell_backward", limit_per_source=30).problems
     write_problems(tmp_path / "problems.jsonl", generated)
     assert load(str(tmp_path / "problems.jsonl")).problems == generated
     more = load(
-        "reasoning-gym:spell_backward", count=40, held_out=[str(tmp_path / "problems.jsonl")], contaminated="drop"
+        "reasoning-gym:spell_backward",
+        limit_per_source=40,
+        decontaminate_against=[str(tmp_path / "problems.jsonl")],
+        on_contamination="drop",
     )
     assert len(more.problems) == 10  # the first 30 are equal, the others merely alike
     assert all(similarity == 1 for _, _, similarity in more.left_out.contamination)
@@ -88,44 +91,54 @@ def test_contamination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         r"^2 of 3 problems are like held-out ones: a/\w{12} like h/\w{12} \(0.\d\d\), .*drop leaves them out, keep"
     )
     with pytest.raises(ValueError, match=message):
-        load(a, held_out=[held_out])
-    dropped = load(a, held_out=[held_out], contaminated="drop")
+        load(a, decontaminate_against=[held_out])
+    dropped = load(a, decontaminate_against=[held_out], on_contamination="drop")
     assert asked(dropped) == ["1?"]
     assert "2 of 3 problems are like held-out ones" in capsys.readouterr().err
-    kept = load(a, held_out=[held_out], contaminated="keep")
+    kept = load(a, decontaminate_against=[held_out], on_contamination="keep")
     assert asked(kept) == ["1?", LONG.format("hens"), "2?"]
     pairs = kept.left_out.contamination
     assert pairs == dropped.left_out.contamination
     # Both held-out problems are named, although they are near duplicates of each other.
     ids = {problem.question: problem.problem_id for problem in kept.problems}
-    held_out_ids = {problem.question: problem.problem_id for problem in load(held_out, near_duplicates=1).problems}
+    held_out_ids = {
+        problem.question: problem.problem_id for problem in load(held_out, near_duplicate_threshold=1).problems
+    }
     assert {(ours, theirs) for ours, theirs, _ in pairs} == {
         (ids["2?"], held_out_ids["2 ?"]),
         (ids[LONG.format("hens")], held_out_ids[LONG.format("rabbits")]),
         (ids[LONG.format("hens")], held_out_ids[LONG.format("pigs")]),
     }
     with pytest.raises(ValueError, match="none remains"):
-        load(write(tmp_path / "b.jsonl", "2?"), held_out=[held_out], contaminated="drop")
-    assert asked(load(a, held_out=[write(tmp_path / "h.jsonl", "9?")])) == ["1?", LONG.format("hens"), "2?"]
+        load(write(tmp_path / "b.jsonl", "2?"), decontaminate_against=[held_out], on_contamination="drop")
+    assert asked(load(a, decontaminate_against=[write(tmp_path / "h.jsonl", "9?")])) == [
+        "1?",
+        LONG.format("hens"),
+        "2?",
+    ]
 
 
 def test_the_first_count_is_taken_of_training_but_all_is_held_out(tmp_path: Path) -> None:
     held_out = write(tmp_path / "h.jsonl", "8?", "9?", "1?")
     with pytest.raises(ValueError, match="1 of 1 problems"):
-        load(write(tmp_path / "a.jsonl", "1?", "2?"), held_out=[held_out], count=1)
+        load(write(tmp_path / "a.jsonl", "1?", "2?"), decontaminate_against=[held_out], limit_per_source=1)
 
 
 def test_a_generated_problem_like_one_that_was_read_is_contamination(tmp_path: Path) -> None:
-    generated = load("reasoning-gym:gsm_symbolic", count=3).problems
+    generated = load("reasoning-gym:gsm_symbolic", limit_per_source=3).problems
     held_out = write(tmp_path / "h.jsonl", f"Please: {generated[1].question}")
-    loaded = load("reasoning-gym:gsm_symbolic", count=3, held_out=[held_out], contaminated="drop")
+    loaded = load(
+        "reasoning-gym:gsm_symbolic", limit_per_source=3, decontaminate_against=[held_out], on_contamination="drop"
+    )
     assert loaded.problems == [generated[0], generated[2]]
 
 
 def test_a_generator_can_be_held_out(tmp_path: Path) -> None:
-    generated = load("reasoning-gym:gsm_symbolic", count=4).problems
+    generated = load("reasoning-gym:gsm_symbolic", limit_per_source=4).problems
     mine = write(tmp_path / "a.jsonl", *(problem.question for problem in generated[1:]))
-    loaded = load(mine, held_out=["reasoning-gym:gsm_symbolic"], count=3, contaminated="drop")
+    loaded = load(
+        mine, decontaminate_against=["reasoning-gym:gsm_symbolic"], limit_per_source=3, on_contamination="drop"
+    )
     assert asked(loaded) == [generated[3].question]
 
 
@@ -133,14 +146,14 @@ def test_an_id_that_two_sources_give_to_different_questions(tmp_path: Path) -> N
     a, b = write(tmp_path / "a.jsonl", "1?", id="x"), write(tmp_path / "b.jsonl", "2?", id="x")
     with pytest.raises(ValueError, match=r"a.jsonl and .*b.jsonl give the id 'x' to different questions"):
         load(a, b)
-    assert asked(load(a, held_out=[b])) == ["1?"]
+    assert asked(load(a, decontaminate_against=[b])) == ["1?"]
     assert asked(load(a, write(tmp_path / "b.jsonl", "1 ?", id="x"))) == ["1?"]
 
 
 def test_skipped_lines_are_in_the_report(tmp_path: Path) -> None:
     for name in ("a", "h"):
         (tmp_path / f"{name}.jsonl").write_text(f'{{"question": "{name}?"}}\n{{\n')
-    loaded = load(str(tmp_path / "a.jsonl"), held_out=[str(tmp_path / "h.jsonl")], malformed="skip")
+    loaded = load(str(tmp_path / "a.jsonl"), decontaminate_against=[str(tmp_path / "h.jsonl")], on_malformed="skip")
     assert [what.split(": ")[0] for what in loaded.left_out.malformed] == [
         f"{tmp_path}/{name}.jsonl:2" for name in "ah"
     ]
@@ -152,7 +165,7 @@ def test_skipped_lines_are_in_the_report(tmp_path: Path) -> None:
         ([], r"problems.sources is empty: .*\.jsonl, \.parquet, \.csv.*reasoning-gym:GENERATOR, champ, or hf:"),
         (["a.json"], r"a.json is no source of problems: write a file \(\.jsonl"),
         (["http://a"], "http://a is no source of problems"),
-        (["reasoning-gym:chain_sum"], r"say how many in problems.count"),
+        (["reasoning-gym:chain_sum"], r"set their number in problems.limit_per_source"),
         (["none.jsonl"], "there is no file none.jsonl"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ssdfast.config import SamplingConfig, ServerConfig
+from ssdfast.config import EngineSamplingParams, ServerConfig
 from ssdfast.sampling.engine import Completion, Request, Rules
 from ssdfast.sampling.server_client import ServerEngine
 
@@ -22,11 +22,11 @@ class Words:
 
 
 def rules(**changes: Any) -> Rules:
-    return Rules(**({"decoding": SamplingConfig(), "end_ids": frozenset({END})} | changes))
+    return Rules(**({"sampling": EngineSamplingParams(), "end_ids": frozenset({END})} | changes))
 
 
 def engine(*urls: str, rules: Rules = rules(), tokenizer: Any = None, **settings: Any) -> ServerEngine:  # noqa: B008
-    settings = {"timeout": 20.0} | settings
+    settings = {"read_timeout": 20.0} | settings
     return ServerEngine(ServerConfig(urls=urls, **settings), tokenizer or Words(), VOCABULARY, rules)
 
 

@@ -1,4 +1,4 @@
-"""The decoding distribution by its definition, in float64, and a test of draws against it."""
+"""The sampling distribution by its definition, in float64, and a test of draws against it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdfast.config import SamplingConfig
+from ssdfast.config import EngineSamplingParams
 
 
-def distribution(logits_V: Tensor, decoding: SamplingConfig, seen: Sequence[int] = ()) -> Tensor:
+def distribution(logits_V: Tensor, sampling: EngineSamplingParams, seen: Sequence[int] = ()) -> Tensor:
     """Float64 [V]: penalty on the tokens seen, temperature, min-p, top-k, then the nucleus; ties by smaller id."""
     z = logits_V.double().clone()
-    z[list(set(seen))] -= decoding.presence_penalty
-    z = z / decoding.temperature
-    kept = z.softmax(0) >= decoding.min_p * z.softmax(0).max()
+    z[list(set(seen))] -= sampling.presence_penalty
+    z = z / sampling.temperature
+    kept = z.softmax(0) >= sampling.min_p * z.softmax(0).max()
     z = torch.where(kept, z, -torch.inf)
     order = sorted(range(len(z)), key=lambda v: (-z[v].item(), v))
-    if decoding.top_k:
-        order = order[: decoding.top_k]
+    if sampling.top_k:
+        order = order[: sampling.top_k]
     p = z[order].softmax(0)
     out = torch.zeros_like(z)
     reached = 0.0
     for v, mass in zip(order, p.tolist(), strict=True):
-        if reached >= decoding.top_p:
+        if reached >= sampling.top_p:
             break
         out[v] = mass
         reached += mass

@@ -41,7 +41,7 @@ def test_what_fails_is_asked_again_from_the_start(name):
     slow = 0.3 if "hangs" in name else 20.0
     with FakeServer(faults=[PASSING[name]] * 2) as server:
         asked = [Request("p", [5, 6], 3, 200)]
-        assert_right(run(engine(server.url, timeout=slow), asked))
+        assert_right(run(engine(server.url, read_timeout=slow), asked))
         assert len(server.bodies) == 3
 
 
@@ -69,7 +69,7 @@ def test_a_request_that_always_fails_is_an_error_and_the_others_go_on():
         return Fault(500, message="a very\n bad prompt") if body["prompt"][1] == 3 else None
 
     with FakeServer(fault=bad) as server:
-        found = run(engine(server.url, retries=2, concurrency=2), requests(12))
+        found = run(engine(server.url, max_retries=2, max_concurrent_requests=2), requests(12))
         assert_right([c for c in found if c.request.problem_id != "p3"])
         assert (found[3].finish_reason, found[3].ids) == ("error", [])
         assert "3 times" in found[3].reason
@@ -79,7 +79,7 @@ def test_a_request_that_always_fails_is_an_error_and_the_others_go_on():
 
 def test_requests_in_flight_are_bounded_and_spread():
     with FakeServer(pause=0.01) as one, FakeServer(pause=0.01) as two:
-        assert_right(run(engine(one.url, two.url, concurrency=5), requests(60)))
+        assert_right(run(engine(one.url, two.url, max_concurrent_requests=5), requests(60)))
         assert one.most_busy <= 5
         assert two.most_busy <= 5
         assert one.most_busy == two.most_busy == 5
@@ -88,7 +88,7 @@ def test_requests_in_flight_are_bounded_and_spread():
 
 def test_a_dead_server_is_left_out_and_the_others_go_on(capsys):
     with FakeServer(pause=0.002) as one, FakeServer() as two:
-        made = engine(one.url, two.url, concurrency=4, retries=3)
+        made = engine(one.url, two.url, max_concurrent_requests=4, max_retries=3)
         two.die()
         assert_right(run(made, requests(300)))
         assert one.most_busy <= 4
@@ -99,7 +99,7 @@ def test_a_dead_server_is_left_out_and_the_others_go_on(capsys):
 
 def test_when_no_server_is_left_the_run_stops_and_says_how_to_go_on():
     with FakeServer(faults=[None] * 5, fault=lambda body: Fault(500)) as one, FakeServer() as two:
-        made = engine(one.url, two.url, concurrency=4, retries=3)
+        made = engine(one.url, two.url, max_concurrent_requests=4, max_retries=3)
         two.die()
         found: list[Completion] = []
         with pytest.raises(Stop, match=r"no server is left .*HTTP 500.* start the same command again") as stop:
@@ -111,7 +111,9 @@ def test_finished_completions_come_before_the_stop():
     with FakeServer(faults=[None] * 5, fault=lambda body: Fault(500)) as server:
         found: list[Completion] = []
         with pytest.raises(Stop):
-            found.extend(engine(server.url, concurrency=1, retries=2).complete(requests(100), lambda n: None))
+            found.extend(
+                engine(server.url, max_concurrent_requests=1, max_retries=2).complete(requests(100), lambda n: None)
+            )
         assert len(found) == 6
         assert_right(found[:5])
         assert found[5].finish_reason == "error"
@@ -119,7 +121,7 @@ def test_finished_completions_come_before_the_stop():
 
 def test_a_server_that_comes_back_is_used_again():
     with FakeServer(faults=[Fault(503)] * 9) as server:
-        assert_right(run(engine(server.url, concurrency=3, retries=8), requests(10)))
+        assert_right(run(engine(server.url, max_concurrent_requests=3, max_retries=8), requests(10)))
 
 
 def test_many_requests_over_three_servers_with_faults_of_every_kind():
@@ -131,7 +133,7 @@ def test_many_requests_over_three_servers_with_faults_of_every_kind():
 
     with ExitStack() as stack:
         three = [stack.enter_context(FakeServer(fault=unlucky)) for _ in range(3)]
-        made = engine(*(server.url for server in three), concurrency=256, retries=12)
+        made = engine(*(server.url for server in three), max_concurrent_requests=256, max_retries=12)
         assert_right(run(made, requests(300)))
         assert all(len(server.bodies) > 50 for server in three)
 
@@ -144,4 +146,4 @@ def test_256_requests_in_flight_at_one_server():
         return scripted(body)
 
     with FakeServer(together) as server:
-        assert_right(run(engine(server.url, concurrency=256), requests(256)))
+        assert_right(run(engine(server.url, max_concurrent_requests=256), requests(256)))

@@ -13,12 +13,12 @@ import pytest
 
 from ssdfast import cli
 from ssdfast.config import (
+    EngineSamplingParams,
     LoopConfig,
     ProblemsConfig,
     PromptConfig,
     SampleConfig,
     SampleExecution,
-    SamplingConfig,
     dump,
 )
 from ssdfast.problems.problem import read_problems
@@ -54,9 +54,9 @@ def make_config(directory, problems, **more):
         "model": tiny.save_model(directory / "model"),
         "problems": ProblemsConfig(sources=(str(directory / "problems.jsonl"),)),
         "prompt": PromptConfig(instruction="{question}", chat_template=str(directory / "chat.jinja")),
-        "decoding": SamplingConfig(temperature=1.1),
+        "sampling": EngineSamplingParams(temperature=1.1),
         "max_new_tokens": 12,
-        "samples": 2,
+        "samples_per_problem": 2,
     }
     return SampleConfig(**(given | more))
 
@@ -68,7 +68,7 @@ def traces(out):
 def test_a_run_writes_what_was_asked_and_how(config, tmp_path):
     out = tmp_path / "out"
     config = config.model_copy(update={"top_logprobs": 5})
-    found = runner.sample(config, out, SampleExecution(batch=7))
+    found = runner.sample(config, out, SampleExecution(batch_size=7))
     assert {f.name for f in out.iterdir()} - {".lock"} == {
         "config.yaml", "manifest.json", "problems.jsonl", "sampling.json", "traces",
     }  # fmt: skip
@@ -102,7 +102,7 @@ def test_a_finished_run_is_not_repeated_and_a_lost_part_is_made_again(config, tm
 
 def test_more_samples_of_a_problem_do_not_change_the_first(config, tmp_path):
     runner.sample(config, tmp_path / "two")
-    runner.sample(config.model_copy(update={"samples": 1}), tmp_path / "one")
+    runner.sample(config.model_copy(update={"samples_per_problem": 1}), tmp_path / "one")
     assert traces(tmp_path / "one") == [row for row in traces(tmp_path / "two") if row["sample"] == 0]
 
 
@@ -113,7 +113,7 @@ processes.set_forkserver_preload(["ssdfast.sampling.runner", "ssdfast.sampling.t
 
 def run(config, out, batch):
     with contextlib.suppress(KeyboardInterrupt):
-        runner.sample(config, out, SampleExecution(batch=batch))
+        runner.sample(config, out, SampleExecution(batch_size=batch))
 
 
 def start(config, out, batch):
@@ -133,7 +133,7 @@ def long_run(tmp_path_factory):
     """Settings of 200 traces, and the rows of an undisturbed run."""
     directory = tmp_path_factory.mktemp("long")
     config = make_config(directory, 100, max_new_tokens=30)
-    runner.sample(config, directory / "whole", SampleExecution(batch=16))
+    runner.sample(config, directory / "whole", SampleExecution(batch_size=16))
     return config, traces(directory / "whole")
 
 
@@ -151,7 +151,7 @@ def test_killed_ten_times_it_ends_with_the_traces_of_an_undisturbed_run(long_run
         process.join()
         kills += 1
     assert len(runner.TraceStore(tmp_path / "traces", [(row["problem_id"], row["sample"]) for row in whole]).todo) > 20
-    runner.sample(config, tmp_path, SampleExecution(batch=5))
+    runner.sample(config, tmp_path, SampleExecution(batch_size=5))
     assert traces(tmp_path) == whole
     assert [f.name for f in (tmp_path / "traces").iterdir() if f.name.startswith(".")] == []
 
@@ -218,7 +218,7 @@ def test_prompts_that_leave_no_room_are_refused_or_skipped(config, tmp_path):
         file.write(json.dumps({"id": "long", "question": "word1 " * 60}) + "\n")
     with pytest.raises(ValueError, match=r"the prompt of long has 60 tokens, which fills the context of 48 .*skip"):
         runner.sample(config, tmp_path / "out")
-    found = runner.sample(config.model_copy(update={"overlong": "skip"}), tmp_path / "skipped")
+    found = runner.sample(config.model_copy(update={"on_prompt_too_long": "skip"}), tmp_path / "skipped")
     assert found["left_out"]["overlong"] == ["long"]
     assert found["traces"] == 20
 
@@ -271,7 +271,7 @@ def test_audited_loops_are_counted(tmp_path):
 def test_the_audit_draws_its_share_by_the_seed(tmp_path):
     from ssdfast.sampling.requests import make_plan
 
-    config = make_config(tmp_path, 100, samples=10, loops=LoopConfig(audit=0.2))
+    config = make_config(tmp_path, 100, samples_per_problem=10, loops=LoopConfig(audit_fraction=0.2))
     audited = [request.audited for request in make_plan(config).requests]
     assert 150 < sum(audited) < 250
     assert audited == [request.audited for request in make_plan(config).requests]
@@ -280,17 +280,17 @@ def test_the_audit_draws_its_share_by_the_seed(tmp_path):
 def test_evaluation_looks_for_no_loops_and_training_does(config):
     from ssdfast.sampling.requests import make_plan
 
-    assert make_plan(config).rules.loops.repeats == 4
+    assert make_plan(config).rules.loops.min_repeats == 4
     assert make_plan(config.model_copy(update={"purpose": "evaluation"})).rules.loops is None
-    with pytest.raises(ValueError, match="which evaluation must not"):
-        SampleConfig(model="m", purpose="evaluation", loops=LoopConfig(repeats=3))
+    with pytest.raises(ValueError, match="which biases an evaluation"):
+        SampleConfig(model="m", purpose="evaluation", loops=LoopConfig(min_repeats=3))
 
 
 def test_an_estimate_samples_a_little_and_writes_nothing(config, tmp_path):
     from ssdfast.sampling.estimate import estimate
 
     out = tmp_path / "out"
-    found = estimate(config, SampleExecution(price=3.0), out)
+    found = estimate(config, SampleExecution(price_per_hour=3.0), out)
     assert (found.problems, found.traces, found.done, found.known) == (10, 20, 0, False)
     assert found.tokens == 20 * 12
     assert "if every trace runs to its limit" in str(found)

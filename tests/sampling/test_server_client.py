@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ssdfast.config import SamplingConfig
+from ssdfast.config import EngineSamplingParams
 from ssdfast.loop_detection import LoopRule
 from ssdfast.run_dir import RunError as Stop
 from ssdfast.sampling.engine import Completion
@@ -25,11 +25,11 @@ DEAD = "http://127.0.0.1:9/v1"  # the discard port: nothing listens
 
 
 def test_what_is_asked_and_what_comes_back():
-    decoding = SamplingConfig(temperature=0.7, top_k=7, top_p=0.9, min_p=0.03, presence_penalty=1.5)
+    sampling = EngineSamplingParams(temperature=0.7, top_k=7, top_p=0.9, min_p=0.03, presence_penalty=1.5)
     with FakeServer() as server:
         asked = requests(30)
         drawn: list[int] = []
-        made = engine(server.url + "/", rules=rules(decoding=decoding, end_ids=frozenset({END, 0})))
+        made = engine(server.url + "/", rules=rules(sampling=sampling, end_ids=frozenset({END, 0})))
         found = list(made.complete(asked, drawn.append))
         assert_right(found)
         assert {c.finish_reason for c in found} == {"stop", "length"}
@@ -98,7 +98,7 @@ def test_a_refused_request_is_an_error_and_not_asked_again(retried):
     message = "maximum context length is 4096 tokens\n" + "x" * 5000
     bad = Fault(event={"error": {"message": message, "code": 400}}) if retried else Fault(400, message=message)
     with FakeServer(faults=[bad]) as server:
-        found = run(engine(server.url, concurrency=1), requests(3))
+        found = run(engine(server.url, max_concurrent_requests=1), requests(3))
         assert found[0].finish_reason == "error"
         assert "maximum context length is 4096 tokens xxx" in found[0].reason
         assert "\n" not in found[0].reason
@@ -110,7 +110,7 @@ def test_a_refused_request_is_an_error_and_not_asked_again(retried):
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_closed_door_stops_the_run(status):
     with FakeServer(faults=[Fault(status)]) as server, pytest.raises(Stop, match=f"HTTP {status} .not today") as stop:
-        run(engine(server.url, concurrency=1), requests(3))
+        run(engine(server.url, max_concurrent_requests=1), requests(3))
     assert server.url in str(stop.value)
     assert ("OPENAI_API_KEY is not set" in str(stop.value)) == (status != 404)
 
@@ -121,7 +121,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch, caplog):
     with FakeServer(
         key=KEY, faults=[None, Fault(500, message=f"bad {KEY}"), Fault(400, message=f"bad {KEY}")]
     ) as server:
-        made = engine(server.url, api_key_env="MY_KEY", concurrency=1, retries=0)
+        made = engine(server.url, api_key_env="MY_KEY", max_concurrent_requests=1, max_retries=0)
         found = run(made, requests(3))
         assert [c.finish_reason for c in found][1:] == ["error", "error"]
         assert KEY not in repr(found)
@@ -146,7 +146,7 @@ def test_servers_are_asked_what_they_serve():
         with pytest.raises(ValueError, match=f"{two.url} serves several models, .*: a, b"):
             engine(two.url)
         with pytest.raises(ValueError, match=f"{one.url} does not serve the model 'c' but: {MODEL}"):
-            engine(one.url, served_model="c")
+            engine(one.url, served_model_name="c")
         with pytest.raises(ValueError, match=f"{two.url} does not serve the model '{MODEL}' but: a, b"):
             engine(one.url, two.url)
         assert engine(one.url, three.url).model == MODEL
@@ -158,7 +158,7 @@ def test_servers_are_asked_what_they_serve():
     with pytest.raises(ValueError, match=r"--server\.urls"):
         engine()
     with pytest.raises(ValueError, match=r"temperatures from 0\.01 to 2, not at 2\.5"):
-        engine(one.url, rules=rules(decoding=SamplingConfig(temperature=2.5)))
+        engine(one.url, rules=rules(sampling=EngineSamplingParams(temperature=2.5)))
 
 
 @pytest.mark.parametrize("how", ["close", "raise", "interrupt"])

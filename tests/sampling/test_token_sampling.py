@@ -1,4 +1,4 @@
-"""Draws follow the decoding distribution, and a draw that rounding could change is called close."""
+"""Draws follow the sampling distribution, and a draw that rounding could change is called close."""
 
 import numpy as np
 import pytest
@@ -6,22 +6,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdfast.config import SamplingConfig
+from ssdfast.config import EngineSamplingParams
 from ssdfast.sampling.token_sampling import CLOSE_SCORE, Noise, draw, likeliest
 
 from .oracle import chi_squared_p, distribution
 
-DECODINGS = [
-    SamplingConfig(temperature=1.1),
-    SamplingConfig(temperature=1.3, top_k=0, top_p=1.0),
-    SamplingConfig(temperature=0.6, top_k=0, top_p=1.0),
-    SamplingConfig(top_k=0, top_p=0.9),
-    SamplingConfig(top_k=0, top_p=1.0, min_p=0.05),
-    SamplingConfig(temperature=0.7, top_k=30, top_p=0.97, min_p=0.02),
-    SamplingConfig(temperature=2.0, top_k=5, top_p=0.6),
-    SamplingConfig(top_k=1),
-    SamplingConfig(top_k=95, top_p=0.5),
-    SamplingConfig(top_k=250, top_p=1.0),
+SAMPLINGS = [
+    EngineSamplingParams(temperature=1.1),
+    EngineSamplingParams(temperature=1.3, top_k=0, top_p=1.0),
+    EngineSamplingParams(temperature=0.6, top_k=0, top_p=1.0),
+    EngineSamplingParams(top_k=0, top_p=0.9),
+    EngineSamplingParams(top_k=0, top_p=1.0, min_p=0.05),
+    EngineSamplingParams(temperature=0.7, top_k=30, top_p=0.97, min_p=0.02),
+    EngineSamplingParams(temperature=2.0, top_k=5, top_p=0.6),
+    EngineSamplingParams(top_k=1),
+    EngineSamplingParams(top_k=95, top_p=0.5),
+    EngineSamplingParams(top_k=250, top_p=1.0),
 ]
 
 
@@ -34,42 +34,42 @@ def some_logits(vocabulary, seed=0):
 
 
 @pytest.mark.parametrize("vocabulary", [96, 300])
-@pytest.mark.parametrize("decoding", DECODINGS, ids=str)
-def test_draws_follow_the_definition(decoding, vocabulary):
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_draws_follow_the_definition(sampling, vocabulary):
     logits_V, n = some_logits(vocabulary), 30_000
-    drawn = draw(logits_V.expand(n, vocabulary), decoding, noise(n))
-    want_V = distribution(logits_V, decoding)
+    drawn = draw(logits_V.expand(n, vocabulary), sampling, noise(n))
+    want_V = distribution(logits_V, sampling)
     assert chi_squared_p(torch.bincount(drawn.ids_B, minlength=vocabulary).tolist(), want_V.tolist()) > 1e-4
 
 
 def test_the_test_of_draws_can_fail():
     logits_V, n = some_logits(96), 30_000
-    drawn = draw(logits_V.expand(n, 96), SamplingConfig(temperature=1.1), noise(n))
+    drawn = draw(logits_V.expand(n, 96), EngineSamplingParams(temperature=1.1), noise(n))
     counts = torch.bincount(drawn.ids_B, minlength=96).tolist()
-    for other in (SamplingConfig(temperature=1.05), SamplingConfig(temperature=1.1, top_p=0.9)):
+    for other in (EngineSamplingParams(temperature=1.05), EngineSamplingParams(temperature=1.1, top_p=0.9)):
         assert chi_squared_p(counts, distribution(logits_V, other).tolist()) < 1e-6
 
 
 def test_the_same_seed_draws_anew_at_each_step():
     logits_V, n = some_logits(96), 30_000
     steps = Noise(np.full(n, 7, np.uint64), np.arange(n, dtype=np.uint64))
-    decoding = SamplingConfig(temperature=1.5, top_k=0, top_p=1.0)
-    ids = draw(logits_V.expand(n, 96), decoding, steps).ids_B
-    assert chi_squared_p(torch.bincount(ids, minlength=96).tolist(), distribution(logits_V, decoding).tolist()) > 1e-4
+    sampling = EngineSamplingParams(temperature=1.5, top_k=0, top_p=1.0)
+    ids = draw(logits_V.expand(n, 96), sampling, steps).ids_B
+    assert chi_squared_p(torch.bincount(ids, minlength=96).tolist(), distribution(logits_V, sampling).tolist()) > 1e-4
     pairs = torch.bincount(ids[:-1] * 96 + ids[1:], minlength=96 * 96)
-    product = torch.outer(*[distribution(logits_V, decoding)] * 2).flatten()
+    product = torch.outer(*[distribution(logits_V, sampling)] * 2).flatten()
     assert chi_squared_p(pairs.tolist(), product.tolist()) > 1e-4
 
 
 @pytest.mark.parametrize("vocabulary", [96, 300])
-@pytest.mark.parametrize("decoding", DECODINGS, ids=str)
-def test_rounding_changes_only_draws_that_are_close(decoding, vocabulary):
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_rounding_changes_only_draws_that_are_close(sampling, vocabulary):
     n = 4_000
     generator = torch.Generator().manual_seed(1)
     logits_NV = 2 * torch.randn(n, vocabulary, generator=generator)
     logits_NV[: n // 4] = logits_NV[: n // 4].round(decimals=1)  # many ties
     moved_NV = logits_NV + (torch.rand(n, vocabulary, generator=generator) - 0.5) * 1e-4
-    one, other = (draw(x, decoding, noise(n)) for x in (logits_NV, moved_NV))
+    one, other = (draw(x, sampling, noise(n)) for x in (logits_NV, moved_NV))
     assert not ((one.ids_B != other.ids_B) & ~one.close_B).any()
     untied = one.close_B[n // 4 :]
     assert untied.float().mean() < 0.01
@@ -77,7 +77,7 @@ def test_rounding_changes_only_draws_that_are_close(decoding, vocabulary):
 
 def test_ties_at_the_edge_are_close_and_go_to_the_smaller_id():
     logits_NV = torch.zeros(2_000, 200)
-    drawn = draw(logits_NV, SamplingConfig(top_k=4, top_p=1.0), noise(2_000))
+    drawn = draw(logits_NV, EngineSamplingParams(top_k=4, top_p=1.0), noise(2_000))
     assert set(drawn.ids_B.tolist()) == {0, 1, 2, 3}
     assert drawn.close_B.all()
 
@@ -85,15 +85,19 @@ def test_ties_at_the_edge_are_close_and_go_to_the_smaller_id():
 def test_a_token_that_cannot_occur_is_never_drawn():
     logits_NV = torch.full((500, 200), -torch.inf)
     logits_NV[:, [5, 150]] = 0.0
-    for decoding in (SamplingConfig(), SamplingConfig(top_k=0, top_p=1.0), SamplingConfig(top_k=0, top_p=0.9)):
-        assert set(draw(logits_NV, decoding, noise(500)).ids_B.tolist()) == {5, 150}
+    for sampling in (
+        EngineSamplingParams(),
+        EngineSamplingParams(top_k=0, top_p=1.0),
+        EngineSamplingParams(top_k=0, top_p=0.9),
+    ):
+        assert set(draw(logits_NV, sampling, noise(500)).ids_B.tolist()) == {5, 150}
 
 
 def test_greedy_draws_are_close_only_where_two_tokens_nearly_tie():
     logits_NV = torch.zeros(2, 200)
     logits_NV[:, 3] = 1.0
     logits_NV[0, 9] = 1.0 - CLOSE_SCORE / 2
-    drawn = draw(logits_NV, SamplingConfig(top_k=1), noise(2))
+    drawn = draw(logits_NV, EngineSamplingParams(top_k=1), noise(2))
     assert drawn.ids_B.tolist() == [3, 3]
     assert drawn.close_B.tolist() == [True, False]
 

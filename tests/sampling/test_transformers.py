@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ssdfast import models
-from ssdfast.config import SamplingConfig
+from ssdfast.config import EngineSamplingParams
 from ssdfast.kernels import lm_head_logits
 from ssdfast.loop_detection import LoopRule
 from ssdfast.sampling import transformers as engine_module
@@ -19,7 +19,7 @@ from ssdfast.sampling.transformers import TransformersEngine
 from .. import tiny
 from .oracle import chi_squared_p, distribution
 
-DECODING = SamplingConfig(temperature=1.1)
+SAMPLING = EngineSamplingParams(temperature=1.1)
 PROMPTS = [[3, 9, 4, 11], [3, 9, 4, 12, 5], [3, 9, 6], [3, 9, 4, 11, 7, 8]]
 
 
@@ -34,7 +34,7 @@ def requests(count, tokens=12, prompts=PROMPTS):
 
 def sampled(model, asked, batch=64, **rules):
     """Completions in the order of the requests."""
-    rules = Rules(**({"decoding": DECODING, "end_ids": frozenset({1})} | rules))
+    rules = Rules(**({"sampling": SAMPLING, "end_ids": frozenset({1})} | rules))
     found = list(TransformersEngine(model, rules, batch).complete(asked, lambda tokens: None))
     assert len(found) == len(asked)
     by_request = {completion.request: completion for completion in map(_hashable, found)}
@@ -55,42 +55,44 @@ def logits_after(model, ids):
 
 
 @pytest.mark.parametrize(
-    "decoding",
+    "sampling",
     [
-        SamplingConfig(temperature=1.3, top_k=20, top_p=0.9),
-        SamplingConfig(temperature=0.8, top_k=0, top_p=1.0, min_p=0.03),
-        SamplingConfig(temperature=1.0, top_k=0, top_p=1.0),
+        EngineSamplingParams(temperature=1.3, top_k=20, top_p=0.9),
+        EngineSamplingParams(temperature=0.8, top_k=0, top_p=1.0, min_p=0.03),
+        EngineSamplingParams(temperature=1.0, top_k=0, top_p=1.0),
     ],
     ids=str,
 )
-def test_the_next_token_follows_the_definition(model, decoding):
+def test_the_next_token_follows_the_definition(model, sampling):
     n = 20_000
-    found = sampled(model, requests(n, tokens=1, prompts=PROMPTS[:1]), batch=2_000, decoding=decoding)
+    found = sampled(model, requests(n, tokens=1, prompts=PROMPTS[:1]), batch=2_000, sampling=sampling)
     counts = np.bincount([completion.ids[0] for completion in found], minlength=96)
-    want_V = distribution(logits_after(model, PROMPTS[0]), decoding)
+    want_V = distribution(logits_after(model, PROMPTS[0]), sampling)
     assert chi_squared_p(counts.tolist(), want_V.tolist()) > 1e-4
 
 
 def test_the_presence_penalty_is_on_what_the_completion_holds(model):
-    decoding = SamplingConfig(temperature=1.2, top_k=30, top_p=1.0, presence_penalty=1.5)
+    sampling = EngineSamplingParams(temperature=1.2, top_k=30, top_p=1.0, presence_penalty=1.5)
     n = 24_000
-    found = sampled(model, requests(n, tokens=2, prompts=PROMPTS[:1]), batch=2_000, decoding=decoding)
+    found = sampled(model, requests(n, tokens=2, prompts=PROMPTS[:1]), batch=2_000, sampling=sampling)
     pairs = np.array([completion.ids for completion in found if len(completion.ids) == 2])
     # Of the tokens that are likely to be drawn again, the most frequent.
-    again = [distribution(logits_after(model, [*PROMPTS[0], v]), decoding)[v].item() for v in range(96)]
+    again = [distribution(logits_after(model, [*PROMPTS[0], v]), sampling)[v].item() for v in range(96)]
     first = int((np.bincount(pairs[:, 0], minlength=96) * np.array(again)).argmax())
     counts = np.bincount(pairs[pairs[:, 0] == first, 1], minlength=96)
     logits_V = logits_after(model, [*PROMPTS[0], first])
-    assert chi_squared_p(counts.tolist(), distribution(logits_V, decoding, [first]).tolist()) > 1e-4
-    assert chi_squared_p(counts.tolist(), distribution(logits_V, decoding).tolist()) < 1e-4
+    assert chi_squared_p(counts.tolist(), distribution(logits_V, sampling, [first]).tolist()) > 1e-4
+    assert chi_squared_p(counts.tolist(), distribution(logits_V, sampling).tolist()) < 1e-4
 
 
-@pytest.mark.parametrize("decoding", [DECODING, SamplingConfig(top_k=0, top_p=1.0, presence_penalty=0.5)], ids=str)
-def test_a_trace_does_not_depend_on_the_batch(model, decoding):
+@pytest.mark.parametrize(
+    "sampling", [SAMPLING, EngineSamplingParams(top_k=0, top_p=1.0, presence_penalty=0.5)], ids=str
+)
+def test_a_trace_does_not_depend_on_the_batch(model, sampling):
     asked = requests(40)
-    together = sampled(model, asked, batch=40, decoding=decoding)
-    alone = sampled(model, asked, batch=1, decoding=decoding)
-    few = sampled(model, asked[::-1], batch=7, decoding=decoding)[::-1]
+    together = sampled(model, asked, batch=40, sampling=sampling)
+    alone = sampled(model, asked, batch=1, sampling=sampling)
+    few = sampled(model, asked[::-1], batch=7, sampling=sampling)[::-1]
     assert [c.ids for c in together] == [c.ids for c in alone] == [c.ids for c in few]
     assert len({len(c.ids) for c in together}) > 3  # some ended before others
 
@@ -101,8 +103,8 @@ def test_close_draws_are_made_from_the_trace_alone(model, monkeypatch):
     want = [c.ids for c in sampled(model, asked)]
     alone = engine_module._Batch._logits_alone
 
-    def worthless(logits_BV, decoding, noise):
-        found = draw(logits_BV, decoding, noise)
+    def worthless(logits_BV, sampling, noise):
+        found = draw(logits_BV, sampling, noise)
         if calls:
             return found
         return Drawn(torch.zeros_like(found.ids_B), torch.ones_like(found.close_B))
@@ -113,8 +115,8 @@ def test_close_draws_are_made_from_the_trace_alone(model, monkeypatch):
         calls.append(trace)
         return alone(self, trace)
 
-    def one_draw(logits_BV, decoding, noise):
-        found = worthless(logits_BV, decoding, noise)
+    def one_draw(logits_BV, sampling, noise):
+        found = worthless(logits_BV, sampling, noise)
         calls.clear()
         return found
 
@@ -128,7 +130,7 @@ def test_tokens_are_drawn_from_the_logits_of_a_plain_forward(model):
     ids = list(PROMPTS[0])
     for step, token in enumerate(completion.ids):
         noise = Noise(np.array([completion.request.seed], np.uint64), np.array([step], np.uint64))
-        assert draw(logits_after(model, ids)[None], DECODING, noise).ids_B.item() == token
+        assert draw(logits_after(model, ids)[None], SAMPLING, noise).ids_B.item() == token
         ids.append(token)
 
 
@@ -145,8 +147,8 @@ def test_a_trace_ends_at_an_end_of_text_or_at_its_own_limit(model):
 
 
 def test_top_logprobs_are_the_models_own(model):
-    decoding = SamplingConfig(temperature=2.0, top_k=3, presence_penalty=1.0)
-    found = sampled(model, requests(5), top_logprobs=7, decoding=decoding)
+    sampling = EngineSamplingParams(temperature=2.0, top_k=3, presence_penalty=1.0)
+    found = sampled(model, requests(5), top_logprobs=7, sampling=sampling)
     for completion in found:
         assert completion.top_ids.shape == completion.top_logprobs.shape == (len(completion.ids), 7)
         assert completion.top_ids.dtype == np.int32
@@ -174,10 +176,10 @@ def long_model(tmp_path_factory):
 
 
 def test_a_loop_ends_the_trace_where_the_rule_first_holds_and_an_audited_one_runs_on(long_model):
-    rules = {"decoding": SamplingConfig(temperature=0.01, top_k=1), "end_ids": frozenset({1})}
+    rules = {"sampling": EngineSamplingParams(temperature=0.01, top_k=1), "end_ids": frozenset({1})}
     asked = requests(4, tokens=300)
     free = sampled(long_model, asked, **rules)
-    loops = LoopRule(repeats=3, min_tokens=64, max_period=50)
+    loops = LoopRule(min_repeats=3, min_tokens=64, max_period=50)
     audited = [dataclasses.replace(request, audited=i % 2 == 1) for i, request in enumerate(asked)]
     found = sampled(long_model, audited, loops=loops, **rules)
     assert any(completion.finish_reason == "loop" for completion in found), "no trace went round"
@@ -211,13 +213,13 @@ def test_other_architectures_do_not_depend_on_the_batch_either(kind, tmp_path):
     for step, token in enumerate(first.ids):
         noise = Noise(np.array([first.request.seed], np.uint64), np.array([step], np.uint64))
         hidden_1LH = model.model.base_model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
-        assert draw(lm_head_logits(hidden_1LH[:, -1], model.head).detach(), DECODING, noise).ids_B.item() == token
+        assert draw(lm_head_logits(hidden_1LH[:, -1], model.head).detach(), SAMPLING, noise).ids_B.item() == token
         ids.append(token)
 
 
 def test_tokens_are_reported_as_they_come(model):
     told = []
-    engine = TransformersEngine(model, Rules(DECODING, frozenset({1})), 4)
+    engine = TransformersEngine(model, Rules(SAMPLING, frozenset({1})), 4)
     found = list(engine.complete(requests(10), told.append))
     assert sum(told) == sum(len(completion.ids) for completion in found)
 

@@ -1,4 +1,4 @@
-"""The vllm and server engines with a real vLLM on the CPU, against transformers and the definition of decoding.
+"""The vllm and server engines with a real vLLM on the CPU, against transformers and the definition of sampling.
 
 `make test-vllm` runs it: vLLM wants an environment of its own.
 """
@@ -21,7 +21,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from ssdfast.config import SamplingConfig, ServerConfig, VllmConfig
+from ssdfast.config import EngineSamplingParams, ServerConfig, VllmConfig
 from ssdfast.loop_detection import LoopDetector, LoopRule
 from ssdfast.sampling.engine import Completion, Engine, Request, Rules, trace_seed
 from ssdfast.sampling.server_client import ServerEngine
@@ -68,7 +68,7 @@ def model(tmp_path_factory) -> Path:
         max_position_embeddings=CONTEXT,
         eos_token_id=END,
         bos_token_id=None,
-        initializer_range=0.05,  # little enough for greedy decoding to loop
+        initializer_range=0.05,  # little enough for greedy sampling to loop
     )
     made = LlamaForCausalLM(config)
     with torch.no_grad():
@@ -112,20 +112,22 @@ def server_url(model, tmp_path_factory) -> Iterator[str]:
         process.wait(30)
 
 
-def rules(decoding: SamplingConfig | None = None, **changes: Any) -> Rules:
-    return Rules(decoding or SamplingConfig(), **({"end_ids": frozenset({END}), "top_logprobs": 0} | changes))
+def rules(sampling: EngineSamplingParams | None = None, **changes: Any) -> Rules:
+    return Rules(sampling or EngineSamplingParams(), **({"end_ids": frozenset({END}), "top_logprobs": 0} | changes))
 
 
 @pytest.fixture(scope="module")
 def in_process(model, server_url) -> Iterator[VllmEngine]:
-    made = VllmEngine(str(model), VllmConfig(in_flight=IN_FLIGHT), rules(top_logprobs=TOP), "float32", CONTEXT)
+    made = VllmEngine(str(model), VllmConfig(max_num_seqs=IN_FLIGHT), rules(top_logprobs=TOP), "float32", CONTEXT)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
 def over_http(model, server_url) -> ServerEngine:
-    config = ServerConfig(urls=(server_url,), served_model="other", concurrency=IN_FLIGHT, timeout=120)
+    config = ServerConfig(
+        urls=(server_url,), served_model_name="other", max_concurrent_requests=IN_FLIGHT, read_timeout=120
+    )
     return ServerEngine(config, AutoTokenizer.from_pretrained(model), tiny.VOCABULARY, rules())
 
 
@@ -160,7 +162,7 @@ def logits(reference: Any, ids: Sequence[int]) -> torch.Tensor:
 
 def test_ends_are_those_of_the_rules_alone(engine):
     ends = frozenset({7, 11})
-    completions = run(engine, rules(SamplingConfig(top_k=0, top_p=1.0), end_ids=ends), requests(200, 60))
+    completions = run(engine, rules(EngineSamplingParams(top_k=0, top_p=1.0), end_ids=ends), requests(200, 60))
     assert {c.finish_reason for c in completions} == {"stop", "length"}
     for c in completions:
         assert not ends & set(c.ids[:-1])
@@ -183,7 +185,7 @@ def test_both_engines_draw_the_same(in_process, over_http):
     assert [c.ids for c in run(in_process, rules(), asked)] == [c.ids for c in run(over_http, rules(), asked)]
 
 
-GREEDY = SamplingConfig(temperature=1.0, top_k=1)
+GREEDY = EngineSamplingParams(temperature=1.0, top_k=1)
 
 
 def test_loops_end_where_they_are_found_and_audited_ones_run_on(engine):
@@ -204,8 +206,8 @@ def test_loops_end_where_they_are_found_and_audited_ones_run_on(engine):
 
 
 def test_log_probabilities_are_the_models_own(engine, reference):
-    decoding = SamplingConfig(temperature=0.6, top_k=3, presence_penalty=1.0)
-    for c in run(engine, rules(decoding, top_logprobs=TOP), requests(20, 40)):
+    sampling = EngineSamplingParams(temperature=0.6, top_k=3, presence_penalty=1.0)
+    for c in run(engine, rules(sampling, top_logprobs=TOP), requests(20, 40)):
         expected_LV = logits(reference, [*c.request.prompt_ids, *c.ids])[len(c.request.prompt_ids) - 1 : -1]
         expected = expected_LV.double().log_softmax(1).topk(TOP)
         assert c.top_ids.tolist() == expected.indices.tolist()
@@ -213,7 +215,7 @@ def test_log_probabilities_are_the_models_own(engine, reference):
 
 
 def test_abandoning_leaves_nothing_behind(engine):
-    engine.rules = rules(SamplingConfig(top_k=0, top_p=1.0), end_ids=frozenset())
+    engine.rules = rules(EngineSamplingParams(top_k=0, top_p=1.0), end_ids=frozenset())
     completions = engine.complete([Request("short", PROMPT, 1, 2), *requests(60, 600)], lambda n: None)
     assert next(completions).request.problem_id == "short"
     completions.close()
@@ -243,42 +245,42 @@ def test_a_request_that_does_not_fit_is_an_error_and_the_others_go_on(engine):
 
 
 ONE_TOKEN = {
-    "temperature, top-k and top-p": SamplingConfig(temperature=1.3, top_k=12, top_p=0.8),
-    "min-p at a temperature": SamplingConfig(temperature=1.5, top_k=0, top_p=1.0, min_p=0.15),
-    "the whole vocabulary": SamplingConfig(temperature=1.1, top_k=0, top_p=1.0),
+    "temperature, top-k and top-p": EngineSamplingParams(temperature=1.3, top_k=12, top_p=0.8),
+    "min-p at a temperature": EngineSamplingParams(temperature=1.5, top_k=0, top_p=1.0, min_p=0.15),
+    "the whole vocabulary": EngineSamplingParams(temperature=1.1, top_k=0, top_p=1.0),
 }
 
 
 @pytest.mark.parametrize("name", ONE_TOKEN)
 def test_the_next_token_follows_the_definition(engine, reference, name):
-    decoding = ONE_TOKEN[name]
+    sampling = ONE_TOKEN[name]
     asked = [Request("p", PROMPT, trace_seed(0, "p", i), 1, i) for i in range(DRAWS)]
     counts = np.zeros(tiny.VOCABULARY)
-    for completion in run(engine, rules(decoding), asked):
+    for completion in run(engine, rules(sampling), asked):
         (token,) = completion.ids
         counts[token] += 1
-    expected = distribution(logits(reference, PROMPT)[-1].double(), decoding)
+    expected = distribution(logits(reference, PROMPT)[-1].double(), sampling)
     assert chi_squared_p(counts, expected.tolist()) > 1e-3
-    nearly = distribution(logits(reference, PROMPT)[-1].double(), decoding.model_copy(update={"temperature": 1.0}))
+    nearly = distribution(logits(reference, PROMPT)[-1].double(), sampling.model_copy(update={"temperature": 1.0}))
     assert chi_squared_p(counts, nearly.tolist()) < 1e-6
 
 
 def test_the_presence_penalty_follows_the_definition(engine, reference):
-    decoding = SamplingConfig(temperature=1.2, top_k=6, top_p=1.0, presence_penalty=1.2)
+    sampling = EngineSamplingParams(temperature=1.2, top_k=6, top_p=1.0, presence_penalty=1.2)
     asked = [Request("p", PROMPT, trace_seed(0, "p", i), 2, i) for i in range(DRAWS)]
     counts = np.zeros((tiny.VOCABULARY, tiny.VOCABULARY))
-    for completion in run(engine, rules(decoding, end_ids=frozenset()), asked):
+    for completion in run(engine, rules(sampling, end_ids=frozenset()), asked):
         first, second = completion.ids
         counts[first, second] += 1
 
-    def joint(decoding: SamplingConfig, seen: Callable[[int], list[int]]) -> list[float]:
-        p_V = distribution(logits(reference, PROMPT)[-1].double(), decoding)
+    def joint(sampling: EngineSamplingParams, seen: Callable[[int], list[int]]) -> list[float]:
+        p_V = distribution(logits(reference, PROMPT)[-1].double(), sampling)
         p_VV = torch.zeros(len(p_V), len(p_V), dtype=torch.float64)
         for first in torch.nonzero(p_V)[:, 0].tolist():
             second_V = logits(reference, [*PROMPT, first])[-1].double()
-            p_VV[first] = p_V[first] * distribution(second_V, decoding, seen(first))
+            p_VV[first] = p_V[first] * distribution(second_V, sampling, seen(first))
         return p_VV.flatten().tolist()
 
-    assert chi_squared_p(counts.ravel(), joint(decoding, lambda first: [first])) > 1e-3
-    assert chi_squared_p(counts.ravel(), joint(decoding, lambda first: [])) < 1e-6
-    assert chi_squared_p(counts.ravel(), joint(decoding, lambda first: [*PROMPT, first])) < 1e-6
+    assert chi_squared_p(counts.ravel(), joint(sampling, lambda first: [first])) > 1e-3
+    assert chi_squared_p(counts.ravel(), joint(sampling, lambda first: [])) < 1e-6
+    assert chi_squared_p(counts.ravel(), joint(sampling, lambda first: [*PROMPT, first])) < 1e-6

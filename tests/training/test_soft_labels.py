@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdfast.config import SamplingConfig
+from ssdfast.config import EngineSamplingParams
 from ssdfast.sampling.token_sampling import likeliest
 from ssdfast.training.soft_labels import soft_labels
 
@@ -32,7 +32,7 @@ def dense(labels, dtype=torch.float64):
 )
 @settings(max_examples=60, deadline=None)
 def test_they_are_what_decoding_draws_from(seed, temperature, top_k, top_p, min_p):
-    decoding = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    decoding = EngineSamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     logits_SV = logits(seed)
     labels = soft_labels(*likeliest(logits_SV, 20), decoding, VOCABULARY)
     want_SV = torch.stack([distribution(row, decoding) for row in logits_SV])
@@ -43,7 +43,7 @@ def test_they_are_what_decoding_draws_from(seed, temperature, top_k, top_p, min_
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (30, 1.0), (30, 0.95)])
 def test_what_the_list_does_not_hold_is_bounded(temperature, top_k, top_p):
-    decoding = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+    decoding = EngineSamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
     for seed in range(20):
         logits_SV = logits(seed, spread=1.5)
         labels = soft_labels(*likeliest(logits_SV, 8), decoding, VOCABULARY)
@@ -56,7 +56,7 @@ def test_what_the_list_does_not_hold_is_bounded(temperature, top_k, top_p):
 
 def test_untempered_the_bound_is_the_mass_itself():
     logits_SV = logits(0)
-    labels = soft_labels(*likeliest(logits_SV, 8), SamplingConfig(top_k=0, top_p=1.0), VOCABULARY)
+    labels = soft_labels(*likeliest(logits_SV, 8), EngineSamplingParams(top_k=0, top_p=1.0), VOCABULARY)
     want_S = 1 - logits_SV.double().softmax(1).topk(8).values.sum(1)
     torch.testing.assert_close(labels.missed_S.double(), want_S, rtol=1e-4, atol=1e-7)
 
@@ -64,7 +64,7 @@ def test_untempered_the_bound_is_the_mass_itself():
 def test_empty_slots_stay_empty():
     logits_SV = torch.full((1, VOCABULARY), -torch.inf)
     logits_SV[0, [3, 7]] = torch.tensor([1.0, 0.0])
-    labels = soft_labels(*likeliest(logits_SV, 5), SamplingConfig(top_k=0, top_p=1.0), VOCABULARY)
+    labels = soft_labels(*likeliest(logits_SV, 5), EngineSamplingParams(top_k=0, top_p=1.0), VOCABULARY)
     assert labels.ids_SK[0].tolist() == [3, 7, -1, -1, -1]
     torch.testing.assert_close(labels.probs_SK[0, :2], torch.tensor([1.0, 0.0]).softmax(0))
     assert not labels.probs_SK[0, 2:].any()
@@ -73,9 +73,9 @@ def test_empty_slots_stay_empty():
 
 def test_no_position_gives_no_label():
     ids_SK, logprobs_SK = torch.zeros(0, 4, dtype=torch.int64), torch.zeros(0, 4)
-    assert soft_labels(ids_SK, logprobs_SK, SamplingConfig(), VOCABULARY).probs_SK.shape == (0, 4)
+    assert soft_labels(ids_SK, logprobs_SK, EngineSamplingParams(), VOCABULARY).probs_SK.shape == (0, 4)
 
 
 def test_a_presence_penalty_is_refused():
     with pytest.raises(ValueError, match=r"presence penalty of 0\.5"):
-        soft_labels(*likeliest(logits(0), 4), SamplingConfig(presence_penalty=0.5), VOCABULARY)
+        soft_labels(*likeliest(logits(0), 4), EngineSamplingParams(presence_penalty=0.5), VOCABULARY)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ssdfast import cli, models
-from ssdfast.config import SamplingConfig, TrainingRunConfig
+from ssdfast.config import EngineSamplingParams, TrainingRunConfig
 from ssdfast.sampling.token_sampling import likeliest
 from ssdfast.training import runner, trainer
 from ssdfast.training.collate import padded
@@ -21,7 +21,7 @@ from ssdfast.training.loss import make_trainable
 
 from .. import tiny
 
-DECODING = SamplingConfig(temperature=1.2, top_k=20, top_p=0.95)
+DECODING = EngineSamplingParams(temperature=1.2, top_k=20, top_p=0.95)
 
 
 def config_of(directory, **changes):

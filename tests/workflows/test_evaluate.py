@@ -19,7 +19,7 @@ pytest.importorskip("math_verify")
 pytest.importorskip("matplotlib")
 WORDS = [*tiny.WORDS, *(rf"\boxed{{{n}}}" for n in range(30))]
 TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}"
-FAST = EvalExecution(checkers=1, batch=64)
+FAST = EvalExecution(checkers=1, batch_size=64)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ... import models
-from ...config import Example, PromptConfig
+from ...config import FewshotExample, PromptConfig
 from ...problems.problem import write_problems
 from ...problems.reasoning_gym import chain_sums
 
@@ -19,9 +19,9 @@ TRAIN_PROBLEMS, EVAL_PROBLEMS = 80, 32
 PROMPT = PromptConfig(
     system="Show your work.",
     instruction="{question}",
-    examples=(
-        Example(question="2 + 7 = ?", answer="We have 2 + 7 = 9. The answer is 9."),
-        Example(question="8 - 3 = ?", answer="First, 8 - 3 = 5. So the answer is 5."),
+    fewshot=(
+        FewshotExample(question="2 + 7 = ?", answer="We have 2 + 7 = 9. The answer is 9."),
+        FewshotExample(question="8 - 3 = ?", answer="First, 8 - 3 = 5. So the answer is 5."),
     ),
 )
 

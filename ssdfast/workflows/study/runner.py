@@ -84,8 +84,8 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
             config = _with_demo_inputs(config, out)
     if not config.train_problems.sources or not config.eval_problems.sources:
         raise ValueError("a study needs train_problems.sources for its training samples and eval_problems.sources")
-    if not config.train_problems.held_out:
-        problems = config.train_problems.model_copy(update={"held_out": config.eval_problems.sources})
+    if not config.train_problems.decontaminate_against:
+        problems = config.train_problems.model_copy(update={"decontaminate_against": config.eval_problems.sources})
         config = config.model_copy(update={"train_problems": problems})
     counts = len(load_problems(config.train_problems).problems), len(load_problems(config.eval_problems).problems)
     models.outline(config.model)
@@ -99,7 +99,7 @@ def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:
         train, evaluation = out / "train_problems.jsonl", out / "eval_problems.jsonl"
         demo.write_sums(train, evaluation)
         changes["train_problems"] = config.train_problems.model_copy(
-            update={"sources": (str(train),), "near_duplicates": 1.0, "contaminated": "keep"}
+            update={"sources": (str(train),), "near_duplicate_threshold": 1.0, "on_contamination": "keep"}
         )
         changes["eval_problems"] = config.eval_problems.model_copy(update={"sources": (str(evaluation),)})
         changes["prompt"] = demo.PROMPT

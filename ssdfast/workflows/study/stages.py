@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 
 from ... import run_dir
 from ...config import (
-    DecodingConfig,
+    EngineSamplingParams,
     EvalConfig,
     EvalExecution,
     Labelled,
     ProbeConfig,
     SampleConfig,
-    SamplingConfig,
+    SamplingParams,
     StudyConfig,
     StudyExecution,
     TrainExecution,
@@ -70,7 +70,7 @@ class Stages:
             model=self.model,
             problems=self.config.train_problems,
             prompt=self.config.prompt,
-            decoding=sampling,
+            sampling=sampling,
             max_new_tokens=self.config.train_max_new_tokens,
             top_logprobs=max(20, sampling.top_k),
             engine=self.config.engine,
@@ -273,9 +273,9 @@ class Stages:
         return Stage(kind, label, settings | {"model": self.model}, run, tuple(needs), tokens, self.root)
 
 
-def _kernel_sampling(sampling: SamplingConfig) -> DecodingConfig:
+def _kernel_sampling(sampling: EngineSamplingParams) -> SamplingParams:
     """The sampling parameters that the kernels know: without min-p and the penalty."""
-    return DecodingConfig(**{name: getattr(sampling, name) for name in DecodingConfig.model_fields})
+    return SamplingParams(**{name: getattr(sampling, name) for name in SamplingParams.model_fields})
 
 
 def _json(config: Any) -> dict[str, Any]:

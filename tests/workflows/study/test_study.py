@@ -183,4 +183,4 @@ def test_presets_are_studies(inputs):
     demo = read_study("demo")
     assert list(demo.arms) == ["ssd", "ssd-soft", "control"]
     with pytest.raises(ValueError, match="model"):
-        read_study("paper")
+        read_study("paper-4b-instruct")
