@@ -108,9 +108,7 @@ def _problems(source: str, config: ProblemsConfig, malformed: list[str]) -> list
         return champ.load()
     if source.startswith(reasoning_gym.SCHEME):
         if not config.limit_per_source:
-            raise ValueError(
-                f"{source} generates problems without end: set the number of problems in problems.limit_per_source"
-            )
+            raise ValueError(f"{source} generates problems without end: set their number in problems.limit_per_source")
         return reasoning_gym.generate(source.removeprefix(reasoning_gym.SCHEME), config.generator_options, config.seed)
     path = Path(source).expanduser()
     if source.startswith(huggingface.SCHEME):
