@@ -87,7 +87,7 @@ def test_generated_problems_of_an_earlier_run_stay_too(tmp_path: Path) -> None:
 def test_contamination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = write(tmp_path / "a.jsonl", "1?", LONG.format("hens"), "2?")
     held_out = write(tmp_path / "h.jsonl", "2 ?", LONG.format("rabbits"), LONG.format("pigs"), "3?")
-    message = r"^2 of 3 problems are like held-out ones: a/\w{12} like h/\w{12} \(0.\d\d\), .*set problems.on_contamination to drop or keep"
+    message = r"^2 of 3 problems are like held-out ones: a/\w{12} like h/\w{12} \(0.\d\d\), .*problems.on_contamination"
     with pytest.raises(ValueError, match=message):
         load(a, decontaminate_against=[held_out])
     dropped = load(a, decontaminate_against=[held_out], on_contamination="drop")

@@ -161,7 +161,7 @@ def test_an_estimate_says_what_is_to_do_and_does_nothing(inputs, capsys):
         ({"arms": {"control": None, "mine": {"recipe": "ssd", "training": {"lrr": 1}}}}, "lrr"),
         ({"arms": {"control": None, "mine": {"recipe": "sdd"}}}, "arms.mine.recipe"),
         ({"arms": {"control": None, "a/b": {"recipe": "ssd"}}}, "the arm 'a/b' names a directory"),
-        ({"preset": "maths"}, "unknown preset 'maths', choose from paper, math, demo"),
+        ({"preset": "maths"}, "unknown preset 'maths', choose from paper-4b-instruct, paper-30b-instruct"),
         (
             {"eval_problems": {}},
             "a study needs train_problems.sources for its training samples and eval_problems.sources",
