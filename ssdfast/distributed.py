@@ -1,4 +1,4 @@
-"""Processes that torchrun started together: each takes its share, the first one does what is done once."""
+"""Processes that torchrun started together: each does its part of the work, the first does what is done once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-# A rank may wait for the slowest one's last part; one that dies is torchrun's business.
-_PATIENCE = timedelta(days=7)
+# A rank may wait for the slowest rank's last shard; torchrun deals with a rank that dies.
+_TIMEOUT = timedelta(days=7)
 
 T = TypeVar("T")
 
@@ -28,21 +28,21 @@ class Ranks:
         return self.rank == 0
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on the first rank, on every rank; the others wait for it."""
+        """The result of `make` on the first rank, returned on every rank; the others wait for it."""
         if self.size == 1:
             return make()
-        found: list[T | None] = [make() if self.first else None]
-        dist.broadcast_object_list(found, 0)
-        return found[0]  # type: ignore[return-value]
+        results: list[T | None] = [make() if self.first else None]
+        dist.broadcast_object_list(results, 0)
+        return results[0]  # type: ignore[return-value]
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks are here."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def process_group() -> Iterator[Ranks]:
     """The ranks of this run: one, unless torchrun set WORLD_SIZE. Each gets the GPU of its LOCAL_RANK."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -50,7 +50,7 @@ def joined() -> Iterator[Ranks]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    dist.init_process_group("gloo", timeout=_TIMEOUT)
     try:
         yield Ranks(dist.get_rank(), size)
     finally:
@@ -58,5 +58,5 @@ def joined() -> Iterator[Ranks]:
 
 
 def is_first() -> bool:
-    """True in the one process that reports, before and after `joined` too."""
+    """True in the one process that reports, also before and after `process_group`."""
     return os.environ.get("RANK", "0") == "0"

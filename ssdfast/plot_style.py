@@ -1,4 +1,4 @@
-"""How figures look: SVG that is the same for the same numbers, plain axes, one colour of ink."""
+"""The style of figures: SVG that is equal for equal numbers, plain axes, one colour of ink."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 def style(ink: str) -> dict[Any, Any]:
     """Settings for matplotlib's `rc_context`."""
     return {
-        "svg.hashsalt": "ssdfast",  # or ids differ from run to run
+        "svg.hashsalt": "ssdfast",  # otherwise ids differ from run to run
         "svg.fonttype": "none",
         "font.family": "sans-serif",
         "font.size": 10,
@@ -27,18 +27,17 @@ def style(ink: str) -> dict[Any, Any]:
 
 @contextmanager
 def pyplot() -> Iterator[Any]:
-    """matplotlib.pyplot drawing to files, the caller's own backend put back after. Raises ValueError where it is not
-    installed."""
+    """matplotlib.pyplot that draws to files; restores the caller's backend. Raises ValueError where it is missing."""
     try:
         import matplotlib
     except ImportError:
-        raise ValueError("figures need a package that is not installed: pip install matplotlib") from None
+        raise ValueError("figures need matplotlib: pip install matplotlib") from None
 
-    before = matplotlib.get_backend()
+    backend = matplotlib.get_backend()
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     try:
         yield pyplot
     finally:
-        matplotlib.use(before)
+        matplotlib.use(backend)

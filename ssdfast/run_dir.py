@@ -1,4 +1,4 @@
-"""Run directories: a file appears whole or not at all; a run goes on only with the same settings and inputs."""
+"""Run directories: a file appears whole or not at all; a run continues only with the same settings and inputs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class InUse(ValueError):
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path to write to; on success it becomes `path`, durably, on failure it is removed.
 
-    Raises OSError that says what is left to do where the disk is full.
+    Raises OSError with the remedy where the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -57,7 +57,7 @@ def atomic(path: Path) -> Iterator[Path]:
             raise
         raise OSError(
             error.errno,
-            f"no room to write {path}: free some space and start the same command again; what is finished stays",
+            f"no room to write {path}: free some space and start the same command again; finished work is kept",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -114,32 +114,32 @@ def check_schema(values: Mapping[str, Any], path: Path | str) -> None:
 
 
 @contextmanager
-def lock(directory: Path, wanted: bool = True) -> Iterator[None]:
+def lock(directory: Path, enabled: bool = True) -> Iterator[None]:
     """Keep other runs out of `directory` until done, or until this process dies in whatever way.
 
-    Raises ValueError where another process holds it. Does nothing unless `wanted`.
+    Raises ValueError where another process holds it. Does nothing unless `enabled`.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file: name a directory to write to")
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("a+") as held:
+    with (directory / ".lock").open("a+") as lock_file:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            held.seek(0)
-            holder = held.read().strip() or "unknown"
+            lock_file.seek(0)
+            holder = lock_file.read().strip() or "unknown"
             raise InUse(f"{directory} is in use by process {holder}: wait for it, or choose another --out") from None
-        held.truncate(0)
-        held.write(f"{os.getpid()} on {platform.node()}\n")
-        held.flush()
+        lock_file.truncate(0)
+        lock_file.write(f"{os.getpid()} on {platform.node()}\n")
+        lock_file.flush()
         yield
 
 
 def sweep(directory: Path) -> None:
-    """Remove what a killed run left half written in `directory`."""
+    """Remove unfinished files that a killed run left in `directory`."""
     for leftover in directory.glob(".*.tmp"):
         _remove(leftover)
 
@@ -153,8 +153,8 @@ def claim(
 ) -> None:
     """Make `directory` the home of a run with these settings, new or continued.
 
-    results: names inside it that the run makes. `overwrite` removes them first, and nothing else; where there are none,
-    as after a mistake in the settings, nothing is lost by new settings and they are taken.
+    results: the names that the run makes in it. `overwrite` removes them first, and nothing else. Where there are none,
+    as after a mistake in the settings, new settings lose nothing and are accepted.
     Raises ValueError where it holds results of other settings, or of no known settings at all.
     """
     if directory.exists() and not directory.is_dir():
@@ -183,7 +183,7 @@ def claim(
 
 
 def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Path]) -> None:
-    """Record what the run is made from; a continued run must be made from the same.
+    """Record the inputs of the run; a continued run must have the same.
 
     inputs: files, or directories whose files count (one level); each is named with its sha256.
     Raises ValueError where an input is not what the manifest already there says.
@@ -195,7 +195,7 @@ def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Pat
         for name in sorted(before.keys() | hashes.keys()):
             if before.get(name) != hashes.get(name):
                 what = "is new" if name not in before else "is gone" if name not in hashes else "has changed"
-                raise ValueError(f"{name} {what} since {directory} was begun: choose another --out, or --overwrite it")
+                raise ValueError(f"{name} {what} since {directory} was started: choose another --out, or --overwrite")
         return
     packages = ("ssdfast", "torch", "transformers", "pyarrow", "numpy")
     write_json(
@@ -233,8 +233,8 @@ def _files(root: Path) -> list[Path]:
 def _first_difference(before: Any, now: Any, key: str = "") -> str | None:
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*now, *(name for name in before if name not in now)]:
-            if found := _first_difference(before.get(name), now.get(name), f"{key}.{name}" if key else name):
-                return found
+            if difference := _first_difference(before.get(name), now.get(name), f"{key}.{name}" if key else name):
+                return difference
         return None
     return None if before == now else f"{key}: {before!r} there, {now!r} here"
 
@@ -252,10 +252,10 @@ def _git_commit() -> str | None:
     if not (source / ".git").exists():
         return None
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return result.stdout.strip()
 
 
 def _umask() -> int:

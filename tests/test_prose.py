@@ -24,7 +24,9 @@ def test_a_telltale_is_named_with_its_line_and_the_better_word(line, better):
     assert better in fault
 
 
-@pytest.mark.parametrize("line", ["Nothing was found = nothing", "a recommended value", "bytes as they are", "for one in ten"])
+@pytest.mark.parametrize(
+    "line", ["Nothing was found = nothing", "a recommended value", "bytes as they are", "for one in ten"]
+)
 def test_plain_prose_passes(line):
     assert prose.faults(Path("docs/x.md"), line) == []
 

@@ -92,7 +92,7 @@ def test_a_changed_input_is_named(tmp_path):
     run_dir.write_manifest(out, "cpu", 3, [model])
     run_dir.write_manifest(out, "cpu", 3, [model])
     (model / "weights").write_text("two")
-    with pytest.raises(ValueError, match=r"weights has changed since .*out was begun"):
+    with pytest.raises(ValueError, match=r"weights has changed since .*out was started"):
         run_dir.write_manifest(out, "cpu", 3, [model])
     (model / "weights").unlink()
     with pytest.raises(ValueError, match="weights is gone"):

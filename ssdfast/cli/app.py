@@ -1,6 +1,6 @@
-"""The command line: ``ssdfast sample``, ``eval``, ``train``, ``plan``, ``study``, ``probe`` and ``demo``.
+"""The commands: ``ssdfast sample``, ``eval``, ``train``, ``plan``, ``probe`` and ``study``.
 
-Exit codes: 0 done, 1 a fault, 2 the caller's mistake. torch is imported when a stage runs, not before.
+Exit codes: 0 done, 1 a failure, 2 the caller's mistake. torch is imported when a stage runs, not before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each command is asked: its settings from defaults, then a preset, then a YAML file, then flags."""
+"""The options of each command, from defaults, then a preset, then a YAML file, then flags."""
 
 from __future__ import annotations
 
@@ -98,33 +98,36 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def settings_from(command: BaseModel, cls: type[Model]) -> Model:
+    """The fields of `command` that make up a `cls`."""
     return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
 
 
 def sample_defaults(args: list[str]) -> SampleCommand:
-    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        purpose = _early(args, "--purpose", choices=("training", "evaluation")) or values.get("purpose", "training")
+    def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        purpose = _peek(args, "--purpose", choices=("training", "evaluation")) or values.get("purpose", "training")
         preset = settings.PRESETS[name]
         sampling = preset.eval_sampling if purpose == "evaluation" else preset.train_sampling
         return {"sampling": sampling.model_dump()}
 
-    return SampleCommand.model_construct(**_defaults(args, SampleConfig, SampleExecution, {"model": "-"}, of_preset))
+    return SampleCommand.model_construct(
+        **_defaults(args, SampleConfig, SampleExecution, {"model": "-"}, preset_values)
+    )
 
 
 def eval_defaults(args: list[str]) -> EvalCommand:
-    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
         return {"decoding": settings.PRESETS[name].eval_sampling.model_dump()}
 
-    return EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, of_preset))
+    return EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, preset_values))
 
 
 def train_defaults(args: list[str]) -> TrainCommand:
     required = {"model": "-", "traces": "-"}
 
-    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
         return {"train_sampling": settings.PRESETS[name].train_sampling.model_dump(), **settings.SCHEDULES[name]}
 
-    return TrainCommand.model_construct(**_defaults(args, TrainingRunConfig, TrainExecution, required, of_preset))
+    return TrainCommand.model_construct(**_defaults(args, TrainingRunConfig, TrainExecution, required, preset_values))
 
 
 def probe_defaults(args: list[str]) -> ProbeCommand:
@@ -142,46 +145,48 @@ def _defaults(
     config: type[Settings],
     execution: type[Settings],
     required: dict[str, Any],
-    of_preset: Callable[[str, dict[str, Any]], dict[str, Any]],
+    preset_values: Callable[[str, dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """What the flags start from: the preset, then the file; what neither gives is left for the flags to give.
+    """The defaults of the flags: the preset, overridden by the file; a required setting in neither stays
+    missing.
 
-    required: settings without a default, each with a value that stands in for it until then.
+    required: the settings without a default, each with a placeholder that passes validation.
     """
-    preset, file = _early(args, "--preset", choices=tuple(settings.PRESETS)) or "math", _early(args, "--config")
+    preset, file = _peek(args, "--preset", choices=tuple(settings.PRESETS)) or "math", _peek(args, "--config")
     values = settings.read_yaml(Path(file)) if file else {}
-    values = _merge(of_preset(preset, values), values)
-    of_execution = {name: values.pop(name) for name in execution.model_fields if name in values}
+    values = _merge(preset_values(preset, values), values)
+    execution_values = {name: values.pop(name) for name in execution.model_fields if name in values}
     fields: dict[str, Any] = {"out": tyro.MISSING, "config": file and Path(file), "preset": preset}
-    for cls, mine, stand_in in ((config, values, required), (execution, of_execution, {})):
-        known = settings.load(cls, {**stand_in, **mine}, file or "")
-        fields |= {name: getattr(known, name) for name in cls.model_fields}
+    for cls, given, placeholders in ((config, values, required), (execution, execution_values, {})):
+        loaded = settings.load(cls, {**placeholders, **given}, file or "")
+        fields |= {name: getattr(loaded, name) for name in cls.model_fields}
     return fields | {name: tyro.MISSING for name in required if name not in values}
 
 
-def _early(args: list[str], flag: str, choices: tuple[str, ...] | None = None) -> str | None:
-    """The value of a flag that others' defaults depend on."""
-    early = argparse.ArgumentParser(f"ssdfast {flag}", add_help=False, allow_abbrev=False)
-    early.add_argument(flag, choices=choices, dest="value")
-    value: str | None = early.parse_known_args(args)[0].value
+def _peek(args: list[str], flag: str, choices: tuple[str, ...] | None = None) -> str | None:
+    """The value of a flag that other defaults depend on."""
+    parser = argparse.ArgumentParser(f"ssdfast {flag}", add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, choices=choices, dest="value")
+    value: str | None = parser.parse_known_args(args)[0].value
     return value
 
 
-def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in override.items():
+        default = merged.get(key)
+        merged[key] = _merge(default, value) if isinstance(default, dict) and isinstance(value, dict) else value
     return merged
 
 
 def parse(cls: type[Model], default: Model, name: str, args: list[str]) -> Model:
+    """The command line as a `cls`; prints the help or one mistake and exits where that is called for."""
     with _registry():
         return tyro.cli(cls, default=default, args=args, prog=f"ssdfast {name}")
 
 
 def _registry() -> ConstructorRegistry:
-    """Teaches tyro that a path with a label is one word, LABEL=PATH."""
+    """Makes tyro read a path with a label as one argument, LABEL=PATH."""
     registry = ConstructorRegistry()
 
     @registry.primitive_rule

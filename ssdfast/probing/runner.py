@@ -37,7 +37,7 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     process is at work in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
-    with distributed.joined() as team, run_dir.lock(out, team.first):
+    with distributed.process_group() as team, run_dir.lock(out, team.first):
         done = team.from_first(lambda: _begin(config, out, overwrite))
         if not done:
             _run(config, out, execution, team)
