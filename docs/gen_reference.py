@@ -1,0 +1,243 @@
+"""Makes the reference pages from the code: every option of every command, and every column of every table.
+
+A hook of MkDocs (``on_files``), so the pages exist in the site alone. The sentences of the options are the docstrings of
+``ssdfast.config``; those of the columns are in ``columns.yml``, which must name exactly the columns that the code writes.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+HERE = Path(__file__).parent
+COMMANDS = ("sample", "eval", "train", "plan", "probe", "study")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting: its key in YAML (dotted), and whether the command line has a flag for it."""
+
+    key: str
+    type: str
+    default: str
+    sentence: str
+    is_positional: bool = False
+    is_yaml_only: bool = False
+
+    @property
+    def flag(self) -> str:
+        if self.is_positional:
+            return self.key.upper()
+        return self.key if self.is_yaml_only else "--" + self.key.replace("_", "-")
+
+
+def command_models() -> dict[str, type[BaseModel]]:
+    from ssdfast.cli import commands
+
+    return {name: getattr(commands, f"{name.capitalize()}Command") for name in COMMANDS}
+
+
+def options(model: type[BaseModel], values: BaseModel | None = None, prefix: str = "") -> Iterator[Option]:
+    """The settings of a model, those of the models inside it too, with the defaults of `values`."""
+    for name, field in sorted(model.model_fields.items(), key=lambda item: _is_model(item[1].annotation)):
+        value = field.get_default(call_default_factory=True) if values is None else getattr(values, name)
+        if _is_model(field.annotation):
+            yield from options(field.annotation, value, f"{prefix}{name}.")
+        else:
+            sentence = " ".join((field.description or "").split())
+            required = values is None and field.is_required()
+            default = "required" if required else f"`{_default(value)}`"
+            positional = any("positional" in str(mark).lower() for mark in field.metadata)
+            kind = _type(field.annotation, field)
+            yield Option(prefix + name, kind, default, sentence, positional, "of mapping" in kind)  # tyro has no flag for these
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_default, value)) + "]"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, BaseModel | dict):
+        return "{}" if not value else str(value)
+    return repr(value) if isinstance(value, str) and ("\n" in value or not value) else str(value)
+
+
+def _type(annotation: Any, field: FieldInfo | None = None) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(inner[0]) + _bounds(inner[1:])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(kind) for kind in inner if kind is not type(None))
+    if origin in (tuple, list):
+        return f"list of {_type(inner[0])}"
+    if origin is dict:
+        return f"mapping to {_type(inner[1])}".replace("to mapping", "of mappings")
+    if _is_model(annotation):
+        return "`NAME=PATH`" if annotation.__name__ == "NamedPath" else "mapping"
+    if annotation is Any:
+        return "any"
+    name = {str: "text", Path: "path"}.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    return name + _bounds(field.metadata if field else ())
+
+
+def _bounds(metadata: Any) -> str:
+    """`, ≥ 1` and the like, of the constraints of pydantic."""
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    marks = [mark for outer in metadata for mark in getattr(outer, "metadata", [outer])]
+    return "".join(
+        f", {sign} {getattr(mark, name):g}"
+        for mark in marks
+        for name, sign in signs.items()
+        if getattr(mark, name, None) is not None
+    )
+
+
+def _table(rows: list[tuple[str, ...]], *heads: str) -> str:
+    cells = [heads, ("---",) * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells) + "\n"
+
+
+def _first_sentence(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def configuration_page() -> str:
+    from ssdfast.config import StudyConfig
+
+    parts = [
+        "# Configuration",
+        "Every option of every command, as `ssdfast COMMAND --help` lists them. Settings come from the defaults, then from the"
+        " preset, then from the file that `--config` names, then from flags; a later one wins. The key in YAML is the flag"
+        " without the leading dashes: `--loops.min-tokens 64` is `loops: {min_tokens: 64}`. A key that a command does not have"
+        " is an error that names the keys it has. The resolved settings are saved as `config.yaml` beside the results.",
+        "A study file has settings of its own, which are listed [below](#study-file).",
+    ]
+    for name, model in command_models().items():
+        rows = [(_named(option), option.type, option.default, option.sentence) for option in options(model)]
+        parts += [f"## `ssdfast {name}`", _first_sentence(model), _table(rows, "flag", "type", "default", "meaning")]
+    rows = [(f"`{option.key}`", option.type, option.default, option.sentence) for option in options(StudyConfig)]
+    parts += ["## Study file", _first_sentence(StudyConfig), _table(rows, "key", "type", "default", "meaning")]
+    parts += _presets()
+    return "\n\n".join(parts)
+
+
+def _named(option: Option) -> str:
+    return f"`{option.flag}`" + (" (YAML only)" if option.is_yaml_only else "")
+
+
+def _presets() -> list[str]:
+    from ssdfast.config import PRESETS, SCHEDULES
+    from ssdfast.config.study import STUDIES
+
+    parts = ["## Presets", "What `--preset`, or `preset` in a study file, sets."]
+    for name, preset in PRESETS.items():
+        values = preset.model_dump(mode="json") | {"train": _plain(SCHEDULES[name]), "study": _plain(STUDIES[name])}
+        parts += [f"### `{name}`", f"```yaml\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}```"]
+    return parts
+
+
+def _plain(value: Any) -> Any:
+    """Lists in place of tuples, for YAML."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+TABLES = {
+    "positions": (
+        "Positions",
+        "`positions/shard-*.parquet`, written by `ssdfast probe`: a row per scored position. A float column that cannot be"
+        " computed is NaN, an id or size -1. The columns of the baseline begin with `base_` and those of the trained model with"
+        " `trained_`; the names are those of [`ModelStats` and `PairStats`](kernels.md) in Python.",
+    ),
+    "traces": ("Traces", "`traces/shard-*.parquet`, written by `ssdfast sample`: a row per trace."),
+    "samples": ("Samples", "`eval/samples.parquet`, written by `ssdfast eval`: a row per graded completion."),
+}
+
+
+def schemas() -> dict[str, Any]:
+    """The Arrow schema of each table, by its name in columns.yml."""
+    from ssdfast.evaluation.samples import SCHEMA as SAMPLES
+    from ssdfast.traces import SCHEMA as TRACES
+
+    return {"positions": _positions_schema(), "traces": TRACES, "samples": SAMPLES}
+
+
+def _positions_schema() -> Any:
+    """The schema of a table of one position, made by the reference kernel and by the writer of the real table."""
+    import numpy as np
+    import torch
+    from ssdfast.config import PositionClassConfig
+    from ssdfast.kernels import ProbeSpec, probe_stats
+    from ssdfast.probing.plan import LoadedTrace, TraceItem
+    from ssdfast.probing.table import gather, make_table
+    from ssdfast.probing.token_classes import BUILT_IN, TokenClasses
+
+    of_token = torch.zeros(32, dtype=torch.uint8)
+    logits = torch.randn(1, 32, generator=torch.Generator().manual_seed(0))
+    spec = ProbeSpec(token_class=of_token)
+    stats = probe_stats(logits, logits, torch.zeros(1, dtype=torch.int64), spec, backend="reference")
+    item = TraceItem(*["x"] * len(TraceItem._fields))._replace(correct=True)
+    trace = LoadedTrace(item, np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32))
+    return make_table([trace], gather([stats]), TokenClasses(BUILT_IN, of_token), PositionClassConfig()).schema
+
+
+def sentences() -> dict[str, dict[str, str]]:
+    """The sentence of every column, by table."""
+    tables = yaml.safe_load((HERE / "columns.yml").read_text(encoding="utf-8"))
+    positions = tables["positions"]
+    base = {name.removeprefix("base_"): text for name, text in positions.items() if name.startswith("base_")}
+    for name in schemas()["positions"].names:
+        plain = name.removeprefix("trained_")
+        if name.startswith("trained_") and name not in positions and plain in base:
+            positions[name] = f"As `base_{plain}`, of the trained model."
+    return tables
+
+
+def columns_page() -> str:
+    texts = sentences()
+    parts = [
+        "# Columns",
+        "Every table is Parquet, and nothing but Parquet is in its directory. `schema_version` in the metadata of a file counts"
+        " changes of names; the metadata of a table of positions also holds the token classes, the temperatures of `lse_T` and"
+        " both sets of sampling parameters.",
+    ]
+    for name, schema in schemas().items():
+        title, about = TABLES[name]
+        rows = [(f"`{field.name}`", f"`{_arrow(field.type)}`", texts[name][field.name]) for field in schema]
+        parts += [f"## {title}", about, _table(rows, "column", "type", "meaning")]
+    return "\n\n".join(parts)
+
+
+def _arrow(kind: Any) -> str:
+    """An Arrow type in short: the values of a dictionary column, and the length of a list only where it is fixed."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return _arrow(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list[{_arrow(kind.value_type)}]"
+    return str(kind)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """MkDocs calls this when it has listed the files of docs/."""
+    from mkdocs.structure.files import File
+
+    for path, page in (("reference/configuration.md", configuration_page()), ("reference/columns.md", columns_page())):
+        files.append(File.generated(config, path, content=page))
+    return files
