@@ -44,7 +44,7 @@ lint: $(VENV)/installed
 	$(BIN)/python -m tests.prose
 
 docs: $(VENV)/installed
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/installed
 	$(BIN)/python bench/probe_stats.py

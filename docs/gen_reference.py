@@ -1,7 +1,7 @@
-"""Makes the reference pages from the code: every option of every command, and every column of every table.
+"""Fills the reference pages from the code: every option of every command, every column of every table.
 
-A hook of MkDocs (``on_files``), so the pages exist in the site alone. The sentences of the options are the docstrings of
-``ssdfast.config``; those of the columns are in ``columns.yml``, which must name exactly the columns that the code writes.
+A hook of MkDocs. The sentences of options are the docstrings of ``ssdfast.config``. Those of columns are in
+``columns.yml``, which must name exactly the columns that the code writes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def options(model: type[BaseModel], values: BaseModel | None = None, prefix: str
             default = "required" if required else f"`{_default(value)}`"
             positional = any("positional" in str(mark).lower() for mark in field.metadata)
             kind = _type(field.annotation, field)
-            yield Option(prefix + name, kind, default, sentence, positional, "of mapping" in kind)  # tyro has no flag for these
+            yield Option(
+                prefix + name, kind, default, sentence, positional, "of mapping" in kind
+            )  # tyro has no flag for these
 
 
 def _is_model(annotation: Any) -> bool:
@@ -107,6 +109,13 @@ def _bounds(metadata: Any) -> str:
     )
 
 
+def _escape(sentence: str) -> str:
+    """Brackets outside code are text, not links or tags."""
+    pieces = sentence.split("`")
+    pieces[::2] = [piece.replace("[", "\\[").replace("<", "&lt;") for piece in pieces[::2]]
+    return "`".join(pieces)
+
+
 def _table(rows: list[tuple[str, ...]], *heads: str) -> str:
     cells = [heads, ("---",) * len(heads), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells) + "\n"
@@ -116,21 +125,17 @@ def _first_sentence(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
 
 
-def configuration_page() -> str:
+def configuration() -> str:
+    """A section for each command, the study file and the presets."""
     from ssdfast.config import StudyConfig
 
-    parts = [
-        "# Configuration",
-        "Every option of every command, as `ssdfast COMMAND --help` lists them. Settings come from the defaults, then from the"
-        " preset, then from the file that `--config` names, then from flags; a later one wins. The key in YAML is the flag"
-        " without the leading dashes: `--loops.min-tokens 64` is `loops: {min_tokens: 64}`. A key that a command does not have"
-        " is an error that names the keys it has. The resolved settings are saved as `config.yaml` beside the results.",
-        "A study file has settings of its own, which are listed [below](#study-file).",
-    ]
+    parts = []
     for name, model in command_models().items():
-        rows = [(_named(option), option.type, option.default, option.sentence) for option in options(model)]
+        rows = [(_named(option), option.type, option.default, _escape(option.sentence)) for option in options(model)]
         parts += [f"## `ssdfast {name}`", _first_sentence(model), _table(rows, "flag", "type", "default", "meaning")]
-    rows = [(f"`{option.key}`", option.type, option.default, option.sentence) for option in options(StudyConfig)]
+    rows = [
+        (f"`{option.key}`", option.type, option.default, _escape(option.sentence)) for option in options(StudyConfig)
+    ]
     parts += ["## Study file", _first_sentence(StudyConfig), _table(rows, "key", "type", "default", "meaning")]
     parts += _presets()
     return "\n\n".join(parts)
@@ -157,15 +162,11 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
 
+
 TABLES = {
-    "positions": (
-        "Positions",
-        "`positions/shard-*.parquet`, written by `ssdfast probe`: a row per scored position. A float column that cannot be"
-        " computed is NaN, an id or size -1. The columns of the baseline begin with `base_` and those of the trained model with"
-        " `trained_`; the names are those of [`ModelStats` and `PairStats`](kernels.md) in Python.",
-    ),
-    "traces": ("Traces", "`traces/shard-*.parquet`, written by `ssdfast sample`: a row per trace."),
-    "samples": ("Samples", "`eval/samples.parquet`, written by `ssdfast eval`: a row per graded completion."),
+    "positions": "`positions/shard-*.parquet`, written by `ssdfast probe`: a row per scored position.",
+    "traces": "`traces/shard-*.parquet`, written by `ssdfast sample`: a row per trace.",
+    "samples": "`eval/samples.parquet`, written by `ssdfast eval`: a row per graded completion.",
 }
 
 
@@ -181,6 +182,7 @@ def _positions_schema() -> Any:
     """The schema of a table of one position, made by the reference kernel and by the writer of the real table."""
     import numpy as np
     import torch
+
     from ssdfast.config import PositionClassConfig
     from ssdfast.kernels import ProbeSpec, probe_stats
     from ssdfast.probing.plan import LoadedTrace, TraceItem
@@ -208,18 +210,12 @@ def sentences() -> dict[str, dict[str, str]]:
     return tables
 
 
-def columns_page() -> str:
-    texts = sentences()
-    parts = [
-        "# Columns",
-        "Every table is Parquet, and nothing but Parquet is in its directory. `schema_version` in the metadata of a file counts"
-        " changes of names; the metadata of a table of positions also holds the token classes, the temperatures of `lse_T` and"
-        " both sets of sampling parameters.",
-    ]
+def columns() -> str:
+    """A section for each table."""
+    texts, parts = sentences(), []
     for name, schema in schemas().items():
-        title, about = TABLES[name]
-        rows = [(f"`{field.name}`", f"`{_arrow(field.type)}`", texts[name][field.name]) for field in schema]
-        parts += [f"## {title}", about, _table(rows, "column", "type", "meaning")]
+        rows = [(f"`{field.name}`", f"`{_arrow(field.type)}`", _escape(texts[name][field.name])) for field in schema]
+        parts += [f"## {name.capitalize()}", TABLES[name], _table(rows, "column", "type", "meaning")]
     return "\n\n".join(parts)
 
 
@@ -234,10 +230,10 @@ def _arrow(kind: Any) -> str:
     return str(kind)
 
 
-def on_files(files: Any, config: Any) -> Any:
-    """MkDocs calls this when it has listed the files of docs/."""
-    from mkdocs.structure.files import File
-
-    for path, page in (("reference/configuration.md", configuration_page()), ("reference/columns.md", columns_page())):
-        files.append(File.generated(config, path, content=page))
-    return files
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """MkDocs calls this for every page."""
+    if page.file.src_uri == "reference/configuration.md":
+        return markdown + configuration()
+    if page.file.src_uri == "reference/columns.md":
+        return markdown + columns()
+    return markdown

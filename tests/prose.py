@@ -1,4 +1,4 @@
-"""Rejects words that the project does not use, and a README that is too long: ``python -m tests.prose``, in ``make lint``.
+"""Rejects words that the project does not use, and a README that is too long: ``python -m tests.prose``.
 
 Each rule names the better word. Rules for names apply to code alone.
 """

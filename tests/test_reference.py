@@ -1,4 +1,4 @@
-"""The reference of the documentation: every flag that --help lists, every column that the code writes, each with a sentence."""
+"""The reference pages have every flag that --help lists and every column that the code writes, each with a sentence."""
 
 import importlib.util
 import re
@@ -46,7 +46,7 @@ def test_every_option_has_a_sentence(name):
 
 
 def test_a_page_names_every_option():
-    page = reference.configuration_page()
+    page = reference.configuration()
     for model in (*reference.command_models().values(), StudyConfig):
         assert all(option.key.replace("_", "-") in page.replace("_", "-") for option in reference.options(model))
 
@@ -56,4 +56,4 @@ def test_every_column_has_a_sentence_and_every_sentence_a_column():
     for name, schema in reference.schemas().items():
         assert set(texts[name]) == set(schema.names), name
         assert [column for column, text in texts[name].items() if not sentences(text)] == [], name
-    assert "`kl_trained_base`" in reference.columns_page()
+    assert "`kl_trained_base`" in reference.columns()
