@@ -1,6 +1,11 @@
 // The 16-bit logits, and the value of one logit of any type.
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+
+#include "isa.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 struct BF16 {

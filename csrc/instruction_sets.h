@@ -1,4 +1,4 @@
-// What the processor at hand can run.
+// Which instruction sets this processor can run.
 #pragma once
 
 #include <torch/headeronly/util/Exception.h>
@@ -17,8 +17,8 @@ inline bool runs_here(const std::string& isa) {
   return isa == "portable";
 }
 
-// The instruction set to take: `isa`, the value of SSDFAST_CPU, or the best one if that is empty.
-inline std::string chosen(std::string isa) {
+// The instruction set to use: `isa`, the value of SSDFAST_CPU, or the best one if that is empty.
+inline std::string resolved(std::string isa) {
   if (isa.empty()) isa = runs_here("avx512") ? "avx512" : runs_here("avx2") ? "avx2" : "portable";
   STD_TORCH_CHECK(runs_here(isa), "this processor cannot run the instruction set '", isa,
                   "' (known: avx512, avx2, portable): unset SSDFAST_CPU to choose the best one");

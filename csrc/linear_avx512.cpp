@@ -9,7 +9,7 @@
 
 #if defined(__x86_64__)
 #include <algorithm>
-#include <cstring>
+#include <cstdint>
 #include <vector>
 
 #if defined(__clang__)
@@ -144,18 +144,18 @@ void pack_hidden(const LinearJob& job, uint32_t* packed) {
 
 void panels(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t end) {
   const int64_t words = words_of(job), strips = (job.n + STRIP - 1) / STRIP;
-  const int64_t most = depth_of(words);
+  const int64_t full_depth = depth_of(words);
   const TileFn* tiles = job.bf16 ? TILES<true> : TILES<false>;
-  std::vector<uint32_t> memory(most * PANEL + 16);
+  std::vector<uint32_t> memory(full_depth * PANEL + 16);
   uint32_t* panel = reinterpret_cast<uint32_t*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
   for (int64_t first = begin * PANEL; first < std::min(end * PANEL, job.v); first += PANEL) {
     const int64_t width = std::min<int64_t>(PANEL, job.v - first);
-    for (int64_t p = 0; p < words; p += most) {
-      const int64_t depth = std::min(most, words - p);
+    for (int64_t p = 0; p < words; p += full_depth) {
+      const int64_t depth = std::min(full_depth, words - p);
       pack_panel(job, first, p, depth, panel);
-      const bool same = p + most < words;  // the next part of H is of the same entries
-      const int64_t next = same ? first : first + PANEL, next_word = same ? p + most : 0;
-      const int64_t lines = (std::min(most, words - next_word) * 4 + 63) / 64;
+      const bool same = p + full_depth < words;  // the next part of H is of the same entries
+      const int64_t next = same ? first : first + PANEL, next_word = same ? p + full_depth : 0;
+      const int64_t lines = (std::min(full_depth, words - next_word) * 4 + 63) / 64;
       const int64_t all = lines * std::clamp<int64_t>(std::min(job.v, end * PANEL) - next, 0, PANEL);
       for (int64_t s = 0; s < strips; ++s) {
         const int64_t row = s * STRIP, rows = std::min<int64_t>(STRIP, job.n - row);

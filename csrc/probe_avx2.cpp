@@ -1,3 +1,17 @@
+// The rows' code in AVX2.
+//
+// What every instruction set shares is included before the pragma: the linker keeps one copy of its inline functions,
+// which must run on any processor.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
 #include "probe_stats.h"
 #include "soft_label.h"
 
@@ -9,16 +23,7 @@
 #endif
 #define SSDFAST_ISA avx2
 #define SSDFAST_AVX2 1
-#include "simd_vector.h"
-#include "probe_row.h"
-#include "probe_nucleus.h"
-#include "probe_sweeps.h"
-#include "probe_diverge.h"
-#include "probe_patterns.h"
-#include "probe_columns.h"
-#include "probe_rows.h"
-#include "probe_state.h"
-#include "soft_label_rows.h"
+#include "rows.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -1,3 +1,17 @@
+// The rows' code in AVX-512.
+//
+// What every instruction set shares is included before the pragma: the linker keeps one copy of its inline functions,
+// which must run on any processor.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
 #include "probe_stats.h"
 #include "soft_label.h"
 
@@ -8,16 +22,8 @@
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,f16c,bmi,bmi2,popcnt")
 #endif
 #define SSDFAST_ISA avx512
-#include "simd_avx512.h"
-#include "probe_row.h"
-#include "probe_nucleus.h"
-#include "probe_sweeps.h"
-#include "probe_diverge.h"
-#include "probe_patterns.h"
-#include "probe_columns.h"
-#include "probe_rows.h"
-#include "probe_state.h"
-#include "soft_label_rows.h"
+#define SSDFAST_AVX512 1
+#include "rows.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -1,9 +1,23 @@
 // From sums and top lists to columns, one row at a time, in double.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "half_floats.h"
+#include "isa.h"
+#include "probe_nucleus.h"
+#include "probe_patterns.h"
+#include "probe_row.h"
+#include "probe_stats.h"
+#include "probe_sweeps.h"
+#include "simd.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
-// One model's row with all that its columns are made of.
+// One model's row and everything that its columns are computed from.
 template <class T>
 struct Model {
   std::vector<float> block_max;
@@ -33,7 +47,7 @@ struct Model {
     return finish(), true;
   }
   // The same from the sums of a pair sweep.
-  bool measured(int top) {
+  bool measure_swept(int top) {
     if (!row.usable()) return false;
     collect(row, top, best);
     low = sum_outside();
@@ -85,7 +99,7 @@ struct Model {
   }
 };
 
-// The tokens that a decoding setting can draw, all those up to the cut, with sums of u = e^(x / T) over them.
+// The tokens that sampling parameters can draw, all those up to the cut, with sums of u = e^(x / T) over them.
 struct Support {
   Cut cut;
   bool listed;  // they are the first cut.size of the top list
@@ -106,7 +120,7 @@ void for_each_inside(const Row<T>& row, const Cut& cut, Fn f) {
 }
 
 template <class T>
-Support support_of(Model<T>& model, const Decoding& d) {
+Support support_of(Model<T>& model, const SamplingParams& d) {
   const auto& list = model.best.list;
   const double beta = 1 / d.temperature;
   const size_t n = d.top_k > 0 ? std::min<size_t>(d.top_k, list.size()) : list.size();
@@ -228,13 +242,13 @@ int64_t overlap(const Model<T>& a, const Support& sa, const Model<T>& b, const S
 template <class T>
 int64_t nucleus_size(Model<T>& model, const Job& job) {
   const auto& list = model.best.list;
-  const double target = job.decoding.top_p * model.sum;
+  const double target = job.eval_sampling.top_p * model.sum;
   double reached = 0;
-  if (job.decoding.top_p < 1)
+  if (job.eval_sampling.top_p < 1)
     for (size_t i = 0; i < list.size(); ++i)
       if ((reached += std::exp(model.x(i))) >= target) return int64_t(i + 1);
   if (list.size() < size_t(job.top)) return int64_t(list.size());
-  if (job.decoding.top_p == 1) {
+  if (job.eval_sampling.top_p == 1) {
     const int64_t n = count_possible(model.row);
     return job.sweeps == 1 && n > job.top ? -1 : n;
   }

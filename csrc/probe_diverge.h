@@ -1,6 +1,16 @@
 // What needs the normalisers: divergences of the pair, and the mass of each token class.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "isa.h"
+#include "probe_row.h"
+#include "probe_stats.h"
+#include "simd.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 // Most tokens share one class, so its mass is summed a vector at a time; the others are listed.
@@ -19,8 +29,8 @@ struct ClassSums {
     const int n = static_cast<int>(end - begin);
     for (int i = 0; i < n; i += W) {
       const uint64_t word = job.common_class_mask[(begin + i) / 64] >> i % 64;
-      const M mine = from_bits(static_cast<uint32_t>(word) & ((1u << W) - 1));
-      for (int m = 0; m < MODELS; ++m) common[m] = add_if(mine, common[m], load(p[m] + i));
+      const M of_class = from_bits(static_cast<uint32_t>(word) & ((1u << W) - 1));
+      for (int m = 0; m < MODELS; ++m) common[m] = add_if(of_class, common[m], load(p[m] + i));
     }
     for (int m = 0; m < MODELS; ++m) mass[m][job.common_class] += sum(common[m]);
     const auto *other = job.others.data() + job.others_start[begin / BLOCK],
@@ -79,7 +89,7 @@ struct Diverge {
         const F xa = below_max<FAR>(za, ma), xb = below_max<FAR>(zb, mb);
         const F pa = exp<FAR>(xa) * ia, pb = exp<FAR>(xb) * ib;
         if constexpr (CLASSES) store(classes.p[0] + (i - begin), pa), store(classes.p[1] + (i - begin), pb);
-        const F gap_ab = xb - xa, d = gap_ab - shift, dd = d * d, both_p = pa + pb, off = gap_ab - middle, pa_off = pa * off;
+        const F gap_ab = xb - xa, d = gap_ab - shift, dd = d * d, both_p = pa + pb, centred = gap_ab - middle, pa_centred = pa * centred;
         const F even = fma(dd, fma(dd, set(1.39821969e-3f), set(4.16657910e-2f)), set(0.5f));
         const F odd = d * fma(dd, set(8.38309832e-3f), set(0.166665110f));
         const F phi = dd * (even + odd), phi_back = dd * (even - odd);
@@ -94,7 +104,7 @@ struct Diverge {
           gap = select(far, abs(step), gap);
         }
         kl_ab = kl_ab + ab, kl_ba = kl_ba + ba, js = js + mix, tv = tv + gap;
-        mean = mean + pa_off, square = fma(pa_off, off, square);
+        mean = mean + pa_centred, square = fma(pa_centred, centred, square);
       });
       if constexpr (CLASSES) classes.add<2>(begin, end);
       if (end % CHUNK == 0 || k + 1 == last) {

@@ -1,6 +1,18 @@
 // The shortest prefix of a row, by falling probability, that reaches a mass: exact for any length, without a sort.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "isa.h"
+#include "probe_row.h"
+#include "probe_stats.h"
+#include "simd.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 // A prefix by its length, its smallest logit and how many of the tokens with that logit it takes, those of smallest id.
@@ -28,20 +40,20 @@ struct Cut {
 // The id of the n-th token (n >= 1) whose logit is z.
 template <class T>
 int64_t nth_equal(const Row<T>& row, float z, int64_t n) {
-  int64_t found = -1;
-  for (int64_t k = 0; k < row.blocks() && found < 0; ++k) {
+  int64_t nth = -1;
+  for (int64_t k = 0; k < row.blocks() && nth < 0; ++k) {
     if (row.block_max[k] < z) continue;
     for_each(row.z, k * BLOCK, row.block_end(k), [&](int64_t i, int, F x) {
       uint32_t lanes = bits(equal(x, set(z)));
       const int here = __builtin_popcount(lanes);
-      if (found < 0 && n <= here) {
+      if (nth < 0 && n <= here) {
         for (; n > 1; --n) lanes &= lanes - 1;
-        found = i + __builtin_ctz(lanes);
+        nth = i + __builtin_ctz(lanes);
       }
       n -= here;
     });
   }
-  return found;
+  return nth;
 }
 
 inline int64_t tokens_needed(double missing, double each, int64_t available) {
@@ -84,19 +96,19 @@ inline Prefix search_prefix(const float* logits, int64_t n, float largest, doubl
       }
     });
     uint32_t last = 0;  // the lowest digit in use: where rounding keeps the sum below the target, the cut is there
-    bool found = false;
-    for (int64_t digit = digits - 1; digit >= 0 && !found; --digit) {
+    bool complete = false;
+    for (int64_t digit = digits - 1; digit >= 0 && !complete; --digit) {
       if (counts[digit] == 0) continue;
       last = static_cast<uint32_t>(digit);
-      found = reached + mass[digit] >= target;
-      if (!found) reached += mass[digit], size += counts[digit];
+      complete = reached + mass[digit] >= target;
+      if (!complete) reached += mass[digit], size += counts[digit];
     }
-    if (!found) reached -= mass[last], size -= counts[last];
+    if (!complete) reached -= mass[last], size -= counts[last];
     prefix |= last << shift, prefix_mask |= (digits - 1) << shift;
     if (shift == 0) {
       const int64_t count = counts[last];
-      const int64_t ties = found ? tokens_needed(target - reached, mass[last] / count, count) : count;
-      return {size + ties, from_ordered_key(prefix), ties, found};
+      const int64_t ties = complete ? tokens_needed(target - reached, mass[last] / count, count) : count;
+      return {size + ties, from_ordered_key(prefix), ties, complete};
     }
   }
   return {};  // not reached: the last shift returns
@@ -128,18 +140,18 @@ struct Bracket {
         mass[bin] += es[i], squares[bin] += double(es[i]) * es[i];
       }
     }
-    Bracket found;
-    if (sampled < 256) return found;
+    Bracket bracket;
+    if (sampled < 256) return bracket;
     const double each = double(row.v) / sampled;  // tokens that a sampled one stands for
     double below = 0, variance = 0;
     const auto logit = [&](int bin) { return static_cast<float>(row.max - bin * WIDTH / beta); };
     for (int bin = BINS - 1; bin > 0; --bin) {
       below += each * mass[bin], variance += each * each * squares[bin];
       const double doubt = 4 * std::sqrt(variance);
-      if (below + doubt < behind) found.low = logit(bin);
-      if (below - doubt > behind) return found.high = logit(bin), found;
+      if (below + doubt < behind) bracket.low = logit(bin);
+      if (below - doubt > behind) return bracket.high = logit(bin), bracket;
     }
-    return found;
+    return bracket;
   }
 };
 

@@ -1,7 +1,16 @@
-// The operators ssdfast_cpu::probe_*: unpack their arguments, plan the powers, run the rows on torch's threads.
+// The operators ssdfast_cpu::probe_*: they unpack their arguments, plan the powers and run the rows on torch's threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "instruction_sets.h"
 #include "probe_stats.h"
@@ -11,8 +20,8 @@ namespace {
 
 using torch::stable::Tensor;
 
-Kernels choose(std::string isa) {
-  isa = chosen(isa);
+Kernels kernels_of(std::string isa) {
+  isa = resolved(isa);
 #if defined(__x86_64__)
   if (isa == "avx512") return avx512::kernels();
   if (isa == "avx2") return avx2::kernels();
@@ -22,28 +31,29 @@ Kernels choose(std::string isa) {
 
 // For each temperature but 1, how to get e^(x/T): a product of powers already there, where 1/T is the sum of theirs.
 void plan_powers(const std::vector<double>& temperatures, Job& job) {
-  std::vector<std::pair<double, int>> wanted;  // 1/T and its column
+  std::vector<std::pair<double, int>> rates;  // 1/T and its column
   for (size_t i = 0; i < temperatures.size(); ++i)
-    if (temperatures[i] != 1) wanted.emplace_back(1 / temperatures[i], static_cast<int>(i));
-  std::sort(wanted.begin(), wanted.end());
+    if (temperatures[i] != 1) rates.emplace_back(1 / temperatures[i], static_cast<int>(i));
+  std::sort(rates.begin(), rates.end());
   job.n_temperatures = static_cast<int>(temperatures.size());
-  std::vector<double> have{1.0};
-  for (const auto& [beta, column] : wanted) {
+  std::vector<double> known{1.0};
+  for (const auto& [beta, column] : rates) {
     Power p{static_cast<float>(beta), column, {-1, -1, -1}};
     const auto matches = [&, target = beta](double sum) { return std::abs(sum - target) < 1e-9 * target; };
-    const int n = static_cast<int>(have.size());
+    const int n = static_cast<int>(known.size());
     for (int i = 0; i < n && p.factor[0] < 0; ++i)
       for (int j = i; j < n && p.factor[0] < 0; ++j) {
-        if (matches(have[i] + have[j])) p.factor[0] = i, p.factor[1] = j;
+        if (matches(known[i] + known[j])) p.factor[0] = i, p.factor[1] = j;
         for (int k = j; k < n && p.factor[0] < 0; ++k)
-          if (matches(have[i] + have[j] + have[k])) p.factor[0] = i, p.factor[1] = j, p.factor[2] = k;
+          if (matches(known[i] + known[j] + known[k])) p.factor[0] = i, p.factor[1] = j, p.factor[2] = k;
       }
-    have.push_back(beta);
+    known.push_back(beta);
     job.powers.push_back(p);
   }
 }
 
-// Lists the tokens outside the most common class, without a branch a token. A sample finds that class: any would do.
+// Lists the tokens outside the most common class, without a branch per token. A sample decides which class that is: any
+// class gives the right sums.
 void sort_classes(Job& job) {
   if (job.n_classes == 0) return;
   std::vector<int64_t> members(job.n_classes);
@@ -84,9 +94,11 @@ ModelColumns model_columns(Columns<float>& f, Columns<int64_t>& i, const Job& jo
 
 PairColumns pair_columns(Columns<float>& f, Columns<int64_t>& i, const Job& job) {
   PairColumns out;
-  for (float** c : {&out.kl_ab, &out.kl_ba, &out.js, &out.tv, &out.delta_var, &out.ssd_push, &out.ssd_chi2, &out.ssd_alignment})
+  for (float** c : {&out.kl_base_trained, &out.kl_trained_base, &out.js, &out.tv, &out.logratio_var, &out.ssd_cov, &out.ssd_var,
+                    &out.ssd_alignment})
     *c = f();
-  out.b_at_a_top = f(job.top), out.a_at_b_top = f(job.top), out.ssd_terms = f(6), out.kept_mass = f(2);
+  out.trained_logprobs_at_base_top = f(job.top), out.base_logprobs_at_trained_top = f(job.top);
+  out.ce_terms = f(6), out.kept_mass = f(2);
   out.support_overlap = i();
   return out;
 }
@@ -127,8 +139,8 @@ void probe_stats_cpu(const Tensor& a, const std::optional<Tensor>& b, const Tens
   Job job = job_of(a, b);
   const int64_t n = a.size(0);
   plan_sums(job, token, token_class, n_classes, top, sweeps, temperatures);
-  job.decoding = {temperature_and_p[0], top_k[0], temperature_and_p[1]};
-  job.train = {temperature_and_p[2], top_k[1], temperature_and_p[3]};
+  job.eval_sampling = {temperature_and_p[0], top_k[0], temperature_and_p[1]};
+  job.train_sampling = {temperature_and_p[2], top_k[1], temperature_and_p[3]};
   Columns<float> f{static_cast<float*>(floats.data_ptr()), n};
   Columns<int64_t> i{static_cast<int64_t*>(ints.data_ptr()), n};
   job.out_a = model_columns(f, i, job);
@@ -136,7 +148,7 @@ void probe_stats_cpu(const Tensor& a, const std::optional<Tensor>& b, const Tens
     job.out_b = model_columns(f, i, job);
     job.out_pair = pair_columns(f, i, job);
   }
-  const Kernels kernels = choose(isa);
+  const Kernels kernels = kernels_of(isa);
   torch::stable::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) { kernels.rows(job, begin, end); });
 }
 
@@ -152,7 +164,7 @@ void probe_state_cpu(const Tensor& a, const std::optional<Tensor>& b, const Tens
   job.list_z = static_cast<float*>(list_z.data_ptr());
   job.list_ids = static_cast<int64_t*>(list_ids.data_ptr());
   job.list_other = list_other ? static_cast<float*>(list_other->data_ptr()) : nullptr;
-  const Kernels kernels = choose(isa);
+  const Kernels kernels = kernels_of(isa);
   torch::stable::parallel_for(0, job.n, 1, [&](int64_t begin, int64_t end) { kernels.states(job, begin, end); });
 }
 
@@ -160,7 +172,7 @@ void probe_divergences_cpu(const Tensor& a, const Tensor& b, const Tensor& max, 
                            Tensor out, std::string isa) {
   const auto doubles = [](const Tensor& t) { return static_cast<double*>(t.data_ptr()); };
   const DivergenceJob job{job_of(a, b), a.size(0), doubles(max), doubles(log_sum), doubles(pivot), doubles(out)};
-  const Kernels kernels = choose(isa);
+  const Kernels kernels = kernels_of(isa);
   torch::stable::parallel_for(0, job.n, 1, [&](int64_t begin, int64_t end) { kernels.divergences(job, begin, end); });
 }
 
@@ -170,11 +182,11 @@ void probe_divergences_cpu(const Tensor& a, const Tensor& b, const Tensor& max, 
 STABLE_TORCH_LIBRARY(ssdfast_cpu, m) {
   m.def(
       "probe_stats(Tensor a, Tensor? b, Tensor token, Tensor? token_class, Tensor(a!) floats, Tensor(b!) ints, "
-      "int n_classes, int top, int sweeps, float[] temperature_and_p, int[] top_k, float[] temperatures, str isa) -> ()");
+      "int n_classes, int top_logprobs, int sweeps, float[] temperature_and_p, int[] top_k, float[] lse_temperatures, str isa) -> ()");
   m.def(
       "probe_state(Tensor a, Tensor? b, Tensor token, Tensor token_z, Tensor? token_class, Tensor(a!) slots, "
-      "Tensor(b!) list_z, Tensor(c!) list_ids, Tensor(d!)? list_other, int first_id, int n_classes, int top, int sweeps, "
-      "float[] temperatures, str isa) -> ()");
+      "Tensor(b!) list_z, Tensor(c!) list_ids, Tensor(d!)? list_other, int first_id, int n_classes, int top_logprobs, "
+      "int sweeps, float[] lse_temperatures, str isa) -> ()");
   m.def(
       "probe_divergences(Tensor a, Tensor b, Tensor max, Tensor log_sum, Tensor pivot, Tensor(a!) out, str isa) -> ()");
 }

@@ -2,6 +2,20 @@
 // and to do the arithmetic once a value.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "half_floats.h"
+#include "isa.h"
+#include "probe_nucleus.h"
+#include "probe_row.h"
+#include "probe_sweeps.h"
+#include "simd.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 template <class T>

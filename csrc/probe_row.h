@@ -4,6 +4,19 @@
 // products. Sums run in float32 lanes over CHUNK tokens at most, then in double.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "half_floats.h"
+#include "isa.h"
+#include "probe_stats.h"
+#include "simd.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 constexpr float NEVER = -std::numeric_limits<float>::infinity();
@@ -101,12 +114,12 @@ struct Row {
       const int64_t last = block_end(k);
       int high = INT16_MIN;
       if (last - i == BLOCK) {
-        Keys most = load_keys(z + i), least = most;
+        Keys largest = load_keys(z + i), smallest = largest;
         for (i += KEYS; i < last; i += KEYS) {
           const Keys x = load_keys(z + i);
-          most = SSDFAST_ISA::max(most, x), least = SSDFAST_ISA::min(least, x);
+          largest = SSDFAST_ISA::max(largest, x), smallest = SSDFAST_ISA::min(smallest, x);
         }
-        high = max_lane(most), bottom = std::min(bottom, min_lane(least));
+        high = max_lane(largest), bottom = std::min(bottom, min_lane(smallest));
       }
       for (; i < last; ++i) {
         const int x = ordered_key16(z[i].bits);
@@ -223,11 +236,11 @@ int64_t count_possible(const Row<T>& row) {
 template <class T>
 bool forbids(const Row<T>& by, const Row<T>& other) {
   if (!by.some_impossible()) return false;
-  uint32_t found = 0;
-  for_each_pair(by.z, other.z, 0, by.v, [&](int64_t, int, F mine, F theirs) {
-    found |= bits(both(equal(mine, set(NEVER)), greater(theirs, set(NEVER))));
+  uint32_t forbidden = 0;
+  for_each_pair(by.z, other.z, 0, by.v, [&](int64_t, int, F z_by, F z_other) {
+    forbidden |= bits(both(equal(z_by, set(NEVER)), greater(z_other, set(NEVER))));
   });
-  return found != 0;
+  return forbidden != 0;
 }
 
 }  // namespace ssdfast::SSDFAST_ISA

@@ -1,6 +1,21 @@
 // The rows of a job, one pair of rows at a time; the entry of each instruction set.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "half_floats.h"
+#include "isa.h"
+#include "probe_columns.h"
+#include "probe_diverge.h"
+#include "probe_nucleus.h"
+#include "probe_row.h"
+#include "probe_stats.h"
+#include "probe_sweeps.h"
+#include "simd.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 inline void blank(float* column, int64_t row, int64_t width = 1) {
@@ -18,10 +33,10 @@ inline void blank_model(const Job& job, const ModelColumns& out, int64_t n) {
 
 inline void blank_pair(const Job& job, int64_t n) {
   const PairColumns& out = job.out_pair;
-  for (float* c : {out.kl_ab, out.kl_ba, out.js, out.tv, out.delta_var, out.ssd_push, out.ssd_chi2, out.ssd_alignment})
+  for (float* c : {out.kl_base_trained, out.kl_trained_base, out.js, out.tv, out.logratio_var, out.ssd_cov, out.ssd_var, out.ssd_alignment})
     blank(c, n);
-  blank(out.b_at_a_top, n, job.top), blank(out.a_at_b_top, n, job.top);
-  blank(out.ssd_terms, n, 6), blank(out.kept_mass, n, 2);
+  blank(out.trained_logprobs_at_base_top, n, job.top), blank(out.base_logprobs_at_trained_top, n, job.top);
+  blank(out.ce_terms, n, 6), blank(out.kept_mass, n, 2);
   out.support_overlap[n] = -1;
 }
 
@@ -69,18 +84,18 @@ struct Rows {
   }
 
   bool model(Model<T>& m, const ModelColumns& out, int64_t n, int64_t y, bool swept, Support& support) {
-    if (!(swept ? m.measured(job.top) : m.measure(job.top, powers))) return blank_model(job, out, n), false;
-    support = support_of(m, job.decoding);
+    if (!(swept ? m.measure_swept(job.top) : m.measure(job.top, powers))) return blank_model(job, out, n), false;
+    support = support_of(m, job.eval_sampling);
 
     out.lse[n] = float(m.row.max + m.log_sum);
     out.entropy[n] = float(m.log_sum - m.sums.weighted / m.sum);
     out.token_logprob[n] = float(m.logp_at(y));
     out.token_rank[n] = rank_of(m.row, value(m.row.z + y), y);
-    const size_t k = job.decoding.top_k > 0 ? std::min<size_t>(job.decoding.top_k, m.best.list.size()) : 0;
+    const size_t k = job.eval_sampling.top_k > 0 ? std::min<size_t>(job.eval_sampling.top_k, m.best.list.size()) : 0;
     double head = 0;
     for (size_t i = k; i-- > 0;) head += std::exp(m.x(i));
-    out.top_mass[n] = job.decoding.top_k > 0 ? float(head / m.sum) : 1.f;
-    out.tail_mass[n] = job.decoding.top_k > 0 ? float(m.outside(k)) : 0.f;
+    out.top_mass[n] = job.eval_sampling.top_k > 0 ? float(head / m.sum) : 1.f;
+    out.tail_mass[n] = job.eval_sampling.top_k > 0 ? float(m.outside(k)) : 0.f;
     out.nucleus_size[n] = nucleus_size(m, job);
     out.support_size[n] = support.cut.size;
     out.support_entropy[n] = float(std::log(support.sum) - support.weighted / support.sum);
@@ -113,17 +128,17 @@ struct Rows {
       write_classes(classes.mass[0], job.out_a, n), write_classes(classes.mass[1], job.out_b, n);
       kl_ab = d.kl_ab, kl_ba = d.kl_ba, mean = d.mean, square = d.square;
     }
-    const double delta_var = b_forbids ? NAN : std::max(0.0, square - mean * mean);
+    const double logratio_var = b_forbids ? NAN : std::max(0.0, square - mean * mean);
     if (b_forbids) kl_ab = INFINITY;
     if (a_forbids) kl_ba = INFINITY;
-    out.kl_ab[n] = float(kl_ab), out.kl_ba[n] = float(kl_ba);
+    out.kl_base_trained[n] = float(kl_ab), out.kl_trained_base[n] = float(kl_ba);
     out.js[n] = job.sweeps == 1 ? NOT_A_NUMBER : float(d.js);
     out.tv[n] = job.sweeps == 1 ? NOT_A_NUMBER : float(d.tv);
-    out.delta_var[n] = float(delta_var);
+    out.logratio_var[n] = float(logratio_var);
     out.support_overlap[n] = overlap(a, support_a, b, support_b);
-    other_at_top(a, b, out.b_at_a_top + n * job.top);
-    other_at_top(b, a, out.a_at_b_top + n * job.top);
-    self_distillation(n, centre, b_forbids ? NAN : mean, delta_var);
+    other_at_top(a, b, out.trained_logprobs_at_base_top + n * job.top);
+    other_at_top(b, a, out.base_logprobs_at_trained_top + n * job.top);
+    self_distillation(n, centre, b_forbids ? NAN : mean, logratio_var);
   }
 
   // About what the moments of Δ = (x_b - x_a) - shift are taken, so that a small one is no difference of large numbers:
@@ -145,42 +160,42 @@ struct Rows {
     return listed + (1 - mass) * outside;
   }
 
-  void other_at_top(const Model<T>& mine, const Model<T>& other, float* column) {
+  void other_at_top(const Model<T>& model, const Model<T>& other, float* column) {
     for (int i = 0; i < job.top; ++i)
-      column[i] = size_t(i) < mine.best.list.size() ? float(other.logp_at(mine.best.list[i].id)) : NEVER;
+      column[i] = size_t(i) < model.best.list.size() ? float(other.logp_at(model.best.list[i].id)) : NEVER;
   }
 
-  void self_distillation(int64_t n, double centre, double mean, double delta_var) {
+  void self_distillation(int64_t n, double centre, double mean, double logratio_var) {
     const PairColumns& out = job.out_pair;
-    const double t = job.train.temperature, beta = 1 / t;
-    const Support s = support_of(a, job.train);
+    const double t = job.train_sampling.temperature, beta = 1 / t;
+    const Support s = support_of(a, job.train_sampling);
     const SupportSums sums = s.listed ? listed_sums(a, b, s, beta, centre) : wide_sums(a, b, s, beta, centre);
-    const double push = sums.q_delta - mean;
-    const double chi2 = job.train.is_identity() ? 0 : sums.square + outside_support(a, s);
-    const double variance = delta_var * chi2;
-    out.ssd_push[n] = float(push), out.ssd_chi2[n] = float(chi2);
-    out.ssd_alignment[n] = variance > 0 ? float(std::clamp(push / std::sqrt(variance), -1.0, 1.0)) : NOT_A_NUMBER;
+    const double cov = sums.q_delta - mean;
+    const double var = job.train_sampling.is_identity() ? 0 : sums.square + outside_support(a, s);
+    const double variance = logratio_var * var;
+    out.ssd_cov[n] = float(cov), out.ssd_var[n] = float(var);
+    out.ssd_alignment[n] = variance > 0 ? float(std::clamp(cov / std::sqrt(variance), -1.0, 1.0)) : NOT_A_NUMBER;
     for (int model = 0; model < 2; ++model) {
       const double log_power = sums.log_sum_scaled[model] - beta * sums.log_sum_x[model];
       // T KL(q || r tempered) = T sum q (log q - log r_T); for the baseline r_T is q.
       const double gap = sums.q_gap - sums.log_sum_scaled[0] + sums.log_sum_scaled[1];
-      float* terms = out.ssd_terms + (n * 2 + model) * 3;
+      float* terms = out.ce_terms + (n * 2 + model) * 3;
       terms[0] = float(-std::log(sums.kept[model]));
       terms[1] = float(-t * log_power);
       terms[2] = model == 0 ? 0.f : float(t * gap);
       out.kept_mass[n * 2 + model] = float(sums.kept[model]);
     }
-    if (b_lacks(s)) out.ssd_terms[(n * 2 + 1) * 3 + 2] = INFINITY;
+    if (b_forbids_support(s)) out.ce_terms[(n * 2 + 1) * 3 + 2] = INFINITY;
   }
 
   // Does b forbid a token of the baseline's support?
-  bool b_lacks(const Support& s) {
-    bool found = false;
+  bool b_forbids_support(const Support& s) {
+    bool forbidden = false;
     if (b.row.some_impossible())
       for_each_inside(a.row, s.cut, [&](int64_t i, M in, F) {
-        for (uint32_t lanes = bits(in); lanes; lanes &= lanes - 1) found |= value(b.row.z + i + __builtin_ctz(lanes)) == NEVER;
+        for (uint32_t lanes = bits(in); lanes; lanes &= lanes - 1) forbidden |= value(b.row.z + i + __builtin_ctz(lanes)) == NEVER;
       });
-    return found;
+    return forbidden;
   }
 };
 

@@ -1,6 +1,18 @@
 // The partial states of a part of the vocabulary, and what it adds to each divergence.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
+
+#include "half_floats.h"
+#include "isa.h"
+#include "probe_columns.h"
+#include "probe_diverge.h"
+#include "probe_row.h"
+#include "probe_rows.h"
+#include "probe_stats.h"
+#include "probe_sweeps.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 template <class T>
@@ -25,14 +37,14 @@ struct StateRows : Rows<T> {
   void model(int index, Model<T>& m, const Model<T>& other, int64_t n, bool swept) {
     const Job& job = this->job;
     const auto slot = [&](int s) -> double& { return out.slots[(index * out.model_slots + s) * out.n + n]; };
-    const bool usable = swept && job.powers.empty() ? m.measured(job.top) : m.measure(job.top, this->powers);
-    const int64_t at = (index * out.n + n) * job.top;
+    const bool usable = swept && job.powers.empty() ? m.measure_swept(job.top) : m.measure(job.top, this->powers);
+    const int64_t first = (index * out.n + n) * job.top;
     const int64_t listed = usable ? static_cast<int64_t>(m.best.list.size()) : 0;
     for (int64_t i = 0; i < job.top; ++i) {
       const bool there = i < listed;
-      out.list_z[at + i] = there ? m.best.list[i].z : NEVER;
-      out.list_ids[at + i] = there ? out.first_id + m.best.list[i].id : -1;
-      if (job.b) out.list_other[at + i] = there ? value(other.row.z + m.best.list[i].id) : NEVER;
+      out.list_z[first + i] = there ? m.best.list[i].z : NEVER;
+      out.list_ids[first + i] = there ? out.first_id + m.best.list[i].id : -1;
+      if (job.b) out.list_other[first + i] = there ? value(other.row.z + m.best.list[i].id) : NEVER;
     }
     // A row without a token that can occur is an empty part; one with NaN or +inf is invalid.
     const double fill = usable || m.row.max == NEVER ? 0 : NAN;

@@ -1,13 +1,9 @@
-// What the operator hands to the rows' code, and what each instruction set offers. Shapes: N rows, V vocabulary, K top.
+// The jobs that the operators hand to the rows' code, and the functions of each instruction set.
+//
+// a is the baseline, b the trained model. Shapes: N rows, V vocabulary, K the length of the top lists.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <limits>
-#include <memory>
-#include <utility>
 #include <vector>
 
 namespace ssdfast {
@@ -16,7 +12,7 @@ constexpr int BLOCK = 256;  // tokens whose maximum is remembered
 
 enum class DType { float32, bfloat16, float16 };
 
-struct Decoding {
+struct SamplingParams {
   double temperature;
   int64_t top_k;  // 0: off
   double top_p;   // 1: off
@@ -30,8 +26,9 @@ struct ModelColumns {
 };
 
 struct PairColumns {
-  float *kl_ab, *kl_ba, *js, *tv, *delta_var, *ssd_push, *ssd_chi2, *ssd_alignment;
-  float *b_at_a_top, *a_at_b_top, *ssd_terms, *kept_mass;
+  float *kl_base_trained, *kl_trained_base, *js, *tv, *logratio_var, *ssd_cov, *ssd_var, *ssd_alignment;
+  float *trained_logprobs_at_base_top, *base_logprobs_at_trained_top;
+  float *ce_terms, *kept_mass;  // [N, 2, 3] and [N, 2]: the columns of a block side by side, the baseline's first
   int64_t* support_overlap;
 };
 
@@ -52,7 +49,7 @@ struct Job {
   int64_t stride_a, stride_b, v;
   const int64_t* token;
   int top, sweeps;
-  Decoding decoding, train;
+  SamplingParams eval_sampling, train_sampling;
   int n_temperatures;
   std::vector<Power> powers;  // by rising beta
   int n_classes;
@@ -87,7 +84,7 @@ struct DivergenceJob {
   double* out;                          // [6, N]
 };
 
-// What each instruction set offers: rows [begin, end) of a job.
+// The functions of an instruction set, each for rows [begin, end) of a job.
 struct Kernels {
   void (*rows)(const Job&, int64_t begin, int64_t end);
   void (*states)(const StateJob&, int64_t begin, int64_t end);

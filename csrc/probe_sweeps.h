@@ -2,6 +2,17 @@
 // read once. x is relative to the largest logit so far; where that grows, the sums are brought to the new one.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "isa.h"
+#include "probe_row.h"
+#include "probe_stats.h"
+#include "simd.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 struct ModelSums {
@@ -17,8 +28,8 @@ struct ModelSums {
   // Returns by what e^x shrinks.
   double raise(float to) {
     if (to == max || max == NEVER) return max = to, 1;
-    const double move = double(max) - to, scale = std::exp(move);
-    weighted = scale * (weighted + move * sum), sum *= scale, max = to;
+    const double shift = double(max) - to, scale = std::exp(shift);
+    weighted = scale * (weighted + shift * sum), sum *= scale, max = to;
     return scale;
   }
 };
@@ -34,8 +45,8 @@ struct Powers {
       : plan(job.powers), block((plan.size() + 1) * BLOCK), x(BLOCK), lanes(plan.size() * W), sums(plan.size()) {}
   float* power(int i) { return block.data() + i * BLOCK; }
   void start() { std::fill(sums.begin(), sums.end(), 0.0); }
-  void raise(double move) {  // move: old maximum - new
-    for (size_t s = 0; s < plan.size(); ++s) sums[s] *= std::exp(move * plan[s].beta);
+  void raise(double shift) {  // shift: old maximum - new
+    for (size_t s = 0; s < plan.size(); ++s) sums[s] *= std::exp(shift * plan[s].beta);
   }
   void add(int count) {
     for (size_t s = 0; s < plan.size(); ++s) {
@@ -115,10 +126,10 @@ struct PairSweep {
   }
 
   void raise() {
-    const double d_move = out_a.max == NEVER ? 0 : (double(out_a.max) - a.max) - (double(out_b.max) - b.max);
+    const double d_shift = out_a.max == NEVER ? 0 : (double(out_a.max) - a.max) - (double(out_b.max) - b.max);
     const double old_a = out_a.sum, old_b = out_b.sum, scale_a = out_a.raise(a.max), scale_b = out_b.raise(b.max);
-    a_dd = scale_a * (a_dd + 2 * d_move * a_d + d_move * d_move * old_a);
-    a_d = scale_a * (a_d + d_move * old_a), b_d = scale_b * (b_d + d_move * old_b);
+    a_dd = scale_a * (a_dd + 2 * d_shift * a_d + d_shift * d_shift * old_a);
+    a_d = scale_a * (a_d + d_shift * old_a), b_d = scale_b * (b_d + d_shift * old_b);
   }
 
   template <bool FAR>

@@ -1,9 +1,12 @@
-// Sixteen float lanes, AVX-512 F/BW/VL/DQ. Same names as simd_vector.h.
+// Sixteen float lanes in AVX-512 F, BW, VL and DQ. The names are those of simd_vector.h.
 #pragma once
 
 #include <immintrin.h>
 
+#include <cstdint>
+
 #include "half_floats.h"
+#include "isa.h"
 
 namespace ssdfast::SSDFAST_ISA {
 

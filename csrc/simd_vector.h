@@ -1,12 +1,17 @@
-// W float lanes by the compiler's own vector types: AVX2 where SSDFAST_AVX2 is 1, else any machine. Same names as
-// simd_avx512.h. Comparisons give -1 or 0 a lane.
+// W float lanes by the compiler's own vector types: AVX2 where SSDFAST_AVX2 is 1, else any processor. The names are those of
+// simd_avx512.h. Comparisons give -1 or 0 per lane.
 #pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "half_floats.h"
+#include "isa.h"
 
 #if SSDFAST_AVX2
 #include <immintrin.h>
 #endif
-
-#include "half_floats.h"
 
 namespace ssdfast::SSDFAST_ISA {
 

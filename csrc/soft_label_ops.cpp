@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -29,7 +30,7 @@ void soft_label_rows(Tensor logits, const Tensor& ids, const Tensor& probs, cons
                          static_cast<float>(softcap),
                          bf16};
   STD_TORCH_CHECK(!bf16 || 2 * (job.stride - job.v) >= ZEROS_BEHIND_ROW, "no room behind the rows");
-  isa = chosen(isa);
+  isa = resolved(isa);
   torch::stable::parallel_for(0, logits.size(0), 1, [&](int64_t begin, int64_t end) {
 #if defined(__x86_64__)
     if (isa == "avx512") return avx512::soft_label_rows(job, begin, end);

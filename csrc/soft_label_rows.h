@@ -3,6 +3,18 @@
 // Three passes: maximum, sum of exponentials, gradient; a row of 150,000 logits stays in the L2 cache between them.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "half_floats.h"
+#include "isa.h"
+#include "probe_row.h"
+#include "simd.h"
+#include "soft_label.h"
+
 namespace ssdfast::SSDFAST_ISA {
 
 // Exponentials that float32 lanes add up before a double does. Few: beside the likeliest token's 1 a lane loses what is

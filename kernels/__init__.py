@@ -1,11 +1,11 @@
-"""The fused kernels of ssdfast, usable alone: tensors in, statistics out.
+"""The fused kernels of ssdfast. They work on tensors alone and need nothing else of ssdfast.
 
-Installed as ``ssdfast.kernels``. Every operation is a directory that can be read alone:
-``reference.py`` is the definition in plain torch, the other files compute the same numbers faster.
+The package is installed as ``ssdfast.kernels``. Each operation is a directory that can be read alone: ``reference.py``
+is its definition in plain torch, and the other files compute the same numbers faster.
 """
 
-# In a checkout, transformers finds this directory when it looks for the package "kernels", and imports it. Under that
-# name it is empty, or its operators would be registered twice.
+# In a checkout, transformers takes this directory for the package "kernels" and imports it. Under that name it is
+# empty: otherwise its operators would be registered twice.
 if __name__ != "kernels":
     from .linear_probe_stats import LmHead, linear_probe_stats, lm_head_logits, sharded_linear_probe_stats
     from .probe_stats import (

@@ -1,4 +1,4 @@
-"""What ``linear_probe_stats`` asks of hidden states and heads."""
+"""Checks of hidden states and heads."""
 
 from __future__ import annotations
 
@@ -11,35 +11,39 @@ from .head import LmHead
 
 
 def check_models(
-    hidden_a: Tensor,
-    head_a: LmHead,
-    hidden_b: Tensor | None,
-    head_b: LmHead | None,
+    hidden_base: Tensor,
+    head_base: LmHead,
+    hidden_trained: Tensor | None,
+    head_trained: LmHead | None,
     token: Tensor,
     empty_ok: bool = False,
 ) -> None:
-    """Raises ValueError that names the first tensor that does not fit. ``empty_ok``: a head may have no entries."""
-    check_model("a", hidden_a, head_a, empty_ok)
-    if (hidden_b is None) != (head_b is None):
+    """Raises ValueError that names the first tensor that does not fit. ``empty_ok`` allows a head without entries."""
+    check_model("_base", hidden_base, head_base, empty_ok)
+    if (hidden_trained is None) != (head_trained is None):
         raise ValueError("give both hidden_trained_NH and lm_head_trained_VH, or neither")
-    if hidden_b is not None and head_b is not None:
-        check_model("b", hidden_b, head_b, empty_ok)
-        if hidden_a.shape[0] != hidden_b.shape[0]:
-            raise ValueError(f"hidden_base_NH has {hidden_a.shape[0]} rows and hidden_trained_NH {hidden_b.shape[0]}")
-        rows_a, rows_b = head_a.weight_VH.shape[0], head_b.weight_VH.shape[0]
-        if rows_a != rows_b:
-            raise ValueError(f"the vocabularies differ: lm_head_base_VH has {rows_a} rows, lm_head_trained_VH {rows_b}")
-        if hidden_a.dtype != hidden_b.dtype:
-            raise ValueError(f"the two models differ in dtype: {hidden_a.dtype} and {hidden_b.dtype}")
-        if hidden_a.device != hidden_b.device:
-            raise ValueError(f"the two models are on different devices: {hidden_a.device} and {hidden_b.device}")
-    check_token(token, hidden_a)
+    if hidden_trained is not None and head_trained is not None:
+        check_model("_trained", hidden_trained, head_trained, empty_ok)
+        if hidden_base.shape[0] != hidden_trained.shape[0]:
+            raise ValueError(
+                f"hidden_base_NH has {hidden_base.shape[0]} rows and hidden_trained_NH {hidden_trained.shape[0]}"
+            )
+        rows_base, rows_trained = head_base.weight_VH.shape[0], head_trained.weight_VH.shape[0]
+        if rows_base != rows_trained:
+            raise ValueError(
+                f"the vocabularies differ: lm_head_base_VH has {rows_base} rows, lm_head_trained_VH {rows_trained}"
+            )
+        both = "hidden_base_NH and hidden_trained_NH"
+        if hidden_base.dtype != hidden_trained.dtype:
+            raise ValueError(f"{both} differ in dtype: {hidden_base.dtype} and {hidden_trained.dtype}")
+        if hidden_base.device != hidden_trained.device:
+            raise ValueError(f"{both} are on different devices: {hidden_base.device} and {hidden_trained.device}")
+    check_token(token, hidden_base)
 
 
-def check_model(model: str, hidden: Tensor, head: LmHead, empty_ok: bool) -> None:
-    """Raises ValueError unless hidden states and head fit together. ``model``: a or b, or "" for the only one."""
-    of_model = f"_{model}" if model else ""
-    hidden_name, weight_name, weight = f"hidden{of_model}_NH", f"lm_head{of_model}_VH", head.weight_VH
+def check_model(suffix: str, hidden: Tensor, head: LmHead, empty_ok: bool) -> None:
+    """Raises ValueError unless hidden states and head fit together. ``suffix``: of their names in messages."""
+    hidden_name, weight_name, weight = f"hidden{suffix}_NH", f"lm_head{suffix}_VH", head.weight_VH
     if hidden.dim() != 2:
         raise ValueError(f"{hidden_name} must have shape [N, H], got {list(hidden.shape)}")
     if weight.dim() != 2:

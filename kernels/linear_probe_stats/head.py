@@ -1,4 +1,4 @@
-"""The head of a language model: what turns hidden states into logits."""
+"""The head of a language model, which turns hidden states into logits."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class LmHead:
                 raise ValueError(f"{name} must be finite and positive, got {value}")
 
     @staticmethod
-    def of(given: Tensor | LmHead) -> LmHead:
-        """A weight alone is a head too."""
-        return given if isinstance(given, LmHead) else LmHead(given)
+    def from_weight(weight_VH: Tensor | LmHead) -> LmHead:
+        """A head of a weight alone; an ``LmHead`` as it is."""
+        return weight_VH if isinstance(weight_VH, LmHead) else LmHead(weight_VH)
 
     def finish_(self, product_NV: Tensor) -> Tensor:
-        """Turn ``hidden @ weightᵀ``, or some of its columns' rows, into logits in place."""
+        """Turns ``hidden @ weightᵀ`` into logits, in place."""
         if self.bias_V is not None:
             product_NV.add_(self.bias_V)
         if self.scale != 1:
             product_NV.mul_(self.scale)
         if self.softcap is not None:
             product_NV.div_(self.softcap).tanh_().mul_(self.softcap)
-            if self.bias_V is not None:  # what is forbidden stays so
+            if self.bias_V is not None:  # a forbidden token stays forbidden
                 product_NV.masked_fill_(self.bias_V == -torch.inf, -torch.inf)
         return product_NV

@@ -1,7 +1,7 @@
 """float32 logits of a few positions, whatever the dtype of the model.
 
-Products of bf16 or fp16 are exact and their sums float32: nothing is rounded to 16 bits: in bf16, logits near 20
-lie an eighth of a nat apart.
+Products of bf16 or fp16 are exact and their sums are float32. Nothing is rounded to 16 bits: in bf16, one ULP of a
+logit near 20 is an eighth of a nat.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SLICE_BYTES = 4 << 20  # of a head, as float32
 def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None) -> Tensor:
     """Logits [N, V], float32, of hidden states [N, H] in bf16, fp16 or fp32, on the hidden states' device.
 
-    out_NV: float32 [N, V] to write to, any row stride, or None for a new tensor. On a CPU with AVX-512 (AVX512_BF16 for
-    bf16) operands go through a product of our own; elsewhere, and in fp16, through torch's, of float32 operands, the
-    head in slices of 4 MB that are converted where they must be. No gradient flows.
+    out_NV: float32 [N, V] to write to, any row stride, or None for a new tensor.
+    On a CPU with AVX-512 (AVX512_BF16 for bf16) the product is that of csrc/; elsewhere, and in fp16, it is torch's on
+    float32 operands, with the head converted in slices of 4 MB. No gradient flows.
     Raises ValueError for operands that do not fit together, and for an ``out_NV`` of another shape, dtype or device.
     """
-    check_model("a", hidden_NH, head, empty_ok=True)
+    check_model("", hidden_NH, head, empty_ok=True)
     n, weight_VH = hidden_NH.shape[0], head.weight_VH
     shape = (n, weight_VH.shape[0])
     if out_NV is not None:
@@ -38,7 +38,7 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
                 f"out_NV must be float32 {list(shape)} on {hidden_NH.device}, unit stride along V, got {got}"
             )
     if hidden_NH.dtype == torch.float64:
-        raise ValueError("the logits are float32, float64 operands are for backend='reference'")
+        raise ValueError("the logits are float32: float64 operands need backend='reference'")
     if hidden_NH.is_cuda and weight_VH.dtype != torch.float32:
         product_NV = torch.mm(hidden_NH, weight_VH.T, out_dtype=torch.float32)
         return head.finish_(product_NV if out_NV is None else out_NV.copy_(product_NV))
@@ -57,7 +57,7 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
 
 
 def multiplies(dtype: torch.dtype) -> bool:
-    """True where the C++ extension is built and the processor can; SSDFAST_CPU other than avx512 switches it off."""
+    """Whether csrc/ multiplies operands of this dtype here. SSDFAST_CPU other than avx512 switches it off."""
     if dtype not in (torch.bfloat16, torch.float32) or not can_run("cpu"):
         return False
     return torch.ops.ssdfast_cpu.multiplies(dtype == torch.bfloat16, os.environ.get("SSDFAST_CPU", ""))

@@ -1,4 +1,4 @@
-"""``linear_probe_stats`` where the heads lie in shards on the ranks of a process group (tensor parallelism).
+"""``linear_probe_stats`` with the heads in shards on the ranks of a process group (tensor parallelism).
 
 Shape legend: N rows, V_r entries of this rank's shard, H hidden size, B rows of a block.
 """
@@ -30,47 +30,48 @@ def sharded_linear_probe_stats(
     group: dist.ProcessGroup | None = None,
     backend: str | None = None,
 ) -> ProbeStats:
-    """Every rank of ``group`` holds rows first_id .. first_id + V_r of the heads, calls this, and gets it all.
+    """Every rank of ``group`` holds rows first_id .. first_id + V_r of the heads, calls this, and gets every column.
 
     hidden_base_NH, hidden_trained_NH: the same [N, H] on every rank; heads: [V_r, H], V_r of each rank's own, 0 too,
-    bias included. The rest as for ``sharded_probe_stats``, which sees the logits of a block of rows at a time: 48 MB.
-    Raises ValueError on every rank, naming the rank where something is wrong.
+    bias included. The rest as for ``sharded_probe_stats``, which gets the logits of 48 MB of rows at a time.
+    Raises ValueError on every rank, naming the rank with the error.
     """
-    head_a, head_b = LmHead.of(lm_head_base_VH), None if lm_head_trained_VH is None else LmHead.of(lm_head_trained_VH)
-    step = _agreed_rows(hidden_base_NH, head_a, hidden_trained_NH, head_b, token_N, group)
+    head_base = LmHead.from_weight(lm_head_base_VH)
+    head_trained = None if lm_head_trained_VH is None else LmHead.from_weight(lm_head_trained_VH)
+    step = _agreed_rows(hidden_base_NH, head_base, hidden_trained_NH, head_trained, token_N, group)
     n, pair = token_N.shape[0], hidden_trained_NH is not None
     floats, ints = new_packed(hidden_base_NH, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
-    for i in range(0, max(n, 1), step):  # once for no rows: the ranks have to agree on the rest of the arguments too
+    for i in range(0, max(n, 1), step):  # once without rows: the ranks have to agree on the other arguments too
         rows = slice(i, min(n, i + step))
-        a_BV = lm_head_logits(hidden_base_NH[rows], head_a)
+        a_BV = lm_head_logits(hidden_base_NH[rows], head_base)
         b_BV = None
-        if hidden_trained_NH is not None and head_b is not None:
-            b_BV = lm_head_logits(hidden_trained_NH[rows], head_b)
+        if hidden_trained_NH is not None and head_trained is not None:
+            b_BV = lm_head_logits(hidden_trained_NH[rows], head_trained)
         put_rows(stats, rows, sharded_probe_stats(a_BV, b_BV, token_N[rows], spec, first_id, group, backend))
     return stats
 
 
 def _agreed_rows(
-    hidden_a: Tensor, head_a: LmHead, hidden_b: Tensor | None, head_b: LmHead | None, token: Tensor,
+    hidden_base: Tensor, head_base: LmHead, hidden_trained: Tensor | None, head_trained: LmHead | None, token: Tensor,
     group: dist.ProcessGroup | None,
 ) -> int:  # fmt: skip
-    """How many rows go together, the same on every rank. What is wrong on one rank raises on all."""
-    mine: str | tuple[int, int]
+    """Rows per block, the same on every rank. An error on one rank is raised on all."""
+    own: str | tuple[int, int]
     try:
-        check_models(hidden_a, head_a, hidden_b, head_b, token, empty_ok=True)
-        if hidden_a.dtype == torch.float64:
+        check_models(hidden_base, head_base, hidden_trained, head_trained, token, empty_ok=True)
+        if hidden_base.dtype == torch.float64:
             raise ValueError("shards must be bf16, fp16 or fp32, got torch.float64")
-        mine = token.shape[0], head_a.weight_VH.shape[0] * (1 if hidden_b is None else 2)
+        own = token.shape[0], head_base.weight_VH.shape[0] * (1 if hidden_trained is None else 2)
     except ValueError as error:
-        mine = str(error)
-    said: list[str | tuple[int, int]] = [mine] * dist.get_world_size(group)
-    dist.all_gather_object(said, mine, group)
-    most = 1
-    for rank, answer in enumerate(said):
+        own = str(error)
+    answers: list[str | tuple[int, int]] = [own] * dist.get_world_size(group)
+    dist.all_gather_object(answers, own, group)
+    row_logits = 1
+    for rank, answer in enumerate(answers):
         if isinstance(answer, str):
             raise ValueError(f"rank {rank}: {answer}")
-        if answer[0] != said[0][0]:
-            raise ValueError(f"rank {rank} has {answer[0]} positions and rank 0 has {said[0][0]}")
-        most = max(most, answer[1])
-    return max(1, LOGITS_BYTES // (4 * most))
+        if answer[0] != answers[0][0]:
+            raise ValueError(f"rank {rank} has {answer[0]} positions and rank 0 has {answers[0][0]}")
+        row_logits = max(row_logits, answer[1])
+    return max(1, LOGITS_BYTES // (4 * row_logits))

@@ -1,17 +1,19 @@
-"""The GPU backend: tensor-core tiles that leave partial states behind, never a matrix of logits.
+"""The GPU backend: tensor-core tiles that write partial states, never a matrix of logits.
 
-Bars come from a sample of the vocabulary (``bars``); then, a block of rows at a time, one launch for both models' tiles
-(``triton_tiles``), the tiles merged to states, the candidates sorted to top lists. JS, TV and exact divergences take a
-second launch, with the normalisers known. States, lists and divergences become the columns (``state_columns``).
+Bars come from a sample of the vocabulary (``bars``). Then, for each block of rows, one launch computes both models'
+tiles (``triton_tiles``), the tiles are merged to states, and the candidates are sorted to top lists. JS, TV and exact
+divergences take a second launch, with the normalisers known. The columns follow from states, lists and divergences
+(``state_columns``).
 
-Some rows need their logits after all: those whose nucleus is longer than the list, those with more candidates than
-there is room for, or too few, every row where ``top_k = 0``. They go through ``probe_stats`` a few at a time
-(``triton_rows``).
+Some rows need their logits after all: those whose nucleus is longer than the list, those with too many or too few
+candidates, and every row where ``top_k = 0``. They go through ``probe_stats`` a few at a time (``triton_rows``). So do
+fp32 operands, which have no fast exact product on tensor cores, and operands whose rows do not begin at multiples of
+16.
 
-fp32 operands have no fast exact product on tensor cores, and rows that do not begin at multiples of 16 have no fast way
-there: they go the same way. Memory, outputs apart, is meant to stay within 256 MB whatever N is: not measured yet.
+The bound for memory, outputs apart, is 256 MB whatever N is; it has not been measured yet.
 
 Shape legend: N rows of a block, P tiles of the vocabulary, S slots, M models, K = ``spec.top_logprobs``, C = capacity.
+a is the baseline, b the trained model.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import Tensor
 from ..probe_stats.schema import ProbeSpec, ProbeStats, new_packed, put_rows, unpack
 from ..probe_stats.state import DIVERGENCES, MAX, POSSIBLE, REST, Layout, PartialState, TopList, normalisers, pivot
 from ..probe_stats.state_columns import columns
-from ..probe_stats.triton import check_device, powers_of_few
+from ..probe_stats.triton import check_device, few_exponentials
 from .head import LmHead
 from .triton_divergences import tile_divergences
 from .triton_merge import BLOCK, merge_tiles
@@ -32,23 +34,23 @@ from .triton_tiles import ROWS, tile_states
 from .triton_tiling import Tiling
 
 STATE_BYTES = 128 << 20  # of the tiles' states and the candidates
-CANDIDATE_BYTES = 36  # key, the other model's logit, and what sorting them takes
+CANDIDATE_BYTES = 36  # the key, the other model's logit, and the workspace of sorting
 SAMPLE_BYTES = 64 << 20  # of the sampled logits of one model and the products of its tokens
-SAMPLED = 32  # one vocabulary entry of so many is in the sample that sets the bars
+SAMPLED = 32  # one in this many vocabulary entries is in the sample that sets the bars
 
 
 def linear_probe_stats_packed(
-    hidden_base_NH: Tensor, head_a: LmHead, hidden_trained_NH: Tensor | None, head_b: LmHead | None, token_N: Tensor,
-    spec: ProbeSpec,
+    hidden_base_NH: Tensor, head_base: LmHead, hidden_trained_NH: Tensor | None, head_trained: LmHead | None,
+    token_N: Tensor, spec: ProbeSpec,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The packed columns (see ``schema.columns``) of N >= 1 positions; bf16 or fp16 of any row stride, or fp32.
 
     Raises ValueError for tensors that are not on a GPU, unless Triton's interpreter is on.
     """
     check_device(hidden_base_NH)
-    models = [Model(hidden_base_NH, head_a)]
-    if hidden_trained_NH is not None and head_b is not None:
-        models.append(Model(hidden_trained_NH, head_b))
+    models = [Model(hidden_base_NH, head_base)]
+    if hidden_trained_NH is not None and head_trained is not None:
+        models.append(Model(hidden_trained_NH, head_trained))
     n, token_N = token_N.shape[0], token_N.contiguous()
     floats, ints = new_packed(hidden_base_NH, n, spec, len(models) == 2)
     stats = unpack(floats, ints, n, spec, len(models) == 2)
@@ -64,21 +66,21 @@ def linear_probe_stats_packed(
     return floats, ints
 
 
-def _blocks(n: int, room: int, bytes_of_row: int) -> list[slice]:
-    """N rows in blocks that fit into the room, of whole tiles."""
-    step = max(1, room // (bytes_of_row * ROWS.value)) * ROWS.value
+def _blocks(n: int, max_bytes: int, bytes_per_row: int) -> list[slice]:
+    """N rows in blocks of whole tiles that take at most ``max_bytes``."""
+    step = max(1, max_bytes // (bytes_per_row * ROWS.value)) * ROWS.value
     return [slice(i, min(n, i + step)) for i in range(0, n, step)]
 
 
 def _from_tiles(models: list[Model], token_N: Tensor, spec: ProbeSpec) -> ProbeStats:
     """Every column of some rows."""
-    layout, tiling = Layout.of(spec, len(models) == 2), Tiling.of(token_N.device)
+    layout, tiling = Layout.from_spec(spec, len(models) == 2), Tiling.for_device(token_N.device)
     capacity = max(1024, triton.next_power_of_2(2 * SAMPLED * spec.top_logprobs))
-    bytes_of_row = 4 * tiling.tiles(models[0].vocabulary) * layout.slots + len(models) * capacity * CANDIDATE_BYTES
+    bytes_per_row = 4 * tiling.tiles(models[0].vocabulary) * layout.slots + len(models) * capacity * CANDIDATE_BYTES
     token_z_MN = torch.stack([_token_logits(model, token_N) for model in models])
     bar_MN = torch.stack([bars(model, spec.top_logprobs, capacity) for model in models])
     states, counts, divergences = [], [], []
-    for rows in _blocks(token_N.shape[0], STATE_BYTES, bytes_of_row):
+    for rows in _blocks(token_N.shape[0], STATE_BYTES, bytes_per_row):
         block = [model.rows(rows) for model in models]
         state, count_MN = _sweep(
             block, token_N[rows], token_z_MN[:, rows], bar_MN[:, rows], spec, layout, tiling, capacity
@@ -87,22 +89,22 @@ def _from_tiles(models: list[Model], token_N: Tensor, spec: ProbeSpec) -> ProbeS
         counts.append(count_MN)
         if len(models) == 2 and spec.sweeps == 2:
             divergences.append(_second_sweep(block, state, tiling))
-    joined = _joined(states)
-    found = columns(joined, spec, torch.cat(divergences, 1) if divergences else None)
+    joined = _concat(states)
+    stats = columns(joined, spec, torch.cat(divergences, 1) if divergences else None)
     count_MN = torch.cat(counts, 1)
     possible_MN = torch.stack([joined.model(i)[POSSIBLE] for i in range(len(models))])
-    # Too many candidates for the list, or too few: neither is right. An invalid row is NaN, and neither.
-    lost_MN = (count_MN > capacity) | (count_MN < possible_MN.clamp(max=spec.top_logprobs))
-    from_logits(models, token_N, spec, lost_MN.any(0).nonzero()[:, 0], found)
+    # A list with too many candidates, or too few, is wrong. An invalid row is NaN, and has neither.
+    wrong_MN = (count_MN > capacity) | (count_MN < possible_MN.clamp(max=spec.top_logprobs))
+    from_logits(models, token_N, spec, wrong_MN.any(0).nonzero()[:, 0], stats)
     if spec.sweeps == 2 and spec.eval_sampling.top_p < 1:
-        for model, stats in zip(models, (found.base, found.trained), strict=False):
-            assert stats is not None
-            long_R = ((stats.nucleus_size == -1) & stats.lse.isfinite()).nonzero()[:, 0]
-            long_nuclei(model, token_N, spec, long_R, stats.nucleus_size)
-    return found
+        for model, own in zip(models, (stats.base, stats.trained), strict=False):
+            assert own is not None
+            long_R = ((own.nucleus_size == -1) & own.lse.isfinite()).nonzero()[:, 0]
+            long_nuclei(model, token_N, spec, long_R, own.nucleus_size)
+    return stats
 
 
-def _joined(states: list[PartialState]) -> PartialState:
+def _concat(states: list[PartialState]) -> PartialState:
     """The states of consecutive rows as one."""
     first = states[0]
     lists = []
@@ -127,8 +129,8 @@ def _joined(states: list[PartialState]) -> PartialState:
 def bars(model: Model, top: int, capacity: int) -> Tensor:
     """Logits [N] that at least ``top`` tokens of a row reach, and about ``top * SAMPLED`` of them.
 
-    The top-th largest of a sample, less what another order of summation may change. -inf, which all tokens reach,
-    where there is room for the whole vocabulary.
+    A bar is the top-th largest logit of a sample, less a margin for another order of summation. It is -inf, which all
+    tokens reach, where the list has room for the whole vocabulary.
     """
     n, v = model.hidden_NH.shape[0], model.vocabulary
     if v <= capacity or triton.cdiv(v, SAMPLED) < top:
@@ -150,7 +152,7 @@ def _sweep(
     keys_MNC = token_z_MN.new_full((m, n, capacity), torch.iinfo(torch.int64).min, dtype=torch.int64)
     others_MNC = token_z_MN.new_empty(m, n, capacity)
     listed_token_z_MN = token_z_MN.new_empty(m, n)
-    roots, root_of, powers = powers_of_few(layout.rates)
+    roots, root_of, powers = few_exponentials(layout.rates)
     token_class = token_N if spec.token_class is None else spec.token_class.contiguous()
     tile_states[(_programs(token_N.device),)](
         *_operands(a), *_operands(b), token_N, token_z_MN.contiguous(), bar_MN.contiguous(), token_class,
@@ -165,7 +167,7 @@ def _sweep(
         PAIR_SUMS=layout.pair_sums, num_warps=2,
     )  # fmt: skip
     lists = tuple(
-        _top_list(keys_MNC[i], others_MNC[i], layout.of_model(slots_SN, i), spec.top_logprobs, m == 2) for i in range(m)
+        _top_list(keys_MNC[i], others_MNC[i], layout.select(slots_SN, i), spec.top_logprobs, m == 2) for i in range(m)
     )
     return PartialState(layout, slots_SN, lists, token_N, listed_token_z_MN), count_MN
 
@@ -216,7 +218,7 @@ def _scratch(models: list[Model], tiling: Tiling) -> Tensor:
 
 
 def _programs(device: torch.device) -> int:
-    """That run at the same time: one fills a multiprocessor."""
+    """The number of programs that run at the same time: one per multiprocessor."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
 
 
@@ -225,16 +227,16 @@ def _strides(model: Model) -> tuple[int, int]:
 
 
 def _constants(a: Model, b: Model, tiling: Tiling) -> dict[str, object]:
-    found: dict[str, object] = tiling.launch(a.size, b.size)
+    constants: dict[str, object] = tiling.launch(a.size, b.size)
     for name, head in (("A", a.head), ("B", b.head)):
-        found[f"SCALE_{name}"], found[f"SOFTCAP_{name}"] = float(head.scale), float(head.softcap or 0)
-        found[f"HAS_BIAS_{name}"] = head.bias_V is not None
-    return found
+        constants[f"SCALE_{name}"], constants[f"SOFTCAP_{name}"] = float(head.scale), float(head.softcap or 0)
+        constants[f"HAS_BIAS_{name}"] = head.bias_V is not None
+    return constants
 
 
 def _token_logits(model: Model, token_N: Tensor) -> Tensor:
     """float32 logits [N] of the trace's tokens."""
     weight_NH, bias_V = model.head.weight_VH[token_N].float(), model.head.bias_V
     product_N = (model.hidden_NH.float() * weight_NH).sum(1)
-    one = LmHead(weight_NH, None if bias_V is None else bias_V[token_N], model.head.scale, model.head.softcap)
-    return one.finish_(product_N)
+    head = LmHead(weight_NH, None if bias_V is None else bias_V[token_N], model.head.scale, model.head.softcap)
+    return head.finish_(product_N)

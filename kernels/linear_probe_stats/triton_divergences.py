@@ -1,6 +1,6 @@
-"""The second look at the tiles, with the normalisers known: what JS, TV and exact divergences need.
+"""The second pass over the tiles, with the normalisers known: JS, TV and exact divergences.
 
-Legend: x, a logit less its row's maximum.
+Legend: a is the baseline, b the trained model; x, a logit less its row's maximum.
 """
 
 import triton
@@ -18,7 +18,7 @@ from ..probe_stats.triton_math import (
     TV,
     divergence_terms,
 )
-from .triton_tiles import ROWS, logits_tile, slice_at, zeros
+from .triton_tiles import ROWS, logits_tile, slice_ptrs, zeros
 
 
 @triton.jit(do_not_specialize=["n_rows"])
@@ -57,8 +57,8 @@ def tile_divergences(
         pivot = tl.load(pivot_ptr + row)[:, None]
         kl_ab, kl_ba, js, tv, first_moment, second_moment = zeros(6, SLICE)
         for start in range(0, IDS, SLICE):
-            x_a = tl.load(slice_at(scratch_ptr, start, IDS, SLICE)) - max_a
-            x_b = tl.load(slice_at(scratch_ptr + ROWS * IDS, start, IDS, SLICE)) - max_b
+            x_a = tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE)) - max_a
+            x_b = tl.load(slice_ptrs(scratch_ptr + ROWS * IDS, start, IDS, SLICE)) - max_b
             p_a, p_b = tl.exp2((x_a - log_sum_a) * LOG2E), tl.exp2((x_b - log_sum_b) * LOG2E)
             gap = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
             from_pivot = tl.where(tl.abs(gap) < INF, gap - pivot, 0.0)
@@ -69,11 +69,11 @@ def tile_divergences(
             kl_ba += terms[1]
             js += terms[2]
             tv += terms[3]
-        at = state_ptr + tile * DIVERGENCES * n + row
-        tl.store(at + KL_AB * n, tl.sum(kl_ab, axis=1), mask=live)
-        tl.store(at + KL_BA * n, tl.sum(kl_ba, axis=1), mask=live)
-        tl.store(at + JS * n, tl.sum(js, axis=1), mask=live)
-        tl.store(at + TV * n, tl.sum(tv, axis=1), mask=live)
-        tl.store(at + GAP * n, tl.sum(first_moment, axis=1), mask=live)
-        tl.store(at + GAP_SQUARED * n, tl.sum(second_moment, axis=1), mask=live)
+        out_ptr = state_ptr + tile * DIVERGENCES * n + row
+        tl.store(out_ptr + KL_AB * n, tl.sum(kl_ab, axis=1), mask=live)
+        tl.store(out_ptr + KL_BA * n, tl.sum(kl_ba, axis=1), mask=live)
+        tl.store(out_ptr + JS * n, tl.sum(js, axis=1), mask=live)
+        tl.store(out_ptr + TV * n, tl.sum(tv, axis=1), mask=live)
+        tl.store(out_ptr + GAP * n, tl.sum(first_moment, axis=1), mask=live)
+        tl.store(out_ptr + GAP_SQUARED * n, tl.sum(second_moment, axis=1), mask=live)
         tl.debug_barrier()

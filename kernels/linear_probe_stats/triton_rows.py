@@ -1,4 +1,4 @@
-"""Rows that need their logits after all: a few at a time, through ``probe_stats``.
+"""Rows that need their logits after all: they go through ``probe_stats``, a few at a time.
 
 Shape legend: N rows, V vocabulary, H hidden size, R of the rows.
 """
@@ -37,7 +37,7 @@ class Model:
         return lm_head_logits(self.hidden_NH, self.head)
 
     def sampled(self, every: int) -> Model:
-        """The same with every so many-th entry of the vocabulary."""
+        """The same model with one of ``every`` entries of the vocabulary."""
         head = self.head
         bias_V = None if head.bias_V is None else head.bias_V[::every]
         return Model(self.hidden_NH, LmHead(head.weight_VH[::every], bias_V, head.scale, head.softcap))
@@ -47,20 +47,20 @@ class Model:
 
 
 def from_logits(models: list[Model], token_N: Tensor, spec: ProbeSpec, rows_R: Tensor, out: ProbeStats) -> None:
-    """Every column of some rows, by way of their logits."""
+    """Every column of some rows, from their logits."""
     step = max(1, LOGITS_BYTES // (4 * models[0].vocabulary * len(models)))
-    for part_R in rows_R.split(step):
-        logits = [model.rows(part_R).logits() for model in models]
+    for chunk_R in rows_R.split(step):
+        logits = [model.rows(chunk_R).logits() for model in models]
         packed = logits_backend.probe_stats_packed(
-            logits[0], logits[1] if len(models) == 2 else None, token_N[part_R], spec
+            logits[0], logits[1] if len(models) == 2 else None, token_N[chunk_R], spec
         )
-        put_rows(out, part_R, unpack(*packed, part_R.shape[0], spec, len(models) == 2))
+        put_rows(out, chunk_R, unpack(*packed, chunk_R.shape[0], spec, len(models) == 2))
 
 
 def long_nuclei(model: Model, token_N: Tensor, spec: ProbeSpec, rows_R: Tensor, nucleus_size_N: Tensor) -> None:
-    """Replace the -1 of nuclei beyond the top list."""
-    alone = ProbeSpec(spec.top_logprobs, spec.eval_sampling, spec.train_sampling, lse_temperatures=())
+    """Replaces the -1 of nuclei beyond the top list."""
+    nucleus_spec = ProbeSpec(spec.top_logprobs, spec.eval_sampling, spec.train_sampling, lse_temperatures=())
     step = max(1, LOGITS_BYTES // (4 * model.vocabulary))
-    for part_R in rows_R.split(step):
-        packed = logits_backend.probe_stats_packed(model.rows(part_R).logits(), None, token_N[part_R], alone)
-        nucleus_size_N[part_R] = unpack(*packed, part_R.shape[0], alone, False).base.nucleus_size
+    for chunk_R in rows_R.split(step):
+        packed = logits_backend.probe_stats_packed(model.rows(chunk_R).logits(), None, token_N[chunk_R], nucleus_spec)
+        nucleus_size_N[chunk_R] = unpack(*packed, chunk_R.shape[0], nucleus_spec, False).base.nucleus_size

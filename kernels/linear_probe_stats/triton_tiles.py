@@ -1,19 +1,20 @@
-"""The kernels: a tile of logits from the tensor cores, and what is known of it before it is gone.
+"""The kernels: a tile of logits from the tensor cores, reduced to partial states before the next one replaces it.
 
 A program takes tiles of ROWS positions by IDS vocabulary entries, one after the other. It multiplies both models'
-operands into float32 sums in registers, puts them into a scratch tile of its own, which stays in the caches, and reads
-them back SLICE columns at a time to reduce each row to a partial state (``probe_stats.state``). So the tile may be as
-large as the tensor cores need to be fed (384 operands for 32,768 products), and the registers hold sums and not logits.
-Programs that run at the same time have the same entries: a piece of the head comes from memory once.
+operands into float32 sums in registers, writes them to a scratch tile of its own, which stays in the caches, and reads
+them back SLICE columns at a time to reduce each row to a partial state (``probe_stats.state``). So the tile can be as
+large as the tensor cores need (384 operands for 32,768 products), and the registers hold sums and not logits. Programs
+that run at the same time have the same entries, so each piece of the head is read from memory once.
 
-A token that may be in the top list is a candidate: its logit is at least its row's bar, which about 32 tokens for
-each place of the list reach (``triton.bars``). It goes to the row's list in any order, with the other model's logit
-beside it; sorted, the list is the same in every run.
+A token that may be in the top list is a candidate: its logit reaches its row's bar, as about 32 tokens per place of the
+list do (``triton.bars``). Candidates are appended to the row's list in any order, each with the other model's logit;
+sorted, the list is the same in every run.
 
 Cost of an entry, both models, at H = 2,560: 5,120 products, 2.5 cycles of an H100's SM on the tensor cores; 8 bytes to
 the scratch tile and 20 back; some 80 instructions and 6 exponentials, 1 cycle.
 
-Legend: z logit, m the row's maximum within the tile, x = z - m; R = ROWS, I = IDS, S = SLICE.
+Legend: a is the baseline, b the trained model, z logit, m the row's maximum within the tile, x = z - m; R = ROWS, I =
+IDS, S = SLICE.
 """
 
 import triton
@@ -36,7 +37,7 @@ from ..probe_stats.triton_math import (
 )
 
 ROWS = tl.constexpr(128)
-CLASSES = tl.constexpr(8)  # that one pass over a tile sums
+CLASSES = tl.constexpr(8)  # classes per pass over a tile
 
 
 @triton.jit(do_not_specialize=["n_rows"])
@@ -68,7 +69,7 @@ def tile_states(
         live = row < n_rows
         row = tl.where(live, row, 0).to(tl.int64)
         token = tl.load(token_ptr + row).to(tl.int32)
-        state_at = state_ptr + (index // row_tiles).to(tl.int64) * slots * n + row
+        tile_state_ptr = state_ptr + (index // row_tiles).to(tl.int64) * slots * n + row
         for model in range(MODELS):
             scratch = scratch_ptr + model * (ROWS * IDS)
             m = logits_tile(
@@ -77,25 +78,32 @@ def tile_states(
                 stride_weight_b, SCALE_A, SOFTCAP_A, HAS_BIAS_A, SCALE_B, SOFTCAP_B, HAS_BIAS_B,
                 IDS, SLICE, DEPTH,
             )  # fmt: skip
-            model_at = state_at + model * model_slots * n
-            tl.store(model_at + MAX * n, m, mask=live)
+            model_state_ptr = tile_state_ptr + model * model_slots * n
+            tl.store(model_state_ptr + MAX * n, m, mask=live)
             tl.debug_barrier()  # a slice is read by other threads than those that wrote it
-            of_model = model * n + row
-            bar = tl.load(bar_ptr + of_model, mask=live, other=INF)
+            model_row = model * n + row
+            bar = tl.load(bar_ptr + model_row, mask=live, other=INF)
             _model_state(
-                scratch, m, bar, token, tl.load(token_z_ptr + of_model), first_id, live, model_at, n, class_ptr,
+                scratch, m, bar, token, tl.load(token_z_ptr + model_row), first_id, live, model_state_ptr, n, class_ptr,
                 vocab, n_classes, RATES, ROOTS, ROOT_OF, POWERS, IDS, SLICE,
             )  # fmt: skip
         if PAIR_SUMS:
-            max_b = tl.load(state_at + (model_slots + MAX) * n)
+            max_b = tl.load(tile_state_ptr + (model_slots + MAX) * n)
             _pair_state(
-                scratch_ptr, tl.load(state_at + MAX * n), max_b, live, state_at + 2 * model_slots * n, n, IDS, SLICE
+                scratch_ptr,
+                tl.load(tile_state_ptr + MAX * n),
+                max_b,
+                live,
+                tile_state_ptr + 2 * model_slots * n,
+                n,
+                IDS,
+                SLICE,
             )
         for model in range(MODELS):
-            of_model = model * n + row
-            _offer(
+            model_row = model * n + row
+            _collect(
                 scratch_ptr + model * (ROWS * IDS), scratch_ptr + (MODELS - 1 - model) * (ROWS * IDS),
-                tl.load(bar_ptr + of_model, mask=live, other=INF), token, of_model, live, first_id, count_ptr,
+                tl.load(bar_ptr + model_row, mask=live, other=INF), token, model_row, live, first_id, count_ptr,
                 keys_ptr, others_ptr, listed_token_z_ptr, CAPACITY, IDS, SLICE,
             )  # fmt: skip
         tl.debug_barrier()  # before the next tile takes the scratch
@@ -109,9 +117,9 @@ def logits_tile(
     SCALE_B: tl.constexpr, SOFTCAP_B: tl.constexpr, HAS_BIAS_B: tl.constexpr,
     IDS: tl.constexpr, SLICE: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Puts float32 logits [R, I] of a model, 0 or 1, into the scratch tile, -inf beyond the vocabulary; returns m.
+    """Writes float32 logits [R, I] of a model, 0 or 1, to the scratch tile, -inf beyond the vocabulary; returns m.
 
-    One loop for both models: written twice, it would need the registers of two tiles.
+    One loop serves both models: written twice, it would need the registers of two tiles.
     """
     first = model == 0
     size = tl.where(first, size_a, size_b)
@@ -139,12 +147,12 @@ def logits_tile(
         scale, softcap = tl.where(first, SCALE_A, SCALE_B), tl.where(first, SOFTCAP_A, SOFTCAP_B)
         best = tl.full([ROWS, SLICE], -INF, tl.float32)
         for start in range(0, IDS, SLICE):
-            at = slice_at(scratch_ptr, start, IDS, SLICE)
+            z_ptr = slice_ptrs(scratch_ptr, start, IDS, SLICE)
             place = first_id + start + tl.arange(0, SLICE)
             bias = tl.load(bias_ptr + place, mask=(place < vocab) & has_bias, other=0.0)
-            z_slice = _capped((tl.load(at) + bias[None, :]) * scale, softcap)
+            z_slice = _capped((tl.load(z_ptr) + bias[None, :]) * scale, softcap)
             best = tl.maximum(best, z_slice)
-            tl.store(at, z_slice)
+            tl.store(z_ptr, z_slice)
         m = tl.max(best, axis=1)
     return m
 
@@ -159,8 +167,8 @@ def _capped(z, cap):
 
 
 @triton.jit
-def slice_at(scratch_ptr, start, IDS: tl.constexpr, SLICE: tl.constexpr):
-    """Where columns [start, start + S) of a scratch tile are."""
+def slice_ptrs(scratch_ptr, start, IDS: tl.constexpr, SLICE: tl.constexpr):
+    """Pointers to columns [start, start + S) of a scratch tile."""
     return scratch_ptr + tl.arange(0, ROWS)[:, None] * IDS + start + tl.arange(0, SLICE)[None, :]
 
 
@@ -175,16 +183,16 @@ def zeros(count: tl.constexpr, SLICE: tl.constexpr):
 
 @triton.jit
 def _model_state(
-    scratch_ptr, m, bar, token, token_z, first_id, live, at, n, class_ptr, vocab, n_classes,
+    scratch_ptr, m, bar, token, token_z, first_id, live, out_ptr, n, class_ptr, vocab, n_classes,
     RATES: tl.constexpr, ROOTS: tl.constexpr, ROOT_OF: tl.constexpr, POWERS: tl.constexpr,
     IDS: tl.constexpr, SLICE: tl.constexpr,
 ):  # fmt: skip
-    """One model's slots but MAX, to ``at`` [R] in steps of n."""
+    """One model's slots except MAX, written to ``out_ptr`` [R] in steps of n."""
     centre = tl.where(m > -INF, m, 0.0)[:, None]
     sums = zeros(len(RATES), SLICE)
     weighted, ahead, possible, rest = zeros(4, SLICE)
     for start in range(0, IDS, SLICE):
-        z = tl.load(slice_at(scratch_ptr, start, IDS, SLICE))
+        z = tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE))
         ids = (first_id + start + tl.arange(0, SLICE))[None, :]
         # The token's own logit was summed in another order: rounding must not put it ahead of itself.
         before = (z > token_z[:, None]) | ((z == token_z[:, None]) & (ids < token[:, None]))
@@ -199,59 +207,59 @@ def _model_state(
                 weighted += tl.where(x > -INF, u * x, 0.0)
                 rest += tl.where(z < bar[:, None], u, 0.0)
         sums = new
-    tl.store(at + WEIGHTED * n, tl.sum(weighted, axis=1), mask=live)
-    tl.store(at + AHEAD * n, tl.sum(ahead, axis=1), mask=live)
-    tl.store(at + POSSIBLE * n, tl.sum(possible, axis=1), mask=live)
-    tl.store(at + REST * n, tl.sum(rest, axis=1), mask=live)
+    tl.store(out_ptr + WEIGHTED * n, tl.sum(weighted, axis=1), mask=live)
+    tl.store(out_ptr + AHEAD * n, tl.sum(ahead, axis=1), mask=live)
+    tl.store(out_ptr + POSSIBLE * n, tl.sum(possible, axis=1), mask=live)
+    tl.store(out_ptr + REST * n, tl.sum(rest, axis=1), mask=live)
     for j in tl.static_range(len(RATES)):
-        tl.store(at + (SUM + j) * n, tl.sum(sums[j], axis=1), mask=live)
+        tl.store(out_ptr + (SUM + j) * n, tl.sum(sums[j], axis=1), mask=live)
     for first_class in range(0, n_classes, CLASSES):
         masses = zeros(CLASSES, SLICE)
         for start in range(0, IDS, SLICE):
             ids = first_id + start + tl.arange(0, SLICE)
             token_class = tl.load(class_ptr + ids, mask=ids < vocab, other=0).to(tl.int32)[None, :] - first_class
-            e = tl.exp2((tl.load(slice_at(scratch_ptr, start, IDS, SLICE)) - centre) * LOG2E)
+            e = tl.exp2((tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE)) - centre) * LOG2E)
             new = zeros(0, SLICE)
             for c in tl.static_range(CLASSES):
                 new = new + (masses[c] + tl.where(token_class == c, e, 0.0),)  # noqa: RUF005
             masses = new
         for c in tl.static_range(CLASSES):
-            to = at + (SUM + len(RATES) + first_class + c) * n
-            tl.store(to, tl.sum(masses[c], axis=1), mask=live & (first_class + c < n_classes))
+            class_mass_ptr = out_ptr + (SUM + len(RATES) + first_class + c) * n
+            tl.store(class_mass_ptr, tl.sum(masses[c], axis=1), mask=live & (first_class + c < n_classes))
 
 
 @triton.jit
-def _pair_state(scratch_ptr, m_a, m_b, live, at, n, IDS: tl.constexpr, SLICE: tl.constexpr):
+def _pair_state(scratch_ptr, m_a, m_b, live, out_ptr, n, IDS: tl.constexpr, SLICE: tl.constexpr):
     """The pair's slots."""
     a_d, b_d, a_dd = zeros(3, SLICE)
     for start in range(0, IDS, SLICE):
-        x_a = tl.load(slice_at(scratch_ptr, start, IDS, SLICE)) - tl.where(m_a > -INF, m_a, 0.0)[:, None]
-        x_b = tl.load(slice_at(scratch_ptr + ROWS * IDS, start, IDS, SLICE)) - tl.where(m_b > -INF, m_b, 0.0)[:, None]
+        x_a = tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE)) - tl.where(m_a > -INF, m_a, 0.0)[:, None]
+        x_b = tl.load(slice_ptrs(scratch_ptr + ROWS * IDS, start, IDS, SLICE)) - tl.where(m_b > -INF, m_b, 0.0)[:, None]
         d = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
         finite = tl.where(tl.abs(d) < INF, d, 0.0)
         e_d = tl.exp2(x_a * LOG2E) * finite
         a_d += tl.where(d == -INF, -INF, e_d)
         a_dd += e_d * finite
         b_d += tl.where(d == INF, -INF, tl.exp2(x_b * LOG2E) * finite)
-    tl.store(at + A_D * n, tl.sum(a_d, axis=1), mask=live)
-    tl.store(at + B_D * n, tl.sum(b_d, axis=1), mask=live)
-    tl.store(at + A_DD * n, tl.sum(a_dd, axis=1), mask=live)
+    tl.store(out_ptr + A_D * n, tl.sum(a_d, axis=1), mask=live)
+    tl.store(out_ptr + B_D * n, tl.sum(b_d, axis=1), mask=live)
+    tl.store(out_ptr + A_DD * n, tl.sum(a_dd, axis=1), mask=live)
 
 
 @triton.jit
-def _offer(
-    scratch_ptr, scratch_other, bar, token, of_model, live, first_id, count_ptr, keys_ptr, others_ptr,
+def _collect(
+    scratch_ptr, scratch_other, bar, token, model_row, live, first_id, count_ptr, keys_ptr, others_ptr,
     listed_token_z_ptr, CAPACITY: tl.constexpr, IDS: tl.constexpr, SLICE: tl.constexpr,
 ):  # fmt: skip
-    """Appends the tokens that reach the bar to the lists ``of_model`` [R]; the count goes on beyond the capacity."""
+    """Appends the tokens that reach the bar to the lists ``model_row`` [R]; the count may exceed the capacity."""
     for start in range(0, IDS, SLICE):
-        z = tl.load(slice_at(scratch_ptr, start, IDS, SLICE))
+        z = tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE))
         ids = (first_id + start + tl.arange(0, SLICE))[None, :]
         passes = (z >= bar[:, None]) & (z > -INF)
-        place = tl.atomic_add(count_ptr + of_model[:, None] + 0 * ids, 1, mask=passes, sem="relaxed")
+        place = tl.atomic_add(count_ptr + model_row[:, None] + 0 * ids, 1, mask=passes, sem="relaxed")
         passes &= place < CAPACITY
-        to = of_model[:, None] * CAPACITY + place
-        tl.store(keys_ptr + to, pack(z, ids, passes), mask=passes)
-        tl.store(others_ptr + to, tl.load(slice_at(scratch_other, start, IDS, SLICE)), mask=passes)
+        entry = model_row[:, None] * CAPACITY + place
+        tl.store(keys_ptr + entry, pack(z, ids, passes), mask=passes)
+        tl.store(others_ptr + entry, tl.load(slice_ptrs(scratch_other, start, IDS, SLICE)), mask=passes)
         here = (ids == token[:, None]) & live[:, None]
-        tl.store(listed_token_z_ptr + of_model[:, None] + 0 * ids, z, mask=here)
+        tl.store(listed_token_z_ptr + model_row[:, None] + 0 * ids, z, mask=here)

@@ -11,8 +11,8 @@ import triton
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a kind of device multiplies: ROWS by ``ids`` logits a tile, reduced ``slice`` columns at a time; ``depth`` of
-    H in each of ``stages`` of the pipeline. The largest that spill no register."""
+    """The tiles of a kind of device: ROWS by ``ids`` logits, reduced ``slice`` columns at a time, with ``depth`` of H
+    in each of ``stages`` of the pipeline. They are the largest that spill no register."""
 
     ids: int
     slice: int
@@ -21,8 +21,8 @@ class Tiling:
     warps: int = 8
 
     @staticmethod
-    def of(device: torch.device) -> Tiling:
-        if device.type != "cuda":  # the interpreter: large blocks, few of them
+    def for_device(device: torch.device) -> Tiling:
+        if device.type != "cuda":  # the interpreter: few large blocks
             return Tiling(256, 128, 64, 1)
         if torch.version.hip:
             return TILINGS["gfx942"]
@@ -32,7 +32,7 @@ class Tiling:
         return triton.cdiv(vocabulary, self.ids)
 
     def launch(self, *hidden_sizes: int) -> dict[str, object]:
-        """What a kernel is launched with; its depth divides the hidden sizes, which are multiples of 16."""
+        """The launch options of a kernel; its depth divides the hidden sizes, which are multiples of 16."""
         depth = math.gcd(self.depth, *hidden_sizes)
         return {"IDS": self.ids, "SLICE": self.slice, "DEPTH": depth, "num_warps": self.warps,
                 "num_stages": self.stages}  # fmt: skip

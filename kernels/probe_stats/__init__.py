@@ -1,4 +1,4 @@
-"""Per-position statistics of one or two models' logits, in one pass over the rows.
+"""Statistics of each position from one or two models' logits, in one pass over the rows.
 
     from ssdfast.kernels import ProbeSpec, probe_stats
     stats = probe_stats(logits_base, logits_trained, tokens, ProbeSpec())
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..backends import backends, fastest, implementation
+from ..backends import fastest, implementation, with_backends
 from .checks import check_logits, check_token, check_token_class, check_token_ids
 from .schema import (
     ModelStats,
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 
+@with_backends
 def probe_stats(
     logits_base_NV: Tensor,
     logits_trained_NV: Tensor | None,
@@ -49,14 +50,14 @@ def probe_stats(
 ) -> ProbeStats:
     """Statistics of N positions under a baseline and, optionally, a trained model.
 
-    logits_base_NV, logits_trained_NV: [N, V], bf16, fp16 or fp32 (fp64 with the reference); any row stride, unit stride
+    logits_base_NV, logits_trained_NV: [N, V], bf16, fp16 or fp32 (fp64 with the reference), any row stride, unit stride
         along V. ``-inf`` marks a token that cannot occur (mask with -inf, not with a large number: differences saturate
         at 1e18). ``logits_trained_NV`` may be None.
-    token_N: integer [N], the token that stands in the trace, 0 <= token < V.
+    token_N: integer [N], the trace's token, 0 <= token < V.
     spec: which statistics; ``ProbeSpec()`` if None.
     backend: a name from ``backends()``, or None for the fastest on the tensors' device.
     Returns ``ProbeStats``. A row that holds NaN or +inf, or is all -inf, gives NaN and -1 in its own columns.
-    Raises ValueError for mismatched shapes, dtypes or devices, an id out of range, an unknown backend;
+    Raises ValueError for shapes, dtypes or devices that do not match, an id out of range or an unknown backend, and
     RuntimeError for a backend that cannot run here.
     """
     spec = spec or ProbeSpec()
@@ -68,17 +69,14 @@ def probe_stats(
     return unpack(floats, ints, logits_base_NV.shape[0], spec, logits_trained_NV is not None)
 
 
-probe_stats.backends = backends  # type: ignore[attr-defined]  # part of the public contract
-
-
 @torch.library.custom_op("ssdfast::probe_stats", mutates_args=())
 def _packed(
-    a: Tensor, b: Tensor | None, token: Tensor, token_class: Tensor | None, n_classes: int, top: int, sweeps: int,
-    temperature_and_p: list[float], top_k: list[int], temperatures: list[float], backend: str,
+    a: Tensor, b: Tensor | None, token: Tensor, token_class: Tensor | None, n_classes: int, top_logprobs: int,
+    sweeps: int, temperature_and_p: list[float], top_k: list[int], lse_temperatures: list[float], backend: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The operator behind ``probe_stats``: specification as plain numbers, columns packed; "" is the fastest."""
+    """The operator behind ``probe_stats``: plain numbers in, packed columns out. Backend "" is the fastest."""
     check_token_ids(token, a.shape[1])
-    spec = from_numbers(token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures)
+    spec = from_numbers(token_class, n_classes, top_logprobs, sweeps, temperature_and_p, top_k, lse_temperatures)
     module = implementation("probe_stats", backend or fastest(a), a.dtype)
     if a.shape[0] == 0:
         return new_packed(a, 0, spec, b is not None)
@@ -86,8 +84,13 @@ def _packed(
 
 
 @_packed.register_fake
-def _(a, b, token, token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures, backend):
-    spec = from_numbers(token_class, n_classes, top, sweeps, temperature_and_p, top_k, temperatures, has_values=False)
+def _(
+    a: Tensor, b: Tensor | None, token: Tensor, token_class: Tensor | None, n_classes: int, top_logprobs: int,
+    sweeps: int, temperature_and_p: list[float], top_k: list[int], lse_temperatures: list[float], backend: str,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    spec = from_numbers(
+        token_class, n_classes, top_logprobs, sweeps, temperature_and_p, top_k, lse_temperatures, has_values=False
+    )
     return new_packed(a, a.shape[0], spec, b is not None)
 
 

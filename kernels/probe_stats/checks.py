@@ -1,4 +1,4 @@
-"""What the operations of the probe ask of their tokens and of a specification."""
+"""Checks of logits, tokens and token classes, shared by the operations of the probe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .schema import ProbeSpec
 
 
 def check_logits(a: Tensor, b: Tensor | None) -> None:
-    """Raises ValueError unless the two models' logits are [N, V] alike, of a known dtype and unit stride along V."""
+    """Raises ValueError unless both models' logits have one shape [N, V], a known dtype and unit stride along V."""
     for name, logits in (("logits_base_NV", a), ("logits_trained_NV", b)):
         if logits is None:
             continue
@@ -22,33 +22,37 @@ def check_logits(a: Tensor, b: Tensor | None) -> None:
             raise ValueError(f"{name} has stride {logits.stride(1)} along the vocabulary: call .contiguous() first")
     if b is not None:
         if a.shape != b.shape:
-            raise ValueError(f"the two models' logits differ in shape: {list(a.shape)} and {list(b.shape)}")
+            raise ValueError(
+                f"logits_base_NV and logits_trained_NV differ in shape: {list(a.shape)} and {list(b.shape)}"
+            )
         if a.dtype != b.dtype:
-            raise ValueError(f"the two models' logits differ in dtype: {a.dtype} and {b.dtype}")
+            raise ValueError(f"logits_base_NV and logits_trained_NV differ in dtype: {a.dtype} and {b.dtype}")
         if a.device != b.device:
-            raise ValueError(f"the two models' logits are on different devices: {a.device} and {b.device}")
+            raise ValueError(
+                f"logits_base_NV and logits_trained_NV are on different devices: {a.device} and {b.device}"
+            )
 
 
 def check_token(token_N: Tensor, rows: Tensor) -> None:
-    """Raises ValueError unless token_N is integer [N] beside ``rows`` [N, ...]."""
+    """Raises ValueError unless token_N is integer [N] on the device of ``rows`` [N, ...]."""
     n = rows.shape[0]
     if token_N.shape != (n,) or token_N.is_floating_point() or token_N.dtype == torch.bool:
         raise ValueError(f"token_N must be integer [{n}], got {token_N.dtype} {list(token_N.shape)}")
     if token_N.device != rows.device:
-        raise ValueError(f"token_N is on {token_N.device}, the models' tensors on {rows.device}")
+        raise ValueError(f"token_N is on {token_N.device}, the models' tensors are on {rows.device}")
 
 
 def check_token_class(spec: ProbeSpec, vocabulary: int) -> None:
-    """Raises ValueError where ``spec`` classifies another vocabulary."""
+    """Raises ValueError where ``spec.token_class`` is of a vocabulary of another size."""
     if spec.token_class is not None and spec.token_class.shape[0] != vocabulary:
         raise ValueError(f"token_class has {spec.token_class.shape[0]} entries for a vocabulary of {vocabulary}")
 
 
 def check_token_ids(token_N: Tensor, vocabulary: int) -> None:
-    """Raises ValueError that names the first token outside the vocabulary. Reads the tokens: a GPU is waited for."""
+    """Raises ValueError that names the first token outside the vocabulary. Reading the tokens waits for a GPU."""
     if token_N.numel() == 0:
         return
     smallest, largest = token_N.aminmax()
     if int(smallest) < 0 or int(largest) >= vocabulary:
-        at = int(((token_N < 0) | (token_N >= vocabulary)).nonzero()[0, 0])
-        raise ValueError(f"token_N[{at}] = {int(token_N[at])} lies outside the vocabulary 0..{vocabulary - 1}")
+        n = int(((token_N < 0) | (token_N >= vocabulary)).nonzero()[0, 0])
+        raise ValueError(f"token_N[{n}] must be in [0, {vocabulary - 1}], got {int(token_N[n])}")

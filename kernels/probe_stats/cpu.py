@@ -1,6 +1,6 @@
-"""The C++ backend: csrc/ through torch's own thread pool.
+"""The C++ backend: csrc/ on torch's own thread pool.
 
-The instruction set is chosen at run time; the environment variable SSDFAST_CPU (avx512, avx2, portable) forces one.
+The instruction set is chosen at run time. The environment variable SSDFAST_CPU (avx512, avx2, portable) forces one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def probe_stats_packed(
 ) -> tuple[Tensor, Tensor]:
     """The packed columns (see ``schema.columns``) of CPU tensors in bf16, fp16 or fp32.
 
-    Each thread keeps one pair of rows in its cache and less than 1 MB of working memory, whatever N is.
+    Each thread needs less than 1 MB of working memory, whatever N is: it takes one pair of rows at a time.
     """
     check_device(logits_base_NV)
     floats, ints = new_packed(logits_base_NV, logits_base_NV.shape[0], spec, logits_trained_NV is not None)
@@ -51,7 +51,7 @@ def partial_state(
 ) -> PartialState:
     """See ``reference_state.partial_state``; bf16, fp16 or fp32, and float32 lists."""
     n, v = logits_base_NV.shape
-    layout = Layout.of(spec, logits_trained_NV is not None)
+    layout = Layout.from_spec(spec, logits_trained_NV is not None)
     slots_SN = logits_base_NV.new_empty(layout.slots, n, dtype=torch.float64)
     z_MNK = logits_base_NV.new_empty(layout.models, n, spec.top_logprobs, dtype=torch.float32)
     ids_MNK = torch.empty_like(z_MNK, dtype=torch.int64)

@@ -1,7 +1,7 @@
 """The definition of every column, in plain torch. On float64 logits it is the oracle of the tests.
 
-It sorts whole rows and keeps several [N, V] tensors: about 100 bytes a logit. Use it to read, to check
-and on small inputs.
+It sorts whole rows and keeps several [N, V] tensors, about 100 bytes per logit: it is for reading, for checks and for
+small inputs.
 
 Shape legend: N scored positions, V vocabulary, K = ``spec.top_logprobs``. A name ending in ``_NV`` is [N, V].
 "Sorted" means by falling logit, ties by smaller token id.
@@ -22,19 +22,19 @@ def probe_stats_packed(
     logits_base_NV: Tensor, logits_trained_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
 ) -> tuple[Tensor, Tensor]:
     """The packed columns (see ``schema.columns``); computes in float64 for float64 logits, else float32."""
-    a = _Row.of(logits_base_NV)
+    a = _Row.from_logits(logits_base_NV)
     if logits_trained_NV is None:
         return pack(ProbeStats(_model_stats(a, token_N, spec), None, None), spec)
-    b = _Row.of(logits_trained_NV)
+    b = _Row.from_logits(logits_trained_NV)
     stats = ProbeStats(_model_stats(a, token_N, spec), _model_stats(b, token_N, spec), _pair_stats(a, b, spec))
     return pack(stats, spec)
 
 
 @dataclass
 class _Row:
-    """The logits of N positions and what everything else is made of."""
+    """One model's logits of N positions, and what every column is computed from."""
 
-    z_NV: Tensor  # logits, in the dtype that we compute in; all zero in an invalid row
+    z_NV: Tensor  # logits in the dtype of the computation; all zero in an invalid row
     logp_NV: Tensor  # log softmax
     p_NV: Tensor
     order_NV: Tensor  # token ids, sorted
@@ -43,7 +43,7 @@ class _Row:
     bad_N: Tensor  # the row holds NaN or +inf, or is all -inf
 
     @staticmethod
-    def of(logits_NV: Tensor) -> _Row:
+    def from_logits(logits_NV: Tensor) -> _Row:
         z_NV = logits_NV.to(torch.float64 if logits_NV.dtype == torch.float64 else torch.float32)
         bad_N = (z_NV.isnan() | (z_NV == torch.inf)).any(1) | (z_NV == -torch.inf).all(1)
         z_NV = z_NV.masked_fill(bad_N[:, None], 0.0)
@@ -59,10 +59,10 @@ def _model_stats(row: _Row, token_N: Tensor, spec: ProbeSpec) -> ModelStats:
     sorted_p_NV = sorted_logp_NV.exp()
     k = spec.eval_sampling.top_k or v
 
-    place_V = torch.arange(v, device=row.z_NV.device)
+    id_V = torch.arange(v, device=row.z_NV.device)
     y_N1 = token_N[:, None]
     z_y_N1 = row.z_NV.gather(1, y_N1)
-    ahead_NV = (row.z_NV > z_y_N1) | ((row.z_NV == z_y_N1) & (place_V < y_N1))
+    ahead_NV = (row.z_NV > z_y_N1) | ((row.z_NV == z_y_N1) & (id_V < y_N1))
 
     size_N = nucleus(sorted_p_NV, spec.eval_sampling.top_p, row.possible_N)
     if spec.sweeps == 1:
@@ -121,15 +121,15 @@ def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
     z_a_NV, z_b_NV = a.z_NV.gather(1, a.order_NV), b.z_NV.gather(1, a.order_NV)
     q_NV = decoded_logprobs(z_a_NV, size_N, spec.train_sampling.temperature).exp()
     p_a_NV, p_b_NV = a.p_NV.gather(1, a.order_NV), b.p_NV.gather(1, a.order_NV)
-    push_N = (q_NV * delta_NV.gather(1, a.order_NV)).sum(1) + kl_ab_N
+    ssd_cov_N = (q_NV * delta_NV.gather(1, a.order_NV)).sum(1) + kl_ab_N
     # Var_a(q / p - 1), written as a sum of squares: outside S the integrand is 1, inside (q - p)^2 / p.
     square_NV = torch.where(
         inside_NV & (p_a_NV > 0), (q_NV - p_a_NV) ** 2 / p_a_NV, torch.where(inside_NV, 0.0, p_a_NV)
     )
-    chi2_N = square_NV.sum(1) * (0.0 if spec.train_sampling.is_identity else 1.0)
-    push_N = push_N.masked_fill(infinite_N, torch.nan)
-    variance_N = logratio_var_N * chi2_N
-    alignment_N = torch.where(variance_N > 0, push_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
+    ssd_var_N = square_NV.sum(1) * (0.0 if spec.train_sampling.is_identity else 1.0)
+    ssd_cov_N = ssd_cov_N.masked_fill(infinite_N, torch.nan)
+    variance_N = logratio_var_N * ssd_var_N
+    alignment_N = torch.where(variance_N > 0, ssd_cov_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
     kept_a_N, kept_b_N = (torch.where(inside_NV, p, 0.0).sum(1) for p in (p_a_NV, p_b_NV))
     ce_a = ce_terms(q_NV, z_a_NV, inside_NV, kept_a_N, spec.train_sampling.temperature)
     ce_b = ce_terms(q_NV, z_b_NV, inside_NV, kept_b_N, spec.train_sampling.temperature)
@@ -142,8 +142,8 @@ def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
         js=blank(js_N, bad_N),
         tv=blank(tv_N, bad_N),
         logratio_var=blank(logratio_var_N, bad_N),
-        ssd_cov=blank(push_N, bad_N),
-        ssd_var=blank(chi2_N, bad_N),
+        ssd_cov=blank(ssd_cov_N, bad_N),
+        ssd_var=blank(ssd_var_N, bad_N),
         ssd_alignment=blank(alignment_N, bad_N),
         trained_logprobs_at_base_top=blank(_at_top(a, b.logp_NV, spec.top_logprobs), bad_N),
         base_logprobs_at_trained_top=blank(_at_top(b, a.logp_NV, spec.top_logprobs), bad_N),
@@ -171,12 +171,12 @@ def nucleus(sorted_p_NV: Tensor, top_p: float, possible_N: Tensor) -> Tensor:
     return torch.minimum(short_N + 1, possible_N)
 
 
-def _support_size(row: _Row, decoding: SamplingParams) -> Tensor:
-    """How many tokens [N] the decoding setting can draw: always the first ones in sorted order."""
+def _support_size(row: _Row, sampling: SamplingParams) -> Tensor:
+    """How many tokens [N] these parameters can draw: always the first ones in sorted order."""
     v = row.z_NV.shape[1]
-    survivors_N = row.possible_N.clamp(max=decoding.top_k or v)
-    log_q_NV = decoded_logprobs(row.z_NV.gather(1, row.order_NV), survivors_N, decoding.temperature)
-    return nucleus(log_q_NV.exp(), decoding.top_p, survivors_N)
+    survivors_N = row.possible_N.clamp(max=sampling.top_k or v)
+    log_q_NV = decoded_logprobs(row.z_NV.gather(1, row.order_NV), survivors_N, sampling.temperature)
+    return nucleus(log_q_NV.exp(), sampling.top_p, survivors_N)
 
 
 def decoded_logprobs(sorted_z_NV: Tensor, size_N: Tensor, temperature: float) -> Tensor:
@@ -186,9 +186,9 @@ def decoded_logprobs(sorted_z_NV: Tensor, size_N: Tensor, temperature: float) ->
 
 
 def kl(log_p_NV: Tensor, log_q_NV: Tensor) -> Tensor:
-    """KL(p || q) [N] as sum of p (e^d - 1 - d) with d = log q - log p: every term >= 0, right when tiny.
+    """KL(p || q) [N] as the sum of p (e^d - 1 - d) with d = log q - log p: every term is >= 0 and right when tiny.
 
-    The added e^d - 1 sums to zero. Where p is 0 the term is its limit, q.
+    The added e^d - 1 sums to zero. Where p is 0, the term is its limit q.
     """
     p_NV, q_NV = log_p_NV.exp(), log_q_NV.exp()
     both_NV = (log_p_NV > -torch.inf) & (log_q_NV > -torch.inf)
@@ -230,9 +230,9 @@ def _membership(row: _Row, size_N: Tensor) -> Tensor:
 
 def _at_top(row: _Row, other_logp_NV: Tensor, top: int) -> Tensor:
     """The other model's log-probabilities at this model's top ids, -inf where there is no such token."""
-    found_NK = other_logp_NV.gather(1, row.order_NV[:, :top])
-    found_NK = found_NK.masked_fill(row.logp_NV.gather(1, row.order_NV[:, :top]) == -torch.inf, -torch.inf)
-    return torch.nn.functional.pad(found_NK, (0, top - found_NK.shape[1]), value=-torch.inf)
+    logp_NK = other_logp_NV.gather(1, row.order_NV[:, :top])
+    logp_NK = logp_NK.masked_fill(row.logp_NV.gather(1, row.order_NV[:, :top]) == -torch.inf, -torch.inf)
+    return torch.nn.functional.pad(logp_NK, (0, top - logp_NK.shape[1]), value=-torch.inf)
 
 
 def blank(column: Tensor, bad_N: Tensor) -> Tensor:

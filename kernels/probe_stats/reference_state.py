@@ -45,12 +45,12 @@ def partial_state(
 ) -> PartialState:
     """The state of vocabulary entries first_id .. first_id + V, V >= 1; ``token_N`` counts in the whole vocabulary.
 
-    token_z_MN: logit of the trace's token under each model, wherever it lies. The lists are float64.
+    token_z_MN: the logit of the trace's token under each model, whichever part has it. The lists are float64.
     """
-    layout = Layout.of(spec, logits_trained_NV is not None)
-    given = [z.double() for z in (logits_base_NV, logits_trained_NV) if z is not None]
-    bad_MN = torch.stack([(z.isnan() | (z == torch.inf)).any(1) for z in given])
-    z_MNV = torch.stack(given).masked_fill(bad_MN[:, :, None], 0.0)
+    layout = Layout.from_spec(spec, logits_trained_NV is not None)
+    logits = [z.double() for z in (logits_base_NV, logits_trained_NV) if z is not None]
+    bad_MN = torch.stack([(z.isnan() | (z == torch.inf)).any(1) for z in logits])
+    z_MNV = torch.stack(logits).masked_fill(bad_MN[:, :, None], 0.0)
     max_MN = z_MNV.amax(2)
     x_MNV = z_MNV - torch.where(max_MN > -torch.inf, max_MN, 0.0)[:, :, None]
     slots_SN = z_MNV.new_zeros(layout.slots, token_N.shape[0])
@@ -109,18 +109,21 @@ def _top_list(z_MNV: Tensor, model: int, best_NK: Tensor, k: int, first_id: int)
 def divergences(
     logits_base_NV: Tensor, logits_trained_NV: Tensor, max_MN: Tensor, log_sum_MN: Tensor, pivot_N: Tensor
 ) -> Tensor:
-    """What this part adds to each divergence, float64 [DIVERGENCES, N]; the last three as ``state`` gives them."""
+    """This part's terms of each divergence, float64 [DIVERGENCES, N].
+
+    The last three arguments are those of ``shards.divergences``.
+    """
     a_NV, b_NV = logits_base_NV.double() - max_MN[0][:, None], logits_trained_NV.double() - max_MN[1][:, None]
     log_p_a_NV, log_p_b_NV = a_NV - log_sum_MN[0][:, None], b_NV - log_sum_MN[1][:, None]
     p_a_NV, p_b_NV = log_p_a_NV.exp(), log_p_b_NV.exp()
     log_mean_NV = torch.logaddexp(log_p_a_NV, log_p_b_NV) - math.log(2)
     gap_NV = b_NV - a_NV
-    off_NV = torch.where(gap_NV.isfinite(), gap_NV - pivot_N.double()[:, None], 0.0)
+    centred_NV = torch.where(gap_NV.isfinite(), gap_NV - pivot_N.double()[:, None], 0.0)
     out = a_NV.new_empty(DIVERGENCES, a_NV.shape[0])
     out[KL_AB] = kl(log_p_a_NV, log_p_b_NV)
     out[KL_BA] = kl(log_p_b_NV, log_p_a_NV)
     out[JS] = (kl(log_p_a_NV, log_mean_NV) + kl(log_p_b_NV, log_mean_NV)) / 2
     out[TV] = (p_a_NV - p_b_NV).abs().sum(1) / 2
-    out[GAP] = (p_a_NV * off_NV).sum(1)
-    out[GAP_SQUARED] = (p_a_NV * off_NV**2).sum(1)
+    out[GAP] = (p_a_NV * centred_NV).sum(1)
+    out[GAP_SQUARED] = (p_a_NV * centred_NV**2).sum(1)
     return out

@@ -1,4 +1,4 @@
-"""What goes into ``probe_stats`` and what comes out: the one place that names the columns.
+"""The specification and the columns of ``probe_stats``.
 
 Shape legend: N scored positions, V vocabulary, K = ``spec.top_logprobs``, C token classes, M temperatures, W values
 per position of a packed column.
@@ -208,24 +208,30 @@ class Block(NamedTuple):
     is_integer: bool
 
 
-def columns(spec: ProbeSpec, pair: bool) -> list[Block]:
-    """Every column in packed order. Backends write two flat buffers, floats and integers, block after block."""
-    blocks = []
-    for group, kind in (("base", ModelStats), ("trained", ModelStats), ("pair", PairStats))[: 3 if pair else 1]:
-        for field in fields(kind):
-            names = _interleaved(field.name)
-            if field.name == names[0]:
-                width = _widths(spec).get(field.name, len(names))
-                blocks.append(Block(group, names, width, field.name in INTEGERS))
-    return blocks
-
-
 def _interleaved(name: str) -> tuple[str, ...]:
     """The columns that share a block with this one, itself included."""
     for names in (CE_TERM_COLUMNS, KEPT_MASS_COLUMNS):
         if name in names:
             return names
     return (name,)
+
+
+# The names of each block, in packed order.
+_MODEL_BLOCKS = tuple((field.name,) for field in fields(ModelStats))
+_PAIR_BLOCKS = tuple(dict.fromkeys(_interleaved(field.name) for field in fields(PairStats)))
+
+
+def columns(spec: ProbeSpec, pair: bool) -> list[Block]:
+    """Every column in packed order. Backends write two flat buffers, floats and integers, block after block."""
+    widths = _widths(spec)
+    groups = [("base", _MODEL_BLOCKS)]
+    if pair:
+        groups += [("trained", _MODEL_BLOCKS), ("pair", _PAIR_BLOCKS)]
+    return [
+        Block(group, names, widths.get(names[0], len(names)), names[0] in INTEGERS)
+        for group, blocks in groups
+        for names in blocks
+    ]
 
 
 def _widths(spec: ProbeSpec) -> dict[str, int]:

@@ -1,10 +1,10 @@
-"""The statistics of a vocabulary that lies in shards on the ranks of a process group (tensor parallelism).
+"""The statistics of a vocabulary in shards on the ranks of a process group (tensor parallelism).
 
     from ssdfast.kernels import ProbeSpec, sharded_probe_stats
-    stats = sharded_probe_stats(shard_a, shard_b, tokens, ProbeSpec(), first_id=rank * shard_a.shape[1])
+    stats = sharded_probe_stats(shard_base, shard_trained, tokens, ProbeSpec(), first_id=rank * shard_base.shape[1])
 
-Every rank reads its own shard only; what travels is a few hundred numbers a position. All ranks merge the same states
-in the same order, so they get the same bits.
+Every rank reads only its own shard; the ranks exchange a few hundred numbers per position. All ranks merge the same
+states in the same order, so they get the same bits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .shard_nucleus import nucleus_sizes
 from .state import DIVERGENCES, MAX, Layout, PartialState, TopList, merge_states, normalisers, pivot
 from .state_columns import columns
 
-LOGITS_AT_ONCE = 1 << 22  # of the whole vocabulary, in the search for a long nucleus: about 60 bytes each
+SEARCH_LOGITS = 1 << 22  # of the whole vocabulary per step of the search for a long nucleus: about 60 bytes each
 
 
 @torch.no_grad()
@@ -38,16 +38,19 @@ def sharded_probe_stats(
     group: dist.ProcessGroup | None = None,
     backend: str | None = None,
 ) -> ProbeStats:
-    """``probe_stats`` where each rank of ``group`` holds some of the vocabulary. Every rank calls it and gets it all.
+    """``probe_stats`` where each rank of ``group`` holds a shard of the vocabulary. Every rank calls it and gets every
+    column.
 
     logits_base_NV, logits_trained_NV: [N, V_r], bf16, fp16 or fp32: entries first_id .. first_id + V_r of the
         vocabulary, V_r of its own on each rank, 0 too. ``logits_trained_NV`` may be None.
     token_N, spec: the same on every rank. Tokens, and ``spec.token_class``, count in the whole vocabulary; both
         ``top_k`` at least 1. backend: as for ``probe_stats``.
-    Raises ValueError on every rank, naming the rank where something is wrong: shapes, dtypes or devices that do not
+    Raises ValueError on every rank, naming the rank with the error: shapes, dtypes or devices that do not
     match, a token outside the vocabulary, shards that leave a gap or overlap, arguments that differ between ranks.
     """
-    backend, vocabulary = _agree(logits_base_NV, logits_trained_NV, token_N, spec, first_id, group, backend)
+    backend, vocabulary = _agree_on_arguments(
+        logits_base_NV, logits_trained_NV, token_N, spec, first_id, group, backend
+    )
     n = token_N.shape[0]
     if n == 0:
         return unpack(
@@ -57,13 +60,13 @@ def sharded_probe_stats(
     logits = (logits_base_NV,) if logits_trained_NV is None else (logits_base_NV, logits_trained_NV)
     token_z_MN = torch.stack([_token_logits(z_NV, token_N, first_id) for z_NV in logits])
     dist.all_reduce(token_z_MN, dist.ReduceOp.MAX, group)
-    mine = partial_state(logits_base_NV, logits_trained_NV, token_N, token_z_MN, spec, first_id, backend)
-    state = merge_states([_unpacked(packed, mine) for packed in _gather(_packed(mine), group)])
+    own = partial_state(logits_base_NV, logits_trained_NV, token_N, token_z_MN, spec, first_id, backend)
+    state = merge_states([_unpacked(packed, own) for packed in _gather(_packed(own), group)])
 
     sums_DN = None
     if logits_trained_NV is not None and spec.sweeps == 2:
-        part_DN = divergences(logits_base_NV, logits_trained_NV, *normalisers(state), pivot(state), backend)
-        sums_DN = torch.stack(_gather(part_DN, group)).sum(0)
+        own_DN = divergences(logits_base_NV, logits_trained_NV, *normalisers(state), pivot(state), backend)
+        sums_DN = torch.stack(_gather(own_DN, group)).sum(0)
     stats = columns(state, spec, sums_DN)
     if spec.sweeps == 2 and spec.eval_sampling.top_p < 1:
         for i, (z_NV, model) in enumerate(zip(logits, (stats.base, stats.trained), strict=False)):
@@ -83,13 +86,14 @@ def partial_state(
 ) -> PartialState:
     """The state of vocabulary entries first_id .. first_id + V, V >= 0, of N >= 1 positions.
 
-    token_N: int64 [N], in the whole vocabulary. token_z_MN: float32 [models, N], that token's logit, wherever it lies.
+    token_N: int64 [N], ids of the whole vocabulary. token_z_MN: float32 [models, N], their logits, whichever part has
+    them.
     """
     backend = backend or fastest(logits_base_NV)
     if logits_base_NV.shape[1] > 0:
         module = _module(backend, logits_base_NV)
         return module.partial_state(logits_base_NV, logits_trained_NV, token_N, token_z_MN, spec, first_id)
-    layout = Layout.of(spec, logits_trained_NV is not None)
+    layout = Layout.from_spec(spec, logits_trained_NV is not None)
     n, dtype = token_N.shape[0], torch.float64 if backend == "reference" else torch.float32
     slots_SN = logits_base_NV.new_zeros(layout.slots, n, dtype=torch.float64)
     z_NK = logits_base_NV.new_full((n, spec.top_logprobs), -torch.inf, dtype=dtype)
@@ -111,8 +115,10 @@ def divergences(
     pivot_N: Tensor,
     backend: str | None = None,
 ) -> Tensor:
-    """What a part of the vocabulary, empty too, adds to each divergence, float64 [DIVERGENCES, N] as ``state`` names
-    them; the last three arguments are what ``normalisers`` and ``pivot`` say of the state of the whole."""
+    """The terms of each divergence from a part of the vocabulary, which may be empty: float64 [DIVERGENCES, N].
+
+    max_MN, log_sum_MN and pivot_N come from ``normalisers`` and ``pivot`` of the state of the whole vocabulary.
+    """
     if logits_base_NV.shape[1] == 0:
         return max_MN.new_zeros(DIVERGENCES, max_MN.shape[1])
     module = _module(backend or fastest(logits_base_NV), logits_base_NV)
@@ -125,7 +131,7 @@ def _module(backend: str, logits: Tensor) -> ModuleType:
 
 
 def _token_logits(z_NV: Tensor, token_N: Tensor, first_id: int) -> Tensor:
-    """The tokens' logits, float32 [N], -inf for those of other shards."""
+    """The tokens' logits, float32 [N]; -inf for tokens of other shards."""
     v, local_N = z_NV.shape[1], token_N - first_id
     if v == 0:
         return z_NV.new_full(local_N.shape, -torch.inf, dtype=torch.float32)
@@ -136,14 +142,14 @@ def _token_logits(z_NV: Tensor, token_N: Tensor, first_id: int) -> Tensor:
 def _long_nuclei(
     z_NV: Tensor, max_N: Tensor, top_p: float, vocabulary: int, group: dist.ProcessGroup | None, size_N: Tensor
 ) -> None:
-    """Replace the -1 of a nucleus beyond the top list, in rows that are valid: the same rows on every rank."""
+    """Replaces the -1 of a nucleus beyond the top list in valid rows: the same rows on every rank."""
 
     def all_sum(part: Tensor) -> Tensor:
         dist.all_reduce(part, group=group)
         return part
 
     searched = ((size_N == -1) & max_N.isfinite()).nonzero()[:, 0]
-    for rows_R in searched.split(max(1, LOGITS_AT_ONCE // vocabulary)):
+    for rows_R in searched.split(max(1, SEARCH_LOGITS // vocabulary)):
         if rows_R.numel() > 0:
             size_N[rows_R] = nucleus_sizes(z_NV[rows_R], max_N[rows_R], top_p, vocabulary, all_sum)
 
@@ -156,7 +162,7 @@ def _gather(part: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
 
 
 def _packed(state: PartialState) -> Tensor:
-    """Slots and lists in one float64 tensor, which holds them exactly."""
+    """The slots and lists in one float64 tensor, which is exact."""
     flat = [state.slots_SN]
     for top in state.lists:
         flat += [column.T.double() for column in (top.z_NK, top.ids_NK, top.other_NK) if column is not None]
@@ -175,14 +181,14 @@ def _unpacked(packed: Tensor, like: PartialState) -> PartialState:
 
 @dataclass(frozen=True)
 class _Shard:
-    """What a rank says of its arguments. ``shared`` must be the same on all ranks."""
+    """A rank's arguments. ``shared`` must be the same on all ranks."""
 
     first_id: int
     entries: int
     shared: dict[str, object]
 
 
-def _agree(
+def _agree_on_arguments(
     a: Tensor,
     b: Tensor | None,
     token: Tensor,
@@ -191,17 +197,17 @@ def _agree(
     group: dist.ProcessGroup | None,
     backend: str | None,
 ) -> tuple[str, int]:
-    """The backend and the size of the vocabulary. What is wrong on one rank raises on all: none waits for another."""
+    """The backend and the size of the vocabulary. An error on one rank is raised on all, so that no rank waits."""
     backend = backend or fastest(a)
-    mine: _Shard | str
+    own: _Shard | str
     try:
-        mine = _described(a, b, token, spec, first_id, backend)
+        own = _describe(a, b, token, spec, first_id, backend)
     except (ValueError, RuntimeError) as error:
-        mine = str(error)
-    said: list[_Shard | str] = [mine] * dist.get_world_size(group)
-    dist.all_gather_object(said, mine, group)
+        own = str(error)
+    answers: list[_Shard | str] = [own] * dist.get_world_size(group)
+    dist.all_gather_object(answers, own, group)
     shards = []
-    for rank, shard in enumerate(said):
+    for rank, shard in enumerate(answers):
         if isinstance(shard, str):
             raise ValueError(f"rank {rank}: {shard}")
         shards.append(shard)
@@ -210,13 +216,13 @@ def _agree(
             if value != first:
                 values = "" if value is None or isinstance(value, bytes) else f": {value} and {first}"
                 raise ValueError(f"rank {rank} and rank 0 differ in their {name}{values}")
-    vocabulary = _tiled(shards)
+    vocabulary = _vocabulary_size(shards)
     check_token_ids(token, vocabulary)  # the same on every rank, as are the classes
     check_token_class(spec, vocabulary)
     return backend, vocabulary
 
 
-def _described(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, first_id: int, backend: str) -> _Shard:
+def _describe(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, first_id: int, backend: str) -> _Shard:
     check_logits(a, b)
     check_token(token, a)
     if a.dtype == torch.float64:
@@ -224,7 +230,9 @@ def _described(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, firs
     if first_id < 0:
         raise ValueError(f"first_id must be at least 0, got {first_id}")
     if spec.eval_sampling.top_k == 0 or spec.train_sampling.top_k == 0:
-        raise ValueError("top_k = 0 makes supports as long as the vocabulary, which no rank holds: set it to 1 or more")
+        raise ValueError(
+            "top_k = 0 makes supports as long as the vocabulary, which no rank holds: set top_k to 1 or more"
+        )
     _module(backend, a)
     token_class, *numbers = to_numbers(spec, torch.device("cpu"))
     shared: dict[str, object] = {
@@ -239,13 +247,13 @@ def _digest(tensor: Tensor) -> bytes:
     return hashlib.sha256(tensor.cpu().contiguous().numpy().tobytes()).digest()
 
 
-def _tiled(shards: list[_Shard]) -> int:
-    """The size of the vocabulary that the shards cover, each entry once; ValueError where they do not."""
+def _vocabulary_size(shards: list[_Shard]) -> int:
+    """The size of the vocabulary that the shards cover. Raises ValueError unless they cover each entry once."""
     end = 0
     for first_id, entries, rank in sorted((s.first_id, s.entries, rank) for rank, s in enumerate(shards) if s.entries):
         if first_id != end:
-            wrong = "leave a gap" if first_id > end else "overlap"
-            raise ValueError(f"the shards {wrong}: rank {rank} begins at {first_id}, those before it end at {end}")
+            fault = "leave a gap" if first_id > end else "overlap"
+            raise ValueError(f"the shards {fault}: rank {rank} begins at {first_id}, those before it end at {end}")
         end += entries
     if end == 0:
         raise ValueError("the vocabulary is empty on every rank")

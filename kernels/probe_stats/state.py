@@ -1,11 +1,12 @@
 """The partial state of a part of the vocabulary: one definition for a block of a kernel and for a rank's shard.
 
 A part is a set of vocabulary entries. Its state holds sums relative to its own largest logit, and the states of parts
-merge to the state of their union: of the whole vocabulary, from which ``columns`` makes every statistic that does not
-need the normalisers first. Those that do (``DIVERGENCES``) are sums over the vocabulary, and simply add.
+merge to the state of their union. From the state of the whole vocabulary, ``columns`` computes every statistic that
+does not need the normalisers first. Those that do (``DIVERGENCES``) are sums over the vocabulary, and simply add.
 
-Shape legend: N scored positions, P parts, S slots, K the length of the top lists, D what falls out
-of them. x = z - MAX, a logit below the largest of its part; d = x_b - x_a; rate = 1 / T.
+Shape legend: N scored positions, P parts, S slots, K the length of the top lists, D the tokens that a merge drops from
+them. a is the baseline, b the trained model; x = z - MAX, a logit below the largest of its part; d = x_b - x_a;
+rate = 1 / T.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ POSSIBLE = 3  # tokens that can occur
 REST = 4  # sum of e^x outside the part's top list, summed directly, so that a tail of 1e-7 is right
 SUM = 5
 
-# Slots of the pair, relative to the first behind both models, where ``Layout.pair_sums``. A token that the one model
+# Slots of the pair, relative to the first one after both models, where ``Layout.pair_sums``. A token that one model
 # allows and the other forbids makes the sum -inf.
 A_D = 0  # sum of e^x_a d
 B_D = 1  # sum of e^x_b d
 A_DD = 2  # sum of e^x_a d², meaningless where A_D is -inf
 PAIR_SLOTS = 3
 
-# With the normalisers known. p_a and p_b are probabilities of the whole vocabulary.
+# The divergences, once the normalisers are known. p_a and p_b are probabilities over the whole vocabulary.
 KL_AB = 0
 KL_BA = 1
 JS = 2
@@ -56,8 +57,8 @@ class Layout:
     pair_sums: bool
 
     @staticmethod
-    def of(spec: ProbeSpec, pair: bool) -> Layout:
-        """The layout of a specification. The pair's sums belong to one sweep: two sweeps have better ones."""
+    def from_spec(spec: ProbeSpec, pair: bool) -> Layout:
+        """The layout of a specification. Only one sweep needs the pair's sums: a second sweep computes better ones."""
         rates = tuple(dict.fromkeys((1.0, *(1 / t for t in spec.lse_temperatures))))
         return Layout(rates, spec.n_classes, 2 if pair else 1, pair and spec.sweeps == 1)
 
@@ -65,7 +66,7 @@ class Layout:
     def model_slots(self) -> int:
         return SUM + len(self.rates) + self.n_classes
 
-    def of_model(self, slots_SN: Tensor, index: int) -> Tensor:
+    def select(self, slots_SN: Tensor, index: int) -> Tensor:
         """The slots of one model, a view."""
         return slots_SN[index * self.model_slots :][: self.model_slots]
 
@@ -89,7 +90,7 @@ class TopList:
 
 @dataclass(frozen=True)
 class PartialState:
-    """Everything that one look at a part of the vocabulary gives.
+    """Everything that one read of a part of the vocabulary gives.
 
     slots_SN: float64 [S, N]. lists: one for each model. token_N: int64, the token of the trace; token_z_MN: its logit
     under each model, [models, N], whichever part it lies in.
@@ -103,14 +104,14 @@ class PartialState:
 
     def model(self, index: int) -> Tensor:
         """The slots of one model, a view."""
-        return self.layout.of_model(self.slots_SN, index)
+        return self.layout.select(self.slots_SN, index)
 
 
 def merge_slots(parts_PSN: Tensor, layout: Layout) -> Tensor:
     """The state [S, N], float64, of the union of P >= 1 parts, from float32 or float64 [P, S, N].
 
     Parts may be empty. A row that is invalid in a part (NaN in MAX or SUM, or MAX +inf) has NaN in its model's slots.
-    Sums run in float64 over the parts, a slot at a time: besides the parts it takes a few float64 [P, N].
+    Sums run in float64 over the parts, one slot at a time, with a few float64 [P, N] as workspace.
     """
     merged_SN = parts_PSN.new_empty(parts_PSN.shape[1:], dtype=torch.float64)
     shifts = []
@@ -123,14 +124,14 @@ def merge_slots(parts_PSN: Tensor, layout: Layout) -> Tensor:
 
 
 def _merge_model(parts_PSN: Tensor, merged_SN: Tensor, layout: Layout) -> Tensor:
-    """Fills the slots of one model; returns by what a part's maximum falls short of the row's, [P, N]."""
+    """Fills the slots of one model; returns the parts' maxima minus the row's, [P, N]."""
     max_PN = parts_PSN[:, MAX].double()
     merged_SN[MAX] = max_N = max_PN.amax(0)
-    there_PN = max_PN > -torch.inf
-    shift_PN = torch.where(there_PN, max_PN - max_N, -torch.inf)
+    possible_PN = max_PN > -torch.inf
+    shift_PN = torch.where(possible_PN, max_PN - max_N, -torch.inf)
     scale_PN = shift_PN.exp()
     sum_PN = parts_PSN[:, SUM].double()
-    weighted_PN = parts_PSN[:, WEIGHTED].double() + sum_PN * torch.where(there_PN, shift_PN, 0.0)
+    weighted_PN = parts_PSN[:, WEIGHTED].double() + sum_PN * torch.where(possible_PN, shift_PN, 0.0)
     merged_SN[WEIGHTED] = (weighted_PN * scale_PN).sum(0)
     for slot in (AHEAD, POSSIBLE):
         merged_SN[slot] = parts_PSN[:, slot].sum(0, dtype=torch.float64)
@@ -144,7 +145,7 @@ def _merge_model(parts_PSN: Tensor, merged_SN: Tensor, layout: Layout) -> Tensor
 
 
 def _merge_pair(parts_PSN: Tensor, merged_SN: Tensor, shift_a_PN: Tensor, shift_b_PN: Tensor, layout: Layout) -> None:
-    """A part took d between its own maxima; ``move`` brings it to those of the row."""
+    """A part took d relative to its own maxima; ``offset`` converts it to those of the row."""
     first = 2 * layout.model_slots
     a_d_PN, b_d_PN = parts_PSN[:, first + A_D].double(), parts_PSN[:, first + B_D].double()
     forbidden_by_b_N, forbidden_by_a_N = (a_d_PN == -torch.inf).any(0), (b_d_PN == -torch.inf).any(0)
@@ -152,13 +153,13 @@ def _merge_pair(parts_PSN: Tensor, merged_SN: Tensor, shift_a_PN: Tensor, shift_
     b_d_PN = torch.where(b_d_PN == -torch.inf, 0.0, b_d_PN)
     sum_a_PN, sum_b_PN = parts_PSN[:, SUM].double(), parts_PSN[:, layout.model_slots + SUM].double()
     both_PN = (shift_a_PN > -torch.inf) & (shift_b_PN > -torch.inf)
-    move_PN = torch.where(both_PN, shift_b_PN - shift_a_PN, 0.0)
+    offset_PN = torch.where(both_PN, shift_b_PN - shift_a_PN, 0.0)
     scale_a_PN, scale_b_PN = shift_a_PN.exp(), shift_b_PN.exp()
-    a_d_N = (scale_a_PN * (a_d_PN + move_PN * sum_a_PN)).sum(0)
-    b_d_N = (scale_b_PN * (b_d_PN + move_PN * sum_b_PN)).sum(0)
+    a_d_N = (scale_a_PN * (a_d_PN + offset_PN * sum_a_PN)).sum(0)
+    b_d_N = (scale_b_PN * (b_d_PN + offset_PN * sum_b_PN)).sum(0)
     merged_SN[first + A_D] = a_d_N.masked_fill(forbidden_by_b_N, -torch.inf)
     merged_SN[first + B_D] = b_d_N.masked_fill(forbidden_by_a_N, -torch.inf)
-    a_dd_PN = parts_PSN[:, first + A_DD] + move_PN * (2 * a_d_PN + move_PN * sum_a_PN)
+    a_dd_PN = parts_PSN[:, first + A_DD] + offset_PN * (2 * a_d_PN + offset_PN * sum_a_PN)
     merged_SN[first + A_DD] = (scale_a_PN * a_dd_PN).sum(0)
 
 
@@ -181,12 +182,12 @@ def merge_states(states: Sequence[PartialState]) -> PartialState:
 def _merge_lists(lists: Sequence[TopList]) -> tuple[TopList, Tensor]:
     """The K best of several lists, and the logits of the rest."""
     k = lists[0].z_NK.shape[1]
-    ids = torch.cat([one.ids_NK for one in lists], 1)
-    z = torch.cat([one.z_NK for one in lists], 1)
+    ids = torch.cat([top.ids_NK for top in lists], 1)
+    z = torch.cat([top.z_NK for top in lists], 1)
     by_id = ids.argsort(1)
     order = by_id.gather(1, z.gather(1, by_id).sort(dim=1, descending=True, stable=True).indices)
     best = order[:, :k]
-    others = [one.other_NK for one in lists if one.other_NK is not None]
+    others = [top.other_NK for top in lists if top.other_NK is not None]
     other_NK = torch.cat(others, 1).gather(1, best) if others else None
     return TopList(z.gather(1, best), ids.gather(1, best), other_NK), z.gather(1, order[:, k:])
 
@@ -205,7 +206,8 @@ def normalisers(state: PartialState) -> tuple[Tensor, Tensor]:
 def pivot(state: PartialState) -> Tensor:
     """The baseline's mean of x_b - x_a over its top list, [N] in the lists' dtype; 0 where b forbids all of it.
 
-    The moments of x_b - x_a are taken about it. They depend on no constant, and lose little where this one is near.
+    The moments of x_b - x_a are taken about it. They do not depend on the constant, but rounding is smallest where the
+    constant is near the mean.
     """
     top, max_a_N, max_b_N = state.lists[0], state.model(0)[MAX], state.model(1)[MAX]
     assert top.other_NK is not None  # a pair

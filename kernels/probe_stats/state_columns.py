@@ -1,4 +1,4 @@
-"""Every column from the state of the whole vocabulary, in float64 torch: a handful of numbers a row.
+"""Every column from the state of the whole vocabulary, in float64 torch: a handful of numbers per row.
 
 Shape legend: N scored positions, K = ``spec.top_logprobs``, S slots of one model.
 """
@@ -43,7 +43,9 @@ def columns(state: PartialState, spec: ProbeSpec, divergences_DN: Tensor | None 
     if spec.eval_sampling.top_k == 0 or spec.train_sampling.top_k == 0:
         raise ValueError("top_k = 0 makes supports as long as the vocabulary, which a top list does not hold")
     max_MN, log_sum_MN = normalisers(state)
-    models = [_Model.of(state, i, max_MN[i], log_sum_MN[i], spec.eval_sampling) for i in range(state.layout.models)]
+    models = [
+        _Model.from_state(state, i, max_MN[i], log_sum_MN[i], spec.eval_sampling) for i in range(state.layout.models)
+    ]
     stats = [_model_stats(model, state, spec) for model in models]
     if len(models) == 1:
         return ProbeStats(stats[0], None, None)
@@ -64,10 +66,12 @@ class _Model:
     support_logprobs_NK: Tensor
 
     @staticmethod
-    def of(state: PartialState, index: int, max_N: Tensor, log_sum_N: Tensor, decoding: SamplingParams) -> _Model:
+    def from_state(
+        state: PartialState, index: int, max_N: Tensor, log_sum_N: Tensor, sampling: SamplingParams
+    ) -> _Model:
         top = state.lists[index]
         z_NK = top.z_NK.double()
-        size_N, log_q_NK = _support(z_NK, decoding)
+        size_N, log_q_NK = _support(z_NK, sampling)
         return _Model(state.model(index), top, z_NK, state.token_z_MN[index].double(), max_N, log_sum_N,
                       log_sum_N.isnan(), size_N, log_q_NK)  # fmt: skip
 
@@ -85,12 +89,12 @@ class _Model:
         return z_NK.double() - self.max_N[:, None] - self.log_sum_N[:, None]
 
 
-def _support(z_NK: Tensor, decoding: SamplingParams) -> tuple[Tensor, Tensor]:
-    """How many tokens of a sorted list decoding can draw, [N], and the log-probabilities of doing so, [N, K]."""
-    survivors_N = (z_NK > -torch.inf).sum(1).clamp(max=decoding.top_k)
-    q_NK = decoded_logprobs(z_NK, survivors_N, decoding.temperature).exp()
-    size_N = nucleus(q_NK, decoding.top_p, survivors_N)
-    return size_N, decoded_logprobs(z_NK, size_N, decoding.temperature)
+def _support(z_NK: Tensor, sampling: SamplingParams) -> tuple[Tensor, Tensor]:
+    """How many tokens of a sorted list these parameters can draw, [N], and their log-probabilities, [N, K]."""
+    survivors_N = (z_NK > -torch.inf).sum(1).clamp(max=sampling.top_k)
+    q_NK = decoded_logprobs(z_NK, survivors_N, sampling.temperature).exp()
+    size_N = nucleus(q_NK, sampling.top_p, survivors_N)
+    return size_N, decoded_logprobs(z_NK, size_N, sampling.temperature)
 
 
 def _model_stats(model: _Model, state: PartialState, spec: ProbeSpec) -> ModelStats:
@@ -133,8 +137,8 @@ class _Divergences:
     kl_ba_N: Tensor
     js_N: Tensor
     tv_N: Tensor
-    square_N: Tensor  # mean square of the gap under a, about a constant, and the mean about the same
-    mean_N: Tensor
+    square_N: Tensor  # mean square of the gap under a, less a constant
+    mean_N: Tensor  # mean of the same
     constant_N: Tensor
 
 
@@ -175,19 +179,19 @@ def _pair_stats(a: _Model, b: _Model, divergences: _Divergences, spec: ProbeSpec
     ce_a = ce_terms(q_NK, a.z_NK, inside_NK, kept_a_N, spec.train_sampling.temperature)
     ce_b = ce_terms(q_NK, other_a_NK.double(), inside_NK, kept_b_N, spec.train_sampling.temperature)
 
-    # Cov_a(Δ, q / p_a - 1) is E_q[Δ] - E_a[Δ]: normalisers cancel, so the move is taken between the logits alone.
-    # Rounded as in the sweeps, so that the gap of a sure token cancels to the last bit.
+    # Cov_a(Δ, q / p_a - 1) is E_q[Δ] - E_a[Δ]: the normalisers cancel, so the difference is taken between the logits
+    # alone. It is rounded as in the sweeps, so that the gap of a sure token cancels to the last bit.
     x_a_NK = a.top.z_NK - a.max_N.to(a.top.z_NK.dtype)[:, None]
     x_b_NK = other_a_NK - b.max_N.to(other_a_NK.dtype)[:, None]
     gap_NK = torch.where(inside_NK & (x_b_NK > -torch.inf), x_b_NK - x_a_NK, 0.0).double()
     mean_q_N = (q_NK * (gap_NK - divergences.constant_N[:, None])).sum(1)
-    push_N = (mean_q_N - divergences.mean_N).masked_fill(infinite_N, torch.nan)
-    # sum of (q - p)^2 / p within S, of p outside: as a square of differences of roots, p may be as small as it likes.
+    ssd_cov_N = (mean_q_N - divergences.mean_N).masked_fill(infinite_N, torch.nan)
+    # sum of (q - p)^2 / p within S, of p outside: as a squared difference of roots, it is right however small p is.
     half_NK = torch.where(inside_NK, log_p_a_NK, 0.0) / 2
     root_NK = (torch.where(inside_NK, log_q_NK, 0.0) - half_NK).exp() - half_NK.exp()
-    chi2_N = torch.where(inside_NK, root_NK**2, p_a_NK).sum(1) + a.rest_N
-    variance_N = logratio_var_N * chi2_N
-    alignment_N = torch.where(variance_N > 0, push_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
+    ssd_var_N = torch.where(inside_NK, root_NK**2, p_a_NK).sum(1) + a.rest_N
+    variance_N = logratio_var_N * ssd_var_N
+    alignment_N = torch.where(variance_N > 0, ssd_cov_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
 
     def floats(column: Tensor) -> Tensor:
         return blank(column.float(), bad_N)
@@ -198,8 +202,8 @@ def _pair_stats(a: _Model, b: _Model, divergences: _Divergences, spec: ProbeSpec
         js=floats(divergences.js_N),
         tv=floats(divergences.tv_N),
         logratio_var=floats(logratio_var_N),
-        ssd_cov=floats(push_N),
-        ssd_var=floats(chi2_N),
+        ssd_cov=floats(ssd_cov_N),
+        ssd_var=floats(ssd_var_N),
         ssd_alignment=floats(alignment_N),
         trained_logprobs_at_base_top=floats(b.logprobs(other_a_NK)),
         base_logprobs_at_trained_top=floats(a.logprobs(other_b_NK)),
@@ -211,12 +215,12 @@ def _pair_stats(a: _Model, b: _Model, divergences: _Divergences, spec: ProbeSpec
         trained_ce_alignment=floats(ce_b.alignment_N),
         base_kept_mass=floats(kept_a_N),
         trained_kept_mass=floats(kept_b_N),
-        support_overlap=blank(_shared(a, b), bad_N),
+        support_overlap=blank(_overlap(a, b), bad_N),
     )
 
 
-def _shared(a: _Model, b: _Model) -> Tensor:
-    """Tokens [N] in both models' decoding supports."""
+def _overlap(a: _Model, b: _Model) -> Tensor:
+    """Tokens [N] in both models' supports at ``spec.eval_sampling``."""
     place_K = torch.arange(a.z_NK.shape[1], device=a.z_NK.device)
     ids_a = torch.where(place_K < a.support_size_N[:, None], a.top.ids_NK, -1)
     ids_b = torch.where(place_K < b.support_size_N[:, None], b.top.ids_NK, -2)

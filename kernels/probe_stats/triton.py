@@ -3,8 +3,10 @@
 The kernels, in order of reading: ``triton_sweeps`` (the vocabulary), ``triton_top`` (the top list), ``triton_pair``
 (two models), ``triton_nucleus`` (a nucleus beyond the list). The workspace is 3 % of bf16 logits.
 
-With ``top_k = 0`` a support may be as long as the vocabulary. The columns that rest on it come from the reference,
-a few rows at a time: bounded memory, but far slower than the kernels.
+With ``top_k = 0`` a support may be as long as the vocabulary. The columns that depend on it come from the reference,
+a few rows at a time: memory is bounded, but it is far slower than the kernels.
+
+Legend: a is the baseline, b the trained model.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ from .triton_sweeps import (
 )
 from .triton_top import top_tokens
 
-REFERENCE_LOGITS = 1 << 21  # logits that the reference takes at once, at about 100 bytes each
+REFERENCE_LOGITS = 1 << 21  # logits per call of the reference, at about 100 bytes each
 
-_OF_DECODING = ("top_mass", "tail_mass", "support_size", "support_entropy", "support_overlap")
-_OF_TRAIN = ("ssd_cov", "ssd_var", "ssd_alignment", *CE_TERM_COLUMNS, *KEPT_MASS_COLUMNS)
+_EVAL_COLUMNS = ("top_mass", "tail_mass", "support_size", "support_entropy", "support_overlap")
+_TRAIN_COLUMNS = ("ssd_cov", "ssd_var", "ssd_alignment", *CE_TERM_COLUMNS, *KEPT_MASS_COLUMNS)
 
 
 def probe_stats_packed(
@@ -53,7 +55,7 @@ def probe_stats_packed(
     stats = unpack(floats, ints, n, spec, pair)
     token_N = token_N.contiguous()
 
-    with torch.cuda.device_of(logits_base_NV):  # kernels go to the current device, whatever device their tensors are on
+    with torch.cuda.device_of(logits_base_NV):  # Triton launches on the current device, not on that of the tensors
         work = _Workspace(logits_base_NV, pair, spec)
         token_z_MN = logits_base_NV.new_empty(work.layout.models, n, dtype=torch.float32)
         b_NV = logits_base_NV if logits_trained_NV is None else logits_trained_NV
@@ -85,11 +87,11 @@ def check_device(tensor: Tensor) -> None:
 
 
 class _Workspace:
-    """What the kernels hand to each other; the layouts are described where they are written."""
+    """The buffers between the kernels; their layouts are described where they are written."""
 
     def __init__(self, logits_NV: Tensor, pair: bool, spec: ProbeSpec) -> None:
         n, v = logits_NV.shape
-        self.layout = Layout.of(spec, pair)
+        self.layout = Layout.from_spec(spec, pair)
         self.chunks = triton.cdiv(v, CHUNK.value)
         self.padded_chunks = triton.next_power_of_2(self.chunks)
         self.groups = self.chunks * (CHUNK.value // GROUP.value)
@@ -105,23 +107,23 @@ class _Workspace:
         self.rows = floats(models, n, ROW_SLOTS.value)
 
 
-def powers_of_few(rates: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[int, ...], tuple[int, ...]]:
+def few_exponentials(rates: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[int, ...], tuple[int, ...]]:
     """(roots, root_of, powers) with rates[j] = powers[j] * roots[root_of[j]] and as few roots as whole powers allow.
 
     exp(rate x) is then a power of exp(root x): a multiplication instead of an exponential.
     """
     roots: list[float] = []
-    found: dict[float, tuple[int, int]] = {}
+    root_and_power: dict[float, tuple[int, int]] = {}
     for rate in sorted(set(rates)):
         for i, root in enumerate(roots):
             power = round(rate / root)
             if power <= 8 and abs(rate / root - power) < 1e-9:
-                found[rate] = (i, power)
+                root_and_power[rate] = (i, power)
                 break
         else:
-            found[rate] = (len(roots), 1)
+            root_and_power[rate] = (len(roots), 1)
             roots.append(rate)
-    return tuple(roots), tuple(found[r][0] for r in rates), tuple(found[r][1] for r in rates)
+    return tuple(roots), tuple(root_and_power[r][0] for r in rates), tuple(root_and_power[r][1] for r in rates)
 
 
 def _sweep_once(
@@ -129,7 +131,7 @@ def _sweep_once(
 ) -> None:
     n, v = a.shape
     layout = work.layout
-    roots, root_of, powers = powers_of_few(layout.rates)
+    roots, root_of, powers = few_exponentials(layout.rates)
     token_class = token if token_class is None else token_class.contiguous()
     first_sweep[(n * work.chunks,)](
         a, a if b is None else b, token, token_z, token_class, work.state, work.group_max, work.group_sum,
@@ -141,7 +143,7 @@ def _sweep_once(
 
 
 def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
-    """The columns of the model whose workspace is number ``model``."""
+    """The columns of one model; ``model`` is its index in the workspace."""
     layout, row = work.layout, work.rows[model]
     rate_of = tuple(layout.rates.index(1 / t) for t in spec.lse_temperatures)
     merge_model[(z.shape[0],)](
@@ -167,9 +169,9 @@ def _top_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: Mod
 
 
 def _long_nucleus(z: Tensor, top_p: float, row: Tensor, work: _Workspace, nucleus_size_N: Tensor) -> None:
-    """Replace the -1 of a nucleus beyond the top list, in rows that are valid.
+    """Replaces the -1 of a nucleus beyond the top list in valid rows.
 
-    Listing those rows waits for the GPU, once a model; a search of all rows would read the logits 4 to 8 times more.
+    Listing those rows waits for the GPU once per model; a search of all rows would read the logits 4 to 8 times more.
     """
     rows_R = ((nucleus_size_N == -1) & row[:, LOG_SUM.value].isfinite()).nonzero()[:, 0]
     searches = rows_R.shape[0]
@@ -192,7 +194,7 @@ def _long_nucleus(z: Tensor, top_p: float, row: Tensor, work: _Workspace, nucleu
 
 
 def _two_models(
-    a: Tensor, b: Tensor, spec: ProbeSpec, work: _Workspace, in_a: ModelStats, in_b: ModelStats, out: PairStats
+    a: Tensor, b: Tensor, spec: ProbeSpec, work: _Workspace, stats_a: ModelStats, stats_b: ModelStats, out: PairStats
 ) -> None:
     n = a.shape[0]
     row_a, row_b = work.rows
@@ -205,17 +207,18 @@ def _two_models(
         )  # fmt: skip
     else:
         pivot_N = torch.empty_like(out.kl_base_trained)
-        gap_at_top[(n,)](b, row_b, in_a.top_ids, pivot_N, b.stride(0), K=spec.top_logprobs, num_warps=1)
+        gap_at_top[(n,)](b, row_b, stats_a.top_ids, pivot_N, b.stride(0), K=spec.top_logprobs, num_warps=1)
         state = _sweep_twice(a, b, row_a, row_b, pivot_N)
         merge_two_sweeps[(n,)](
             state, row_a, row_b, pivot_N, *divergences, work.chunks, CHUNKS=work.padded_chunks, num_warps=1
         )
     compare_lists[(n,)](
-        a, b, row_a, row_b, in_a.top_ids, in_b.top_ids, in_a.support_size, in_b.support_size, out.kl_base_trained,
-        out.logratio_var, mean_gap_N, out.trained_logprobs_at_base_top, out.base_logprobs_at_trained_top,
-        out.support_overlap, out.ssd_cov, out.ssd_var, out.ssd_alignment, out.base_ce_compression, out.base_kept_mass,
-        a.stride(0), b.stride(0), K=spec.top_logprobs, KP=work.list_size, TEMPERATURE=spec.train_sampling.temperature,
-        TOP_K=spec.train_sampling.top_k, TOP_P=spec.train_sampling.top_p, num_warps=1,
+        a, b, row_a, row_b, stats_a.top_ids, stats_b.top_ids, stats_a.support_size, stats_b.support_size,
+        out.kl_base_trained, out.logratio_var, mean_gap_N, out.trained_logprobs_at_base_top,
+        out.base_logprobs_at_trained_top, out.support_overlap, out.ssd_cov, out.ssd_var, out.ssd_alignment,
+        out.base_ce_compression, out.base_kept_mass, a.stride(0), b.stride(0), K=spec.top_logprobs, KP=work.list_size,
+        TEMPERATURE=spec.train_sampling.temperature, TOP_K=spec.train_sampling.top_k, TOP_P=spec.train_sampling.top_p,
+        num_warps=1,
     )  # fmt: skip
 
 
@@ -228,20 +231,20 @@ def _sweep_twice(a: Tensor, b: Tensor, row_a: Tensor, row_b: Tensor, pivot: Tens
 
 
 def _wide_supports(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, stats: ProbeStats) -> None:
-    """The columns of every support with ``top_k = 0``, from the reference."""
-    names = (_OF_DECODING if spec.eval_sampling.top_k == 0 else ()) + (
-        _OF_TRAIN if spec.train_sampling.top_k == 0 else ()
+    """The columns that depend on a support with ``top_k = 0``, from the reference."""
+    names = (_EVAL_COLUMNS if spec.eval_sampling.top_k == 0 else ()) + (
+        _TRAIN_COLUMNS if spec.train_sampling.top_k == 0 else ()
     )
     n, v = a.shape
     step = max(1, REFERENCE_LOGITS // v)
     for i in range(0, n, step):
-        part = slice(i, i + step)
-        packed = reference.probe_stats_packed(a[part], None if b is None else b[part], token[part], spec)
-        found = unpack(*packed, token[part].shape[0], spec, b is not None)
-        for mine, theirs in ((stats.base, found.base), (stats.trained, found.trained), (stats.pair, found.pair)):
+        rows = slice(i, i + step)
+        packed = reference.probe_stats_packed(a[rows], None if b is None else b[rows], token[rows], spec)
+        of_rows = unpack(*packed, token[rows].shape[0], spec, b is not None)
+        for group, of_all in vars(stats).items():
             for name in names:
-                if hasattr(mine, name):
-                    getattr(mine, name)[part] = getattr(theirs, name)
+                if hasattr(of_all, name):
+                    getattr(of_all, name)[rows] = getattr(getattr(of_rows, group), name)
 
 
 def partial_state(
@@ -264,14 +267,14 @@ def partial_state(
         logits = (logits_base_NV,) if logits_trained_NV is None else (logits_base_NV, logits_trained_NV)
         lists = []
         for m, z_NV in enumerate(logits):
-            ids_NK = _find_list(z_NV, spec, work, m, work.layout.of_model(slots_SN, m))
+            ids_NK = _list_ids(z_NV, spec, work, m, work.layout.select(slots_SN, m))
             other_NK = _logits_at(logits[1 - m], ids_NK) if len(logits) == 2 else None
             lists.append(TopList(_logits_at(z_NV, ids_NK), torch.where(ids_NK >= 0, ids_NK + first_id, -1), other_NK))
     return PartialState(work.layout, slots_SN, tuple(lists), token_N, token_z_MN)
 
 
-def _find_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, slots_SN: Tensor) -> Tensor:
-    """The ids, counted in this part, of one model's top list; fills slot REST."""
+def _list_ids(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, slots_SN: Tensor) -> Tensor:
+    """The ids, relative to this part, of one model's top list; fills slot REST."""
     row, sum_N = work.rows[model], slots_SN[SUM]
     row[:, ROW_MAX.value], row[:, ROW_POSSIBLE.value] = slots_SN[MAX], slots_SN[POSSIBLE]
     row[:, LOG_SUM.value] = torch.where(sum_N > 0, sum_N.log(), torch.nan)

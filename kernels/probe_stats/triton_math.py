@@ -1,6 +1,6 @@
-"""What the kernels of every operation share: slots of a state, the order of logits, powers, divergences.
+"""Shared by the kernels of every operation: slots of a state, the order of logits, powers, divergences.
 
-Legend: z logit, d = log p_b - log p_a, gap = d up to a constant of the row.
+Legend: a is the baseline, b the trained model, z logit, d = log p_b - log p_a, gap = d up to a constant of the row.
 """
 
 import triton
@@ -8,7 +8,7 @@ import triton.language as tl
 
 from . import state
 
-# The slots of a partial state and of the divergences, as kernels know them.
+# The slots of a partial state and of the divergences, as constants of a kernel.
 MAX = tl.constexpr(state.MAX)
 WEIGHTED = tl.constexpr(state.WEIGHTED)
 AHEAD = tl.constexpr(state.AHEAD)
@@ -69,11 +69,11 @@ def power(u, n: tl.constexpr):
 
 @triton.jit
 def divergence_terms(gap, log_ratio, p_a, p_b):
-    """What a token adds to KL(a || b), KL(b || a), JS and TV.
+    """The terms of one token in KL(a || b), KL(b || a), JS and TV.
 
-    gap: x_b - x_a; -inf where only a allows the token, +inf where only b does, NaN where neither. log_ratio: of the
-    normalisers, b over a. Every term is >= 0 and small where d is small, so that a divergence of 1e-7 is right. With
-    g = e^d - 1 - d: KL(a || b) = sum p_a g(d), KL(b || a) = sum p_b g(-d), TV = 1/2 sum p_a |d + g(d)|, and
+    gap: x_b - x_a; -inf where only a allows the token, +inf where only b does, NaN where neither. log_ratio: the
+    log of b's normaliser over a's. Every term is >= 0 and small where d is small, so that a divergence of 1e-7 is
+    right. With g = e^d - 1 - d: KL(a || b) = sum p_a g(d), KL(b || a) = sum p_b g(-d), TV = 1/2 sum p_a |d + g(d)|, and
     JS = sum 1/2 (p_a + p_b) psi(|d| / 2) with psi(h) = h tanh h - log cosh h. Series for |d| < 1/2.
     """
     both = tl.abs(gap) < INF

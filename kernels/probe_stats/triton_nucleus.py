@@ -1,8 +1,8 @@
 """How many of the likeliest tokens hold a given mass, for any number up to the whole vocabulary.
 
-A search over the logits as integers of the same order (32 bits, ``ordered``), 4 bits a pass: the mass of each of the
+A search over the logits as integers of the same order (32 bits, ``ordered``), 4 bits per pass: the mass of each of the
 16 values of the next digit is summed over the row, and the digit in which the mass is reached joins the prefix.
-Nothing is sorted or stored but 16 sums a chunk. bf16 has 16 significant bits, so 4 passes end the search; the 19 of
+Nothing is sorted or stored but 16 sums per chunk. bf16 has 16 significant bits, so 4 passes end the search; the 19 of
 fp16 need 5, the 32 of fp32 need 8. Only then are tokens tied, and all as likely, so their number is a division.
 
 Legend: R searched rows, an int64 list of the rows of the logits.
@@ -38,15 +38,15 @@ def digit_masses(
     if not FIRST:
         matches &= (key >> (shift + 4)) == tl.load(prefix_ptr + search)
     digit = tl.where(matches, ((key >> shift) & 15).to(tl.int32), -1)
-    at = (search * DIGITS + tl.arange(0, DIGITS)) * chunks + chunk
+    offset = (search * DIGITS + tl.arange(0, DIGITS)) * chunks + chunk
     mass = tl.zeros([DIGITS], tl.float32)
     count = tl.zeros([DIGITS], tl.int32)
     for value in tl.static_range(DIGITS):
         here = tl.arange(0, DIGITS) == value
         mass = tl.where(here, tl.sum(tl.where(digit == value, e, 0.0)), mass)
         count = tl.where(here, tl.sum((digit == value).to(tl.int32)), count)
-    tl.store(mass_ptr + at, mass)
-    tl.store(count_ptr + at, count)
+    tl.store(mass_ptr + offset, mass)
+    tl.store(count_ptr + offset, count)
 
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
@@ -65,9 +65,9 @@ def choose_digit(
     count = tl.zeros([DIGITS], tl.int64)
     block: tl.constexpr = 16
     for first in range(0, CHUNKS, block):
-        at = first + tl.arange(0, block)
-        live = (at < chunks)[None, :]
-        slot = (search * DIGITS + digit[:, None]) * chunks + at[None, :]
+        chunk = first + tl.arange(0, block)
+        live = (chunk < chunks)[None, :]
+        slot = (search * DIGITS + digit[:, None]) * chunks + chunk[None, :]
         mass += tl.sum(tl.load(mass_ptr + slot, mask=live, other=0.0).to(tl.float64), axis=1)
         count += tl.sum(tl.load(count_ptr + slot, mask=live, other=0).to(tl.int64), axis=1)
     if FIRST:
@@ -81,16 +81,16 @@ def choose_digit(
 
     reached = mass_above + tl.cumsum(mass, reverse=True)
     smallest = tl.min(tl.where(count > 0, digit, DIGITS))  # where rounding leaves the whole row short of the target
-    chosen = tl.maximum(tl.max(tl.where((reached >= target) & (count > 0), digit, -1)), smallest)
-    mass_above += tl.sum(tl.where(digit > chosen, mass, 0.0))
-    tokens_above += tl.sum(tl.where(digit > chosen, count, 0))
+    last_digit = tl.maximum(tl.max(tl.where((reached >= target) & (count > 0), digit, -1)), smallest)
+    mass_above += tl.sum(tl.where(digit > last_digit, mass, 0.0))
+    tokens_above += tl.sum(tl.where(digit > last_digit, count, 0))
     if LAST:
-        tied = tl.sum(tl.where(digit == chosen, count, 0))
-        each = tl.sum(tl.where(digit == chosen, mass, 0.0)) / tied
-        needed = tl.ceil((target - mass_above) / each)
+        tied = tl.sum(tl.where(digit == last_digit, count, 0))
+        mass_each = tl.sum(tl.where(digit == last_digit, mass, 0.0)) / tied
+        needed = tl.ceil((target - mass_above) / mass_each)
         needed = tl.where(needed < tied, tl.where(needed > 1, needed, 1.0), tied.to(tl.float64))
         tl.store(nucleus_size_ptr + tl.load(rows_ptr + search), tokens_above + needed.to(tl.int64))
     else:
-        tl.store(prefix_ptr + search, (prefix << 4) | chosen)
+        tl.store(prefix_ptr + search, (prefix << 4) | last_digit)
         tl.store(tokens_above_ptr + search, tokens_above)
         tl.store(mass_above_ptr + search, mass_above)

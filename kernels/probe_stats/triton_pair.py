@@ -1,8 +1,8 @@
-"""The columns of the pair: partial sums merged, and what the two top lists say together.
+"""The columns of the pair: partial sums merged, and the columns of two top lists.
 
-Legend: x = z - M, a model's logit below its row maximum; log_sum = log of sum of exp(x); d = log p_b - log p_a;
-S and q, the baseline's support and distribution at ``spec.train_sampling``. All in float64: it is a handful of numbers
-a row.
+Legend: a is the baseline, b the trained model; x = z - M, a model's logit below its row maximum; log_sum = log of sum
+of exp(x); d = log p_b - log p_a; S and q, the baseline's support and distribution at ``spec.train_sampling``. All in
+float64: it is a handful of numbers per row.
 """
 
 import triton
@@ -39,9 +39,9 @@ def merge_one_sweep(
     mean_gap_ptr: float64 [N], the baseline's mean of x_b - x_a.
     """
     row = tl.program_id(0).to(tl.int64)
-    at = tl.arange(0, CHUNKS)
-    live = at < chunks
-    a_ptr = state_ptr + row * slots * chunks + at
+    chunk = tl.arange(0, CHUNKS)
+    live = chunk < chunks
+    a_ptr = state_ptr + row * slots * chunks + chunk
     b_ptr = a_ptr + model_slots * chunks
     pair_ptr = b_ptr + model_slots * chunks
     x_a = tl.load(a_ptr + MAX * chunks, mask=live, other=-INF) - tl.load(row_a_ptr + row * ROW_SLOTS + ROW_MAX)
@@ -53,12 +53,12 @@ def merge_one_sweep(
     b_d = tl.load(pair_ptr + B_D * chunks, mask=live, other=0.0)
     a_dd = tl.load(pair_ptr + A_DD * chunks, mask=live, other=0.0)
 
-    # A chunk took d between its own maxima; `move` brings it to those of the row.
-    move = tl.where((x_a > -INF) & (x_b > -INF), x_b - x_a, 0.0).to(tl.float64)
+    # A chunk took d relative to its own maxima; `offset` converts it to those of the row.
+    offset = tl.where((x_a > -INF) & (x_b > -INF), x_b - x_a, 0.0).to(tl.float64)
     total_a, total_b = tl.sum(w_a * sum_a), tl.sum(w_b * sum_b)
-    mean_a = tl.sum(w_a * (a_d + move * sum_a)) / total_a
-    mean_b = tl.sum(w_b * (b_d + move * sum_b)) / total_b
-    square = tl.sum(w_a * (a_dd + move * (2 * a_d + move * sum_a))) / total_a
+    mean_a = tl.sum(w_a * (a_d + offset * sum_a)) / total_a
+    mean_b = tl.sum(w_b * (b_d + offset * sum_b)) / total_b
+    square = tl.sum(w_a * (a_dd + offset * (2 * a_d + offset * sum_a))) / total_a
     log_ratio = tl.log(total_b) - tl.log(total_a)
     kl_ab, kl_ba = _at_least_0(log_ratio - mean_a), _at_least_0(mean_b - log_ratio)
     forbidden_by_b, forbidden_by_a = tl.min(a_d) == -INF, tl.min(b_d) == -INF
@@ -87,9 +87,9 @@ def merge_two_sweeps(
 ):  # fmt: skip
     """Divergences of one row from the second sweep. state_ptr: [N, DIVERGENCES, chunks]; the rest as above."""
     row = tl.program_id(0).to(tl.int64)
-    at = tl.arange(0, CHUNKS)
-    live = at < chunks
-    state_ptr += row * DIVERGENCES * chunks + at
+    chunk = tl.arange(0, CHUNKS)
+    live = chunk < chunks
+    state_ptr += row * DIVERGENCES * chunks + chunk
     kl_ab = tl.sum(tl.load(state_ptr + KL_AB * chunks, mask=live, other=0.0).to(tl.float64))
     kl_ba = tl.sum(tl.load(state_ptr + KL_BA * chunks, mask=live, other=0.0).to(tl.float64))
     js = tl.sum(tl.load(state_ptr + JS * chunks, mask=live, other=0.0).to(tl.float64))
@@ -116,7 +116,8 @@ def compare_lists(
     K: tl.constexpr, KP: tl.constexpr,
     TEMPERATURE: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr,
 ):  # fmt: skip
-    """Everything of one row that two top lists decide. top_*_ptr: int64 [N, K]; size_*_ptr: support sizes, int64 [N].
+    """The columns of one row that follow from two top lists. top_*_ptr: int64 [N, K]; size_*_ptr: support sizes, int64
+    [N].
 
     ce_terms_ptr: float32 [N, 2, 3], CE_TERM_COLUMNS; kept_mass_ptr: float32 [N, 2], KEPT_MASS_COLUMNS.
     TEMPERATURE, TOP_K, TOP_P: ``spec.train_sampling``, with 1 <= TOP_K <= K.
@@ -136,10 +137,12 @@ def compare_lists(
     log_p_a, log_p_b = z_a - max_a - log_sum_a, z_b - max_b - log_sum_b
     tl.store(trained_logprobs_at_base_top_ptr + row * K + slot, tl.where(valid, log_p_b, float("nan")), mask=slot < K)
     ids_b = tl.load(top_b_ptr + row * K + slot, mask=slot < K, other=-1)
-    at_b_top = _logits_at(a_ptr, ids_b) - max_a - log_sum_a
-    tl.store(base_logprobs_at_trained_top_ptr + row * K + slot, tl.where(valid, at_b_top, float("nan")), mask=slot < K)
+    log_p_a_at_b = _logits_at(a_ptr, ids_b) - max_a - log_sum_a
+    tl.store(
+        base_logprobs_at_trained_top_ptr + row * K + slot, tl.where(valid, log_p_a_at_b, float("nan")), mask=slot < K
+    )
 
-    # A token is in b's support if it does not come after the last one there.
+    # A token is in b's support unless it comes after the last token of that support.
     last_id = tl.load(top_b_ptr + row * K + tl.maximum(tl.load(size_b_ptr + row), 1) - 1)
     last_z = tl.load(b_ptr + tl.maximum(last_id, 0)).to(tl.float32)
     shared = (z_b > last_z) | ((z_b == last_z) & (ids_a <= last_id))
@@ -154,27 +157,27 @@ def compare_lists(
     tl.store(kept_mass_ptr + row * 2, tl.where(valid, kept_a, float("nan")))
     tl.store(kept_mass_ptr + row * 2 + 1, tl.where(valid, kept_b, float("nan")))
 
-    # Cov_a(d, q / p_a - 1) is E_q[d] - E_a[d]: normalisers cancel, so the move is taken between the logits alone.
-    # Rounded as in the sweep, so that the gap of a sure token cancels to the last bit.
+    # Cov_a(d, q / p_a - 1) is E_q[d] - E_a[d]: normalisers cancel, so the difference is taken between the logits alone.
+    # It is rounded as in the sweep, so that the gap of a sure token cancels to the last bit.
     gap = tl.where(inside & (z_b > -INF), (z_b - max_b) - (z_a - max_a), 0.0)
-    push = tl.sum(q * gap) - tl.load(mean_gap_ptr + row)
-    push = tl.where(tl.load(kl_base_trained_ptr + row) == INF, float("nan"), push)
-    # sum of (q - p)^2 / p within S, of p outside: as a square of differences of roots, p may be as small as it likes.
+    ssd_cov = tl.sum(q * gap) - tl.load(mean_gap_ptr + row)
+    ssd_cov = tl.where(tl.load(kl_base_trained_ptr + row) == INF, float("nan"), ssd_cov)
+    # sum of (q - p)^2 / p within S, of p outside: as a squared difference of roots, it is right however small p is.
     log_q = tl.where(inside, (z_a - max_a) * (1 / TEMPERATURE) - tl.log(tl.sum(w)).to(tl.float32), 0.0)
     half = 0.5 * tl.where(inside, log_p_a, 0.0)
     root = tl.exp2((log_q - half) * LOG2E) - tl.exp2(half * LOG2E)
     outside = tl.sum(tl.where(inside, 0.0, p_a)) + tl.load(row_a_ptr + ROW_REST)
-    chi2 = tl.sum(tl.where(inside, root * root, 0.0).to(tl.float64)) + outside
-    variance = tl.load(logratio_var_ptr + row).to(tl.float64) * chi2
-    alignment = push / tl.sqrt(tl.where(variance > 0, variance, float("nan")))
+    ssd_var = tl.sum(tl.where(inside, root * root, 0.0).to(tl.float64)) + outside
+    variance = tl.load(logratio_var_ptr + row).to(tl.float64) * ssd_var
+    alignment = ssd_cov / tl.sqrt(tl.where(variance > 0, variance, float("nan")))
     alignment = tl.where(alignment > 1, 1.0, tl.where(alignment < -1, -1.0, alignment))
-    tl.store(ssd_cov_ptr + row, tl.where(valid, push, float("nan")))
-    tl.store(ssd_var_ptr + row, tl.where(valid, chi2, float("nan")))
+    tl.store(ssd_cov_ptr + row, tl.where(valid, ssd_cov, float("nan")))
+    tl.store(ssd_var_ptr + row, tl.where(valid, ssd_var, float("nan")))
     tl.store(ssd_alignment_ptr + row, tl.where(valid, alignment, float("nan")))
 
     ce_terms_ptr += row * 6
-    _store_terms(ce_terms_ptr, z_a, q, log_q, inside, kept_a, valid, TEMPERATURE)
-    _store_terms(ce_terms_ptr + 3, z_b, q, log_q, inside, kept_b, valid, TEMPERATURE)
+    _store_ce_terms(ce_terms_ptr, z_a, q, log_q, inside, kept_a, valid, TEMPERATURE)
+    _store_ce_terms(ce_terms_ptr + 3, z_b, q, log_q, inside, kept_b, valid, TEMPERATURE)
 
 
 @triton.jit
@@ -183,13 +186,13 @@ def _logits_at(z_ptr, ids):
 
 
 @triton.jit
-def _store_terms(terms_ptr, z, q, log_q, inside, kept, valid, TEMPERATURE: tl.constexpr):
+def _store_ce_terms(ce_terms_ptr, z, q, log_q, inside, kept, valid, TEMPERATURE: tl.constexpr):
     """-log K, -T log sum r^(1/T) and T KL(q || r tempered by T), with r the model restricted to S."""
     z = tl.where(inside, z, -INF)
     x = z - tl.max(z)
     log_r = x - tl.log(tl.sum(tl.exp2(x * LOG2E).to(tl.float64)))
     log_power = tl.log(tl.sum(tl.exp2((log_r * (1 / TEMPERATURE * LOG2E)).to(tl.float32)).to(tl.float64)))
     gap = log_q - (log_r * (1 / TEMPERATURE) - log_power)
-    tl.store(terms_ptr, tl.where(valid, -tl.log(kept), float("nan")))
-    tl.store(terms_ptr + 1, tl.where(valid, -TEMPERATURE * log_power, float("nan")))
-    tl.store(terms_ptr + 2, tl.where(valid, TEMPERATURE * tl.sum(tl.where(q > 0, q * gap, 0.0)), float("nan")))
+    tl.store(ce_terms_ptr, tl.where(valid, -tl.log(kept), float("nan")))
+    tl.store(ce_terms_ptr + 1, tl.where(valid, -TEMPERATURE * log_power, float("nan")))
+    tl.store(ce_terms_ptr + 2, tl.where(valid, TEMPERATURE * tl.sum(tl.where(q > 0, q * gap, 0.0)), float("nan")))

@@ -1,18 +1,18 @@
-"""The kernels that read the vocabulary, and the merge of what they leave behind.
+"""The kernels that read the vocabulary, and the merge of their partial sums.
 
-A program takes one CHUNK of one row, both models, without a loop: CHUNK logits are 16 registers a thread and model,
+A program takes one CHUNK of one row, both models, without a loop: CHUNK logits are 16 registers per thread and model,
 and every sum is taken relative to the chunk's own maximum. Its partial sums, float32, go to a workspace
 [N, slots, chunks]: a slot's values of one row are contiguous, since the merge reads a slot at a time. Chunks are
 merged in float64, always in the same order, so results repeat to the last bit.
 
 Cost of a logit, counted in the machine code for sm_90 in bf16. First sweep: 2 bytes, 2 exponentials at the default
-temperatures (every 1/T is a whole multiple of 1/2 or 1/1.4, and a power costs a multiplication), 66 instructions a
+temperatures (every 1/T is a whole multiple of 1/2 or 1/1.4, and a power costs a multiplication), 66 instructions per
 thread with the reductions. Second sweep: 2 bytes, 1.5 exponentials, 60 instructions. While memory delivers a logit at
-3.3 TB/s, the 132 SMs of an H100 issue 17 instructions for it: arithmetic is the limit here, so what is not needed is
-left out (NaN and +inf are found in the sums, pair sums wait for the second sweep).
+3.3 TB/s, the 132 SMs of an H100 issue 17 instructions for it: arithmetic is the limit here, so nothing
+unneeded is computed (NaN and +inf show in the sums, pair sums wait for the second sweep).
 
-Legend: z logit, m chunk maximum, M row maximum, x = z - m or z - M (never above 0), d = log p_b - log p_a, in
-the first sweep up to a constant of the chunk, rate = 1 / T.
+Legend: a is the baseline, b the trained model, z logit, m chunk maximum, M row maximum, x = z - m or z - M (never above
+0), d = log p_b - log p_a, in the first sweep up to a constant of the chunk, rate = 1 / T.
 """
 
 from dataclasses import fields
@@ -43,17 +43,17 @@ from .triton_math import (
     power,
 )
 
-GROUP = tl.constexpr(256)  # consecutive tokens that share one maximum, from which the top list finds its candidates
+GROUP = tl.constexpr(256)  # consecutive tokens that share one maximum, from which the top list takes its candidates
 CHUNK = tl.constexpr(2048)
 
-# What later kernels need of a row of one model, float32 [N, ROW_SLOTS].
+# One model's values of a row for later kernels, float32 [N, ROW_SLOTS].
 ROW_MAX = tl.constexpr(0)
 LOG_SUM = tl.constexpr(1)  # log of sum of exp(z - M); NaN marks an invalid row
 ROW_POSSIBLE = tl.constexpr(2)
 ROW_REST = tl.constexpr(3)  # mass outside the top list
 ROW_SLOTS = tl.constexpr(4)
 
-# A column begins anywhere in its packed buffer: a kernel is not compiled again for each alignment.
+# A column may begin anywhere in its packed buffer: kernels are not specialised on its alignment.
 COLUMNS = ["token_z_ptr", "ce_terms_ptr", "kept_mass_ptr", "top_a_ptr", "top_b_ptr", "size_a_ptr", "size_b_ptr"]
 COLUMNS += [f"{field.name}_ptr" for group in (ModelStats, PairStats) for field in fields(group)]
 
@@ -86,7 +86,7 @@ def first_sweep(
     a_ptr, b_ptr: logits [N, V]. token_ptr: int64 [N], which may lie outside 0..V where V is a part of the vocabulary;
     token_z_ptr: its logits, float32 [models, N]. class_ptr: uint8 [V], unread when n_classes is 0.
     state_ptr: float32 [N, slots, chunks]. group_*_ptr: float32 [models, N, chunks * CHUNK / GROUP].
-    RATES[j] = POWERS[j] * ROOTS[ROOT_OF[j]], so that one exponential a root is enough.
+    RATES[j] = POWERS[j] * ROOTS[ROOT_OF[j]], so that one exponential per root is enough.
     """
     GROUPS: tl.constexpr = CHUNK // GROUP
     row = (tl.program_id(0) // chunks).to(tl.int64)
@@ -95,18 +95,19 @@ def first_sweep(
     group = tl.arange(0, GROUPS)
     ids = chunk * CHUNK + group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     state_ptr += row * slots * chunks + chunk
-    group_at = (row * chunks + chunk) * GROUPS + group
+    group_offset = (row * chunks + chunk) * GROUPS + group
 
     x_a, e_a = _model_partials(
-        a_ptr + row * stride_a, ids, token, tl.load(token_z_ptr + row), class_ptr, state_ptr, group_max_ptr + group_at,
-        group_sum_ptr + group_at, vocab, chunks, n_classes, RATES, ROOTS, ROOT_OF, POWERS,
+        a_ptr + row * stride_a, ids, token, tl.load(token_z_ptr + row), class_ptr, state_ptr, group_max_ptr +
+        group_offset, group_sum_ptr + group_offset, vocab, chunks, n_classes, RATES, ROOTS, ROOT_OF, POWERS,
     )  # fmt: skip
     if HAS_B:
-        group_at += n_rows.to(tl.int64) * chunks * GROUPS
+        group_offset += n_rows.to(tl.int64) * chunks * GROUPS
         state_ptr += model_slots * chunks
         x_b, e_b = _model_partials(
             b_ptr + row * stride_b, ids, token, tl.load(token_z_ptr + n_rows + row), class_ptr, state_ptr,
-            group_max_ptr + group_at, group_sum_ptr + group_at, vocab, chunks, n_classes, RATES, ROOTS, ROOT_OF, POWERS,
+            group_max_ptr + group_offset, group_sum_ptr + group_offset, vocab, chunks, n_classes, RATES, ROOTS, ROOT_OF,
+            POWERS,
         )  # fmt: skip
         if PAIR_SUMS:
             state_ptr += model_slots * chunks
@@ -160,9 +161,9 @@ def merge_model(
     temperature i. CHUNKS: a power of two, at least ``chunks``.
     """
     row = tl.program_id(0).to(tl.int64)
-    at = tl.arange(0, CHUNKS)
-    live = at < chunks
-    state_ptr += row * slots * chunks + at
+    chunk = tl.arange(0, CHUNKS)
+    live = chunk < chunks
+    state_ptr += row * slots * chunks + chunk
     m = tl.load(state_ptr + MAX * chunks, mask=live, other=-INF)
     row_max = tl.max(m)
     shift = tl.where(m > -INF, m - row_max, -INF)
@@ -211,8 +212,8 @@ def gap_at_top(b_ptr, row_b_ptr, top_a_ptr, pivot_ptr, stride_b, K: tl.constexpr
 def second_sweep(a_ptr, b_ptr, row_a_ptr, row_b_ptr, pivot_ptr, state_ptr, vocab, chunks, stride_a, stride_b):
     """Partial divergences of one chunk, with the normalisers known: state_ptr float32 [N, DIVERGENCES, chunks].
 
-    The moments of d do not depend on a constant, and lose nothing when d is 0 where most of the mass is: the gap is
-    taken about pivot_ptr, float32 [N], near that of the likeliest tokens.
+    The moments of d do not depend on a constant, and rounding is smallest when d is near 0 where most of the mass is:
+    the gap is taken about pivot_ptr, float32 [N], which is near that of the likeliest tokens.
     """
     row = (tl.program_id(0) // chunks).to(tl.int64)
     chunk = tl.program_id(0) % chunks
@@ -224,10 +225,10 @@ def second_sweep(a_ptr, b_ptr, row_a_ptr, row_b_ptr, pivot_ptr, state_ptr, vocab
     x_b = load_logits(b_ptr + row * stride_b, ids, vocab) - tl.load(row_b_ptr + ROW_MAX)
     p_a, p_b = tl.exp2((x_a - log_sum_a) * LOG2E), tl.exp2((x_b - log_sum_b) * LOG2E)
     gap = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
-    off = tl.where(tl.abs(gap) < INF, gap - tl.load(pivot_ptr + row), 0.0)
+    centred = tl.where(tl.abs(gap) < INF, gap - tl.load(pivot_ptr + row), 0.0)
     state_ptr += row * DIVERGENCES * chunks + chunk
-    tl.store(state_ptr + GAP * chunks, tl.sum(p_a * off))
-    tl.store(state_ptr + GAP_SQUARED * chunks, tl.sum(p_a * off * off))
+    tl.store(state_ptr + GAP * chunks, tl.sum(p_a * centred))
+    tl.store(state_ptr + GAP_SQUARED * chunks, tl.sum(p_a * centred * centred))
 
     kl_ab, kl_ba, js, tv = divergence_terms(gap, log_sum_b - log_sum_a, p_a, p_b)
     tl.store(state_ptr + KL_AB * chunks, tl.sum(kl_ab))

@@ -1,8 +1,8 @@
-"""The exact top list of a row, and the columns that it decides.
+"""The exact top list of a row, and the columns that follow from it.
 
 The best token is in the group of GROUP consecutive tokens with the largest maximum, of tied ones the first. Taken
-out, it leaves that group with a smaller maximum and a smaller mass, and the next best token is found in the same way:
-K steps, each of which reads one group again. What is left in the groups is the mass outside the list, summed
+out, it leaves that group with a smaller maximum and a smaller mass, and the next best token follows in the same way:
+K steps, each of which reads one group again. The groups' remaining masses are the mass outside the list, summed
 directly, so a tail mass of 1e-7 is right.
 
 A token is one int64 (``triton_math.pack``). Legend: K the length of the list, KP the power of two that holds it.
@@ -32,7 +32,7 @@ def top_tokens(
     K: tl.constexpr, KP: tl.constexpr, GROUPS: tl.constexpr,
     TEMPERATURE: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr,
 ):  # fmt: skip
-    """The top list of one row and the columns of ``decoding``; -1 for a nucleus that reaches beyond the list.
+    """The top list of one row and the columns of ``spec.eval_sampling``; -1 for a nucleus that reaches beyond the list.
 
     group_*_ptr: float32 [N, groups]. state_ptr points at the model's first slot. The mass outside the list goes to
     slot ROW_REST of row_ptr. GROUPS: a power of two, at least ``groups``.
@@ -95,7 +95,7 @@ def top_tokens(
 
 @triton.jit
 def support(z, slot, TEMPERATURE: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr):
-    """What decoding can draw from a sorted list z [KP] (-inf where there is no token): size, x, w.
+    """The support in a sorted list z [KP] (-inf where there is no token): size, x, w.
 
     x = (z - largest) / T; w = exp(x) within the support, 0 beyond it, float64.
     """

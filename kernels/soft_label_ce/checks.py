@@ -1,4 +1,4 @@
-"""What ``soft_label_ce`` asks of its arguments."""
+"""Checks of the arguments of ``soft_label_ce``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REDUCTIONS = ("none", "sum", "mean")
 
 
 def check_labels(hidden_NH: Tensor, head: LmHead, ids_NK: Tensor, probs_NK: Tensor) -> None:
-    """Raises ValueError unless hidden states, head and labels fit together; looks at no value."""
+    """Raises ValueError unless hidden states, head and labels fit together. Reads no values."""
     check_model("", hidden_NH, head, empty_ok=False)
     n = hidden_NH.shape[0]
     if ids_NK.dim() != 2 or ids_NK.shape[0] != n or ids_NK.shape[1] == 0:
@@ -34,7 +34,7 @@ def check_loss(hidden_NH: Tensor, weight_N: Tensor | None, reduction: str, z_los
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if not 0 <= z_loss < math.inf:
-        raise ValueError(f"z_loss must be finite and not negative, got {z_loss}")
+        raise ValueError(f"z_loss must be in [0, inf), got {z_loss}")
     if weight_N is not None:
         if weight_N.shape != hidden_NH.shape[:1]:
             raise ValueError(f"weight_N must have shape [{hidden_NH.shape[0]}], got {list(weight_N.shape)}")
@@ -47,11 +47,11 @@ def _check_constant(name: str, tensor: Tensor, hidden_NH: Tensor) -> None:
     if tensor.device != hidden_NH.device:
         raise ValueError(f"{name} is on {tensor.device}, the hidden states on {hidden_NH.device}")
     if tensor.requires_grad and torch.is_grad_enabled():
-        raise ValueError(f"{name} requires a gradient, and gets none here: call .detach() first")
+        raise ValueError(f"{name} requires a gradient, but none flows to it: call .detach() first")
 
 
 def check_label_values(ids_NK: Tensor, probs_NK: Tensor, vocabulary: int) -> None:
-    """Raises ValueError that names the first label that makes no sense. Reads the labels: a GPU is waited for."""
+    """Raises ValueError that names the first impossible label. Reading the labels waits for a GPU."""
     negative = ~(probs_NK >= 0)  # or NaN
     bad_probability = negative | (probs_NK == torch.inf)
     outside = (ids_NK < -1) | (ids_NK >= vocabulary)
@@ -59,11 +59,9 @@ def check_label_values(ids_NK: Tensor, probs_NK: Tensor, vocabulary: int) -> Non
     if not bool(bad_NK.any()):
         return
     n, k = bad_NK.nonzero()[0].tolist()
-    at, token, probability = f"[{n}, {k}]", int(ids_NK[n, k]), float(probs_NK[n, k])
+    slot, token, probability = f"[{n}, {k}]", int(ids_NK[n, k]), float(probs_NK[n, k])
     if bool(bad_probability[n, k]):
-        raise ValueError(f"label_probs_NK{at} = {probability} is not a finite number >= 0")
+        raise ValueError(f"label_probs_NK{slot} must be in [0, inf), got {probability}")
     if bool(outside[n, k]):
-        raise ValueError(
-            f"label_ids_NK{at} = {token} lies outside the vocabulary 0..{vocabulary - 1}: an empty slot is -1"
-        )
-    raise ValueError(f"label_ids_NK{at} is an empty slot, -1, of probability {probability}: give it 0, or an id")
+        raise ValueError(f"label_ids_NK{slot} must be in [0, {vocabulary - 1}], or -1 if empty, got {token}")
+    raise ValueError(f"label_ids_NK{slot} is empty (-1) but has probability {probability}: set it to 0, or give an id")

@@ -1,4 +1,4 @@
-"""The sweep of the fast backends: logits of a chunk of rows, their losses and gradients in their place, the next chunk.
+"""The sweep of the fast backends: for each chunk of rows, their logits, then losses and gradients in the same memory.
 
 Shape legend: N rows, V vocabulary, H hidden size, K label slots, R rows that are not ignored, B rows of a chunk.
 """
@@ -15,25 +15,25 @@ from ..linear_probe_stats.logits import lm_head_logits
 from .gradients import Gradients
 from .labelled import labelled_rows
 
-ROWS_TOGETHER = 8  # that the CPU's product takes at a time
-ROOM = 16  # floats behind each row, for the CPU's row kernel
+ROWS_TOGETHER = 8  # rows per step of the CPU's product
+ROOM = 16  # floats after each row, for the CPU's row kernel
 
-# (logits_BV, ids_BK, probs_BK, weight_B or None for no gradient, loss_B to write) to the gradient in hidden @ weightᵀ.
-# May write it to the logits' memory.
+# (logits_BV, ids_BK, probs_BK, weight_B or None for no gradient, loss_B to write) to the gradient in hidden @ weightᵀ,
+# which may be in the logits' memory.
 RowKernel = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def losses_and_gradients(
     hidden_NH: Tensor, head: LmHead, ids_NK: Tensor, probs_NK: Tensor, weight_N: Tensor | None, gradients: Gradients,
-    row_kernel: RowKernel, most: int,
+    row_kernel: RowKernel, max_rows: int,
 ) -> Tensor:  # fmt: skip
-    """Each row's own loss, float32 [N]; adds the gradients of their weighted sum. At most so many rows a chunk."""
+    """Each row's own loss, float32 [N]; adds the gradients of their weighted sum. A chunk has at most ``max_rows``."""
     rows_R = labelled_rows(probs_NK, weight_N)
     loss_N = probs_NK.new_zeros(hidden_NH.shape[0])
     if rows_R.shape[0] == 0:
         return loss_N
-    step = chunk_rows(rows_R.shape[0], most)
-    # One for all chunks: the pages of a new one would cost a tenth of a chunk's time. A GPU's allocator keeps them.
+    step = chunk_rows(rows_R.shape[0], max_rows)
+    # One workspace for all chunks: new pages would cost a tenth of a chunk's time. A GPU's allocator keeps its memory.
     v = head.weight_VH.shape[0]
     workspace = None if hidden_NH.is_cuda else loss_N.new_empty(step, v + ROOM)[:, :v]
     for rows_B in rows_R.split(step):
@@ -48,8 +48,11 @@ def losses_and_gradients(
     return loss_N
 
 
-def chunk_rows(n: int, most: int) -> int:
-    """Of N >= 1 rows. Chunks of about the same size, since a small one wastes a pass over the head and its gradient."""
-    most = max(1, most // ROWS_TOGETHER) * ROWS_TOGETHER
-    chunks = math.ceil(n / most)
-    return min(most, math.ceil(n / chunks / ROWS_TOGETHER) * ROWS_TOGETHER)
+def chunk_rows(n: int, max_rows: int) -> int:
+    """Rows per chunk of N >= 1 rows. Chunks have about the same size.
+
+    A small one would waste a pass over the head and its gradient.
+    """
+    max_rows = max(1, max_rows // ROWS_TOGETHER) * ROWS_TOGETHER
+    chunks = math.ceil(n / max_rows)
+    return min(max_rows, math.ceil(n / chunks / ROWS_TOGETHER) * ROWS_TOGETHER)

@@ -1,4 +1,4 @@
-"""The CPU backend: products by torch or of our own (``lm_head_logits``), rows in C++.
+"""The CPU backend: products by torch or csrc/ (``lm_head_logits``), rows in C++.
 
 In bf16 the gradient in the logits is rounded to bf16, as eager torch rounds it, where the processor multiplies bf16;
 a chunk's part of the head's gradient is rounded once more before it is added up in float32.
@@ -16,7 +16,7 @@ from torch import Tensor
 from ..linear_probe_stats.head import LmHead
 from ..linear_probe_stats.logits import multiplies
 from ..probe_stats.cpu import check_device  # its import loads the extension
-from .chunks import losses_and_gradients as by_chunks
+from .chunks import losses_and_gradients as sweep
 from .gradients import Gradients
 
 CHUNK_BYTES = 96 << 20  # of logits
@@ -26,7 +26,7 @@ def losses_and_gradients(
     hidden_NH: Tensor, head: LmHead, ids_NK: Tensor, probs_NK: Tensor, weight_N: Tensor | None, z_loss: float,
     gradients: Gradients,
 ) -> Tensor:  # fmt: skip
-    """Each row's own loss, float32 [N]; adds the gradients of their weighted sum to those that are wanted.
+    """Each row's own loss, float32 [N]; adds the gradients of their weighted sum to ``gradients``.
 
     bf16, fp16 or fp32. Raises ValueError for tensors that are not on the CPU.
     """
@@ -42,5 +42,5 @@ def losses_and_gradients(
         )  # fmt: skip
         return logits_BV.view(torch.bfloat16)[:, : logits_BV.shape[1]] if in_bf16 else logits_BV
 
-    most = CHUNK_BYTES // (4 * head.weight_VH.shape[0])
-    return by_chunks(hidden_NH, head, ids_NK, probs_NK, weight_N, gradients, row_kernel, most)
+    max_rows = CHUNK_BYTES // (4 * head.weight_VH.shape[0])
+    return sweep(hidden_NH, head, ids_NK, probs_NK, weight_N, gradients, row_kernel, max_rows)

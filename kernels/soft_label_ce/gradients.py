@@ -1,4 +1,4 @@
-"""The gradients while they are summed, and how a chunk's rows get into them.
+"""The gradients while they are summed, and how a chunk's rows are added to them.
 
 Shape legend: N rows, V vocabulary, H hidden size, B rows of a chunk.
 """
@@ -12,21 +12,21 @@ from torch import Tensor
 
 from ..linear_probe_stats.head import LmHead
 
-SLICE_BYTES = 16 << 20  # of a head's rows: what a product may take beside its operands
+SLICE_BYTES = 16 << 20  # of a head's rows: the workspace of a product
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Of the weighted sum of losses; None where nobody wants it. The head's are sums in float32 or float64."""
+    """The gradients of the weighted sum of losses; None for those not required. The head's are float32 or float64."""
 
     hidden_NH: Tensor | None
     weight_VH: Tensor | None
     bias_V: Tensor | None
 
     @staticmethod
-    def zeros(hidden_NH: Tensor, head: LmHead, wanted: list[bool]) -> Gradients:
-        """Zeros for those of hidden states, weight and bias that are wanted."""
-        for_hidden, for_weight, for_bias = wanted
+    def zeros(hidden_NH: Tensor, head: LmHead, required: list[bool]) -> Gradients:
+        """Zeros for those of hidden states, weight and bias that are required."""
+        for_hidden, for_weight, for_bias = required
         dtype = torch.float64 if hidden_NH.dtype == torch.float64 else torch.float32
         weight_VH = head.weight_VH
         return Gradients(
@@ -36,11 +36,14 @@ class Gradients:
         )
 
     def __bool__(self) -> bool:
-        """Whether any is wanted."""
+        """Whether any is required."""
         return not (self.hidden_NH is None and self.weight_VH is None and self.bias_V is None)
 
     def add_rows(self, rows_B: Tensor, grad_BV: Tensor, hidden_BH: Tensor, weight_VH: Tensor) -> None:
-        """What some rows add. grad_BV: of ``hidden @ weightᵀ + bias``, float32 or float64, or the operands' bf16."""
+        """Adds some rows.
+
+        grad_BV: the gradient in ``hidden @ weightᵀ + bias``, float32, float64 or the operands' bf16.
+        """
         if self.hidden_NH is not None:
             self.hidden_NH[rows_B] = _times_head(grad_BV, weight_VH).to(self.hidden_NH.dtype)
         if self.weight_VH is not None:
@@ -48,8 +51,8 @@ class Gradients:
         if self.bias_V is not None:
             self.bias_V.add_(grad_BV.sum(0, dtype=self.bias_V.dtype))
 
-    def in_dtypes_of(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
-        """In the dtypes of what they are gradients of; [0] for one that nobody wants."""
+    def cast(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
+        """The gradients in the dtypes of their tensors; [0] for those not required."""
         parameters = (hidden, weight, weight if bias is None else bias)
         return [
             hidden.new_empty(0) if gradient is None else gradient.to(parameter.dtype)
@@ -58,7 +61,7 @@ class Gradients:
 
 
 def _times_head(grad_BV: Tensor, weight_VH: Tensor) -> Tensor:
-    """grad @ weight; the head in slices where it must be converted."""
+    """grad @ weight, with the head converted in slices where it must be."""
     if grad_BV.dtype == weight_VH.dtype:
         return _product(grad_BV, weight_VH)
     sum_BH = grad_BV.new_zeros(grad_BV.shape[0], weight_VH.shape[1])
@@ -68,7 +71,7 @@ def _times_head(grad_BV: Tensor, weight_VH: Tensor) -> Tensor:
 
 
 def _add_outer(sum_VH: Tensor, grad_BV: Tensor, hidden_BH: Tensor) -> None:
-    """sum += gradᵀ @ hidden; in slices where the product needs room of its own."""
+    """sum += gradᵀ @ hidden, in slices where the product needs a workspace."""
     if grad_BV.dtype == sum_VH.dtype:
         sum_VH.addmm_(grad_BV.T, hidden_BH.to(sum_VH.dtype))
         return
@@ -77,7 +80,7 @@ def _add_outer(sum_VH: Tensor, grad_BV: Tensor, hidden_BH: Tensor) -> None:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Of float32 or float64, or of bf16 with float32 sums; those a CPU rounds to bf16 in the end."""
+    """The product of float32 or float64, or of bf16 with float32 sums, which a CPU rounds to bf16 in the end."""
     if a.is_cuda and a.dtype == torch.bfloat16:
         return torch.mm(a, b, out_dtype=torch.float32)
     return a @ b

@@ -17,7 +17,7 @@ def losses_and_gradients(
     hidden_NH: Tensor, head: LmHead, ids_NK: Tensor, probs_NK: Tensor, weight_N: Tensor | None, z_loss: float,
     gradients: Gradients,
 ) -> Tensor:  # fmt: skip
-    """Each row's own loss [N]; adds the gradients of their weighted sum to those that are wanted.
+    """Each row's own loss [N]; adds the gradients of their weighted sum to ``gradients``.
 
     Computes in float64 for float64 hidden states, else in float32, the dtype of ``probs_NK`` and ``weight_N``.
     """

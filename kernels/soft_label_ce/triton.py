@@ -3,8 +3,8 @@
 bf16 logits are float32, and their gradients bf16 for the tensor cores; sums are float32. fp16 could not hold a gradient
 of 1e-8: its operands are converted, which is slow.
 
-A chunk takes up to 512 MB, more than on a CPU: each adds to the head's gradient once, in float32, and of a chunk of
-128 MB at V = 151,936 that would take as long as the products.
+A chunk takes up to 512 MB, more than on a CPU: each chunk adds to the head's gradient once, in float32, and for chunks
+of 128 MB at V = 151,936 that would take as long as the products.
 
 Shape legend: N rows, V vocabulary, H hidden size, K label slots, B rows of a chunk.
 """
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ..linear_probe_stats.head import LmHead
 from ..probe_stats.triton import check_device
-from .chunks import losses_and_gradients as by_chunks
+from .chunks import losses_and_gradients as sweep
 from .gradients import Gradients
 from .triton_rows import soft_label_rows
 
 CHUNK_BYTES = 480 << 20
-BYTES_OF_LOGIT = 6  # in float32, and its gradient in bf16
+BYTES_PER_LOGIT = 6  # float32, and its gradient in bf16
 BLOCK = 4096
 WARPS = 8
 
@@ -31,7 +31,7 @@ def losses_and_gradients(
     hidden_NH: Tensor, head: LmHead, ids_NK: Tensor, probs_NK: Tensor, weight_N: Tensor | None, z_loss: float,
     gradients: Gradients,
 ) -> Tensor:  # fmt: skip
-    """Each row's own loss, float32 [N]; adds the gradients of their weighted sum to those that are wanted.
+    """Each row's own loss, float32 [N]; adds the gradients of their weighted sum to ``gradients``.
 
     bf16, fp16 or fp32. Raises ValueError for tensors that are not on a GPU, unless Triton's interpreter is on.
     """
@@ -41,8 +41,8 @@ def losses_and_gradients(
         logits_BV: Tensor, ids_BK: Tensor, probs_BK: Tensor, weight_B: Tensor | None, loss_B: Tensor
     ) -> Tensor:
         (b, v), k = logits_BV.shape, ids_BK.shape[1]
-        beside = weight_B is not None and hidden_NH.dtype == torch.bfloat16
-        grad_BV = logits_BV.new_empty(b, v, dtype=torch.bfloat16) if beside else logits_BV
+        in_bf16 = weight_B is not None and hidden_NH.dtype == torch.bfloat16
+        grad_BV = logits_BV.new_empty(b, v, dtype=torch.bfloat16) if in_bf16 else logits_BV
         soft_label_rows[(b,)](
             logits_BV, grad_BV, ids_BK, probs_BK, loss_B if weight_B is None else weight_B, loss_B, v, k,
             logits_BV.stride(0), grad_BV.stride(0), Z_LOSS=z_loss, SCALE=head.scale, SOFTCAP=head.softcap or 0.0,
@@ -50,6 +50,6 @@ def losses_and_gradients(
         )  # fmt: skip
         return grad_BV
 
-    most = CHUNK_BYTES // (BYTES_OF_LOGIT * head.weight_VH.shape[0])
-    with torch.cuda.device_of(hidden_NH):  # kernels go to the current device, whatever device their tensors are on
-        return by_chunks(hidden_NH, head, ids_NK, probs_NK, weight_N, gradients, row_kernel, most)
+    max_rows = CHUNK_BYTES // (BYTES_PER_LOGIT * head.weight_VH.shape[0])
+    with torch.cuda.device_of(hidden_NH):  # Triton launches on the current device, not on that of the tensors
+        return sweep(hidden_NH, head, ids_NK, probs_NK, weight_N, gradients, row_kernel, max_rows)

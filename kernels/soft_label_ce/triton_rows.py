@@ -1,7 +1,8 @@
-"""The kernel: a row of logits with sparse labels to its loss and, in the logits' place or beside them, its gradient.
+"""The kernel: the loss of a row of logits with sparse labels and, in the logits' memory or beside it, its gradient.
 
-A program takes a row and walks over it twice: maximum and sum of exponentials, lane by lane; then the gradient. Tokens
-with a label get theirs anew at the end: rounded to bf16 before q is taken off, a softmax close to q would leave noise.
+A program passes over a row twice: for the maximum and sum of exponentials, lane by lane, and for the gradient. The
+gradients of labelled tokens are computed again at the end: a softmax close to q that is rounded to bf16 before q is
+subtracted would leave noise.
 """
 
 import triton
@@ -12,7 +13,7 @@ from ..probe_stats.triton_math import INF, LN2, LOG2E
 
 @triton.jit
 def slope(z, SCALE: tl.constexpr, SOFTCAP: tl.constexpr):
-    """d logit / d product at a logit; a forbidden token, -inf, does not move."""
+    """d logit / d product at a logit; 0 for a forbidden token, -inf."""
     if SOFTCAP == 0:
         return tl.full(z.shape, SCALE, tl.float32)
     t = tl.where(z > -INF, z, 0.0) / SOFTCAP
@@ -25,7 +26,7 @@ def soft_label_rows(
     Z_LOSS: tl.constexpr, SCALE: tl.constexpr, SOFTCAP: tl.constexpr, GRADIENT: tl.constexpr, KP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The loss of row ``program_id(0)``; if GRADIENT, that of weight * loss in what the head multiplied out.
+    """The loss of row ``program_id(0)``; if GRADIENT, the gradient of weight * loss in the head's product.
 
     logits_ptr: float32 [B, V]. grad_ptr: the same memory, or bf16 [B, V]. ids_ptr, probs_ptr: int64, float32 [B, K],
     an empty slot of probability 0. weight_ptr, loss_ptr: float32 [B]. KP: a power of two, at least K = ``slots``.

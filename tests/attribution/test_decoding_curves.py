@@ -25,7 +25,7 @@ def pair(tmp_path_factory):
 @pytest.mark.parametrize("name", ["baseline", "trained"])
 def test_panels_are_means_over_the_positions(pair, name):
     logits, found = pair
-    row = _Row.of(logits[name].double())
+    row = _Row.from_logits(logits[name].double())
     sorted_z_NV = row.z_NV.gather(1, row.order_NV)
     mass_K = sorted_z_NV.softmax(1).cumsum(1)[:, :20].mean(0)
     assert means(found[name]["cumulative_mass"]) == pytest.approx(mass_K.tolist(), abs=1e-5)

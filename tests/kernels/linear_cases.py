@@ -54,7 +54,7 @@ def assert_near_products(got: ProbeStats, logits: list[Tensor], token: Tensor, s
     p = spec.eval_sampling.top_p
     low, high = (
         probe_stats(
-            *logits, token, dataclasses.replace(spec, decoding=dataclasses.replace(spec.eval_sampling, top_p=q))
+            *logits, token, dataclasses.replace(spec, eval_sampling=dataclasses.replace(spec.eval_sampling, top_p=q))
         )
         for q in (p - 1e-5, min(1.0, p + 1e-5))
     )

@@ -80,7 +80,7 @@ def linear_launches(
     hidden, weight = torch.zeros(2, h, dtype=dtype), torch.zeros(v, h, dtype=dtype)
     head = LmHead(weight) if plain else LmHead(weight, torch.zeros(v), 0.5, 30.0)
     models = (hidden, head, *((hidden, head) if pair else (None, None)))
-    with _recorded() as recorded, mock.patch.object(Tiling, "of", return_value=TILINGS[target]):
+    with _recorded() as recorded, mock.patch.object(Tiling, "for_device", return_value=TILINGS[target]):
         linear_backend.linear_probe_stats_packed(*models, torch.zeros(2, dtype=torch.int64), spec)
     return [launch for launch in recorded if launch.fn.__module__.startswith(linear_backend.__package__)]
 

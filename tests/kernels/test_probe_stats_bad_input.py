@@ -31,9 +31,9 @@ def _inputs(n=4, v=300):
         (lambda a, b, y: (a, b, y.float()), "token_N must be integer"),
         (
             lambda a, b, y: (a, b, torch.tensor([0, 1, 300, 2])),
-            r"token_N\[2\] = 300 lies outside the vocabulary 0..299",
+            r"token_N\[2\] must be in \[0, 299\], got 300",
         ),
-        (lambda a, b, y: (a, b, torch.tensor([0, -1, 0, 2])), r"token_N\[1\] = -1 lies outside"),
+        (lambda a, b, y: (a, b, torch.tensor([0, -1, 0, 2])), r"token_N\[1\] must be in \[0, 299\], got -1"),
         (lambda a, b, y: (a, b.to("meta"), y), "different devices"),
         (lambda a, b, y: (a, b, y.to("meta")), "token_N is on meta"),
     ],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
-from ssdfast.kernels.probe_stats.triton import powers_of_few
+from ssdfast.kernels.probe_stats.triton import few_exponentials
 
 from .cases import CASES, assert_matches_oracle, language_like, make, on_cpu, tokens
 from .gpu import DEVICE, INTERPRETED, pytestmark, quick_interpreter  # noqa: F401
@@ -80,7 +80,7 @@ def test_rows_lie_beyond_32_bit_offsets():
 
 
 def test_few_exponentials():
-    roots, root_of, powers = powers_of_few((1.0, 1 / 0.4, 1 / 0.7, 1 / 1.4, 1 / 2.0))
+    roots, root_of, powers = few_exponentials((1.0, 1 / 0.4, 1 / 0.7, 1 / 1.4, 1 / 2.0))
     assert roots == (1 / 2.0, 1 / 1.4)
     assert root_of == (0, 0, 1, 1, 0)
     assert powers == (2, 5, 2, 1, 1)

@@ -60,13 +60,13 @@ def _mistakes(rank, world):
         f"rank {end} and rank 0 differ in their number of models: 1 and 2": {"logits_trained_NV": None},
         f"rank {end} and rank 0 differ in their tokens": {"token_N": token.flip(0)},
         f"rank {end} and rank 0 differ in their specification": {"spec": dataclasses.replace(spec, top_logprobs=6)},
-        f"rank {end}: the two models' logits differ in shape": {"logits_trained_NV": b},
+        f"rank {end}: logits_base_NV and logits_trained_NV differ in shape": {"logits_trained_NV": b},
         f"rank {end}: first_id must be at least 0": {"first_id": -1},
         f"leave a gap: rank {end} begins at {edge + 1}": {"first_id": first + 1},
         f"overlap: rank {end} begins at {edge - 1}": {"first_id": first - 1},
     }  # fmt: skip
     everywhere = {
-        r"token_N\[1\] = 12 lies outside the vocabulary": {"token_N": torch.tensor([0, 12])},
+        r"token_N\[1\] must be in \[0, 11\], got 12": {"token_N": torch.tensor([0, 12])},
         "rank 0: top_k = 0 makes supports as long": {"spec": ProbeSpec(eval_sampling=SamplingParams())},
         "rank 0: shards must be bf16": {"logits_base_NV": good["logits_base_NV"].double(), "logits_trained_NV": None},
         "the vocabulary is empty on every rank": {"logits_base_NV": a[:, :0], "logits_trained_NV": None},

@@ -109,7 +109,7 @@ def test_thousands_of_small_parts():
 
 def test_an_invalid_part_makes_its_row_invalid():
     spec = ProbeSpec()
-    layout = state.Layout.of(spec, False)
+    layout = state.Layout.from_spec(spec, False)
     parts = torch.ones(3, layout.slots, 5, dtype=torch.float64)
     parts[0, state.MAX, 0], parts[1, state.MAX, 1], parts[2, state.SUM, 2] = torch.nan, torch.inf, torch.nan
     parts[:, state.MAX, 3], parts[:, state.SUM, 3] = -torch.inf, 0
