@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Claim:
-    """`value` has to stay under the bar, or over it; None where this machine cannot measure it."""
+    """`value` must be at most the bar, or at least with `at_least`; None where this machine cannot measure it."""
 
     what: str
     value: float | None

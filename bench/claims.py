@@ -1,7 +1,7 @@
-"""Regenerate every number that the README claims: ``python bench/claims.py TOPIC|all [--no-demo] [--full]``.
+"""Measures every number that the documentation claims: ``python bench/claims.py TOPIC|all [--no-demo] [--full]``.
 
-Prints each figure beside its bar and exits 1 where one falls short. On a machine with a GPU the bars of the GPU are
-measured, on one without those of the CPU.
+Prints each figure with its bar and exits 1 where one does not hold. A machine with a GPU measures the claims about a
+GPU, another machine those about a CPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOPICS = ("probe-stats", "linear", "runner", "sampling", "evaluation", "training
 
 
 def topic_claims(topic: str, with_demo: bool, full: bool) -> Iterator[Claim]:
-    # Only now: a machine that has what one topic needs may lack what others do.
+    # Imported only now: a machine may lack the packages of other topics.
     claims = importlib.import_module(f"claims_{topic.replace('-', '_')}")
     if ON_GPU:
         yield from claims.on_gpu()
@@ -33,10 +33,12 @@ def topic_claims(topic: str, with_demo: bool, full: bool) -> Iterator[Claim]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("topic", choices=[*TOPICS, "all"])
-    parser.add_argument("--no-demo", action="store_true", help="leave out the demo and the demo study, minutes long")
-    parser.add_argument("--full", action="store_true", help="train with five seeds, not one: 20 minutes more")
+    parser.add_argument(
+        "--no-demo", action="store_true", help="leave out the demo and the demo study, which take minutes"
+    )
+    parser.add_argument("--full", action="store_true", help="train with five seeds instead of one: 20 minutes more")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     print(f"{THREADS} threads\n{machine()}")

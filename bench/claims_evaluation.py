@@ -1,4 +1,4 @@
-"""The README's numbers of ``ssdfast evaluate``: checks on two workers, and studies made up by seed."""
+"""The claims about ``ssdfast evaluate``: checks on two workers, and studies made up by seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def on_cpu() -> Iterator[Claim]:
 
 def checking() -> Iterator[Claim]:
     speed = evaluation.speed()
-    rounds = ", ".join(f"{one:.0f}" for one in speed.rounds)
+    rounds = ", ".join(f"{rate:.0f}" for rate in speed.rounds)
     print(f"     checks/s of the rounds: {rounds}; {100 * speed.quick:.0f} % of the pairs take no worker")
     print("     checks/s of one kind: " + ", ".join(f"{kind} {one:.0f}" for kind, one in speed.by_kind.items()))
     what = f"checks/s of {speed.pairs:,} integers, fractions, sets and intervals, two workers"
@@ -82,5 +82,5 @@ def _shown(lines: Iterator[str] | list[str]) -> None:
 
 
 def on_gpu() -> Iterator[Claim]:
-    """The bars are those of two cores."""
+    """There are none: the bars are those of two CPU cores."""
     return iter(())

@@ -1,4 +1,4 @@
-"""The README's numbers of ``linear_probe_stats``."""
+"""The claims about ``linear_probe_stats``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import others
 import torch
 from claim import Claim
 from common import interleaved
+from gates import HiddenGate
 from inputs import Hidden, hidden_pair
-from linear_probe_stats import Gate, ours, providers
+from linear_probe_stats import ours, providers
 from memory import peak_in_own_process, peak_on_gpu, python
 from probe_stats import ONE_SWEEP
 from provider import GATE_ROWS, SLOW_ROWS, gated
@@ -37,10 +38,10 @@ def on_cpu() -> Iterator[Claim]:
 
 def speed() -> Iterator[Claim]:
     x = hidden_pair(256, *SMALL_MODEL)
-    found = {p.name: p for p in providers(x)}
+    by_name = {p.name: p for p in providers(x)}
     calls: dict[str, Callable[[], Any]] = {
-        "bare": partial(found["bare matmuls, float32 logits"].run, x),
-        "all": gated(found["ssdfast cpu, sweeps=2"], x),
+        "bare": partial(by_name["bare matmuls, float32 logits"].run, x),
+        "all": gated(by_name["ssdfast cpu, sweeps=2"], x),
     }
     seconds = interleaved(calls, seconds=40)
     yield Claim(
@@ -52,8 +53,8 @@ def memory() -> Iterator[Claim]:
     peaks = {}
     for n in (256, 2_048, 16_384):
         peaks[n] = peak_in_own_process("linear_probe_stats", "ssdfast cpu, sweeps=2", (n, *SMALL_MODEL)) / 1e6
-        yield Claim(_what("extra memory, outputs apart", n, SMALL_MODEL), peaks[n], MOST_EXTRA, "MB")
-    yield Claim("the last over the one before: flat in N", peaks[16_384] / peaks[2_048], 1.1, "x")
+        yield Claim(_what("extra memory, outputs excluded", n, SMALL_MODEL), peaks[n], MOST_EXTRA, "MB")
+    yield Claim("memory at N 16,384 over that at N 2,048", peaks[16_384] / peaks[2_048], 1.1, "x")
 
 
 def large() -> Iterator[Claim]:
@@ -62,51 +63,50 @@ def large() -> Iterator[Claim]:
     x = hidden_pair(n, *LARGE_MODEL)
     few = x.rows(SLOW_ROWS)
     eager = partial(others.eager, others.Float32Logits(x), ProbeSpec())
-    Gate(x).plain(eager(few.rows(GATE_ROWS)))
-    mine = gated(list(ours(x))[-1], x)
-    seconds = interleaved({"mine": mine}, 0)["mine"] / n
+    HiddenGate(x).plain(eager(few.rows(GATE_ROWS)))
+    fused = gated(list(ours(x))[-1], x)
+    seconds = interleaved({"fused": fused}, 0)["fused"] / n
     eager_seconds = interleaved({"eager": partial(eager, few)}, 0)["eager"] / SLOW_ROWS
     what = _what(f"faster than chunked eager torch ({SLOW_ROWS} of its rows)", n, LARGE_MODEL)
     yield Claim(what, eager_seconds / seconds, 3, "x", at_least=True)
     extra = peak_in_own_process("linear_probe_stats", "ssdfast cpu, sweeps=2", (n, *LARGE_MODEL))
-    yield Claim(_what("extra memory, outputs apart", n, LARGE_MODEL), extra / 1e6, MOST_EXTRA, "MB")
+    yield Claim(_what("extra memory, outputs excluded", n, LARGE_MODEL), extra / 1e6, MOST_EXTRA, "MB")
 
 
 def precision() -> Iterator[Claim]:
     x = hidden_pair(16, *SMALL_MODEL)
     near = x._replace(
         hidden_trained_NH=(x.hidden_base_NH + 1 / 16 * (torch.arange(SMALL_MODEL[1]) < 4)).bfloat16(),
-        head_b_VH=x.head_a_VH,
+        head_trained_VH=x.head_base_VH,
     )
     for inputs in (x, near):
-        mine = linear_probe_stats(*inputs, ONE_SWEEP, backend="cpu").pair
-        oracle = _float64(inputs).pair
-        assert mine is not None
-        assert oracle is not None
+        pair, oracle_pair = linear_probe_stats(*inputs, ONE_SWEEP, backend="cpu").pair, _float64(inputs).pair
+        assert pair
+        assert oracle_pair
         for column in ("kl_base_trained", "kl_trained_base"):
-            want = getattr(oracle, column)
-            error = (getattr(mine, column) - want).abs() / (2e-7 + 1e-4 * want)
+            want = getattr(oracle_pair, column)
+            error = (getattr(pair, column) - want).abs() / (2e-7 + 1e-4 * want)
             what = f"one sweep, error of {column}, median {want.median():.0e}, over 2e-7 + 1e-4 relative"
             yield Claim(what, float(error.max()), 1, "x")
     rough = _off_grid(x)
-    mine, oracle = linear_probe_stats(*rough, ProbeSpec(), backend="cpu"), _float64(rough)
+    stats, oracle = linear_probe_stats(*rough, ProbeSpec(), backend="cpu"), _float64(rough)
     for name in ("lse", "entropy"):
-        error = (getattr(mine.base, name) - getattr(oracle.base, name)).abs() / getattr(oracle.base, name)
+        error = (getattr(stats.base, name) - getattr(oracle.base, name)).abs() / getattr(oracle.base, name)
         yield Claim(f"relative error of {name}, logits that round", float(error.max()), 1e-5)
 
 
 def _off_grid(x: Hidden) -> Hidden:
     """The same but for a hundredth: here the sums of the logits round, in an order of the backend's own."""
-    a, head_a, b, head_b = ((tensor * 1.01).to(tensor.dtype) for tensor in x[:4])
-    return Hidden(a, head_a, b, head_b, x.token_N)
+    a, head_base, b, head_trained = ((tensor * 1.01).to(tensor.dtype) for tensor in x[:4])
+    return Hidden(a, head_base, b, head_trained, x.token_N)
 
 
 def _float64(x: Hidden) -> ProbeStats:
     double = (
         x.hidden_base_NH.double(),
-        x.head_a_VH.double(),
+        x.head_base_VH.double(),
         x.hidden_trained_NH.double(),
-        x.head_b_VH.double(),
+        x.head_trained_VH.double(),
         x.token_N,
     )
     return linear_probe_stats(*double, ProbeSpec(), backend="reference")
@@ -119,17 +119,17 @@ def repeatability() -> Iterator[Claim]:
     differing = sum(_differing(first, linear_probe_stats(*rough, backend="cpu")) for _ in range(2))
     yield Claim("columns with other bits in two repetitions", differing, 0)
     torch.set_num_threads(1)
-    one = linear_probe_stats(*rough, backend="cpu")
+    single = linear_probe_stats(*rough, backend="cpu")
     torch.set_num_threads(threads)
-    yield Claim(f"columns with other bits on 1 thread than on {threads}", _differing(first, one), 0)
+    yield Claim(f"columns with other bits on 1 thread than on {threads}", _differing(first, single), 0)
 
 
-def _differing(one: ProbeStats, other: ProbeStats) -> int:
+def _differing(first: ProbeStats, second: ProbeStats) -> int:
     def bits(stats: ProbeStats) -> list[Tensor]:
         groups = (stats.base, stats.trained, stats.pair)
         return [column.contiguous().view(torch.uint8) for group in groups for column in vars(group).values()]
 
-    return sum(not torch.equal(x, y) for x, y in zip(bits(one), bits(other), strict=True))
+    return sum(not torch.equal(x, y) for x, y in zip(bits(first), bits(second), strict=True))
 
 
 def on_gpu(measured: bool = True) -> Iterator[Claim]:
@@ -137,18 +137,18 @@ def on_gpu(measured: bool = True) -> Iterator[Claim]:
     if measured:
         x = hidden_pair(4_096, *GPU_MODEL)
         one_sweep = next(iter(ours(x)))
-        seconds = interleaved({"mine": gated(one_sweep, x), "bare": partial(_bare, x)}, seconds=3)
-        ratio = seconds["mine"] / seconds["bare"]
+        seconds = interleaved({"fused": gated(one_sweep, x), "bare": partial(_bare, x)}, seconds=3)
+        ratio = seconds["fused"] / seconds["bare"]
         x = hidden_pair(32_768, *GPU_MODEL)
         extra = peak_on_gpu(partial(one_sweep.run, x)) / 1e6
     yield Claim(_what("GPU, columns of one sweep, over the bare bf16 matmuls", 4_096, GPU_MODEL), ratio, 1.25, "x")
-    yield Claim(_what("GPU, extra memory, outputs apart", 32_768, GPU_MODEL), extra, 256, "MB")
+    yield Claim(_what("GPU, extra memory, outputs excluded", 32_768, GPU_MODEL), extra, 256, "MB")
 
 
 def _bare(x: Hidden) -> None:
     """bf16 in and out, the fastest that torch does; the results are dropped."""
-    x.hidden_base_NH @ x.head_a_VH.T
-    x.hidden_trained_NH @ x.head_b_VH.T
+    x.hidden_base_NH @ x.head_base_VH.T
+    x.hidden_trained_NH @ x.head_trained_VH.T
 
 
 def _what(what: str, n: int, model: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""The README's numbers of memory plans: what fits 80 GB, and how far a plan is from a real step."""
+"""The claims about memory plans: what fits 80 GB, and how far a plan is from a real step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's numbers of ``probe_stats`` and of the demo."""
+"""The claims about ``probe_stats`` and the demo."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def on_cpu() -> Iterator[Claim]:
 
 def speed() -> Iterator[Claim]:
     x = logits_pair(ROWS, VOCABULARY)
-    found = {p.name: p for p in providers(x)}
+    by_name = {p.name: p for p in providers(x)}
     calls: dict[str, Callable[[], Any]] = {
-        "logsumexp": partial(found["torch.logsumexp"].run, x),
-        "one sweep": gated(found["ssdfast cpu, sweeps=1"], x),
-        "all": gated(found["ssdfast cpu, sweeps=2"], x),
+        "logsumexp": partial(by_name["torch.logsumexp"].run, x),
+        "one sweep": gated(by_name["ssdfast cpu, sweeps=1"], x),
+        "all": gated(by_name["ssdfast cpu, sweeps=2"], x),
     }
     seconds = interleaved(calls, seconds=40)
-    reference = interleaved({"reference": partial(found["eager torch"].run, x)}, 0)["reference"]
+    reference = interleaved({"reference": partial(by_name["eager torch"].run, x)}, 0)["reference"]
     yield Claim("one sweep, over torch.logsumexp on both models", seconds["one sweep"] / seconds["logsumexp"], 0.5, "x")
     yield Claim("every column, over torch.logsumexp on both models", seconds["all"] / seconds["logsumexp"], 1.5, "x")
     yield Claim("every column, against eager torch", reference / seconds["all"], 100, "x faster", at_least=True)
@@ -51,36 +51,43 @@ def memory() -> Iterator[Claim]:
     for rows in (ROWS, 8 * ROWS):
         extra = peak_in_own_process("probe_stats", "ssdfast cpu, sweeps=2", (rows, VOCABULARY))
         yield Claim(
-            f"extra memory a thread, {rows} rows, outputs apart", extra / torch.get_num_threads() / 2**20, 1, "MiB"
+            f"extra memory per thread, {rows} rows, outputs excluded", extra / torch.get_num_threads() / 2**20, 1, "MiB"
         )
 
 
 def precision() -> Iterator[Claim]:
-    a, b, token = logits_pair(16, VOCABULARY)
+    base, trained, token = logits_pair(16, VOCABULARY)
     spec = ProbeSpec(token_class=token_classes(VOCABULARY))
-    mine, oracle = _both(a, b, token, spec)
+    stats, oracle = _both(base, trained, token, spec)
+    assert stats.pair
+    assert oracle.pair
     for name in ("lse", "entropy"):
-        yield Claim(f"relative error of {name}", relative(getattr(mine.base, name), getattr(oracle.base, name)), 1e-5)
+        yield Claim(f"relative error of {name}", relative(getattr(stats.base, name), getattr(oracle.base, name)), 1e-5)
     for name in ("kl_base_trained", "kl_trained_base", "js"):
-        yield Claim(f"relative error of {name}", relative(getattr(mine.pair, name), getattr(oracle.pair, name)), 1e-5)
-    wrong = sum(
-        int((getattr(mine.base, name) != getattr(oracle.base, name)).sum())
+        yield Claim(f"relative error of {name}", relative(getattr(stats.pair, name), getattr(oracle.pair, name)), 1e-5)
+    differing = sum(
+        int((getattr(stats.base, name) != getattr(oracle.base, name)).sum())
         for name in ("top_ids", "token_rank", "support_size", "nucleus_size")
     )
-    yield Claim("ids, ranks and sizes that differ from float64", wrong, 0)
+    yield Claim("ids, ranks and sizes that differ from float64", differing, 0)
 
-    near = a.float() + 4.5e-4 * torch.randn(a.shape, generator=torch.Generator().manual_seed(2))
-    mine, oracle = _both(a.float(), near, token, spec)
+    near = base.float() + 4.5e-4 * torch.randn(base.shape, generator=torch.Generator().manual_seed(2))
+    stats, oracle = _both(base.float(), near, token, spec)
+    assert stats.pair
+    assert oracle.pair
     what = f"relative error of a KL of {oracle.pair.kl_base_trained.median():.1e}"
-    yield Claim(what, relative(mine.pair.kl_base_trained, oracle.pair.kl_base_trained), 1e-2)
+    yield Claim(what, relative(stats.pair.kl_base_trained, oracle.pair.kl_base_trained), 1e-2)
     peaked = torch.full((1, VOCABULARY), -20.0).scatter(1, torch.arange(20)[None], 8.0)
-    mine, oracle = _both(peaked, peaked, token[:1], spec)
+    stats, oracle = _both(peaked, peaked, token[:1], spec)
     what = f"relative error of a tail mass of {oracle.base.tail_mass.item():.1e}"
-    yield Claim(what, relative(mine.base.tail_mass, oracle.base.tail_mass), 1e-2)
+    yield Claim(what, relative(stats.base.tail_mass, oracle.base.tail_mass), 1e-2)
 
 
-def _both(a: Tensor, b: Tensor, token: Tensor, spec: ProbeSpec) -> tuple[ProbeStats, ProbeStats]:
-    return probe_stats(a, b, token, spec, backend="cpu"), probe_stats(a.double(), b.double(), token, spec)
+def _both(base: Tensor, trained: Tensor, token: Tensor, spec: ProbeSpec) -> tuple[ProbeStats, ProbeStats]:
+    """The statistics of the CPU backend and of the oracle."""
+    return probe_stats(base, trained, token, spec, backend="cpu"), probe_stats(
+        base.double(), trained.double(), token, spec
+    )
 
 
 def relative(value: Tensor, oracle: Tensor) -> float:

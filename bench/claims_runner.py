@@ -1,4 +1,4 @@
-"""The README's numbers of ``ssdfast probe``: SmolLM2-135M, its fine-tuned twin, real traces."""
+"""The claims about ``ssdfast probe``: SmolLM2-135M, its fine-tuned twin, real traces."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def memory(small: runner.Pair) -> Iterator[Claim]:
 
 
 def on_gpu() -> Iterator[Claim]:
-    """The bars are those of two cores."""
+    """There are none: the bars are those of two CPU cores."""
     return iter(())

@@ -1,4 +1,4 @@
-"""The README's numbers of ``ssdfast sample``: SmolLM2-135M on two threads."""
+"""The claims about ``ssdfast sample``: SmolLM2-135M on two threads."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def on_cpu() -> Iterator[Claim]:
 
 
 def on_gpu() -> Iterator[Claim]:
-    """The bars are those of two cores."""
+    """There are none: the bars are those of two CPU cores."""
     return iter(())

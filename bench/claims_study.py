@@ -1,4 +1,4 @@
-"""The README's numbers of a study: models of known making told apart, on two processes; its report; the demo study."""
+"""The claims about a study: models of known making told apart, on two processes; its report; the demo study."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def demo() -> Iterator[Claim]:
 
 
 def on_gpu() -> Iterator[Claim]:
-    """The bars are those of two cores."""
+    """There are none: the bars are those of two CPU cores."""
     return iter(())

@@ -1,4 +1,4 @@
-"""The README's numbers of training: the loss against bare matmuls, and the noise that the expected one takes out."""
+"""The claims about training: the loss against bare matmuls, and the noise that the expected one takes out."""
 
 from __future__ import annotations
 

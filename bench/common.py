@@ -1,4 +1,4 @@
-"""What every benchmark shares: fair timing, and a record that says where a number came from."""
+"""Shared by the benchmarks: timing in turns, and records with device and versions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 
 import torch
 
-import ssdfast.kernels  # noqa: F401  # before ROOT is on the path: the ssdfast/ of a checkout has no kernels inside
+import ssdfast.kernels  # noqa: F401  # before ROOT is on the path, so that an installed ssdfast is measured
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-sys.path.insert(0, str(ROOT))  # the gate is the tests' own table and tolerance
+sys.path.insert(0, str(ROOT))  # for the tests' own tolerance
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 
 
 def interleaved(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Median seconds of each call. They take turns, so that a busy moment of the machine meets all of them."""
+    """Median seconds of each call. They take turns, so that a busy moment of the machine affects all of them."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -34,7 +34,7 @@ def interleaved(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str
     while calls and (len(times[next(iter(calls))]) < 3 or time.perf_counter() - start < seconds):
         for name, call in calls.items():
             times[name].append(_timed(call))
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: statistics.median(samples) for name, samples in times.items()}
 
 
 def _timed(call: Callable[[], Any]) -> float:
@@ -48,7 +48,7 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Device, versions, commit and day, to stand beside a number."""
+    """Device, versions, commit and date of a record."""
     return {
         "device": torch.cuda.get_device_name() if ON_GPU else _processor(),
         "threads": torch.get_num_threads(),
@@ -61,7 +61,7 @@ def machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit, with a + where the kernels were edited after it, or "unknown" outside a repository."""
+    """The commit, with a + if the kernels were edited after it, or "unknown" outside a repository."""
 
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -81,9 +81,9 @@ def _processor() -> str:
 
 
 def record(name: str, rows: list[dict[str, Any]]) -> Path:
-    """Write one JSON line a row, each with where it was measured; a GPU's stand beside a CPU's, in their own file."""
+    """Writes one JSON line per row, with device and versions; those of a GPU go to a file of their own."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}{'-gpu' if ON_GPU else ''}.jsonl"
-    where = machine()
-    path.write_text("".join(json.dumps({**where, **row}) + "\n" for row in rows), encoding="utf-8")
+    measured_on = machine()
+    path.write_text("".join(json.dumps({**measured_on, **row}) + "\n" for row in rows), encoding="utf-8")
     return path

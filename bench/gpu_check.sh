@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, from a checkout, in under nine minutes: the GPU tests, then every benchmark and claim at
-# full size. Installs and downloads nothing, writes bench/results/*-gpu.jsonl and nothing else in the checkout, and ends
-# with a short table. A step that fails or runs past its limit does not stop the others; the exit code is then 1.
+# full size. It installs and downloads nothing, writes bench/results/*-gpu.jsonl and nothing else in the checkout, and ends
+# with a short table. A step that fails or exceeds its time limit does not stop the others; the exit code is then 1.
 #
-#     bench/gpu_check.sh            python3 has to be the one that has torch and triton, or set PYTHON
+#     bench/gpu_check.sh            python3 must have torch and triton, or set PYTHON
 #
-# Without a GPU it loads the package, says that it skips the rest, and exits 0.
+# Without a GPU it loads the package, prints that it skips the rest, and exits 0.
 set -uo pipefail
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
 
-# ssdfast.kernels lives outside ssdfast/ in a checkout. Where nothing is installed, a copy puts it in its place.
+# A copy, so that nothing else is written to the checkout.
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-cp -r "$checkout"/{ssdfast,tests,bench,pyproject.toml} "$tree"
-cp -r "$checkout/kernels" "$tree/ssdfast/kernels"
+cp -r "$checkout"/{ssdfast,kernels,tests,bench,pyproject.toml} "$tree"
 rm -rf "$tree/bench/results"
 mkdir -p "$checkout/bench/results"
 ln -s "$checkout/bench/results" "$tree/bench/results"
@@ -29,17 +28,17 @@ summary=()
 
 # step LIMIT_S NAME COMMAND...    the limits add up to less than nine minutes
 step() {
-  local limit=$1 name=$2 start=$SECONDS code=0 said
+  local limit=$1 name=$2 start=$SECONDS code=0 result
   shift 2
   printf '\n== %s (at most %s s)\n' "$name" "$limit"
   timeout --kill-after=5 "$limit" "$@" || code=$?
   case $code in
-    0) said=ok ;;
-    124 | 137) said="ran past its limit" ;;
-    *) said="failed ($code)" ;;
+    0) result=ok ;;
+    124 | 137) result="exceeded its limit" ;;
+    *) result="failed ($code)" ;;
   esac
   [ "$code" = 0 ] || failed=1
-  summary+=("$(printf '%-28s %-20s %4d s' "$name" "$said" $((SECONDS - start)))")
+  summary+=("$(printf '%-28s %-20s %4d s' "$name" "$result" $((SECONDS - start)))")
 }
 
 step 30 "package loads" "$python" -c 'import torch, ssdfast.kernels as k; print(torch.__version__, k.__file__, k.probe_stats.backends())'

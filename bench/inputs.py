@@ -1,8 +1,8 @@
 """Logits and hidden states to measure on.
 
-Seven rows of eight have a few likely tokens over a broad tail, as a language model mostly does; the eighth has none, so
-that its nucleus runs to tens of thousands of tokens. The trained model is the baseline with noise of 0.2-0.3 on every
-logit. Beyond DISTINCT rows they repeat: no operation looks from one row to another.
+Seven rows of eight have a few likely tokens over a broad tail, as a language model mostly has; the eighth has none, so
+that its nucleus has tens of thousands of tokens. The trained model is the baseline with noise of 0.2-0.3 on every
+logit. Rows repeat beyond DISTINCT: no operation looks from one row to another.
 
 Shape legend: N rows, V vocabulary, H hidden size.
 """
@@ -23,8 +23,8 @@ DISTINCT = 256
 class Logits(NamedTuple):
     """Logits of both models [N, V], and the baseline's likeliest tokens [N]."""
 
-    a_NV: Tensor
-    b_NV: Tensor
+    base_NV: Tensor
+    trained_NV: Tensor
     token_N: Tensor
 
     def rows(self, n: int) -> Logits:
@@ -34,29 +34,33 @@ class Logits(NamedTuple):
 class Hidden(NamedTuple):
     """Hidden states [N, H] and heads [V, H] of both models in bf16, and a token [N] for each row.
 
-    All lie on grids so coarse that every product and every partial sum is a float32 exactly: whatever order a matmul
-    sums in, the logits are the same, and the float64 oracle can be strict with what is made of them.
+    All values are on grids so coarse that every product and every partial sum is exact in float32: the logits are the
+    same in any order of summation, and the comparison with the float64 oracle can be strict.
     """
 
     hidden_base_NH: Tensor
-    head_a_VH: Tensor
+    head_base_VH: Tensor
     hidden_trained_NH: Tensor
-    head_b_VH: Tensor
+    head_trained_VH: Tensor
     token_N: Tensor
 
     def rows(self, n: int) -> Hidden:
         return Hidden(
-            self.hidden_base_NH[:n], self.head_a_VH, self.hidden_trained_NH[:n], self.head_b_VH, self.token_N[:n]
+            self.hidden_base_NH[:n],
+            self.head_base_VH,
+            self.hidden_trained_NH[:n],
+            self.head_trained_VH,
+            self.token_N[:n],
         )
 
 
 def logits_pair(n: int, v: int, dtype: torch.dtype = torch.bfloat16, device: str = DEVICE) -> Logits:
     g = torch.Generator().manual_seed(0)
     distinct = min(n, DISTINCT)
-    a_NV = language_like(distinct, v, g)
-    a_NV[::8] = torch.randn(a_NV[::8].shape, generator=g) * 2
-    b_NV = a_NV + 0.3 * torch.randn(distinct, v, generator=g)
-    few = Logits(a_NV.to(device, dtype), b_NV.to(device, dtype), a_NV.argmax(1).to(device))
+    base_NV = language_like(distinct, v, g)
+    base_NV[::8] = torch.randn(base_NV[::8].shape, generator=g) * 2
+    trained_NV = base_NV + 0.3 * torch.randn(distinct, v, generator=g)
+    few = Logits(base_NV.to(device, dtype), trained_NV.to(device, dtype), base_NV.argmax(1).to(device))
     return few if n <= DISTINCT else Logits(*(_repeated(tensor, n) for tensor in few))
 
 
@@ -67,19 +71,19 @@ def hidden_pair(n: int, v: int, h: int, device: str = DEVICE) -> Hidden:
         return torch.randn(*shape, generator=g, device=device)
 
     distinct = min(n, DISTINCT)
-    head_a_VH = normal(v, h).div_(h**0.5)  # rows of length 1: a hidden state of 7 x such a row gives that token 7
+    head_base_VH = normal(v, h).div_(h**0.5)  # rows of length 1: a hidden state of 7 x such a row gives that token 7
     likely = torch.randint(0, v, (distinct, 12), generator=g, device=device)
     strength = torch.rand(distinct, 12, generator=g, device=device).mul_(14)
     strength[::8] = 0
-    hidden_base_NH = 2 * normal(distinct, h) + torch.einsum("nk,nkh->nh", strength, head_a_VH[likely])
+    hidden_base_NH = 2 * normal(distinct, h) + torch.einsum("nk,nkh->nh", strength, head_base_VH[likely])
     hidden_trained_NH = hidden_base_NH + 0.15 * normal(distinct, h)
-    head_b_VH = normal(v, h).mul_(0.1 / h**0.5).add_(head_a_VH)
+    head_trained_VH = normal(v, h).mul_(0.1 / h**0.5).add_(head_base_VH)
     token_N = likely.gather(1, strength.argmax(1, keepdim=True))[:, 0]
     return Hidden(
         _repeated(_on_grid(hidden_base_NH, 1 / 16), n),
-        _on_grid(head_a_VH, 1 / 1024),
+        _on_grid(head_base_VH, 1 / 1024),
         _repeated(_on_grid(hidden_trained_NH, 1 / 16), n),
-        _on_grid(head_b_VH, 1 / 1024),
+        _on_grid(head_trained_VH, 1 / 1024),
         _repeated(token_N, n),
     )
 
@@ -94,7 +98,7 @@ def _repeated(x: Tensor, n: int) -> Tensor:
 
 
 def token_classes(v: int, classes: int = 12) -> Tensor:
-    """A class for each token; nine of ten are in class 0, as most of a real vocabulary is of none in particular."""
+    """A class for each token; nine of ten are in class 0, as most of a real vocabulary has no class of its own."""
     g = torch.Generator().manual_seed(1)
-    drawn = torch.randint(0, classes, (v,), generator=g)
-    return torch.where(torch.rand(v, generator=g) < 0.9, 0, drawn).to(torch.uint8)
+    random_V = torch.randint(0, classes, (v,), generator=g)
+    return torch.where(torch.rand(v, generator=g) < 0.9, 0, random_V).to(torch.uint8)

@@ -1,60 +1,33 @@
-"""Time and memory of ``linear_probe_stats`` beside others: ``python bench/linear_probe_stats.py [--shape N V H]``.
+"""Time and memory of ``linear_probe_stats`` and of other code: ``python bench/linear_probe_stats.py [--shape N V H]``.
 
-Every provider gets hidden states and heads of two models in bf16. No time is shown for an answer that the float64
-oracle rejects. Writes bench/results/linear_probe_stats.jsonl and prints a table.
+Every provider gets hidden states and heads of two models in bf16. A provider whose answer the float64
+oracle rejects gets no time. Writes bench/results/linear_probe_stats.jsonl and prints a table.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from collections.abc import Iterator
+from functools import partial
 
 import others
 import torch
 from common import DEVICE, ON_GPU, record
+from gates import HiddenGate
 from inputs import Hidden, hidden_pair
 from memory import bytes_of
 from probe_stats import ONE_SWEEP, fast_backends
-from provider import GATE_ROWS, SLOW_ROWS, Provider, assert_plain, measured, table
+from provider import SLOW_ROWS, Provider, measured, table
 from roofline import floor, measured_rates
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, linear_probe_stats
-from tests.kernels.cases import assert_matches_oracle, on_cpu
 
 SHAPES = [(4_096, 248_320, 2_560)] if ON_GPU else [(256, 49_152, 576)]
 inputs = hidden_pair
 
 
-class Gate:
-    """Holds answers for the first rows to the oracle, whose logits every provider shares (see ``inputs.Hidden``)."""
-
-    def __init__(self, x: Hidden):
-        self.x = x.rows(GATE_ROWS)
-
-    @cached_property
-    def logits(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        hidden_a, head_a, hidden_b, head_b, token = self.x
-        exact = [hidden.double() @ head.double().T for hidden, head in ((hidden_a, head_a), (hidden_b, head_b))]
-        a, b = (z.float() for z in exact)
-        assert all(torch.equal(z.double(), e) for z, e in zip((a, b), exact, strict=True)), "inputs are not on a grid"
-        return a.cpu(), b.cpu(), token.cpu()
-
-    @cached_property
-    def oracle(self) -> ProbeStats:
-        hidden_a, head_a, hidden_b, head_b, token = self.x
-        double = hidden_a.double(), head_a.double(), hidden_b.double(), head_b.double(), token
-        return on_cpu(linear_probe_stats(*double, ProbeSpec(), backend="reference"))
-
-    def plain(self, answer: ProbeStats) -> None:
-        assert_plain(answer, self.oracle)
-
-    def ours(self, spec: ProbeSpec) -> Callable[[ProbeStats], None]:
-        return lambda answer: assert_matches_oracle(on_cpu(answer), *self.logits, spec)
-
-
 def providers(x: Hidden) -> Iterator[Provider]:
-    gate = Gate(x)
+    gate = HiddenGate(x)
     product = others.Float32Logits(x)
     yield Provider("bare matmuls, float32 logits", "none", product.bare, prepared=product.prepared)
     yield from ours(x, gate)
@@ -63,8 +36,8 @@ def providers(x: Hidden) -> Iterator[Provider]:
     yield from others.providers(x, product, gate)
 
 
-def ours(x: Hidden, gate: Gate | None = None) -> Iterator[Provider]:
-    gate = gate or Gate(x)
+def ours(x: Hidden, gate: HiddenGate | None = None) -> Iterator[Provider]:
+    gate = gate or HiddenGate(x)
     for backend in fast_backends():
         for gives, spec in (("all of one sweep", ONE_SWEEP), ("all", ProbeSpec())):
             run = partial(_ours, spec=spec, backend=backend)
@@ -86,8 +59,10 @@ def main() -> None:
     for shape in [tuple(args.shape)] if args.shape else SHAPES:
         n, v, h = shape
         x = inputs(*shape)
-        least = floor(measured_rates(x.hidden_base_NH, x.head_a_VH), bytes_of(x[:4]), flops=2 * 2 * n * v * h)
-        rows += measured("linear_probe_stats", shape, x, providers(x), least, args.seconds)
+        floor_seconds = floor(
+            measured_rates(x.hidden_base_NH, x.head_base_VH), bytes_of(x[:4]), flops=2 * 2 * n * v * h
+        )
+        rows += measured("linear_probe_stats", shape, x, providers(x), floor_seconds, args.seconds)
         print(f"\nN {n:,}, V {v:,}, H {h:,}, bf16 operands, two models, {DEVICE}\n{table(rows)}")
         print(f"\nwritten to {record('linear_probe_stats', rows)}")
 

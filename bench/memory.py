@@ -1,7 +1,7 @@
-"""Peak memory of one call, results apart: ``python bench/memory.py OPERATION PROVIDER N V [H]`` prints bytes.
+"""Peak memory of one call, results excluded: ``python bench/memory.py OPERATION PROVIDER N V [H]`` prints bytes.
 
-On a CPU the kernel's high-water mark of resident memory says it, so the call needs a process that has done little else:
-what an earlier call has freed could be used again without moving the mark.
+On a CPU it is the high-water mark of resident memory, so the call needs a process that has done little else: memory
+that an earlier call has freed could be used again without raising the mark.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ssdfast.memory_usage import resident_bytes
 
-SMALL = (8, 500, 64)  # of the call that loads code and starts threads before the mark is taken
+SMALL = (8, 500, 64)  # of the call that loads code and starts threads before the measured one
 
 
 def bytes_of(answer: Any) -> int:
@@ -37,8 +37,8 @@ def bytes_of(answer: Any) -> int:
 
 
 def peak_on_cpu(call: Callable[[], Any]) -> int:
-    """Bytes at the peak of the call beyond those before it and its answer. Linux; in a fresh process."""
-    ctypes.CDLL(None).malloc_trim(0)  # or the call could use memory that is free but still counted
+    """Bytes at the peak of the call, without those before it and its answer. Needs Linux and a fresh process."""
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise the call could use memory that is free but still counted
     Path("/proc/self/clear_refs").write_text("5")
     before = resident_bytes("VmRSS")
     answer = call()
@@ -46,7 +46,7 @@ def peak_on_cpu(call: Callable[[], Any]) -> int:
 
 
 def peak_on_gpu(call: Callable[[], Any]) -> int:
-    """Bytes at the peak of the call beyond those before it and its answer, by torch's allocator."""
+    """Bytes at the peak of the call, without those before it and its answer, by torch's allocator."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -61,7 +61,7 @@ def peak_in_own_process(operation: str, provider: str, shape: tuple[int, ...]) -
 
 
 def python(*args: str) -> str:
-    """What a fresh Python prints, with this process's number of threads. Raises RuntimeError where it fails."""
+    """The output of a fresh Python with this process's number of threads. Raises RuntimeError if it fails."""
     env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True, text=True, env=env)
     if done.returncode:

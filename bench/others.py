@@ -1,4 +1,4 @@
-"""What other code makes of hidden states and a head, asked for the columns of ours that it can give, for both models.
+"""Other code that computes some of our columns from hidden states and heads, for both models.
 
 Shape legend: N rows, V vocabulary, H hidden size, C rows of a chunk.
 """
@@ -9,20 +9,18 @@ import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from common import ON_GPU, interleaved
+from gates import HiddenGate
 from inputs import Hidden
 from provider import SLOW_ROWS, Provider, assert_near
 from torch import Tensor
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
 from ssdfast.kernels.probe_stats.schema import new_packed, put_rows, unpack
-
-if TYPE_CHECKING:
-    from linear_probe_stats import Gate
 
 # With exact logits, sums in float32 are what is left; a column of log-probabilities as rounded as bf16 logits would be
 # wrong by 1e-2. What multiplies in 16 bits with float32 sums inside is given the room of one more rounding.
@@ -34,16 +32,16 @@ EAGER_CHUNK = 16  # the definition needs a hundred bytes a logit
 class Float32Logits:
     """The fastest way that torch has to the float32 logits of bf16 operands: ``product(hidden_CH, model)``.
 
-    On a GPU a matmul with a float32 result. torch has none on a CPU, so the heads are converted beforehand
-    (`prepared`), and the faster wins of a plain float32 matmul and one told to multiply in bf16.
+    On a GPU it is a matmul with a float32 result. torch has none on a CPU: there the heads are converted beforehand
+    (`prepared`), and it is the faster of a plain float32 matmul and one that multiplies in bf16.
     """
 
     def __init__(self, x: Hidden):
-        self.heads = (x.head_a_VH, x.head_b_VH)
+        self.heads = (x.head_base_VH, x.head_trained_VH)
         self.prepared: tuple[Tensor, ...] = ()
         self.precision = "none"
         if not ON_GPU:
-            self.heads = self.prepared = (x.head_a_VH.float(), x.head_b_VH.float())
+            self.heads = self.prepared = (x.head_base_VH.float(), x.head_trained_VH.float())
             self.precision = self._fastest(x.rows(64).hidden_base_NH)
 
     def _fastest(self, hidden_CH: Tensor) -> str:
@@ -68,7 +66,7 @@ class Float32Logits:
 
 @contextlib.contextmanager
 def float32_matmuls(precision: str) -> Iterator[None]:
-    """Let a CPU multiply float32 operands as bf16 ("bf16", exact where they are bf16 values) or not ("none")."""
+    """Lets a CPU multiply float32 operands as bf16 ("bf16", exact where they are bf16 values) or not ("none")."""
     settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = settings.fp32_precision
     settings.fp32_precision = precision
@@ -89,7 +87,7 @@ def eager(product: Float32Logits, spec: ProbeSpec, x: Hidden) -> ProbeStats:
     return stats
 
 
-def providers(x: Hidden, product: Float32Logits, gate: Gate) -> Iterator[Provider]:
+def providers(x: Hidden, product: Float32Logits, gate: HiddenGate) -> Iterator[Provider]:
     def logprob_gate(tolerance: float) -> Callable[[Any], None]:
         def check(answer: list[tuple[Tensor, ...]]) -> None:
             for model, got in zip((gate.oracle.base, gate.oracle.trained), answer, strict=True):
@@ -101,7 +99,7 @@ def providers(x: Hidden, product: Float32Logits, gate: Gate) -> Iterator[Provide
     both = "token_logprob, entropy"
     float32: dict[str, Any] = {"gate": logprob_gate(FLOAT32), "prepared": product.prepared}
     yield Provider("TRL-style, chunked", both, partial(_both, partial(_trl, product, _logprob_and_entropy)), **float32)
-    heads = x.head_a_VH, x.head_b_VH
+    heads = x.head_base_VH, x.head_trained_VH
     yield Provider(
         "TRL-style, chunked, bf16 logits",
         both,
@@ -117,8 +115,8 @@ def providers(x: Hidden, product: Float32Logits, gate: Gate) -> Iterator[Provide
     yield from _liger(gate, logprob_gate(ROUNDED_INSIDE))
 
 
-def _both(one: Callable[[Tensor, int, Tensor], tuple[Tensor, ...]], x: Hidden) -> list[tuple[Tensor, ...]]:
-    return [one(x.hidden_base_NH, 0, x.token_N), one(x.hidden_trained_NH, 1, x.token_N)]
+def _both(columns: Callable[[Tensor, int, Tensor], tuple[Tensor, ...]], x: Hidden) -> list[tuple[Tensor, ...]]:
+    return [columns(x.hidden_base_NH, 0, x.token_N), columns(x.hidden_trained_NH, 1, x.token_N)]
 
 
 def _trl(product: Callable, columns: Callable, hidden_NH: Tensor, model: int, token_N: Tensor) -> tuple[Tensor, ...]:
@@ -139,21 +137,21 @@ def _torch_linear_cross_entropy(product: Float32Logits, float32: dict[str, Any])
     """torch's own. It rounds the logits of bf16 operands to bf16: on a CPU it gets the float32 ones."""
     missing = "" if hasattr(F, "linear_cross_entropy") else f"not in torch {torch.__version__}"
 
-    def one(chunked: bool, hidden: Tensor, model: int, token: Tensor) -> tuple[Tensor]:
+    def logprobs(chunked: bool, hidden: Tensor, model: int, token: Tensor) -> tuple[Tensor]:
         head = product.heads[model]
         options = torch.nn.LinearCrossEntropyOptions() if chunked else None
         with float32_matmuls(product.precision):
             return (-F.linear_cross_entropy(hidden.to(head.dtype), head, token, reduction="none", options=options),)
 
     for name, chunked in (("F.linear_cross_entropy", False), ("F.linear_cross_entropy, chunked", True)):
-        run = partial(_both, partial(one, chunked))
+        run = partial(_both, partial(logprobs, chunked))
         yield Provider(name, "token_logprob", run, rows=4 * SLOW_ROWS if chunked else None, missing=missing, **float32)
 
 
 def _cut_cross_entropy(product: Float32Logits, float32: dict[str, Any], bf16_gate: Callable[[Any], None]) -> Provider:
     """Apple's kernels on a GPU; on a CPU its torch.compile version, on the operands that give float32 logits."""
 
-    def one(hidden: Tensor, model: int, token: Tensor) -> tuple[Tensor]:
+    def logprobs(hidden: Tensor, model: int, token: Tensor) -> tuple[Tensor]:
         loss = importlib.import_module("cut_cross_entropy").linear_cross_entropy
         head = product.heads[model]
         with float32_matmuls(product.precision):
@@ -161,22 +159,22 @@ def _cut_cross_entropy(product: Float32Logits, float32: dict[str, Any], bf16_gat
             return (-loss(hidden.to(head.dtype), head, token, reduction="none", impl=implementation),)
 
     given: dict[str, Any] = {"gate": bf16_gate} if ON_GPU else {**float32, "compiled": True}
-    missing = _missing("cut_cross_entropy")
-    return Provider("cut-cross-entropy", "token_logprob", partial(_both, one), missing=missing, **given)
+    missing = missing_package("cut_cross_entropy")
+    return Provider("cut-cross-entropy", "token_logprob", partial(_both, logprobs), missing=missing, **given)
 
 
-def _liger(gate: Gate, bf16_gate: Callable[[Any], None]) -> Iterator[Provider]:
+def _liger(gate: HiddenGate, bf16_gate: Callable[[Any], None]) -> Iterator[Provider]:
     """Losses for training: the cross-entropy of a token is asked for row by row, Jensen-Shannon comes as a mean."""
-    missing = _missing("liger_kernel") or ("" if ON_GPU else "its kernels need a GPU")
+    missing = missing_package("liger_kernel") or ("" if ON_GPU else "its kernels need a GPU")
 
     def cross_entropy(x: Hidden) -> list[tuple[Tensor]]:
         loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss(reduction="none")
-        models = ((x.head_a_VH, x.hidden_base_NH), (x.head_b_VH, x.hidden_trained_NH))
+        models = ((x.head_base_VH, x.hidden_base_NH), (x.head_trained_VH, x.hidden_trained_NH))
         return [(-loss(head, hidden, x.token_N),) for head, hidden in models]
 
     def jensen_shannon(x: Hidden) -> Tensor:
         loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearJSD(jsd_beta=0.5)
-        return loss(x.hidden_trained_NH, x.head_b_VH, x.hidden_base_NH, x.head_a_VH, x.token_N)
+        return loss(x.hidden_trained_NH, x.head_trained_VH, x.hidden_base_NH, x.head_base_VH, x.token_N)
 
     def js_gate(answer: Tensor) -> None:
         assert gate.oracle.pair
@@ -187,5 +185,5 @@ def _liger(gate: Gate, bf16_gate: Callable[[Any], None]) -> Iterator[Provider]:
     yield Provider("Liger fused linear JSD", "js, its mean over rows", jensen_shannon, js_gate, missing=missing)
 
 
-def _missing(package: str) -> str:
+def missing_package(package: str) -> str:
     return "" if importlib.util.find_spec(package) else f"{package.replace('_', '-')} is not installed"

@@ -1,6 +1,6 @@
 """Plots of the records, as SVG that is the same for the same records.
 
-Grey ink on a transparent page reads on white and on black; the two hues differ in lightness, and every bar is named.
+The ink is a grey that is legible on white and on black; the two hues differ in lightness, and every bar has a name.
 """
 
 from __future__ import annotations
@@ -13,35 +13,32 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from report import OPERATIONS, Record, groups, on_gpu, scaling, shown
+from records import OPERATIONS, Record, groups, measured, plot_name, scaling, scaling_plot_name
 
 from ssdfast.plot_style import style
 
 INK, OURS, OTHERS = "#7a8088", "#d55e00", "#56b4e9"
 FIGURES = (
-    ("ms_per_row_pair", 1.0, "ms a row pair", "{:.3g}"),
+    ("ms_per_row_pair", 1.0, "ms per row pair", "{:.3g}"),
     ("peak_extra_bytes", 2**-20, "peak extra memory, MiB", "{:,.0f}"),
     ("fraction_of_roofline", 100.0, "% of the roofline", "{:.1f}"),
 )
 
 
 def draw(records: list[Record], out: Path) -> Iterator[Path]:
-    """Writes one file an operation, shape and device, and one of scaling an operation and device; yields the paths.
+    """Writes one file per operation, shape and device, and one of scaling per operation and device; yields the paths.
 
-    Whatever other SVG lies in `out` is of records that are gone, and is removed.
+    Any other SVG in `out` belongs to records that no longer exist, and is removed.
     """
     for stale in out.glob("*.svg"):
         stale.unlink()
     with plt.rc_context(style(INK)):
         for name, rows in groups(records):
-            if shown(rows):
-                sizes = "x".join(map(str, rows[0]["shape"]))
-                suffix = "-gpu" if on_gpu(rows[0]) else ""
-                yield _save(_bars(name, shown(rows)), out / f"{rows[0]['operation']}-{sizes}{suffix}.svg")
+            if measured(rows):
+                yield _save(_bars(name, measured(rows)), out / plot_name(rows[0]))
         for operation in OPERATIONS:
             for device, rows in scaling(records, operation):
-                suffix = "-gpu" if on_gpu(rows[0]) else ""
-                yield _save(_growth(operation, device, rows), out / f"{operation}-scaling{suffix}.svg")
+                yield _save(_growth(operation, device, rows), out / scaling_plot_name(rows[0]))
 
 
 def _save(figure: Figure, path: Path) -> Path:
@@ -76,14 +73,14 @@ def _bars(name: str, rows: list[Record]) -> Figure:
 
 
 def _growth(operation: str, device: str, rows: list[Record]) -> Figure:
-    """Time a row pair above, peak memory below, against each variable alone."""
+    """Time per row pair above, peak memory below, against each variable alone."""
     variables = list(dict.fromkeys(r["variable"] for r in rows))
     figure, axes = plt.subplots(2, len(variables), figsize=(2.75 * len(variables), 4.4), sharey="row", squeeze=False)
     for column, variable in enumerate(variables):
-        mine = [r for r in rows if r["variable"] == variable]
-        x = [r[variable] for r in mine]
+        points = [r for r in rows if r["variable"] == variable]
+        x = [r[variable] for r in points]
         for (key, unit, label, _), panel in zip(FIGURES[:2], axes[:, column], strict=True):
-            panel.plot(x, [r[key] * unit for r in mine], "o-", color=OURS, markersize=4)
+            panel.plot(x, [r[key] * unit for r in points], "o-", color=OURS, markersize=4)
             if variable == "N":
                 panel.set_xscale("log", base=2)
                 panel.minorticks_off()
@@ -102,7 +99,7 @@ def _growth(operation: str, device: str, rows: list[Record]) -> Figure:
 
 
 def _base(rows: list[Record], variables: list[str]) -> dict[str, int]:
-    """The value that a variable keeps while another moves."""
+    """The value of each variable while another one changes."""
     return {
         name: next((r[name] for r in rows if r["variable"] != name), rows[0][name])
         for name in variables

@@ -1,6 +1,6 @@
-"""Time and memory of ``probe_stats`` beside plain torch: ``python bench/probe_stats.py [--shape N V]``.
+"""Time and memory of ``probe_stats`` and of plain torch: ``python bench/probe_stats.py [--shape N V]``.
 
-No time is shown for an answer that the float64 oracle rejects. Writes bench/results/probe_stats.jsonl and prints a
+A provider whose answer the float64 oracle rejects gets no time. Writes bench/results/probe_stats.jsonl and prints a
 table.
 """
 
@@ -12,17 +12,17 @@ from functools import partial
 
 import torch
 from common import DEVICE, ON_GPU, record
+from gates import LogitsGate
 from inputs import Logits, logits_pair, token_classes
 from memory import bytes_of
-from provider import GATE_ROWS, SLOW_ROWS, Provider, assert_plain, measured, table
+from provider import GATE_ROWS, SLOW_ROWS, Provider, measured, table
 from roofline import floor, measured_rates
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
 from ssdfast.kernels.probe_stats import reference
 from ssdfast.kernels.probe_stats.schema import unpack
-from tests.kernels.cases import assert_matches_oracle, on_cpu
 
-SHAPES = [(8_192, 151_936), (16_384, 151_936)] if ON_GPU else [(64, 151_936)]  # the last on a GPU: N V above 2^31
+SHAPES = [(8_192, 151_936), (16_384, 151_936)] if ON_GPU else [(64, 151_936)]  # the last on a GPU has N V above 2^31
 ONE_SWEEP = ProbeSpec(sweeps=1, lse_temperatures=())
 inputs = logits_pair
 
@@ -33,40 +33,30 @@ def everything(v: int) -> ProbeSpec:
 
 
 def fast_backends() -> list[str]:
-    """The backends for tensors of this machine's device that are not the definition."""
+    """The backends for tensors of this machine's device, without the reference."""
     return [name for name in probe_stats.backends() if name == ("triton" if ON_GPU else "cpu")]
 
 
 def providers(x: Logits) -> Iterator[Provider]:
-    spec = everything(x.a_NV.shape[1])
-    gate = Gate(x)
-    yield Provider("torch.logsumexp", "lse", lambda x: (torch.logsumexp(x.a_NV, 1), torch.logsumexp(x.b_NV, 1)))
+    spec = everything(x.base_NV.shape[1])
+    gate = LogitsGate(x)
+    yield Provider("torch.logsumexp", "lse", _logsumexp)
     yield from ours(x, gate)
     eager = partial(_ours, spec=spec, backend="reference")
     yield Provider("eager torch", "all", eager, gate.plain(spec), SLOW_ROWS)
     yield Provider("torch.compile", "all", compiled_reference(spec), gate.plain(spec), GATE_ROWS, compiled=True)
 
 
-def ours(x: Logits, gate: Gate | None = None) -> Iterator[Provider]:
-    gate = gate or Gate(x)
+def ours(x: Logits, gate: LogitsGate | None = None) -> Iterator[Provider]:
+    gate = gate or LogitsGate(x)
     for backend in fast_backends():
-        for gives, spec in (("all of one sweep", ONE_SWEEP), ("all", everything(x.a_NV.shape[1]))):
+        for gives, spec in (("all of one sweep", ONE_SWEEP), ("all", everything(x.base_NV.shape[1]))):
             run = partial(_ours, spec=spec, backend=backend)
             yield Provider(f"ssdfast {backend}, sweeps={spec.sweeps}", gives, run, gate.ours(spec))
 
 
-class Gate:
-    """Holds answers for the first rows to the float64 oracle, within the tests' own tolerance."""
-
-    def __init__(self, x: Logits):
-        self.few = Logits(*(tensor.cpu() for tensor in x.rows(GATE_ROWS)))
-
-    def plain(self, spec: ProbeSpec) -> Callable[[ProbeStats], None]:
-        a, b, token = self.few
-        return lambda answer: assert_plain(answer, probe_stats(a.double(), b.double(), token, spec))
-
-    def ours(self, spec: ProbeSpec) -> Callable[[ProbeStats], None]:
-        return lambda answer: assert_matches_oracle(on_cpu(answer), *self.few, spec)
+def _logsumexp(x: Logits) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.logsumexp(x.base_NV, 1), torch.logsumexp(x.trained_NV, 1)
 
 
 def _ours(x: Logits, spec: ProbeSpec, backend: str) -> ProbeStats:
@@ -74,8 +64,10 @@ def _ours(x: Logits, spec: ProbeSpec, backend: str) -> ProbeStats:
 
 
 def compiled_reference(spec: ProbeSpec) -> Callable[[Logits], ProbeStats]:
-    compiled = torch.compile(lambda a, b, token: reference.probe_stats_packed(a, b, token, spec), dynamic=False)
-    return lambda x: unpack(*compiled(*x), x.a_NV.shape[0], spec, True)
+    compiled = torch.compile(
+        lambda base, trained, token: reference.probe_stats_packed(base, trained, token, spec), dynamic=False
+    )
+    return lambda x: unpack(*compiled(*x), x.base_NV.shape[0], spec, True)
 
 
 def main() -> None:
@@ -89,8 +81,8 @@ def main() -> None:
     rows = []
     for shape in [tuple(args.shape)] if args.shape else SHAPES:
         x = inputs(*shape)
-        least = floor(rates, bytes_of(x[:2]))
-        rows += measured("probe_stats", shape, x, providers(x), least, args.seconds)
+        floor_seconds = floor(rates, bytes_of(x[:2]))
+        rows += measured("probe_stats", shape, x, providers(x), floor_seconds, args.seconds)
         print(f"\n{shape[0]:,} rows of {shape[1]:,} bf16 logits, two models, {DEVICE}\n{table(rows)}")
         print(f"\nwritten to {record('probe_stats', rows)}")
 

@@ -1,4 +1,4 @@
-"""Who answers, with which of our columns, and the gate that an answer passes before anybody takes its time."""
+"""The code that is compared, and the gate that its answer passes before it is timed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ SLOW_ROWS = 16  # for what takes a hundredth of a second a row, or more
 class Provider:
     """One way to get some or all of the columns.
 
-    gives: the columns of ours that it gives, for people. run: inputs to its answer. gate: takes the answer for the
-    first GATE_ROWS rows and raises AssertionError where it is wrong; None for what gives no column.
-    rows: how many rows it is timed on, None for all. compiled: the first call at a size compiles.
-    prepared: tensors that it needs and that were made before its time began; they count as its memory.
-    missing: why it cannot run here.
+    gives: the columns that it computes, as a text. run: from inputs to its answer. gate: takes the answer for the first
+    GATE_ROWS rows and raises AssertionError where it is wrong; None without columns. rows: the number of rows that it
+    is timed on, None for all. compiled: the first call at a size compiles. prepared: tensors that it needs and that are
+    made before it is timed; they count as its memory. missing: why it cannot run here.
     """
 
     name: str
@@ -44,10 +43,10 @@ class Provider:
             return self.missing
         try:
             self.gate(self.run(inputs.rows(GATE_ROWS)))
-        except AssertionError as wrong:
-            return f"fails the gate: {_first_line(wrong)}"
-        except Exception as broken:  # whatever another project raises, the others are still to be measured
-            return f"does not run: {_first_line(broken)}"
+        except AssertionError as error:
+            return f"fails the gate: {_first_line(error)}"
+        except Exception as error:  # of any kind: the other providers are still measured
+            return f"does not run: {_first_line(error)}"
         return ""
 
 
@@ -61,10 +60,10 @@ def gated(provider: Provider, inputs: Any) -> Callable[[], Any]:
 def measured(
     operation: str, shape: tuple[int, ...], inputs: Any, providers: Iterable[Provider], floor: float, seconds: float
 ) -> list[dict[str, Any]]:
-    """A record for each provider: time a row pair, peak memory, fraction of the roofline; or why it is left out.
+    """A record for each provider: time per row pair, peak memory, fraction of the roofline; or why it is left out.
 
-    shape: what `inputs` were made from, N first. floor: seconds that the device needs for all rows at the least.
-    seconds: how long the fast providers take turns; the slow ones are called four times.
+    shape: the sizes of `inputs`, N first. floor: the fewest seconds that the device needs for all rows. seconds: how
+    long the fast providers take turns; the slow ones are called four times.
     """
     n = shape[0]
     left_out, passed = {}, []
@@ -81,12 +80,12 @@ def measured(
     rows = []
     for provider in passed:
         timed = min(provider.rows or n, n)
-        seconds_a_row = times[provider.name] / timed
+        seconds_per_row = times[provider.name] / timed
         rows.append(
             {"operation": operation, "provider": provider.name, "gives": provider.gives, "shape": list(shape),
-             "rows_timed": timed, "ms_per_row_pair": 1e3 * seconds_a_row,
+             "rows_timed": timed, "ms_per_row_pair": 1e3 * seconds_per_row,
              "peak_extra_bytes": _peak(operation, provider, shape, inputs),
-             "fraction_of_roofline": floor / n / seconds_a_row}
+             "fraction_of_roofline": floor / n / seconds_per_row}
         )  # fmt: skip
     return rows + [
         {"operation": operation, "provider": p.name, "gives": p.gives, "shape": list(shape), "left_out": reason}
@@ -95,8 +94,8 @@ def measured(
 
 
 def _call(provider: Provider, inputs: Any) -> Callable[[], Any]:
-    mine = inputs if provider.rows is None else inputs.rows(provider.rows)
-    return lambda: provider.run(mine)
+    subset = inputs if provider.rows is None else inputs.rows(provider.rows)
+    return lambda: provider.run(subset)
 
 
 def _peak(operation: str, provider: Provider, shape: tuple[int, ...], inputs: Any) -> int:
@@ -114,10 +113,10 @@ def assert_near(got: Tensor, want: Tensor, tolerance: float, name: str) -> None:
 
 
 def assert_plain(got: ProbeStats, oracle: ProbeStats) -> None:
-    """The gate of the definition in float32, by torch's own sums and softmax: 1e-3 in a float, 1 % in a size.
+    """The gate of the reference in float32, which uses torch's own sums and softmax: 1e-3 for floats, 1 % for sizes.
 
-    It adds a hundred thousand terms of a class's mass one by one, and by such a softmax a nucleus of tens of thousands
-    of tokens ends some places early or late. Ids and ranks are exact.
+    It adds the hundred thousand terms of a class's mass one by one, and with such a softmax a nucleus of tens of
+    thousands of tokens ends a few places early or late. Ids and ranks are exact.
     """
     for group in ("base", "trained", "pair"):
         for name, want in vars(getattr(oracle, group)).items():
@@ -132,11 +131,11 @@ def assert_plain(got: ProbeStats, oracle: ProbeStats) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The records of providers that passed, for a terminal."""
-    lines = [f"{'provider':34} {'gives':44} {'ms a row pair':>14} {'MiB extra':>10} {'roofline':>9}"]
+    lines = [f"{'provider':34} {'gives':44} {'ms per row pair':>15} {'MiB extra':>10} {'roofline':>9}"]
     for r in rows:
         if "left_out" not in r:
             lines.append(
-                f"{r['provider']:34} {r['gives']:44} {r['ms_per_row_pair']:14.4f} "
+                f"{r['provider']:34} {r['gives']:44} {r['ms_per_row_pair']:15.4f} "
                 f"{r['peak_extra_bytes'] / 2**20:10.1f} {r['fraction_of_roofline']:9.0%}"
             )
     return "\n".join(lines)

@@ -1,141 +1,170 @@
-"""Tables and plots of what the benchmarks recorded: ``python bench/report.py [--short]``.
+"""Writes docs/benchmarks.md and docs/bench/*.svg: ``python bench/report.py [--short]``.
 
-Reads bench/results/*.jsonl and writes docs/bench/tables.md and docs/bench/*.svg; with --short it prints what was
-measured on a GPU instead, which needs no matplotlib. A provider that was left out is named with the reason, and has no
-figures.
+The tables and plots are made of bench/results/*.jsonl; bench/results/notes.md is included as it is. With --short it
+prints what was measured on a GPU instead, which needs no matplotlib.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+import records
+from records import OPERATIONS, Record
 
 ROOT = Path(__file__).resolve().parent.parent
-OPERATIONS = {"probe_stats": ("N", "V"), "linear_probe_stats": ("N", "V", "H")}
-Record = dict[str, Any]
+INTRODUCTION = """# Benchmarks
+
+This page is written by `bench/report.py` from the records in `bench/results/`. Each table of timings names its own
+record, and the last section lists them all. The records are of:
+
+{machines}
+
+Ratios are medians of runs that take turns on a machine that does nothing else; on a busy machine they have been up to a
+tenth higher.
+
+`python bench/claims.py all` measures the claims again and fails where one no longer holds. A provider whose answer
+differs from float64 is left out, with the reason. `bench/gpu_check.sh` runs the GPU tests and every benchmark at full
+size on a machine with a GPU, in under nine minutes; no GPU has been measured yet unless a table below names one.
+"""
+OPERATION_SECTIONS = (
+    ("Kernels from hidden states", "linear_probe_stats", "claims-linear"),
+    ("Kernels from logits", "probe_stats", "claims-probe-stats"),
+)
+CLAIM_SECTIONS = (
+    ("The whole probe", "claims-runner"),
+    ("Sampling", "claims-sampling"),
+    ("Evaluation", "claims-evaluation"),
+    ("Training and memory plans", "claims-training"),
+    ("Study, attribution and report", "claims-study"),
+)
 
 
-def read(results: Path) -> list[Record]:
-    """Every record of every benchmark and of the claims, with the name of its file."""
-    return [
-        {**json.loads(line), "file": path.stem}
-        for path in sorted(results.glob("*.jsonl"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
+def page(rows: list[Record], notes: str) -> str:
+    """The text of docs/benchmarks.md."""
+    parts = [INTRODUCTION.format(machines=_summary(rows)).rstrip()]
+    for heading, operation, claims in OPERATION_SECTIONS:
+        of_operation = [r for r in rows if r.get("operation") == operation]
+        section = [*_provider_tables(of_operation), *_scaling_tables(of_operation, operation), *_claims(rows, claims)]
+        if section:
+            parts += [f"## {heading}", *section]
+    for heading, claims in CLAIM_SECTIONS:
+        section = list(_claims(rows, claims))
+        if section:
+            parts += [f"## {heading}", *section]
+    if notes:
+        parts.append(notes.strip())
+    return "\n\n".join([*parts, _machines(rows)]) + "\n"
 
 
-def groups(records: list[Record]) -> Iterator[tuple[str, list[Record]]]:
-    """The records of one operation at one shape on one device, under a title that says which, fastest first."""
-    found: dict[str, list[Record]] = {}
-    for r in records:
-        if r.get("operation") in OPERATIONS and "provider" in r:
-            found.setdefault(title(r), []).append(r)
-    for name, rows in found.items():
-        yield name, sorted(rows, key=lambda r: r.get("ms_per_row_pair", float("inf")))
-
-
-def title(r: Record) -> str:
-    sizes = ", ".join(f"{k} {value:,}" for k, value in zip(OPERATIONS[r["operation"]], r["shape"], strict=True))
-    return f"{r['operation']}: {sizes}, bf16, two models; {r['device']}"
-
-
-def markdown(records: list[Record]) -> str:
-    parts = []
-    for name, rows in groups(records):
-        lines = [f"### {name}", "", "| | gives | time a row pair | peak extra memory | of the roofline |"]
+def _provider_tables(rows: list[Record]) -> Iterator[str]:
+    for name, group in records.groups(rows):
+        timed = records.measured(group)
+        lines = [f"### {name}", "", "| | gives | time per row pair | peak extra memory | of the roofline |"]
         lines.append("|---|---|---:|---:|---:|")
-        for r in shown(rows):
-            lines.append(f"| {r['provider']} | {r['gives']} | {milliseconds(r)} | {mebibytes(r)} | {percent(r)} |")
-        if any(r["rows_timed"] < r["shape"][0] for r in shown(rows)):
-            slow = {r["rows_timed"]: r["provider"] for r in shown(rows) if r["rows_timed"] < r["shape"][0]}
+        for r in timed:
+            figures = f"{records.format_time(r)} | {records.format_memory(r)} | {records.format_roofline(r)}"
+            lines.append(f"| {r['provider']} | {r['gives']} | {figures} |")
+        if slow := {r["rows_timed"]: r["provider"] for r in timed if r["rows_timed"] < r["shape"][0]}:
             lines += ["", "Timed on fewer rows: " + "; ".join(f"{p} on {n}" for n, p in slow.items()) + "."]
-        for r in rows:
+        for r in group:
             if "left_out" in r:
                 lines += ["", f"Left out: {r['provider']} ({r['gives']}): {r['left_out']}."]
-        parts.append("\n".join([*lines, "", where(rows[0])]))
-    for operation, names in OPERATIONS.items():
-        for device, rows in scaling(records, operation):
-            lines = [f"### {operation}, one variable at a time; {device}", ""]
-            lines += [f"| | {' | '.join(names)} | threads | time a row pair | peak extra memory |"]
-            lines.append("|---|" + "---:|" * (len(names) + 3))
-            for r in rows:
-                sizes = " | ".join(f"{r[k]:,}" for k in (*names, "threads"))
-                lines.append(f"| {r['variable']} | {sizes} | {milliseconds(r)} | {mebibytes(r)} |")
-            parts.append("\n".join([*lines, "", where(rows[0])]))
-    return "\n\n".join(parts) + "\n"
+        lines += ["", f"{records.format_machine(group[0])}."]
+        if timed:
+            lines += ["", f"![{name}](bench/{records.plot_name(group[0])})"]
+        yield "\n".join(lines)
 
 
-def shown(rows: list[Record]) -> list[Record]:
-    return [r for r in rows if "left_out" not in r]
+def _scaling_tables(rows: list[Record], operation: str) -> Iterator[str]:
+    names = OPERATIONS[operation]
+    for device, group in records.scaling(rows, operation):
+        lines = [f"### {operation}, one variable at a time; {device}", ""]
+        lines += [f"| | {' | '.join(names)} | threads | time per row pair | peak extra memory |"]
+        lines.append("|---|" + "---:|" * (len(names) + 3))
+        for r in group:
+            sizes = " | ".join(f"{r[k]:,}" for k in (*names, "threads"))
+            lines.append(f"| {r['variable']} | {sizes} | {records.format_time(r)} | {records.format_memory(r)} |")
+        plot = records.scaling_plot_name(group[0])
+        yield "\n".join(
+            [*lines, "", f"{records.format_machine(group[0])}.", "", f"![{operation}, scaling](bench/{plot})"]
+        )
 
 
-def scaling(records: list[Record], operation: str) -> Iterator[tuple[str, list[Record]]]:
-    found: dict[str, list[Record]] = {}
-    for r in records:
-        if "variable" in r and r["operation"] == operation:
-            found.setdefault(r["device"], []).append(r)
-    yield from found.items()
+def _claims(rows: list[Record], file: str) -> Iterator[str]:
+    """A table of the claims of one topic, on a CPU and on a GPU."""
+    claims = [r for r in rows if r["file"] in (file, f"{file}-gpu") and "bar" in r]
+    if not claims:
+        return
+    lines = ["| claim | measured | bar | holds |", "|---|---:|---:|---|"]
+    for r in claims:
+        value = "not measured" if r["value"] is None else f"{r['value']:.3g} {r['unit']}".rstrip()
+        holds = {True: "yes", False: "**no**", None: ""}[r["holds"]]
+        lines.append(f"| {r['claim']} | {value} | {r['bar']:g} {r['unit']}".rstrip() + f" | {holds} |")
+    yield "\n".join(lines)
 
 
-def milliseconds(r: Record) -> str:
-    return f"{r['ms_per_row_pair']:.3g} ms"
+def _summary(rows: list[Record]) -> str:
+    """One line per device: versions, commits and dates of its records."""
+    lines = []
+    for device in dict.fromkeys(r["device"] for r in rows if "device" in r):
+        of_device = [r for r in rows if r.get("device") == device]
+        torches, pythons, commits, dates = (
+            sorted({str(r.get(key, "unknown")) for r in of_device}) for key in ("torch", "python", "commit", "date")
+        )
+        days = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        versions = f"torch {', '.join(torches)}, Python {', '.join(pythons)}"
+        lines.append(f"- {device}: {versions}, {days}, commits {', '.join(commits)}")
+    return "\n".join(lines)
 
 
-def mebibytes(r: Record) -> str:
-    return f"{r['peak_extra_bytes'] / 2**20:,.1f} MiB"
+def _machines(rows: list[Record]) -> str:
+    """Where and when each file of records was measured."""
+    lines = ["## Records", "", "| file | device | threads | vector instructions | torch | python | commit | date |"]
+    lines.append("|---|---|---:|---|---|---|---|---|")
+    keys = ("device", "threads", "isa", "torch", "python", "commit", "date")
+    machines = dict.fromkeys((r["file"], *(str(r.get(key, "")) for key in keys)) for r in rows)
+    return "\n".join([*lines, *(f"| {' | '.join(machine)} |" for machine in machines)])
 
 
-def percent(r: Record) -> str:
-    value = 100 * r["fraction_of_roofline"]
-    return f"{value:.0f}%" if value >= 1 else f"{value:.1g}%"
-
-
-def on_gpu(r: Record) -> bool:
-    return r["file"].endswith("-gpu")
-
-
-def where(r: Record) -> str:
-    threads = "" if on_gpu(r) else f"{r['threads']} threads, {r['isa']}, "
-    return f"{r['device']}, {threads}torch {r['torch']}, commit {r['commit']}, {r['date']}."
-
-
-def short(records: list[Record]) -> str:
-    """What was measured on a GPU: a line a provider, a line a claim."""
-    lines, mine = [], [r for r in records if on_gpu(r)]
-    for name, rows in groups(mine):
+def short(rows: list[Record]) -> str:
+    """What was measured on a GPU: one line per provider and per claim."""
+    lines, gpu = [], [r for r in rows if records.on_gpu(r)]
+    for name, group in records.groups(gpu):
         lines.append(name)
-        for r in rows:
+        for r in group:
             figures = (
-                f"{milliseconds(r):>11} {mebibytes(r):>14} {percent(r):>5} of the roofline"
+                f"{records.format_time(r):>11} {records.format_memory(r):>14} "
+                f"{records.format_roofline(r):>5} of the roofline"
                 if "left_out" not in r
                 else r["left_out"]
             )
             lines.append(f"  {r['provider']:34} {figures}")
-    for r in (r for r in mine if "claim" in r):
-        verdict = {True: "ok", False: "FAIL", None: "not measured"}[r["holds"]]
+    for r in (r for r in gpu if "claim" in r):
+        mark = {True: "ok", False: "FAIL", None: "not measured"}[r["holds"]]
         value = "" if r["value"] is None else f"{r['value']:.3g}"
-        lines.append(f"{verdict:5}{r['claim']:80} {value:>8} (bar {r['bar']:g} {r['unit']})")
+        lines.append(f"{mark:5}{r['claim']:80} {value:>8} (bar {r['bar']:g} {r['unit']})")
     return "\n".join(lines) or "nothing was measured on a GPU"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--short", action="store_true", help="print what was measured on a GPU, and write nothing")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="the directory of benchmarks.md and bench/")
     args = parser.parse_args()
-    records = read(args.results)
+    rows = records.read(args.results)
     if args.short:
-        print(short(records))
+        print(short(rows))
         return
-    import plots
+    import plots  # needs matplotlib
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "tables.md").write_text(markdown(records), encoding="utf-8")
-    for path in plots.draw(records, args.out):
+    notes = args.results / "notes.md"
+    (args.out / "bench").mkdir(parents=True, exist_ok=True)
+    text = page(rows, notes.read_text(encoding="utf-8") if notes.exists() else "")
+    (args.out / "benchmarks.md").write_text(text, encoding="utf-8")
+    for path in plots.draw(rows, args.out / "bench"):
         print(path)
 
 

@@ -1,4 +1,4 @@
-"""The least time that a device needs for a piece of work, from two rates measured on it in the same run."""
+"""The shortest time in which a device can do some work, from two rates measured on it in the same run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from common import DEVICE, ON_GPU, interleaved
 from torch import Tensor
 
-COPIED = 2**30 if ON_GPU else 2**27  # bytes: many times the last cache
+COPY_BYTES = 2**30 if ON_GPU else 2**27  # many times the last cache
 
 
 class Rates(NamedTuple):
-    """What the device does at best."""
+    """The highest rates of the device."""
 
     bytes_per_second: float  # of a copy, read and written bytes together
     flops: float  # per second, of a bf16 matmul with bf16 results
@@ -20,7 +20,7 @@ class Rates(NamedTuple):
 
 def measured_rates(hidden_NH: Tensor | None = None, head_VH: Tensor | None = None) -> Rates:
     """The rates of torch's own copy and, if operands are given, of its bf16 product of them."""
-    source = torch.ones(COPIED, dtype=torch.uint8, device=DEVICE)
+    source = torch.ones(COPY_BYTES, dtype=torch.uint8, device=DEVICE)
     target = torch.empty_like(source)
     calls = {"copy": lambda: target.copy_(source)}
     if hidden_NH is not None and head_VH is not None:
@@ -29,9 +29,9 @@ def measured_rates(hidden_NH: Tensor | None = None, head_VH: Tensor | None = Non
     flops = 0.0
     if hidden_NH is not None and head_VH is not None:
         flops = 2 * hidden_NH.shape[0] * head_VH.numel() / seconds["matmul"]
-    return Rates(2 * COPIED / seconds["copy"], flops)
+    return Rates(2 * COPY_BYTES / seconds["copy"], flops)
 
 
 def floor(rates: Rates, read_bytes: int, flops: float = 0) -> float:
-    """Seconds: memory and arithmetic can overlap, so the slower of the two."""
+    """The shortest time in seconds. Memory and arithmetic can overlap, so it is that of the slower one."""
     return max(read_bytes / rates.bytes_per_second, flops / rates.flops if flops else 0)

@@ -1,7 +1,7 @@
 """How time and memory of the fast backends grow with N, V, H and threads: ``python bench/scaling.py``.
 
-One variable at a time, the others at their base. Every column, two models, bf16. On a CPU each point has a process of
-its own, for the sake of the memory. Writes bench/results/scaling.jsonl.
+One variable changes at a time, the others keep their base value. Every column, two models, bf16. On a CPU each point is
+measured in a process of its own, because of the memory. Writes bench/results/scaling.jsonl.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from common import ON_GPU, interleaved, record
 from memory import SMALL, peak_on_cpu, peak_on_gpu, python
 from provider import Provider
+from records import OPERATIONS
 
 BASE = (
     {"N": 4_096, "V": 151_936, "H": 2_560, "threads": 1} if ON_GPU else {"N": 64, "V": 49_152, "H": 576, "threads": 2}
@@ -25,22 +26,21 @@ GRID = (
     if ON_GPU
     else {"N": (16, 64, 256, 1_024), "V": (16_384, 49_152, 151_936), "H": (256, 576, 2_048), "threads": (1, 2)}
 )
-GATE_ROWS = 2  # at every point: the benchmarks of the operations look at more
-OPERATIONS = {"probe_stats": ("N", "V"), "linear_probe_stats": ("N", "V", "H")}
+GATE_ROWS = 2  # at every point; the benchmarks of the operations check more
 
 
 def points(operation: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """Which variable moves, and all of their values."""
+    """The variable that changes, and the values of all."""
     for variable, values in GRID.items():
         if variable == "threads" or variable in OPERATIONS[operation]:
             yield from ((variable, {**BASE, variable: value}) for value in values)
 
 
-def measure(operation: str, at: dict[str, int]) -> dict[str, float]:
+def measure(operation: str, point: dict[str, int]) -> dict[str, float]:
     """Time of a row pair and peak memory of the provider that gives every column, in this process."""
     benchmark = importlib.import_module(operation)
-    torch.set_num_threads(at["threads"])
-    shape = tuple(at[name] for name in OPERATIONS[operation])
+    torch.set_num_threads(point["threads"])
+    shape = tuple(point[name] for name in OPERATIONS[operation])
 
     def prepared(x: Any) -> Provider:
         return next(p for p in benchmark.ours(x) if p.gives == "all")
@@ -51,28 +51,28 @@ def measure(operation: str, at: dict[str, int]) -> dict[str, float]:
     peak = (peak_on_gpu if ON_GPU else peak_on_cpu)(lambda: provider.run(x))
     few = x.rows(GATE_ROWS)
     if reason := prepared(few).why_not(few):
-        raise RuntimeError(f"{operation} at {at}: {reason}")
-    seconds = interleaved({"it": lambda: provider.run(x)}, 0.3)["it"]
-    return {"ms_per_row_pair": 1e3 * seconds / at["N"], "peak_extra_bytes": peak}
+        raise RuntimeError(f"{operation} at {point}: {reason}")
+    seconds = interleaved({"run": lambda: provider.run(x)}, 0.3)["run"]
+    return {"ms_per_row_pair": 1e3 * seconds / point["N"], "peak_extra_bytes": peak}
 
 
 def main() -> None:
     torch.set_num_threads(BASE["threads"])
     rows, known = [], {}
     for operation in OPERATIONS:
-        for variable, at in points(operation):
-            key = operation, *(at[name] for name in (*OPERATIONS[operation], "threads"))
+        for variable, point in points(operation):
+            key = operation, *(point[name] for name in (*OPERATIONS[operation], "threads"))
             if key not in known:
-                point = json.dumps(at)
+                sizes = json.dumps(point)
                 known[key] = (
-                    measure(operation, at)
+                    measure(operation, point)
                     if ON_GPU
-                    else json.loads(python("bench/scaling.py", operation, point).splitlines()[-1])
+                    else json.loads(python("bench/scaling.py", operation, sizes).splitlines()[-1])
                 )
-            row = {"operation": operation, "variable": variable, **at, **known[key]}
+            row = {"operation": operation, "variable": variable, **point, **known[key]}
             if "H" not in OPERATIONS[operation]:
                 del row["H"]
-            print(f"{operation:20} {variable:8}{at[variable]:9,} {row['ms_per_row_pair']:10.4f} ms a row pair "
+            print(f"{operation:20} {variable:8}{point[variable]:9,} {row['ms_per_row_pair']:10.4f} ms per row pair "
                   f"{row['peak_extra_bytes'] / 2**20:9.1f} MiB extra", flush=True)  # fmt: skip
             rows.append(row)
     print(f"\nwritten to {record('scaling', rows)}")

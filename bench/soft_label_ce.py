@@ -1,7 +1,7 @@
-"""Forward and backward of ``soft_label_ce`` beside others: ``python bench/soft_label_ce.py [--shape N V H]``.
+"""Forward and backward of ``soft_label_ce`` and of other losses: ``python bench/soft_label_ce.py [--shape N V H]``.
 
 fp32 hidden states and head on a CPU, bf16 on a GPU; the gradients of both. Soft labels are a baseline's 20 likeliest
-tokens, hard ones its likeliest. No time is shown for an answer that float64 rejects. Writes
+tokens, hard ones its likeliest. A provider whose answer float64 rejects gets no time. Writes
 bench/results/soft_label_ce.jsonl and prints a table.
 """
 
@@ -19,7 +19,7 @@ from claim import Claim
 from common import DEVICE, ON_GPU, interleaved, record
 from inputs import DISTINCT, hidden_pair
 from memory import bytes_of, peak_in_own_process
-from others import _missing
+from others import missing_package
 from probe_stats import fast_backends
 from provider import GATE_ROWS, Provider, gated, measured
 from roofline import floor, measured_rates
@@ -31,9 +31,9 @@ MODEL = 49_152, 576
 SHAPES = [(16_384, 151_936, 2_560)] if ON_GPU else [(4_096, *MODEL)]
 K = 20
 EAGER_ROWS = 1_024  # full logits of more do not fit beside their gradients and dense labels
-TORCHS_CHUNK = 512  # rows; by its own choice it takes 16 times the time of the bare matmuls on a CPU
+TORCH_CHUNK = 512  # rows; torch's own choice takes 16 times the time of the bare matmuls on a CPU
 PLAIN = "F.linear_cross_entropy"
-CHUNKED = f"F.linear_cross_entropy, {TORCHS_CHUNK} rows"
+CHUNKED = f"F.linear_cross_entropy, {TORCH_CHUNK} rows"
 # Of the largest value of a loss or gradient; what multiplies in bf16 rounds to eight bits.
 TOLERANCE = 2e-2 if ON_GPU else 1e-5
 
@@ -55,13 +55,17 @@ class Step(NamedTuple):
 
 def inputs(n: int, v: int, h: int) -> Step:
     x = hidden_pair(n, v, h)
-    few = x.hidden_base_NH[:DISTINCT].float() @ x.head_a_VH.float().T
+    few = x.hidden_base_NH[:DISTINCT].float() @ x.head_base_VH.float().T
     top = few.topk(K, dim=1)
     repeats = -(-n // few.shape[0])
     probs_NK = top.values.softmax(1).repeat(repeats, 1)[:n]
     dtype = torch.bfloat16 if ON_GPU else torch.float32
     return Step(
-        x.hidden_trained_NH.to(dtype), x.head_b_VH.to(dtype), top.indices.repeat(repeats, 1)[:n], probs_NK, x.token_N
+        x.hidden_trained_NH.to(dtype),
+        x.head_trained_VH.to(dtype),
+        top.indices.repeat(repeats, 1)[:n],
+        probs_NK,
+        x.token_N,
     )
 
 
@@ -97,7 +101,7 @@ def eager(x: Step, hard: bool = False) -> Answer:
 
 
 def bare(x: Step) -> None:
-    """What any of them multiplies at the least, all rows at once: the logits and two gradients."""
+    """The products that any of them needs, all rows at once: the logits and two gradients."""
     z_NV = x.hidden_NH @ x.head_VH.T
     z_NV @ x.head_VH
     z_NV.T @ x.hidden_NH
@@ -122,8 +126,8 @@ class Gate:
         return self.x._replace(hidden_NH=self.x.hidden_NH.double(), head_VH=self.x.head_VH.double())
 
     def check(self, answer: Answer, hard: bool = False) -> None:
-        found = error(answer, self.hard if hard else self.soft)
-        assert found <= TOLERANCE, f"{found:.1e} of the largest value from float64, more than {TOLERANCE:g}"
+        largest = error(answer, self.hard if hard else self.soft)
+        assert largest <= TOLERANCE, f"{largest:.1e} of the largest value from float64, more than {TOLERANCE:g}"
 
 
 def error(answer: Answer, want: Answer) -> float:
@@ -151,7 +155,7 @@ def _hard_label_losses(gate: Callable[[Answer], None]) -> Iterator[Provider]:
 
         return Provider(name, "hard labels", run, gate, missing=missing, **given)
 
-    def torchs(hidden: Tensor, head: Tensor, token: Tensor, chunk: int | None = None) -> Tensor:
+    def torch_loss(hidden: Tensor, head: Tensor, token: Tensor, chunk: int | None = None) -> Tensor:
         options = None if chunk is None else torch.nn.LinearCrossEntropyOptions(batch_chunk_size=chunk)
         return F.linear_cross_entropy(hidden, head, token, reduction="sum", options=options)
 
@@ -164,44 +168,45 @@ def _hard_label_losses(gate: Callable[[Answer], None]) -> Iterator[Provider]:
         return fused(head, hidden, token)
 
     missing = "" if hasattr(F, "linear_cross_entropy") else f"not in torch {torch.__version__}"
-    yield provider(PLAIN, torchs, missing, rows=EAGER_ROWS)
-    yield provider(CHUNKED, partial(torchs, chunk=TORCHS_CHUNK), missing)
+    yield provider(PLAIN, torch_loss, missing, rows=EAGER_ROWS)
+    yield provider(CHUNKED, partial(torch_loss, chunk=TORCH_CHUNK), missing)
     rows = None if ON_GPU else EAGER_ROWS
-    yield provider("cut-cross-entropy", cut, _missing("cut_cross_entropy"), compiled=not ON_GPU, rows=rows)
+    yield provider("cut-cross-entropy", cut, missing_package("cut_cross_entropy"), compiled=not ON_GPU, rows=rows)
     needs_gpu = "" if ON_GPU else "its kernels need a GPU"
-    yield provider("Liger fused linear cross-entropy", liger, _missing("liger_kernel") or needs_gpu)
+    yield provider("Liger fused linear cross-entropy", liger, missing_package("liger_kernel") or needs_gpu)
 
 
 def claims() -> Iterator[Claim]:
     """The bars of the CPU, two threads."""
-    n, at = 4_096, f"N 4,096 V {MODEL[0]:,} H {MODEL[1]:,}"
+    n, sizes = 4_096, f"N 4,096 V {MODEL[0]:,} H {MODEL[1]:,}"
     x = inputs(n, *MODEL)
-    found = {p.name: p for p in providers(x)}
-    names = {"mine": "ssdfast cpu", "hard": "ssdfast cpu, K = 1", "torch": CHUNKED}
-    calls = {short: gated(found[name], x) for short, name in names.items()}
+    by_name = {p.name: p for p in providers(x)}
+    names = {"soft": "ssdfast cpu", "hard": "ssdfast cpu, K = 1", "torch": CHUNKED}
+    calls = {short: gated(by_name[name], x) for short, name in names.items()}
     seconds = interleaved({"bare": partial(bare, x), **calls}, seconds=30)
-    yield Claim(f"forward and backward over the three bare matmuls, {at}", seconds["mine"] / seconds["bare"], 1.2, "x")
-    yield Claim(f"hard labels, over F.linear_cross_entropy, {at}", seconds["hard"] / seconds["torch"], 1, "x")
+    ratio = seconds["soft"] / seconds["bare"]
+    yield Claim(f"forward and backward over the three bare matmuls, {sizes}", ratio, 1.2, "x")
+    yield Claim(f"hard labels, over F.linear_cross_entropy, {sizes}", seconds["hard"] / seconds["torch"], 1, "x")
     gate = Gate(x, rows=256)
-    of = {name: error(found[name].run(gate.x), gate.hard) for name in (names["hard"], PLAIN, CHUNKED)}
-    yield Claim(f"error against float64, over {PLAIN}", of[names["hard"]] / of[PLAIN], 1, "x")
-    # Both are at what the order of summation in the products makes of float32.
-    yield Claim(f"error against float64, over {CHUNKED}", of[names["hard"]] / of[CHUNKED], 1.25, "x")
-    peaks = {rows: peak_in_own_process("soft_label_ce", names["mine"], (rows, *MODEL)) / 1e6 for rows in (1_024, n)}
+    errors = {name: error(by_name[name].run(gate.x), gate.hard) for name in (names["hard"], PLAIN, CHUNKED)}
+    yield Claim(f"error against float64, over {PLAIN}", errors[names["hard"]] / errors[PLAIN], 1, "x")
+    # Both errors are those of float32 sums in another order.
+    yield Claim(f"error against float64, over {CHUNKED}", errors[names["hard"]] / errors[CHUNKED], 1.25, "x")
+    peaks = {rows: peak_in_own_process("soft_label_ce", names["soft"], (rows, *MODEL)) / 1e6 for rows in (1_024, n)}
     for rows, peak in peaks.items():
-        yield Claim(f"extra memory, gradients apart, N {rows:,} V {MODEL[0]:,} H {MODEL[1]:,}", peak, 128, "MB")
-    yield Claim("the last over the one before: flat in N", peaks[n] / peaks[1_024], 1.1, "x")
+        yield Claim(f"extra memory, gradients excluded, N {rows:,} V {MODEL[0]:,} H {MODEL[1]:,}", peak, 128, "MB")
+    yield Claim("memory at N 4,096 over that at N 1,024", peaks[n] / peaks[1_024], 1.1, "x")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The records of providers that passed, beside the bare matmuls."""
     times = {r["provider"]: r["ms_per_row"] for r in rows if "left_out" not in r}
-    lines = [f"{'provider':34} {'gives':12} {'ms a row':>9} {'of bare':>8} {'MiB extra':>10}"]
+    lines = [f"{'provider':34} {'gives':12} {'ms per row':>10} {'of bare':>8} {'MiB extra':>10}"]
     for r in rows:
         if "left_out" not in r:
             ratio = r["ms_per_row"] / times["bare matmuls"]
             extra = r["peak_extra_bytes"] / 2**20
-            lines.append(f"{r['provider']:34} {r['gives']:12} {r['ms_per_row']:9.4f} {ratio:8.2f} {extra:10.1f}")
+            lines.append(f"{r['provider']:34} {r['gives']:12} {r['ms_per_row']:10.4f} {ratio:8.2f} {extra:10.1f}")
     return "\n".join(lines)
 
 
@@ -209,8 +214,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", type=int, nargs=3, metavar=("N", "V", "H"), help="rows, vocabulary, hidden size")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=60, help="how long the fast providers take turns")
-    parser.add_argument("--claims", action="store_true", help="measure the bars alone")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds for which the fast providers take turns")
+    parser.add_argument("--claims", action="store_true", help="only measure the claims")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.claims:
@@ -221,9 +226,10 @@ def main() -> None:
     for shape in [tuple(args.shape)] if args.shape else SHAPES:
         n, v, h = shape
         x = inputs(*shape)
-        least = floor(measured_rates(x.hidden_NH, x.head_VH), bytes_of(x[:2]), flops=3 * 2 * n * v * h)
-        found = measured("soft_label_ce", shape, x, providers(x), least, args.seconds)
-        rows += [{"ms_per_row" if key == "ms_per_row_pair" else key: value for key, value in r.items()} for r in found]
+        floor_seconds = floor(measured_rates(x.hidden_NH, x.head_VH), bytes_of(x[:2]), flops=3 * 2 * n * v * h)
+        records = measured("soft_label_ce", shape, x, providers(x), floor_seconds, args.seconds)
+        names = {"ms_per_row_pair": "ms_per_row"}
+        rows += [{names.get(key, key): value for key, value in r.items()} for r in records]
         print(f"\nN {n:,}, V {v:,}, H {h:,}, {x.head_VH.dtype}, forward and backward, {DEVICE}\n{table(rows)}")
     print(f"\nwritten to {record('soft_label_ce', rows)}")
 

@@ -1,7 +1,7 @@
 """The probe as one would write it in an afternoon: ``straightforward.py BASELINE TRAINED TRACES OUT DTYPE CLASSES``.
 
-Trace by trace: both models' logits of the completion, and every column of ``ssdfast probe`` from them in eager torch,
-without caring for memory. Nothing of ssdfast makes a number here, so it serves as a check of the columns too.
+For each trace, it computes both models' logits of the completion and every column of ``ssdfast probe`` from them in
+eager torch, without regard for memory. It uses no code of ssdfast, so it is a check of the columns too.
 
 Shape legend: N positions of a trace, V vocabulary, K = 20 likeliest tokens, S tokens of a support.
 """
@@ -51,7 +51,7 @@ def one_model(logits_NV: Tensor, logp_NV: Tensor, token_N: Tensor, classes_V: Te
 
 
 def support(top_logprobs_NK: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Which of the likeliest survive top-k and top-p, their log-probabilities after it, and how many they are."""
+    """Which of the likeliest tokens top-k and top-p keep, their log-probabilities after it, and their number."""
     p_NK = (top_logprobs_NK / temperature).softmax(1)
     size_N = (p_NK.cumsum(1) < TOP_P).sum(1) + 1
     inside_NK = torch.arange(TOP) < size_N[:, None]
@@ -68,10 +68,10 @@ def pair(a: Columns, b: Columns, logp_a_NV: Tensor, logp_b_NV: Tensor) -> Column
     b_at_a_NK, a_NK = logp_b_NV.gather(1, ids_NK), a["top_logprobs"]
     inside_NK, log_q_NK, _ = support(a_NK, TRAIN_T)
     q_NK = log_q_NK.exp()
-    push_N = (q_NK * (b_at_a_NK - a_NK)).sum(1) + kl_ab_N
-    chi2_N = (q_NK**2 / a_NK.exp()).sum(1) - 1
+    cov_N = (q_NK * (b_at_a_NK - a_NK)).sum(1) + kl_ab_N
+    var_N = (q_NK**2 / a_NK.exp()).sum(1) - 1
     variance_N = (p_NV * delta_NV**2).sum(1) - kl_ab_N**2
-    kept = [
+    supports = [
         model["top_ids"].masked_fill(torch.arange(TOP) >= model["support_size"][:, None], none)
         for model, none in ((a, -1), (b, -2))
     ]
@@ -81,14 +81,14 @@ def pair(a: Columns, b: Columns, logp_a_NV: Tensor, logp_b_NV: Tensor) -> Column
         "js": js_N,
         "tv": (p_NV - r_NV).abs().sum(1) / 2,
         "logratio_var": variance_N,
-        "ssd_cov": push_N,
-        "ssd_var": chi2_N,
-        "ssd_alignment": push_N / (variance_N * chi2_N).sqrt(),
+        "ssd_cov": cov_N,
+        "ssd_var": var_N,
+        "ssd_alignment": cov_N / (variance_N * var_N).sqrt(),
         "trained_logprobs_at_base_top": b_at_a_NK,
         "base_logprobs_at_trained_top": logp_a_NV.gather(1, b["top_ids"]),
         **{f"base_{name}": x for name, x in on_support(a_NK, log_q_NK, inside_NK).items()},
         **{f"trained_{name}": x for name, x in on_support(b_at_a_NK, log_q_NK, inside_NK).items()},
-        "support_overlap": (kept[0][:, :, None] == kept[1][:, None, :]).sum((1, 2)),
+        "support_overlap": (supports[0][:, :, None] == supports[1][:, None, :]).sum((1, 2)),
     }
 
 
@@ -131,12 +131,12 @@ def main() -> None:
     ]
     Path(out).mkdir(parents=True, exist_ok=True)
     for i, (trace_id, prompt_ids, completion_ids) in enumerate(traces(Path(source))):
-        found = columns(models, prompt_ids, completion_ids, classes_V)
+        table = columns(models, prompt_ids, completion_ids, classes_V)
         arrays = {
             name: pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1).numpy()), x.shape[1])
             if x.dim() > 1
             else pa.array(x.numpy())
-            for name, x in found.items()
+            for name, x in table.items()
         }
         arrays["trace_id"] = pa.array([trace_id] * len(completion_ids))
         arrays["position"] = pa.array(np.arange(len(completion_ids), dtype=np.int32))

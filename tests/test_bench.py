@@ -1,4 +1,4 @@
-"""The benchmarks' gate, what is made of their records, and the script for a machine with a GPU."""
+"""The benchmarks' gate, the page of their records, and the script for a machine with a GPU."""
 
 import json
 import os
@@ -50,13 +50,14 @@ def results(tmp_path):
 def run_report(results: Path, out: Path) -> dict[str, str]:
     script = [sys.executable, "bench/report.py", "--results", results, "--out", out]
     subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
-    return {path.name: path.read_text() for path in out.iterdir()}
+    return {str(path.relative_to(out)): path.read_text() for path in out.rglob("*") if path.is_file()}
 
 
 def test_report_shows_what_was_recorded(results, tmp_path):
-    found = run_report(results, tmp_path / "out")
-    assert set(found) == {"tables.md", "linear_probe_stats-64x1000x32.svg", "linear_probe_stats-scaling.svg"}
-    lines = found["tables.md"].splitlines()
+    files = run_report(results, tmp_path / "out")
+    bars, scaling = "bench/linear_probe_stats-64x1000x32.svg", "bench/linear_probe_stats-scaling.svg"
+    assert set(files) == {"benchmarks.md", bars, scaling}
+    lines = files["benchmarks.md"].splitlines()
     quick, slow = (
         next(i for i, line in enumerate(lines) if f"| {name} |" in line) for name in ("ssdfast quick", "slow one")
     )
@@ -64,19 +65,31 @@ def test_report_shows_what_was_recorded(results, tmp_path):
     assert quick < slow
     assert "Timed on fewer rows: slow one on 16." in lines
     assert "| threads | 16 | 1,000 | 32 | 1 | 0.25 ms | 1.0 MiB |" in lines
-    assert "ssdfast quick" in found["linear_probe_stats-64x1000x32.svg"]
+    assert "ssdfast quick" in files[bars]
+    assert "- Testing, 2 cores: torch 2.13.0, " in files["benchmarks.md"]
+    assert files["benchmarks.md"].count(f"]({bars})") == files["benchmarks.md"].count(f"]({scaling})") == 1
+
+
+def test_page_holds_the_notes_and_the_claims_as_they_are(results, tmp_path):
+    claim = {"claim": "extra memory", "value": 3.0, "bar": 64, "unit": "MB", "holds": True, **MACHINE}
+    (results / "claims-linear.jsonl").write_text(json.dumps(claim) + "\n")
+    notes = "## By hand\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+    (results / "notes.md").write_text(notes + "\n")
+    page = run_report(results, tmp_path / "out")["benchmarks.md"]
+    assert "| extra memory | 3 MB | 64 MB | yes |" in page.splitlines()
+    assert notes in page
 
 
 def test_left_out_provider_has_no_figures(results, tmp_path):
-    found = run_report(results, tmp_path / "out")
-    about = [line for line in found["tables.md"].splitlines() if "wrong one" in line]
+    files = run_report(results, tmp_path / "out")
+    about = [line for line in files["benchmarks.md"].splitlines() if "wrong one" in line]
     assert about == ["Left out: wrong one (js): fails the gate: js is 0.1 from float64."]
-    assert not any("wrong one" in text for name, text in found.items() if name.endswith(".svg"))
+    assert not any("wrong one" in text for name, text in files.items() if name.endswith(".svg"))
 
 
 def test_report_is_reproducible_and_leaves_nothing_stale(results, tmp_path):
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "gone.svg").write_text("of an earlier run")
+    (tmp_path / "two" / "bench").mkdir(parents=True)
+    (tmp_path / "two" / "bench" / "gone.svg").write_text("of an earlier run")
     assert run_report(results, tmp_path / "one") == run_report(results, tmp_path / "two")
 
 
@@ -142,18 +155,18 @@ def test_gate_tells_float32_logits_from_rounded_ones():
     from inputs import hidden_pair
 
     x = hidden_pair(8, 3000, 64, device="cpu")
-    found = {p.name: p for p in linear_probe_stats.providers(x)}
+    by_name = {p.name: p for p in linear_probe_stats.providers(x)}
     # Of their own accord, and now and then, torch's softmax and products on a CPU with AMX miss the entropy by 3e-5.
-    assert "token_logprob" not in found["TRL-style, chunked"].why_not(x)
-    assert "token_logprob" not in found["eager torch, chunked"].why_not(x)
-    assert "token_logprob" in found["TRL-style, chunked, bf16 logits"].why_not(x)
+    assert "token_logprob" not in by_name["TRL-style, chunked"].why_not(x)
+    assert "token_logprob" not in by_name["eager torch, chunked"].why_not(x)
+    assert "token_logprob" in by_name["TRL-style, chunked, bf16 logits"].why_not(x)
 
 
 def test_logits_of_the_inputs_are_exact_in_any_order():
     from inputs import hidden_pair
 
     x = hidden_pair(40, 300, 2560, device="cpu")
-    for hidden, head in ((x.hidden_a_NH, x.head_a_VH), (x.hidden_b_NH, x.head_b_VH)):
+    for hidden, head in ((x.hidden_base_NH, x.head_base_VH), (x.hidden_trained_NH, x.head_trained_VH)):
         exact = hidden.double() @ head.double().T
         for order in (torch.arange(2560), torch.randperm(2560, generator=torch.Generator().manual_seed(0))):
             assert torch.equal((hidden[:, order].float() @ head[:, order].float().T).double(), exact)
@@ -216,7 +229,7 @@ def test_the_straightforward_script_gives_the_same_columns(tmp_path):
     a, b = (models.load(path, "float32") for path in tiny.save_pair(tmp_path))
     prompt, completion = [3, 4, 5], [7, 8, 9, 10, 2, 2]
     classes_V = torch.arange(tiny.VOCABULARY, dtype=torch.uint8) % 5
-    found = straightforward.columns([a.model, b.model], prompt, completion, classes_V.long())
+    got = straightforward.columns([a.model, b.model], prompt, completion, classes_V.long())
     ids = torch.tensor([prompt + completion])
     with torch.inference_mode():
         logits = [m.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double() for m in (a, b)]
@@ -227,6 +240,6 @@ def test_the_straightforward_script_gives_the_same_columns(tmp_path):
         for prefix, group in (("base_", want.base), ("trained_", want.trained), ("", want.pair))
         for name, column in vars(group).items()
     }
-    assert found.keys() == columns.keys()
+    assert got.keys() == columns.keys()
     for name, column in columns.items():
-        torch.testing.assert_close(found[name].double(), column.double(), rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(got[name].double(), column.double(), rtol=1e-3, atol=1e-5, msg=name)
