@@ -28,7 +28,7 @@ def on_cpu() -> Iterator[Claim]:
     yield from memory(small)
     seconds, peak = summary.measure(ROWS)
     yield Claim(f"summary of {ROWS:,} positions", seconds, 20, "s")
-    yield Claim("its process at its peak", peak / 1e9, 1, "GB")
+    yield Claim("peak memory of that summary", peak / 1e9, 1, "GB")
 
 
 def _added(took: dict[str, float], products: str) -> float:
@@ -36,28 +36,33 @@ def _added(took: dict[str, float], products: str) -> float:
 
 
 def against_the_script(pair: runner.Pair, tokens: int, vocabulary: str, bar: float) -> Iterator[Claim]:
-    """Start to end, models and all, on one trace."""
+    """The whole run, loading of models included, on one trace."""
     out, script_out = runner.HOME / "out", runner.HOME / "script"
     shutil.rmtree(script_out, ignore_errors=True)
     script = runner.straightforward(pair, runner.long_trace(tokens), script_out)
-    mine = runner.probe(pair, [runner.long_trace(tokens)], out)
+    probe = runner.probe(pair, [runner.long_trace(tokens)], out)
     what = f"a {tokens:,}-token trace, V {vocabulary}"
-    column, share = runner.worst_column(out, script_out)
-    yield Claim(f"{what}: values unlike the script's, most in {column}", share, 5e-3)
-    yield Claim(f"{what}: faster than the script, start to end", script.seconds / mine.seconds, bar, "x", at_least=True)
+    column, fraction = runner.worst_column(out, script_out)
+    differing = f"{what}: fraction of values that differ from the script's, in the worst column ({column})"
+    yield Claim(differing, fraction, 5e-3)
+    yield Claim(
+        f"{what}: speed-up over the script, start to end", script.seconds / probe.seconds, bar, "x", at_least=True
+    )
     if tokens == SHORT:
-        peak, script_peak = (run.peak_bytes - pair.weight_bytes for run in (mine, script))
+        peak, script_peak = (run.peak_bytes - pair.weight_bytes for run in (probe, script))
         yield Claim(
-            f"{what}: peak memory ({peak / 1e6:.0f} MB) of the script's, weights aside", peak / script_peak, 0.25
+            f"{what}: peak memory ({peak / 1e6:.0f} MB) over the script's, weights excluded", peak / script_peak, 0.25
         )
 
 
 def memory(small: runner.Pair) -> Iterator[Claim]:
     pair = runner.altered(small, "one-layer", runner.with_one_layer)
     peaks = {n: runner.probe(pair, [runner.long_trace(n)], runner.HOME / f"out-{n}").peak_bytes for n in (SHORT, LONG)}
-    aside = {n: peak - pair.weight_bytes for n, peak in peaks.items()}
-    what = f"peak memory of a {LONG:,}-token trace over that of {SHORT:,}, weights aside"
-    yield Claim(f"{what} ({aside[LONG] / 1e6:.0f} MB)", aside[LONG] / aside[SHORT], 1.5, "x")
+    without_weights = {n: peak - pair.weight_bytes for n, peak in peaks.items()}
+    what = f"peak memory of a {LONG:,}-token trace over that of {SHORT:,}, weights excluded"
+    yield Claim(
+        f"{what} ({without_weights[LONG] / 1e6:.0f} MB)", without_weights[LONG] / without_weights[SHORT], 1.5, "x"
+    )
 
 
 def on_gpu() -> Iterator[Claim]:

@@ -1,6 +1,6 @@
 """A memory plan beside the resident memory of a real step: ``python bench/plan.py [MODEL_DIRECTORY TOKENS SETTINGS]``.
 
-With arguments it takes two steps on this machine's CPU, and prints the most bytes that the second one held.
+With arguments it takes two steps on this machine's CPU, and prints the peak bytes of the second one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MEASURED = (("qwen3", PLAIN), ("qwen3", TILED), ("qwen3.5", TILED))
 
 
 def errors() -> Iterator[tuple[str, float, float]]:
-    """What, bytes planned, bytes measured."""
+    """The model and settings, the bytes planned and the bytes measured."""
     with tempfile.TemporaryDirectory() as directory:
         for name, settings in MEASURED:
             path = Path(directory) / name
@@ -55,15 +55,17 @@ def errors() -> Iterator[tuple[str, float, float]]:
             )
             planned = plan(config)[0].peak
             printed = python("bench/plan.py", str(path), str(TOKENS), json.dumps(settings))
-            told = ", ".join(f"{key} {value}" for key, value in settings.items())
-            yield f"{name}, {told}", planned, float(printed.split()[-1])
+            text = ", ".join(f"{key} {value}" for key, value in settings.items())
+            yield f"{name}, {text}", planned, float(printed.split()[-1])
 
 
 def measured(directory: str, tokens: int, config: TrainConfig) -> int:
-    """Bytes at the peak of a step, code apart. Linux with glibc; in a fresh process."""
-    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 16)  # or what is freed stays resident, in blocks of up to 32 MB
+    """Bytes at the peak of a step, code excluded. Needs Linux with glibc and a fresh process."""
+    ctypes.CDLL(None).mallopt(
+        _MMAP_THRESHOLD, 1 << 16
+    )  # otherwise freed memory stays resident, in blocks of up to 32 MB
     _steps(transformers.AutoConfig.from_pretrained(directory, vocab_size=64), config, (16, 16))
-    gc.collect()  # a network that was prepared holds itself
+    gc.collect()  # a prepared network holds a reference to itself
     ctypes.CDLL(None).malloc_trim(0)
     before = memory_usage.resident_bytes("VmRSS")
     _steps(transformers.AutoConfig.from_pretrained(directory), config, (16, tokens))
@@ -71,7 +73,7 @@ def measured(directory: str, tokens: int, config: TrainConfig) -> int:
 
 
 def _steps(shape: Any, config: TrainConfig, lengths: tuple[int, ...]) -> None:
-    """Two passes of one trace each a step; the peak is that of the last step's."""
+    """Two micro-batches of one trace per step; the peak is that of the last step."""
     network = transformers.AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa").train()
     network = prepare(network, config, on_gpu=False)
     NoiseScale(network.parameters())
@@ -81,13 +83,13 @@ def _steps(shape: Any, config: TrainConfig, lengths: tuple[int, ...]) -> None:
         ctypes.CDLL(None).malloc_trim(0)
         memory_usage.start_peak()
         for _ in range(2):
-            _pass(network, tokens)
+            _micro_batch(network, tokens)
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
 
-def _pass(network: Any, tokens: int) -> None:
+def _micro_batch(network: Any, tokens: int) -> None:
     inputs = {"input_ids": torch.randint(64, (1, tokens)), "row_S": torch.arange(tokens)}
     label_ids_SK = torch.randint(64, (tokens, 1))
     network(inputs, label_ids_SK, torch.ones(tokens, 1), torch.full((tokens,), 1 / tokens))["loss"].backward()
@@ -95,9 +97,9 @@ def _pass(network: Any, tokens: int) -> None:
 
 def main() -> None:
     if len(sys.argv) == 1:
-        for what, planned, found in errors():
-            off = 100 * (planned / found - 1)
-            print(f"{what}: planned {planned / GB:.3f} GB, measured {found / GB:.3f}, {off:+.1f} %")
+        for what, planned, actual in errors():
+            error = 100 * (planned / actual - 1)
+            print(f"{what}: planned {planned / GB:.3f} GB, measured {actual / GB:.3f}, {error:+.1f} %")
         return
     directory, tokens, settings = sys.argv[1:]
     print(measured(directory, int(tokens), TrainConfig(**json.loads(settings))))

@@ -1,4 +1,4 @@
-"""Sampling on SmolLM2: against one `generate()` call, through kills, and what looking for loops costs.
+"""Sampling on SmolLM2: against one `generate()` call, through kills, and the cost of loop detection.
 
 Used by claims_sampling.py; the model is converted once, in runs/bench-sampling.
 """
@@ -57,14 +57,14 @@ class Race:
         """of the engine's last turn"""
 
     def engine(self) -> list[list[int]]:
-        """With a seed a trace and loops looked for; no token ends a text, so that all have the same length."""
+        """With one seed per trace and loop detection; no token ends a text, so that all have the same length."""
         rules = Rules(SAMPLING, frozenset(), self.loops)
-        found = TransformersEngine(self.model, rules, PROMPTS).complete(self.requests, lambda tokens: None)
-        return [completion.ids for completion in found]
+        completions = TransformersEngine(self.model, rules, PROMPTS).complete(self.requests, lambda tokens: None)
+        return [completion.ids for completion in completions]
 
     def generate(self, batch: int) -> int:
-        """Tokens drawn by one `generate` a batch: the prompts sorted by length and padded to the longest."""
-        drawn = 0
+        """The number of tokens of one `generate` call per batch: prompts sorted by length, padded to the longest."""
+        tokens = 0
         ordered = sorted(self.requests, key=lambda request: len(request.prompt_ids))
         for start in range(0, PROMPTS, batch):
             prompts = [request.prompt_ids for request in ordered[start : start + batch]]
@@ -75,18 +75,18 @@ class Race:
                 input_ids=ids_BL, attention_mask=mask_BL, do_sample=True, temperature=1.1, top_k=20, top_p=0.95,
                 max_new_tokens=TOKENS, min_new_tokens=TOKENS, pad_token_id=0,
             )  # fmt: skip
-            drawn += (out_BL.shape[1] - longest) * len(prompts)
-        return drawn
+            tokens += (out_BL.shape[1] - longest) * len(prompts)
+        return tokens
 
     def run(self) -> tuple[float, float, int]:
-        """Tokens a second of the engine and of `generate` at its best batch, two turns of each; and that batch."""
+        """Tokens per second of the engine and of `generate` at its best batch size, and that batch size."""
         speeds = {batch: self._speed(partial(self.generate, batch)) for batch in BATCHES}
         best = max(speeds, key=lambda batch: speeds[batch])
-        mine, theirs = [], [speeds[best]]
-        mine.append(self._speed(self._count))
-        theirs.append(self._speed(partial(self.generate, best)))
-        mine.append(self._speed(self._count))
-        return statistics.mean(mine), statistics.mean(theirs), best
+        engine, generate = [], [speeds[best]]
+        engine.append(self._speed(self._count))
+        generate.append(self._speed(partial(self.generate, best)))
+        engine.append(self._speed(self._count))
+        return statistics.mean(engine), statistics.mean(generate), best
 
     def _count(self) -> int:
         self.traces = self.engine()
@@ -95,12 +95,12 @@ class Race:
     @staticmethod
     def _speed(draw: Callable[[], int]) -> float:
         start = time.perf_counter()
-        drawn = draw()
-        return drawn / (time.perf_counter() - start)
+        tokens = draw()
+        return tokens / (time.perf_counter() - start)
 
 
-def loop_seconds_a_token(traces: list[list[int]]) -> float:
-    """Of looking for loops as the engine does, token by token, in traces of its own and the long one they make."""
+def loop_seconds_per_token(traces: list[list[int]]) -> float:
+    """Seconds of loop detection per token, on the engine's traces and on one long trace, fed token by token."""
     long = [token for ids in traces for token in ids] * 4
     start = time.perf_counter()
     for ids in [*traces, long]:
@@ -110,14 +110,14 @@ def loop_seconds_a_token(traces: list[list[int]]) -> float:
     return (time.perf_counter() - start) / (sum(map(len, traces)) + len(long))
 
 
-def periods_until_found(period: int, before: list[int]) -> float:
-    """Periods that have passed when a loop is found, that begins after `before`."""
+def periods_until_detected(period: int, before: list[int]) -> float:
+    """The number of periods after which a loop that begins after `before` is detected."""
     rng = random.Random(0)
-    once = [rng.randrange(49_152) for _ in range(period)]
+    tokens_of_period = [rng.randrange(49_152) for _ in range(period)]
     detector = LoopDetector(LoopRule())
     detector.feed(before)
     tokens = 0
-    while not detector.feed((once[tokens % period],)):
+    while not detector.feed((tokens_of_period[tokens % period],)):
         tokens += 1
     return (tokens + 1) / period
 
@@ -132,8 +132,8 @@ def killed_run() -> tuple[int, dict[tuple[str, int], list[int]], list[tuple[tupl
     done = False
     while not done:
         process = _command(killed, rng.randint(3, 12))
-        wanted = _written(killed) + rng.randint(1, 20_000)
-        while process.poll() is None and (kills == KILLS or _written(killed) < wanted):
+        target = _written(killed) + rng.randint(1, 20_000)
+        while process.poll() is None and (kills == KILLS or _written(killed) < target):
             time.sleep(0.01)
         done = process.poll() is not None
         if not done:
@@ -145,17 +145,8 @@ def killed_run() -> tuple[int, dict[tuple[str, int], list[int]], list[tuple[tupl
 
 def _command(out: Path, batch: int) -> subprocess.Popen[bytes]:
     run = "import torch, sys; torch.set_num_threads(2); from ssdfast.cli import run; sys.exit(run(sys.argv[1:]))"
-    asked = [
-        "--problems.sources",
-        PROBLEMS,
-        "--problems.limit-per-source",
-        "100",
-        "--samples-per-problem",
-        "2",
-        "--max-new-tokens",
-        "16",
-    ]
-    command = ["sample", "--model", str(model_path()), "--out", str(out), "--batch-size", str(batch), *asked]
+    options = ["--problems.sources", PROBLEMS, "--problems.limit-per-source", "100", "--samples-per-problem", "2"]
+    command = ["sample", "--model", str(model_path()), "--out", str(out), "--batch-size", str(batch), *options]
     command += ["--max-new-tokens", "16"]
     return subprocess.Popen([sys.executable, "-c", run, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

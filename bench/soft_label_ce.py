@@ -132,7 +132,7 @@ class Gate:
 
 def error(answer: Answer, want: Answer) -> float:
     """The largest of loss and gradients, each relative to its own largest value."""
-    return max(((mine.double() - w).abs().max() / w.abs().max()).item() for mine, w in zip(answer, want, strict=True))
+    return max(((got.double() - w).abs().max() / w.abs().max()).item() for got, w in zip(answer, want, strict=True))
 
 
 def providers(x: Step) -> Iterator[Provider]:

@@ -1,4 +1,4 @@
-"""SmolLM2-135M: the noise that the expected loss takes out of traces' gradients; the weights that a step changes.
+"""SmolLM2-135M: the noise of traces' gradients under both losses; the weights that a step changes.
 
 Used by claims_training.py.
 """
@@ -39,25 +39,25 @@ from ssdfast.workflows.study import demo
 
 HOME = ROOT / "runs" / "bench-training"
 TRACES, TOKENS = 24, 48
-LEARNT, HELD_OUT = 60, 32
+TRAIN_TRACES, HELD_OUT_TRACES = 60, 32
 RECIPE: dict[str, Any] = {"learning_rate": 1e-5, "min_learning_rate": 1e-5, "batch_size": 2, "num_train_epochs": 2}
-STEPS = LEARNT // RECIPE["batch_size"] * RECIPE["epochs"]
+STEPS = TRAIN_TRACES // RECIPE["batch_size"] * RECIPE["epochs"]
 DECODING = EngineSamplingParams(**PRESETS["demo"].train_sampling.model_dump())
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Of the gradients of single traces, each averaged over its tokens."""
+    """The gradients of single traces, each averaged over its tokens."""
 
     variances: dict[str, float]
     """trace of the covariance over traces, by loss"""
     means: dict[str, float]
-    """square of the mean gradient, less what chance adds to it"""
+    """square of the mean gradient, without the contribution of noise"""
     cosines: dict[int, float]
-    """of the two losses' mean gradients over the first so many traces"""
+    """of the two losses' mean gradients, by the number of traces"""
 
-    def cosine_over_allowed(self, traces: int) -> float:
-        """The cosine, over what it would be were both means of one true gradient and the sampled one's noise all."""
+    def cosine_over_bound(self, traces: int) -> float:
+        """The cosine over its expected value with one true gradient and noise in the sampled loss alone."""
         signal = self.means["soft"]
         return self.cosines[traces] / (signal / (signal + self.variances["sampled"] / traces)) ** 0.5
 
@@ -67,7 +67,7 @@ class Noise:
 
 
 def examples(directory: Path, problems: list[Problem], seed: int = 0) -> list[Example]:
-    """Traces of sums, asked with two worked examples, with the 20 likeliest tokens of each step."""
+    """Traces of sums, prompted with two worked examples, with the 20 likeliest tokens of each step."""
     baseline = demo.convert(HOME / "model")
     config = SampleConfig(
         model=str(baseline), prompt=demo.PROMPT, sampling=DECODING, max_new_tokens=TOKENS, top_logprobs=20, seed=seed
@@ -80,29 +80,31 @@ def examples(directory: Path, problems: list[Problem], seed: int = 0) -> list[Ex
 
 
 def held_out(seed: int) -> dict[str, float]:
-    """Cross-entropy of the baseline's q on held-out traces, nats a token: at the baseline and after STEPS steps of each
-    loss on the same traces; and its floor, the entropy of q."""
+    """Cross-entropy of the baseline's q on held-out traces in nats per token, and its floor, the entropy of q.
+
+    It is that of the baseline and, after STEPS steps on the same traces, that of each loss.
+    """
     home = HOME / f"seed-{seed}"
-    problems = chain_sums(LEARNT + HELD_OUT, seed)
-    examples(home / "learnt", problems[:LEARNT], seed)
-    unseen = examples(home / "unseen", problems[LEARNT:], seed)
-    found = {"baseline": _cross_entropy(HOME / "model", unseen), "floor": _entropy(unseen)}
+    problems = chain_sums(TRAIN_TRACES + HELD_OUT_TRACES, seed)
+    examples(home / "train", problems[:TRAIN_TRACES], seed)
+    unseen = examples(home / "unseen", problems[TRAIN_TRACES:], seed)
+    losses = {"baseline": _cross_entropy(HOME / "model", unseen), "floor": _entropy(unseen)}
     for loss in ("sampled", "soft"):
         config = TrainingRunConfig(
-            model=str(HOME / "model"), traces=str(home / "learnt"), seed=seed, loss=loss, save_steps=1000, **RECIPE
+            model=str(HOME / "model"), traces=str(home / "train"), seed=seed, loss=loss, save_steps=1000, **RECIPE
         )
         shutil.rmtree(home / loss, ignore_errors=True)
-        found[loss] = _cross_entropy(fit(config, home / loss, TrainExecution()), unseen)
+        losses[loss] = _cross_entropy(fit(config, home / loss, TrainExecution()), unseen)
         shutil.rmtree(home / loss)
-    return found
+    return losses
 
 
-def _cross_entropy(path: Path, shown: list[Example]) -> float:
+def _cross_entropy(path: Path, traces: list[Example]) -> float:
     model = models.load(str(path), "float32")
     network, labels = make_trainable(model.model), Labels(DECODING, model.vocabulary)
     total, tokens = 0.0, 0
     with torch.inference_mode():
-        for example in shown:
+        for example in traces:
             batch = padded([example])
             ids_SK, probs_SK = labels.of(batch)
             ones_S = torch.ones(len(ids_SK))
@@ -111,12 +113,12 @@ def _cross_entropy(path: Path, shown: list[Example]) -> float:
     return total / tokens
 
 
-def _entropy(shown: list[Example]) -> float:
-    probs_SK = torch.cat([Labels(DECODING, 0).of(padded([example]))[1] for example in shown])
+def _entropy(traces: list[Example]) -> float:
+    probs_SK = torch.cat([Labels(DECODING, 0).of(padded([example]))[1] for example in traces])
     return float(torch.special.entr(probs_SK.double()).sum() / len(probs_SK))
 
 
-def gradient_noise(shown: list[Example]) -> Noise:
+def gradient_noise(traces: list[Example]) -> Noise:
     model = models.load(str(HOME / "model"), "float32")
     labels = {"sampled": Labels(None, model.vocabulary), "soft": Labels(DECODING, model.vocabulary)}
     network = make_trainable(model.model)
@@ -124,30 +126,30 @@ def gradient_noise(shown: list[Example]) -> Noise:
     sums = {name: [torch.zeros_like(p) for p in parameters] for name in labels}
     squares = dict.fromkeys(labels, 0.0)
     cosines = {}
-    for count, example in enumerate(shown, 1):
+    for count, example in enumerate(traces, 1):
         batch = padded([example])
-        for name, of in labels.items():
+        for name, source in labels.items():
             network.zero_grad()
-            ids_SK, probs_SK = of.of(batch)
+            ids_SK, probs_SK = source.of(batch)
             weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
             network(batch, ids_SK, probs_SK, weight_S)["loss"].backward()
             for total, parameter in zip(sums[name], parameters, strict=True):
                 total += parameter.grad
                 squares[name] += float(torch.linalg.vector_norm(parameter.grad, dtype=torch.float64)) ** 2
-        if count in (3, 6, 12, len(shown)):
+        if count in (3, 6, 12, len(traces)):
             a, b = sums["sampled"], sums["soft"]
             cosines[count] = _dot(a, b) / (_dot(a, a) * _dot(b, b)) ** 0.5
-    n = len(shown)
+    n = len(traces)
     mean = {name: _dot(total, total) / n**2 for name, total in sums.items()}
     variance = {name: (squares[name] - n * mean[name]) / (n - 1) for name in labels}
     return Noise(variance, {name: mean[name] - variance[name] / n for name in labels}, cosines)
 
 
-def converging(shown: list[Example], draws: tuple[int, ...] = (1, 100, 10_000)) -> dict[int, float]:
-    """Cosine of the gradients with expected labels and with the mean of so many labels drawn from q at every position.
+def converging(traces: list[Example], draws: tuple[int, ...] = (1, 100, 10_000)) -> dict[int, float]:
+    """The cosine of the gradients of soft labels and of the mean of ``draws`` labels sampled from q at every position.
 
-    A drawn trace has one such label a position: the mean over more of them is what more traces through the same
-    positions would give.
+    A sampled trace has one such label per position: the mean over more of them is that of more traces through the same
+    positions.
     """
     model = models.load(str(HOME / "model"), "float32")
     network, labels = make_trainable(model.model), Labels(DECODING, model.vocabulary)
@@ -155,63 +157,63 @@ def converging(shown: list[Example], draws: tuple[int, ...] = (1, 100, 10_000)) 
 
     def gradient(count: int) -> list[torch.Tensor]:
         network.zero_grad()
-        for example in shown:
+        for example in traces:
             batch = padded([example])
             ids_SK, probs_SK = labels.of(batch)
             if count:
-                drawn = torch.multinomial(probs_SK, count, replacement=True, generator=chance)
-                probs_SK = torch.zeros_like(probs_SK).scatter_add_(1, drawn, torch.full(drawn.shape, 1 / count))
+                sampled = torch.multinomial(probs_SK, count, replacement=True, generator=chance)
+                probs_SK = torch.zeros_like(probs_SK).scatter_add_(1, sampled, torch.full(sampled.shape, 1 / count))
             network(batch, ids_SK, probs_SK, torch.full((len(ids_SK),), 1 / len(ids_SK)))["loss"].backward()
         return [p.grad.clone() for p in network.parameters()]
 
     expected = gradient(0)
-    found = {}
+    cosines = {}
     for count in draws:
-        mine = gradient(count)
-        found[count] = _dot(mine, expected) / (_dot(mine, mine) * _dot(expected, expected)) ** 0.5
-    return found
+        mean = gradient(count)
+        cosines[count] = _dot(mean, expected) / (_dot(mean, mean) * _dot(expected, expected)) ** 0.5
+    return cosines
 
 
 @dataclass(frozen=True)
-class Moved:
-    """By some steps of training."""
+class WeightChange:
+    """The change of the weights by some steps of training."""
 
-    share: float
-    """of the weights, by the last step"""
-    kept: float
-    """of the movement that the same steps make in float32, along it: 1 where none is lost, 0 where all is"""
+    frac_weights_changed: float
+    """by the last step"""
+    update_fraction: float
+    """of the update that the same steps make in float32, along it: 1 where none is lost, 0 where all is"""
 
 
-def moved(shown: list[Example], lr: float = 1e-6, steps: int = 6) -> dict[str, Moved]:
-    """What AdamW of two traces a step does to weights in float32, in bfloat16, and in bfloat16 rounded by chance."""
+def weight_changes(traces: list[Example], lr: float = 1e-6, steps: int = 6) -> dict[str, WeightChange]:
+    """The effect of AdamW, two traces per step, on weights in float32, bfloat16 and stochastically rounded bfloat16."""
     ways = {
         "float32": ("float32", TrainConfig(learning_rate=lr)),
         "bfloat16": ("bfloat16", TrainConfig(learning_rate=lr)),
-        "rounded by chance": ("bfloat16", TrainConfig(learning_rate=lr, optimizer="adamw_bf16")),
+        "stochastic rounding": ("bfloat16", TrainConfig(learning_rate=lr, optimizer="adamw_bf16")),
     }
-    shares, moves = {}, {}
+    fractions, updates = {}, {}
     for name, (dtype, config) in ways.items():
         model = models.load(str(HOME / "model"), dtype)
         network = make_trainable(model.model)
         if config.optimizer == "adamw_bf16":
             accumulate_in_float32(network)
         before = [p.detach().clone() for p in network.parameters()]
-        made, settings = optimizer_of(config)
-        updates = made([{"params": list(network.parameters()), "weight_decay": config.weight_decay}], **settings)
+        cls, settings = optimizer_of(config)
+        optimizer = cls([{"params": list(network.parameters()), "weight_decay": config.weight_decay}], **settings)
         watch = WeightWatch(network.parameters())
         for step in range(steps):
-            batch = padded(shown[2 * step : 2 * step + 2])
+            batch = padded(traces[2 * step : 2 * step + 2])
             ids_SK, probs_SK = Labels(None, model.vocabulary).of(batch)
             weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
             network.zero_grad()
             network(batch, ids_SK, probs_SK, weight_S)["loss"].backward()
             watch.before()
-            updates.step()
-        shares[name] = watch.after().share
-        moves[name] = [p.detach().float() - b.float() for p, b in zip(network.parameters(), before, strict=True)]
-    asked = moves["float32"]
-    along = {name: _dot(move, asked) / _dot(asked, asked) for name, move in moves.items()}
-    return {name: Moved(share, along[name]) for name, share in shares.items()}
+            optimizer.step()
+        fractions[name] = watch.after().share
+        updates[name] = [p.detach().float() - b.float() for p, b in zip(network.parameters(), before, strict=True)]
+    full = updates["float32"]
+    along = {name: _dot(update, full) / _dot(full, full) for name, update in updates.items()}
+    return {name: WeightChange(fraction, along[name]) for name, fraction in fractions.items()}
 
 
 def _dot(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:

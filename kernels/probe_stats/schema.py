@@ -217,7 +217,7 @@ def _interleaved(name: str) -> tuple[str, ...]:
 
 
 # The names of each block, in packed order.
-_MODEL_BLOCKS = tuple((field.name,) for field in fields(ModelStats))
+_MODEL_BLOCKS: tuple[tuple[str, ...], ...] = tuple((field.name,) for field in fields(ModelStats))
 _PAIR_BLOCKS = tuple(dict.fromkeys(_interleaved(field.name) for field in fields(PairStats)))
 
 
