@@ -16,10 +16,15 @@ class ColumnsConfig(Settings):
     """Names of the columns (keys) of a problem file or dataset; an empty name stands for the usual ones."""
 
     question: str = ""
+    """The column of the question."""
     answer: str = ""
+    """The column of the gold answer."""
     problem_id: str = ""
+    """The column of the problem's id."""
     difficulty: str = ""
+    """The column of the difficulty."""
     source: str = ""
+    """The column of the source."""
 
 
 class ProblemsConfig(Settings):
@@ -111,12 +116,13 @@ class SampleConfig(Settings):
     on_prompt_too_long: Literal["error", "skip"] = "error"
     """What to do with a prompt that fills the model's context."""
     engine: Literal["transformers", "vllm", "server"] = "transformers"
-    """transformers runs everywhere, vllm needs vLLM on this machine, and server sends requests to vLLM's
-    OpenAI-compatible servers."""
+    """The sampling engine: transformers runs everywhere, vllm needs vLLM on this machine, and server sends requests to
+    vLLM's OpenAI-compatible servers."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """The dtype of weights and activations. auto is bfloat16 on a GPU and float32 on a CPU; in float32, a trace depends
     on its seed and not on the other traces of its batch."""
     seed: int = 0
+    """The seed of the samples; each trace has a seed of its own, made from it."""
 
     @model_validator(mode="after")
     def _evaluation_stops_no_loops(self) -> SampleConfig:
