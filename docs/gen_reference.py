@@ -9,6 +9,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -131,14 +132,29 @@ def configuration() -> str:
 
     parts = []
     for name, model in command_models().items():
-        rows = [(_named(option), option.type, option.default, _escape(option.sentence)) for option in options(model)]
-        parts += [f"## `ssdfast {name}`", _first_sentence(model), _table(rows, "flag", "type", "default", "meaning")]
-    rows = [
-        (f"`{option.key}`", option.type, option.default, _escape(option.sentence)) for option in options(StudyConfig)
-    ]
-    parts += ["## Study file", _first_sentence(StudyConfig), _table(rows, "key", "type", "default", "meaning")]
+        parts += [f"## `ssdfast {name}`", *_groups(model, "flag")]
+    parts += ["## Study file", *_groups(StudyConfig, "key")]
     parts += _presets()
     return "\n\n".join(parts)
+
+
+def _groups(model: type[BaseModel], head: str) -> Iterator[str]:
+    """The settings of a model in tables, one for each model inside it, under its first sentence."""
+    for prefix, group in groupby(options(model), lambda option: option.key.rpartition(".")[0]):
+        kind: Any = model
+        for name in prefix.split(".") if prefix else ():
+            kind = kind.model_fields[name].annotation
+        yield (f"**`{prefix}`**: " if prefix else "") + _first_sentence(kind)
+        rows = [
+            (
+                _named(option) if head == "flag" else f"`{option.key}`",
+                option.type,
+                option.default,
+                _escape(option.sentence),
+            )
+            for option in group
+        ]
+        yield _table(rows, head, "type", "default", "meaning")
 
 
 def _named(option: Option) -> str:
