@@ -1,4 +1,4 @@
-"""The claims about a study: models of known making told apart, on two processes; its report; the demo study."""
+"""The claims about a study: synthetic models with a known cause, on two processes; its report; the demo."""
 
 from __future__ import annotations
 
@@ -21,21 +21,27 @@ HOME = ROOT / "runs" / "bench-study"
 
 def on_cpu() -> Iterator[Claim]:
     truth = attribution.known_truth()
-    for line in cases.confusion(truth.judged).splitlines():
+    for line in cases.confusion(truth.outcomes).splitlines():
         print(f"     {line}")
-    for one in truth.judged:
-        if one.category != one.case.kind:
-            print(f"     {one.case} is named {one.category}")
-    count = len(truth.judged)
-    yield Claim(f"of {count} models of known making at 200 traces, named rightly", 100 * truth.right, 95, "%", True)
-    yield Claim("share of self-distillation in a mixture, farthest from the planted one", truth.worst, 0.05)
-    print(f"     where the drift is noise on the logits, which heats on average: {truth.worst_on_logits:.3f}")
+    for outcome in truth.outcomes:
+        if outcome.category != outcome.case.kind:
+            print(f"     {outcome.case} is classified as {outcome.category}")
+    count = len(truth.outcomes)
+    yield Claim(
+        f"of {count} synthetic models with a known cause at 200 traces, classified correctly",
+        100 * truth.correct,
+        95,
+        "%",
+        True,
+    )
+    yield Claim("fraction of self-distillation in a mixture, largest error", truth.worst, 0.05)
+    print(f"     where the residual is noise on the logits, which acts as a temperature: {truth.worst_on_logits:.3f}")
     null = attribution.null()
-    rates = ", ".join(f"{name} {100 * rate:.1f}" for name, rate in null.by_measure.items())
+    rates = ", ".join(f"{name} {100 * rate:.1f}" for name, rate in null.by_metric.items())
     print(f"     of {attribution.PAIRS} pairs that differ by noise, p ≤ 0.05 without correction, in %: {rates}")
     yield Claim("pairs that differ by noise alone: an effect found", 100 * null.effects, attribution.NOMINAL, "%")
-    most = max(null.by_measure.values())
-    yield Claim("of one measure, the most often, without correction", 100 * most, attribution.NOMINAL_OF_MEASURES, "%")
+    most = max(null.by_metric.values())
+    yield Claim("of one metric, at most, without correction", 100 * most, attribution.NOMINAL_BY_METRIC, "%")
     print(f"     {truth.seconds:.0f} s and {null.seconds:.0f} s")
     yield from page("a probe's page", report_page.probe_page())
 

@@ -99,7 +99,7 @@ def measured(path: Path) -> Page:
             browser.find_element(By.ID, "next").click()
             time.sleep(0.3)
         browser.find_element(By.ID, "search").send_keys("wait")
-        while "traces" not in browser.find_element(By.ID, "found").text.split()[-1]:
+        while "traces" not in browser.find_element(By.ID, "matches").text.split()[-1]:
             time.sleep(0.05)
         return Page(
             path.stat().st_size / 1e6, shown, statistics.median(seconds), max(opening), scrolling, _longest(browser)

@@ -1,8 +1,8 @@
 """Time and memory of the summary of a probe: ``python bench/summary.py ROWS`` prints seconds and bytes.
 
-The parts are as the probe writes them, list columns included, and read from the page cache.
+The shards are as the probe writes them, list columns included, and read from the page cache.
 
-Shape legend: N positions, G traces of a part.
+Shape legend: N positions, G traces of a shard.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ import pyarrow as pa
 
 from ssdfast.probing.position_classes import POSITION_CLASSES
 from ssdfast.probing.summary import summarize
-from ssdfast.sharded_table import Notes, Parts
+from ssdfast.sharded_table import ShardedTable, ShardMetadata
 
-LABELS = ("baseline", "trained")
-PART = 32_768
+TRACE_SOURCES = ("baseline", "trained")
+SHARD = 32_768
 TRACE = 1_024
-DISTINCT = 16  # parts; the others are links to them, which cost their reader as much
+DISTINCT = 16  # shards; the others are links to them, which cost their reader as much
 OF_MODEL = (
     "lse", "entropy", "token_logprob", "top_mass", "tail_mass", "support_entropy", "token_rank", "nucleus_size",
     "support_size", "top1_logprob",
 )  # fmt: skip
 OF_PAIR = (
-    "kl_ab", "kl_ba", "js", "tv", "logratio_var", "ssd_cov", "ssd_var", "ssd_alignment", "support_overlap",
-    "b_at_a_top1",
+    "kl_base_trained", "kl_trained_base", "js", "tv", "logratio_var", "ssd_cov", "ssd_var", "ssd_alignment",
+    "support_overlap", "trained_logprob_at_base_top1", "base_kept_mass", "trained_kept_mass",
+    *(f"{model}_ce_{term}" for model in ("base", "trained") for term in ("compression", "reshaping", "alignment")),
 )  # fmt: skip
-SCALARS = (*(side + name for side in ("a_", "b_") for name in OF_MODEL), *OF_PAIR)
+SCALARS = (*(side + name for side in ("base_", "trained_") for name in OF_MODEL), *OF_PAIR)
 COUNTS = ("token_rank", "nucleus_size", "support_size", "support_overlap")
 LISTS = {
-    **{side + name: width for side in ("a_", "b_") for name, width in
+    **{side + name: width for side in ("base_", "trained_") for name, width in
        {"top_ids": 20, "top_logprobs": 20, "class_mass": 5, "lse_T": 5}.items()},
-    "trained_logprobs_at_base_top": 20, "base_logprobs_at_trained_top": 20, "ssd_terms": 6, "kept_mass": 2,
+    "trained_logprobs_at_base_top": 20, "base_logprobs_at_trained_top": 20,
 }  # fmt: skip
 
 
@@ -52,24 +53,24 @@ def measure(rows: int) -> tuple[float, int]:
 
 
 def write(directory: Path, rows: int) -> None:
-    """Parts with `rows` positions of traces of about a thousand."""
-    full, rest = divmod(rows, PART)
-    parts = Parts(str(directory))
+    """Shards with `rows` positions of traces of about a thousand."""
+    full, rest = divmod(rows, SHARD)
+    table = ShardedTable(str(directory))
     for index in range(min(full, DISTINCT)):
-        parts.write(index, positions(PART, index), Notes(""))
+        table.write(index, positions(SHARD, index), ShardMetadata(""))
     for index in range(DISTINCT, full):
-        os.link(directory / f"part-{index % DISTINCT:05d}.parquet", directory / f"part-{index:05d}.parquet")
+        os.link(directory / f"shard-{index % DISTINCT:05d}.parquet", directory / f"shard-{index:05d}.parquet")
     if rest:
-        parts.write(full, positions(rest, full), Notes(""))
+        table.write(full, positions(rest, full), ShardMetadata(""))
 
 
 def positions(n: int, seed: int) -> pa.Table:
-    """A part with n positions of random values."""
+    """A shard with n positions of random values."""
     rng = np.random.default_rng(seed)
     traces = max(1, n // TRACE)
     cuts = np.sort(rng.integers(0, n, traces - 1))
     trace_N = np.repeat(np.arange(traces, dtype=np.int32), np.diff(cuts, prepend=0, append=n))
-    label_G = rng.integers(0, len(LABELS), traces).astype(np.int32)
+    source_G = rng.integers(0, len(TRACE_SOURCES), traces).astype(np.int32)
     ids = [f"{seed}-{g}#0" for g in range(traces)]
 
     def values(name: str, width: int = 1) -> np.ndarray:
@@ -80,13 +81,13 @@ def positions(n: int, seed: int) -> pa.Table:
     columns = {
         "trace_id": pa.DictionaryArray.from_arrays(trace_N, ids),
         "problem_id": pa.DictionaryArray.from_arrays(trace_N, ids),
-        "label": pa.DictionaryArray.from_arrays(label_G[trace_N], list(LABELS)),
+        "trace_source": pa.DictionaryArray.from_arrays(source_G[trace_N], list(TRACE_SOURCES)),
         "position": pa.array(np.arange(n, dtype=np.int32)),
         "token_id": pa.array(rng.integers(0, 40_000, n, dtype=np.int32)),
         "position_class": pa.DictionaryArray.from_arrays(
             rng.integers(0, len(POSITION_CLASSES), n, dtype=np.int8), list(POSITION_CLASSES)
         ),
-        "swap": pa.array(rng.random(n) < 0.1),
+        "top1_changed": pa.array(rng.random(n) < 0.1),
         "self_correction": pa.array(rng.random(n) < 0.02),
     }
     columns |= {name: pa.array(values(name)) for name in SCALARS}
@@ -96,9 +97,9 @@ def positions(n: int, seed: int) -> pa.Table:
 
 
 def alone(directory: Path) -> tuple[float, int]:
-    """Seconds of the summary of the parts in a directory, and this process's peak memory in bytes. Linux."""
+    """Seconds of the summary of the shards in a directory, and this process's peak memory in bytes. Linux."""
     begin = time.perf_counter()
-    summarize(Parts(str(directory)).opened(), LABELS, 0)
+    summarize(ShardedTable(str(directory)).shards(), TRACE_SOURCES, 0)
     seconds = time.perf_counter() - begin
     lines = Path("/proc/self/status").read_text().splitlines()
     return seconds, next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024

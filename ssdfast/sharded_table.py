@@ -1,6 +1,6 @@
-"""The parts of a probe's table: Parquet files in a directory or on any file system that fsspec knows.
+"""The table of positions: Parquet files, its shards, in a directory or on any file system that fsspec knows.
 
-A part appears whole or not at all, and carries the fingerprint of the work it was made from.
+A shard appears whole or not at all. Its schema metadata holds the fingerprint of the work it was made from.
 
 Shape legend: N rows.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,23 +22,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from .run_dir import atomic, sweep
+from .run_dir import atomic, schema_stamp, sweep
 
 _KEY = b"ssdfast"
 
 
 @dataclass(frozen=True)
-class Notes:
-    """What a part says about itself."""
+class ShardMetadata:
+    """What the schema metadata of a shard holds under the key ``ssdfast``, as JSON."""
 
     fingerprint: str
     failed: tuple[dict[str, str], ...] = ()
-    """label, trace_id and reason of each trace that a model failed on"""
+    """trace_source, trace_id and reason of each trace that a model failed on"""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """what a reader of the columns needs: token classes, temperatures, sampling parameters"""
+
+    def to_json(self) -> str:
+        own = {"fingerprint": self.fingerprint, "failed": self.failed}
+        return json.dumps({**schema_stamp(), **self.columns, **own}, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The parts under `root`, a directory or a URL such as ``s3://bucket/probe``."""
+class ShardedTable:
+    """The shards in `root`, a directory or a URL such as ``s3://bucket/positions``."""
 
     root: str
     _fs: Any = field(init=False, repr=False, compare=False)
@@ -49,10 +55,9 @@ class Parts:
         object.__setattr__(self, "_fs", fs)
         object.__setattr__(self, "_path", path)
 
-    def write(self, index: int, table: pa.Table, notes: Notes) -> None:
-        """Write a part. Raises OSError that says what is left to do where the disk is full."""
-        said = json.dumps({"fingerprint": notes.fingerprint, "failed": notes.failed})
-        table = table.replace_schema_metadata({_KEY: said})
+    def write(self, index: int, table: pa.Table, metadata: ShardMetadata) -> None:
+        """Write a shard. Raises OSError that says how to continue where the disk is full."""
+        table = table.replace_schema_metadata({_KEY: metadata.to_json()})
         if isinstance(self._fs, LocalFileSystem):
             with atomic(Path(self._file(index))) as temporary:
                 _write(table, temporary)
@@ -60,77 +65,77 @@ class Parts:
             self._upload(index, table)
 
     def sweep(self) -> None:
-        """Remove what a killed run left half written."""
+        """Remove the temporary files of a killed run."""
         if isinstance(self._fs, LocalFileSystem):
             sweep(Path(self._path))
 
-    def notes(self, index: int) -> Notes | None:
-        """What part `index` says of itself, None where there is none. Raises ValueError for one cut short."""
+    def metadata(self, index: int) -> ShardMetadata | None:
+        """Of shard `index`, None where there is none. Raises ValueError for a truncated file or one of another kind."""
         file = self._file(index)
         if not self._fs.exists(file):
             return None
         try:
             with self._fs.open(file, "rb") as source:
-                said = json.loads(pq.read_schema(source).metadata[_KEY])
-            return Notes(said["fingerprint"], tuple(said["failed"]))
+                values = json.loads(pq.read_schema(source).metadata[_KEY])
+            return ShardMetadata(values["fingerprint"], tuple(values["failed"]))
         except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file} is no whole part of a probe ({' '.join(str(error).split())})") from None
+            raise ValueError(f"{file} is not a whole shard of a probe ({' '.join(str(error).split())})") from None
 
     def remove(self, index: int) -> None:
         self._fs.rm_file(self._file(index))
 
     def clear(self) -> None:
-        """Remove all parts."""
+        """Remove all shards."""
         for file in self.files():
             self._fs.rm_file(file)
 
     def files(self) -> list[str]:
-        """Paths of all parts, in order."""
-        return sorted(self._fs.glob(f"{self._path}/part-*.parquet"))
+        """Paths of all shards, in order."""
+        return sorted(self._fs.glob(f"{self._path}/shard-*.parquet"))
 
-    def opened(self) -> Iterator[pq.ParquetFile]:
-        """All parts in order, each closed when the next is asked for."""
+    def shards(self) -> Iterator[pq.ParquetFile]:
+        """All shards in order; each is closed when the next is requested."""
         for file in self.files():
-            with self.open(file) as part:
-                yield part
+            with self.open(file) as shard:
+                yield shard
 
     @contextmanager
     def open(self, file: str) -> Iterator[pq.ParquetFile]:
-        """One of `files`."""
+        """Open one of `files`."""
         with self._fs.open(file, "rb") as source:
             yield pq.ParquetFile(source)
 
     def read(self, file: str, columns: list[str], filters: list[tuple[str, str, Any]]) -> pa.Table:
-        """Some columns of the rows that pass all of (column, operator, value), of one of `files`."""
+        """Columns of one of `files`, of the rows that pass all filters (column, operator, value)."""
         return pq.read_table(file, columns=columns, filters=filters, filesystem=self._fs)
 
     def _file(self, index: int) -> str:
-        return f"{self._path}/part-{index:05d}.parquet"
+        return f"{self._path}/shard-{index:05d}.parquet"
 
     def _upload(self, index: int, table: pa.Table) -> None:
-        """By way of another name, for a file system on which a file that is being written can be seen."""
-        temporary = f"{self._path}/.part-{index:05d}.{uuid.uuid4().hex}.tmp"
+        """Write under a hidden name, then move: on some file systems others can see a file before it is complete."""
+        temporary = f"{self._path}/.shard-{index:05d}.{uuid.uuid4().hex}.tmp"
         self._fs.makedirs(self._path, exist_ok=True)
         try:
-            self._fs.pipe_file(temporary, encoded(table))
+            self._fs.pipe_file(temporary, encode(table))
             self._fs.mv(temporary, self._file(index))
         finally:
             if self._fs.exists(temporary):
                 self._fs.rm_file(temporary)
 
 
-def encoded(table: pa.Table) -> bytes:
-    """A part's file, as `Parts.write` makes it."""
+def encode(table: pa.Table) -> bytes:
+    """The bytes of a shard, as `ShardedTable.write` makes them."""
     buffer = io.BytesIO()
     _write(table, buffer)
     return buffer.getvalue()
 
 
 def trace_starts(table: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """The rows at which traces begin, from the dictionary columns label and trace_id."""
+    """The rows at which traces begin, from the dictionary columns trace_source and trace_id."""
     changes_N = np.ones(len(table), bool)
     changes_N[1:] = False
-    for name in ("label", "trace_id"):
+    for name in ("trace_source", "trace_id"):
         column = table[name]
         code_N = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).indices.to_numpy()
         changes_N[1:] |= code_N[1:] != code_N[:-1]
@@ -138,9 +143,9 @@ def trace_starts(table: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def _write(table: pa.Table, where: Any) -> None:
-    """Floats with their bytes apart: signs and exponents repeat, and the file is a third smaller."""
-    leaves = {_leaf(column): _values(column.type) for column in table.schema}
-    floats = [name for name, values in leaves.items() if pa.types.is_floating(values)]
+    """Store floats byte by byte (BYTE_STREAM_SPLIT): signs and exponents repeat, so files are a third smaller."""
+    leaves = {_leaf_name(column): _value_type(column.type) for column in table.schema}
+    floats = [name for name, kind in leaves.items() if pa.types.is_floating(kind)]
     pq.write_table(
         table,
         where,
@@ -151,10 +156,10 @@ def _write(table: pa.Table, where: Any) -> None:
     )
 
 
-def _leaf(column: pa.Field) -> str:
-    """What Parquet calls a column."""
+def _leaf_name(column: pa.Field) -> str:
+    """The name of a column in Parquet."""
     return f"{column.name}.list.element" if pa.types.is_fixed_size_list(column.type) else column.name
 
 
-def _values(kind: pa.DataType) -> pa.DataType:
+def _value_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_fixed_size_list(kind) else kind

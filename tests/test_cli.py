@@ -61,7 +61,7 @@ def test_probe_writes_a_run(inputs, tmp_path, capsys):
     assert cli.run(["probe", *flags(inputs), "--out", str(out)]) == 0
     names = {str(f.relative_to(out)) for f in out.rglob("[!.]*") if f.is_file()}
     made = {"config.yaml", "manifest.json", "summary.json", "report.html"}
-    assert names == made | {"probe/part-00000.parquet", "probe/vocabulary.json"}
+    assert names == made | {"positions/shard-00000.parquet", "vocabulary.json"}
     printed = capsys.readouterr().out
     summary = json.loads((out / "summary.json").read_text())
     assert f"{summary['positions']:,} positions of 4 traces" in printed
@@ -70,16 +70,26 @@ def test_probe_writes_a_run(inputs, tmp_path, capsys):
 
 def test_flags_override_the_file_and_the_file_the_preset(inputs, tmp_path):
     file = tmp_path / "probe.yaml"
-    given = {**inputs, "traces": [inputs["traces"]], "train": {"temperature": 1.5}, "seed": 3}
+    given = {**inputs, "traces": [inputs["traces"]], "train_sampling": {"temperature": 1.5}, "seed": 3}
     file.write_text(yaml.safe_dump(given))
     out = tmp_path / "out"
-    args = ["probe", "--config", str(file), "--preset", "paper-4b-instruct", "--seed", "4", "--decoding.top-k", "10"]
+    args = [
+        "probe",
+        "--config",
+        str(file),
+        "--preset",
+        "paper-4b-instruct",
+        "--seed",
+        "4",
+        "--eval-sampling.top-k",
+        "10",
+    ]
     assert cli.run([*args, "--out", str(out)]) == 0
     saved = yaml.safe_load((out / "config.yaml").read_text())
-    assert saved["train"] == {"temperature": 1.5, "top_k": 20, "top_p": 0.8}
-    assert saved["decoding"] == {"temperature": 1.1, "top_k": 10, "top_p": 0.8}
+    assert saved["train_sampling"] == {"temperature": 1.5, "top_k": 20, "top_p": 0.8}
+    assert saved["eval_sampling"] == {"temperature": 1.1, "top_k": 10, "top_p": 0.8}
     assert saved["seed"] == 4
-    assert saved["traces"] == [dict(zip(("label", "path"), inputs["traces"].split("="), strict=True))]
+    assert saved["traces"] == [dict(zip(("name", "path"), inputs["traces"].split("="), strict=True))]
 
 
 def test_a_run_with_other_settings_is_kept_until_overwritten(inputs, tmp_path, capsys):
@@ -91,10 +101,10 @@ def test_a_run_with_other_settings_is_kept_until_overwritten(inputs, tmp_path, c
 
 def test_an_unknown_key_names_file_key_and_what_is_allowed(tmp_path, capsys):
     file = tmp_path / "probe.yaml"
-    file.write_text("decoding: {temprature: 1.0}")
+    file.write_text("eval_sampling: {temprature: 1.0}")
     said = mistake(capsys, "probe", "--config", str(file), "--out", str(tmp_path / "out"))
     assert str(file) in said
-    assert "unknown key 'decoding.temprature' (allowed here: temperature, top_k, top_p)" in said
+    assert "unknown key 'eval_sampling.temprature' (allowed here: temperature, top_k, top_p)" in said
 
 
 def test_what_is_not_there_is_named(inputs, tmp_path, capsys):
@@ -112,8 +122,8 @@ def test_bad_traces_are_named(inputs, tmp_path, capsys):
 
 
 def test_the_top_list_must_hold_the_truncation(inputs, tmp_path, capsys):
-    said = mistake(capsys, "probe", *flags(inputs), "--top", "10", "--out", str(tmp_path / "out"))
-    assert "set top to 20 or more" in said
+    said = mistake(capsys, "probe", *flags(inputs), "--top-logprobs", "10", "--out", str(tmp_path / "out"))
+    assert "set top_logprobs to 20 or more" in said
 
 
 @pytest.mark.parametrize("args", [["probe"], ["probe", "--seed", "x"], ["probe", "--preset", "none"]])
@@ -154,7 +164,7 @@ def test_traces_that_failed_make_the_exit_code_and_are_told(inputs, tmp_path, mo
 
     def fails(config, out, *more):
         whole(config, out, *more)
-        return [{"label": "a", "trace_id": "p#0", "reason": "out of memory"}]
+        return [{"trace_source": "a", "trace_id": "p#0", "reason": "out of memory"}]
 
     monkeypatch.setattr(runner, "probe", fails)
     assert cli.run(["probe", *flags(inputs), "--out", str(tmp_path / "out")]) == 1
@@ -166,8 +176,8 @@ def test_traces_that_failed_make_the_exit_code_and_are_told(inputs, tmp_path, mo
 def test_an_estimate_tells_and_writes_nothing(inputs, tmp_path, capsys):
     assert cli.run(["probe", *flags(inputs), "--out", str(tmp_path / "out"), "--estimate"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"^positions  44 in 1 parts$", said, re.M)
-    assert re.search(r"^time       \d+ seconds ", said, re.M)
+    assert re.search(r"^positions  44 in 1 shards$", said, re.M)
+    assert re.search(r"^time       \d+ s ", said, re.M)
     assert not (tmp_path / "out").exists()
 
 
@@ -175,14 +185,14 @@ def test_token_classes_and_positions_come_from_the_file(inputs, tmp_path):
     file = tmp_path / "probe.yaml"
     settings = {
         "token_classes": {"mine": {"words": ["the"]}, "digits": {"regex": "[0-9]"}},
-        "positions": {"select": "every", "every": 4},
+        "positions": {"select": "stride", "stride": 4},
     }
     file.write_text(yaml.safe_dump(settings))
     out = tmp_path / "out"
-    assert cli.run(["probe", *flags(inputs), "--out", str(out), "--config", str(file), "--positions.every", "2"]) == 0
+    assert cli.run(["probe", *flags(inputs), "--out", str(out), "--config", str(file), "--positions.stride", "2"]) == 0
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["class_names"][-1] == "mine"
-    assert summary["settings"]["positions"]["every"] == 2
+    assert summary["token_classes"][-1] == "mine"
+    assert summary["settings"]["positions"]["stride"] == 2
     table = pq.read_table(inputs["traces"].partition("=")[2])
     assert summary["positions"] == sum((len(ids) + 1) // 2 for ids in table["completion_ids"].to_pylist())
     saved = yaml.safe_load((out / "config.yaml").read_text())

@@ -1,1 +1,1 @@
-"""What moved a trained model: self-distillation, temperature, a bias toward ending, or none of them."""
+"""What shifted a trained model: self-distillation, a temperature, an EOS bias, or none of them."""

@@ -1,9 +1,10 @@
-"""Difference in differences: how each arm moved from the baseline, less how the control did, on the same positions.
+"""Difference in differences: the shift of each arm from the baseline, minus the control's, on the same positions.
 
-Two families of tests, each corrected by Holm over all arms: the measures of all positions, and three of them in every
-set. Effects come first. A p-value is about the models at hand; the interval knows of seeds where there are several.
+Two families of tests, each corrected by Holm over all arms: the metrics over all positions, and three of them in every
+group. The largest effects come first. A p-value is about the models at hand; where there are several seeds, the
+interval covers them too.
 
-Shape legend: G problems, Z sets, M measures, R resamples.
+Shape legend: G problems, Z groups of positions, M metrics, X sums, R resamples.
 """
 
 from __future__ import annotations
@@ -15,101 +16,103 @@ import numpy as np
 
 from ..statistics import holm
 from . import position_groups
-from .arm_stats import Arm
-from .fits import DRIFT
-from .metrics import MEASURES, POSITIONS, ratios
-from .mixture_model import PARTS
-from .resampling import interval, swapped
+from .arm_stats import ArmStats
+from .fits import RESIDUAL
+from .metrics import METRICS, POSITIONS, ratios
+from .mixture_model import COMPONENTS
+from .resampling import interval, swap_test
 
 FLIPS = 9_999
-TESTED = tuple(name for name in MEASURES if name not in ("kl_ab", "ssd_alignment"))
+TESTED = tuple(name for name in METRICS if name not in ("kl_base_trained", "ssd_alignment"))
 """over all positions"""
-TESTED_IN_SETS = ("kl_ba", "ssd_share", "ssd_strength")
+TESTED_IN_GROUPS = ("kl_trained_base", "ssd_variance_fraction", "ssd_strength")
+_FAMILIES = ("metrics", "groups")
 
 
-def against_control(
-    arms: Mapping[str, Arm], control: str, names: Sequence[position_groups.Name], seed: int
+def compare_with_control(
+    arms: Mapping[str, ArmStats], control: str, names: Sequence[position_groups.Name], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """For every other arm `measures` and `sets`, lists of tests with the largest effects first; `parts`, what each
-    part of the movement and drift have beyond the control's, and `lost_without`, what the joint gain loses without a
-    part beyond what the control's does, in nats a position. JSON.
+    """For every other arm `metrics` and `groups`, lists of tests with the largest effects first; `components`, each
+    component and the residual beyond the control's; and `drop_one`, the loss of joint gain without a component beyond
+    the control's, in nats per position. JSON.
     """
-    base = arms[control]
-    found: dict[str, dict[str, Any]] = {}
+    control_arm = arms[control]
+    comparisons: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
         if name != control:
-            rng = np.random.default_rng((seed, len(found)))
-            tests = _tests(arm, base, names, rng)
-            found[name] = {
-                "measures": [test for test in tests if test["kind"] == "all"],
-                "sets": [test for test in tests if test["kind"] != "all"],
-                **_parts(arm, base),
+            rng = np.random.default_rng((seed, len(comparisons)))
+            tests = _tests(arm, control_arm, names, rng)
+            comparisons[name] = {
+                "metrics": [test for test in tests if test["group_kind"] == "all"],
+                "groups": [test for test in tests if test["group_kind"] != "all"],
+                **_components(arm, control_arm),
             }
-    for family in ("measures", "sets"):
-        tests = [test for one in found.values() for test in one[family] if test["p"] is not None]
-        for test, p in zip(tests, holm([test["p"] for test in tests]) if tests else (), strict=True):
-            test["p_holm"] = float(p)
-    for one in found.values():
-        for family in ("measures", "sets"):
-            one[family].sort(key=lambda test: -abs(test["size"] or 0))
-    return found
+    for family in _FAMILIES:
+        tests = [test for arm in comparisons.values() for test in arm[family] if test["p_value"] is not None]
+        corrected = holm([test["p_value"] for test in tests]) if tests else ()
+        for test, p_value in zip(tests, corrected, strict=True):
+            test["p_value_holm"] = float(p_value)
+    for comparison in comparisons.values():
+        for family in _FAMILIES:
+            comparison[family].sort(key=lambda test: -abs(test["effect_size_sd"] or 0))
+    return comparisons
 
 
 def _tests(
-    arm: Arm, base: Arm, names: Sequence[position_groups.Name], rng: np.random.Generator
+    arm: ArmStats, control: ArmStats, names: Sequence[position_groups.Name], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    wanted = [
-        (z, MEASURES.index(measure))
+    pairs = [
+        (z, METRICS.index(metric))
         for z, (kind, _) in enumerate(names)
-        for measure in (TESTED if kind == "all" else TESTED_IN_SETS)
+        for metric in (TESTED if kind == "all" else TESTED_IN_GROUPS)
         if arm.sums_ZW[z, POSITIONS]
     ]
     width = arm.shape[1]
-    columns = np.array([[z * width + 2 * m, z * width + 2 * m + 1] for z, m in wanted]).reshape(-1)
-    mine_GX, theirs_GX = arm.problems_GX[:, columns], base.problems_GX[:, columns]
-    p, difference = swapped(theirs_GX, mine_GX, FLIPS, rng)
-    size = _sizes(theirs_GX, mine_GX)
-    values_ZM, control_ZM = ratios(arm.sums_ZW), ratios(base.sums_ZW)
-    found = []
-    for i, (z, m) in enumerate(wanted):
-        over_R = arm.measures_RZM[:, z, m] - base.measures_RZM[:, z, m]
+    columns = np.array([[z * width + 2 * m, z * width + 2 * m + 1] for z, m in pairs]).reshape(-1)
+    arm_GX, control_GX = arm.problems_GX[:, columns], control.problems_GX[:, columns]
+    p_values, difference = swap_test(control_GX, arm_GX, FLIPS, rng)
+    sizes = _effect_sizes(control_GX, arm_GX)
+    arm_ZM, control_ZM = ratios(arm.sums_ZW), ratios(control.sums_ZW)
+    tests = []
+    for i, (z, m) in enumerate(pairs):
+        difference_R = arm.metrics_RZM[:, z, m] - control.metrics_RZM[:, z, m]
         kind, name = names[z]
-        found.append(
+        tests.append(
             {
-                "kind": kind,
-                "set": name,
-                "measure": MEASURES[m],
-                "arm": _or_none(values_ZM[z, m]),
+                "group_kind": kind,
+                "group": name,
+                "metric": METRICS[m],
+                "arm": _or_none(arm_ZM[z, m]),
                 "control": _or_none(control_ZM[z, m]),
-                "difference": interval(difference[i], over_R),
-                "size": _or_none(size[i]),
-                "p": _or_none(p[i]),
-                "p_holm": None,
+                "difference": interval(difference[i], difference_R),
+                "effect_size_sd": _or_none(sizes[i]),
+                "p_value": _or_none(p_values[i]),
+                "p_value_holm": None,
             }
         )
-    return found
+    return tests
 
 
 @np.errstate(divide="ignore", invalid="ignore")
-def _sizes(first_GX: np.ndarray, second_GX: np.ndarray) -> np.ndarray:
+def _effect_sizes(first_GX: np.ndarray, second_GX: np.ndarray) -> np.ndarray:
     """The difference of two ratios in standard deviations over problems of what each contributes to it."""
     linear = []
     for sums_GX in (second_GX, first_GX):
-        over_GM, under_GM = sums_GX[:, ::2], sums_GX[:, 1::2]
-        ratio_M, mean_M = over_GM.sum(0) / under_GM.sum(0), under_GM.mean(0)
-        linear.append(ratio_M + (over_GM - ratio_M * under_GM) / mean_M)
+        numerator_GM, denominator_GM = sums_GX[:, ::2], sums_GX[:, 1::2]
+        ratio_M, mean_M = numerator_GM.sum(0) / denominator_GM.sum(0), denominator_GM.mean(0)
+        linear.append(ratio_M + (numerator_GM - ratio_M * denominator_GM) / mean_M)
     difference_GM = linear[0] - linear[1]
-    found: np.ndarray = difference_GM.mean(0) / difference_GM.std(0)
-    return found
+    sizes_M: np.ndarray = difference_GM.mean(0) / difference_GM.std(0)
+    return sizes_M
 
 
-def _parts(arm: Arm, base: Arm) -> dict[str, Any]:
-    (mine_7, mine_R7), (theirs_7, theirs_R7) = arm.parts, base.parts
-    beyond = [interval(mine_7[i] - theirs_7[i], mine_R7[:, i] - theirs_R7[:, i]) for i in range(len(mine_7))]
-    names = (*PARTS, DRIFT)
+def _components(arm: ArmStats, control: ArmStats) -> dict[str, Any]:
+    (arm_7, arm_R7), (control_7, control_R7) = arm.components, control.components
+    beyond = [interval(arm_7[i] - control_7[i], arm_R7[:, i] - control_R7[:, i]) for i in range(len(arm_7))]
+    names = (*COMPONENTS, RESIDUAL)
     return {
-        "parts": dict(zip(names, beyond[: len(names)], strict=True)),
-        "lost_without": dict(zip(PARTS, beyond[len(names) :], strict=True)),
+        "components": dict(zip(names, beyond[: len(names)], strict=True)),
+        "drop_one": dict(zip(COMPONENTS, beyond[len(names) :], strict=True)),
     }
 
 

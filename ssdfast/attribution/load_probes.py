@@ -1,9 +1,10 @@
 """Probes of several models over the same positions, reduced to what the statistics need.
 
-The table is read once, a part at a time. What stays is the sums of each trace and, for the fits, all positions up to
-`FIT_POSITIONS` or as many drawn from all: by the trace's name and the place in it, so the same of every model.
+The table is read once, one shard at a time. What stays in memory is the sums of each trace and, for the fits, all
+positions or a sample of about `FIT_POSITIONS`: it depends on the trace's name and the position, so it is the same for
+every model.
 
-Shape legend: T traces, G sets, W sums of a set, N positions kept.
+Shape legend: T traces, G groups, W sums of a group, N positions of the fits.
 """
 
 from __future__ import annotations
@@ -16,47 +17,47 @@ from pathlib import Path
 import numpy as np
 
 from .metrics import sums_by_trace
-from .mixture_model import Movement
+from .mixture_model import Shift
 from .probe_reader import Positions, Probe, Trace
 
 FIT_POSITIONS = 100_000
 
 
 @dataclass(frozen=True)
-class Collected:
+class ArmProbe:
     """One probe over the traces that all probes have, in one order."""
 
     probe: Probe
     traces: list[Trace]
-    checks: list[int]
+    checksums: list[int]
     sums_TGW: np.ndarray
     invalid: int
     """positions without finite logits"""
-    moved: Movement
+    shift: Shift
     trace_N: np.ndarray
-    """of the positions kept in `moved`"""
+    """of the positions in `shift`"""
 
-    def only(self, traces: Sequence[Trace]) -> Collected:
+    def select(self, traces: Sequence[Trace]) -> ArmProbe:
         """These traces, in this order."""
         place = {trace: i for i, trace in enumerate(self.traces)}
         order = [place[trace] for trace in traces]
         new_T = np.full(len(self.traces), -1)
         new_T[order] = np.arange(len(order))
         trace_N = new_T[self.trace_N]
-        kept_N = np.flatnonzero(trace_N >= 0)
-        kept_N = kept_N[np.argsort(trace_N[kept_N], kind="stable")]
-        checks = [self.checks[i] for i in order]
-        moved = taken(self.moved, kept_N)
-        return Collected(self.probe, list(traces), checks, self.sums_TGW[order], self.invalid, moved, trace_N[kept_N])
+        rows_N = np.flatnonzero(trace_N >= 0)
+        rows_N = rows_N[np.argsort(trace_N[rows_N], kind="stable")]
+        checksums = [self.checksums[i] for i in order]
+        shift = take(self.shift, rows_N)
+        return ArmProbe(self.probe, list(traces), checksums, self.sums_TGW[order], self.invalid, shift, trace_N[rows_N])
 
 
-def collect(directories: Sequence[Path]) -> list[Collected]:
+def read_probes(directories: Sequence[Path]) -> list[ArmProbe]:
     """The probes of these run directories, over the traces that all of them scored.
 
     Raises ValueError for probes with different settings, or that scored different positions of a trace, and where
     there is nothing to compare.
     """
-    probes = [Probe.of(directory) for directory in directories]
+    probes = [Probe.open(directory) for directory in directories]
     first = probes[0]
     for probe in probes[1:]:
         for name, value in first.settings.items():
@@ -65,76 +66,82 @@ def collect(directories: Sequence[Path]) -> list[Collected]:
                     f"{first.directory} and {probe.directory} were probed with different settings ({name}: {value!r}"
                     f" and {probe.settings[name]!r}): probe every arm against one baseline, with one set of settings"
                 )
-        if probe.class_names != first.class_names:
+        if probe.token_classes != first.token_classes:
             raise ValueError(
                 f"{first.directory} and {probe.directory} differ in token_classes: probe all arms with one"
             )
-    found = [_collect(probe) for probe in probes]
-    common = set(found[0].traces).intersection(*(one.traces for one in found))
-    traces = [trace for trace in found[0].traces if trace in common]
+    loaded = [_load(probe) for probe in probes]
+    common = set(loaded[0].traces).intersection(*(probe.traces for probe in loaded))
+    traces = [trace for trace in loaded[0].traces if trace in common]
     if not traces:
-        raise ValueError(f"{', '.join(map(str, directories))} share no trace: probe every arm on the same traces")
-    paired = [one.only(traces) for one in found]
-    for one in paired[1:]:
-        for trace, check, theirs in zip(traces, paired[0].checks, one.checks, strict=True):
-            if check != theirs:
+        raise ValueError(
+            f"{', '.join(map(str, directories))} have no trace in common: probe every arm on the same traces"
+        )
+    selected = [probe.select(traces) for probe in loaded]
+    for arm_probe in selected[1:]:
+        for trace, ours, theirs in zip(traces, selected[0].checksums, arm_probe.checksums, strict=True):
+            if ours != theirs:
                 raise ValueError(
-                    f"trace {trace.trace_id!r} of {trace.label!r} has other positions or tokens in"
-                    f" {one.probe.directory} than in {first.directory}: probe every arm on the same positions"
+                    f"trace {trace.trace_id!r} of {trace.trace_source!r} has other positions or tokens in"
+                    f" {arm_probe.probe.directory} than in {first.directory}: probe every arm on the same positions"
                 )
-    return paired
+    return selected
 
 
-def _collect(probe: Probe) -> Collected:
-    share = min(1.0, FIT_POSITIONS / max(probe.rows(), 1))
-    beta_M = 1 / np.array(probe.settings["temperatures"], np.float64)
+def _load(probe: Probe) -> ArmProbe:
+    fraction = min(1.0, FIT_POSITIONS / max(probe.rows(), 1))
+    beta_M = 1 / np.array(probe.settings["lse_temperatures"], np.float64)
     traces: list[Trace] = []
-    checks: list[int] = []
-    sums, moved, places, invalid = [], [], [], 0
-    for at in probe.read():
-        sums_TGW, left_out = sums_by_trace(at, probe.settings["train"], probe.class_names)
-        kept_N = np.flatnonzero(_drawn(at, share) & np.isfinite(at.number["kl_ba"]))
+    checksums: list[int] = []
+    sums, shifts, trace_indices, invalid = [], [], [], 0
+    for positions in probe.read():
+        sums_TGW, shard_invalid = sums_by_trace(positions, probe.settings["train_sampling"], probe.token_classes)
+        rows_N = np.flatnonzero(_sample(positions, fraction) & np.isfinite(positions.columns["kl_trained_base"]))
         sums.append(sums_TGW)
-        moved.append(_movement(at, kept_N, beta_M))
-        places.append(at.trace_N[kept_N] + len(traces))
-        traces += at.traces
-        checks += at.checks
-        invalid += left_out
+        shifts.append(_shift(positions, rows_N, beta_M))
+        trace_indices.append(positions.trace_N[rows_N] + len(traces))
+        traces += positions.traces
+        checksums += positions.checksums
+        invalid += shard_invalid
     if not traces:
         raise ValueError(f"{probe.directory} holds no position: probe traces that have completions")
-    return Collected(probe, traces, checks, np.concatenate(sums), invalid, joined(moved), np.concatenate(places))
+    shift, trace_N = concat(shifts), np.concatenate(trace_indices)
+    return ArmProbe(probe, traces, checksums, np.concatenate(sums), invalid, shift, trace_N)
 
 
-_FIELDS = [field.name for field in fields(Movement)]
+_FIELDS = [field.name for field in fields(Shift)]
 
 
-def joined(moved: Sequence[Movement]) -> Movement:
+def concat(shifts: Sequence[Shift]) -> Shift:
     """The positions of several, all at the same nodes."""
-    whole = {name: np.concatenate([getattr(one, name) for one in moved]) for name in _FIELDS if name != "beta_M"}
-    return Movement(**whole, beta_M=moved[0].beta_M)
+    columns = {name: np.concatenate([getattr(shift, name) for shift in shifts]) for name in _FIELDS if name != "beta_M"}
+    return Shift(**columns, beta_M=shifts[0].beta_M)
 
 
-def taken(moved: Movement, kept_N: np.ndarray) -> Movement:
+def take(shift: Shift, rows_N: np.ndarray) -> Shift:
     """Some of its positions."""
-    return Movement(
-        **{name: getattr(moved, name) if name == "beta_M" else getattr(moved, name)[kept_N] for name in _FIELDS}
+    return Shift(
+        **{name: getattr(shift, name) if name == "beta_M" else getattr(shift, name)[rows_N] for name in _FIELDS}
     )
 
 
-def _movement(at: Positions, kept_N: np.ndarray, beta_M: np.ndarray) -> Movement:
-    whole = Movement(
-        at.logp_a_NK, at.logp_b_NK, at.ends_NK, at.number["b_entropy"], at.number["kl_ba"], at.ending_N2,
-        at.log_mass_NM, beta_M,
+def _shift(positions: Positions, rows_N: np.ndarray, beta_M: np.ndarray) -> Shift:
+    shift = Shift(
+        positions.base_logp_NK, positions.trained_logp_NK, positions.is_eos_NK, positions.columns["trained_entropy"],
+        positions.columns["kl_trained_base"], positions.eos_mass_N2, positions.log_mass_NM, beta_M,
     )  # fmt: skip
-    return taken(whole, kept_N)
+    return take(shift, rows_N)
 
 
-def _drawn(at: Positions, share: float) -> np.ndarray:
-    """bool [N]: as good as random, and the same in every probe."""
-    if share >= 1:
-        return np.ones(len(at.trace_N), bool)
-    of_trace = np.array([zlib.crc32(f"{one.label}\0{one.trace_id}".encode()) for one in at.traces], np.uint64)
-    mixed_N = (of_trace[at.trace_N] + at.position_N.astype(np.uint64) * np.uint64(2_654_435_769)) & np.uint64(2**32 - 1)
-    mixed_N = ((mixed_N ^ (mixed_N >> np.uint64(16))) * np.uint64(73_244_475)) & np.uint64(2**32 - 1)
-    drawn: np.ndarray = (mixed_N ^ (mixed_N >> np.uint64(16))) < share * 2**32
-    return drawn
+def _sample(positions: Positions, fraction: float) -> np.ndarray:
+    """bool [N]: pseudo-random, and the same in every probe."""
+    if fraction >= 1:
+        return np.ones(len(positions.trace_N), bool)
+    hash_T = np.array(
+        [zlib.crc32(f"{trace.trace_source}\0{trace.trace_id}".encode()) for trace in positions.traces], np.uint64
+    )
+    position_N = positions.position_N.astype(np.uint64)
+    hash_N = (hash_T[positions.trace_N] + position_N * np.uint64(2_654_435_769)) & np.uint64(2**32 - 1)
+    hash_N = ((hash_N ^ (hash_N >> np.uint64(16))) * np.uint64(73_244_475)) & np.uint64(2**32 - 1)
+    sample_N: np.ndarray = (hash_N ^ (hash_N >> np.uint64(16))) < fraction * 2**32
+    return sample_N

@@ -1,5 +1,4 @@
-"""Sets of positions that are looked at apart: by class, by the token's class, by the way to thinking's end, by
-correctness.
+"""Groups of positions: by class, by the token's class, by the distance to the end of thinking, by correctness.
 
 Shape legend: N positions.
 """
@@ -12,42 +11,45 @@ import numpy as np
 
 from .probe_reader import Positions
 
-NEAR = (16, 64, 256, 1024)
+DISTANCES = (16, 64, 256, 1024)
 """tokens before the end of thinking at which a bucket ends"""
 
-_DISTANCES = ("after", *(f"under {n}" for n in NEAR), f"{NEAR[-1]} and more")
-_CORRECT = {1: "right", 0: "wrong", -1: "not known"}
+_DISTANCE_NAMES = ("after", *(f"under {n}" for n in DISTANCES), f"{DISTANCES[-1]} and more")
+_CORRECTNESS = {1: "correct", 0: "incorrect", -1: "unknown"}
 Name = tuple[str, str]
-"""kind of set and the set: ("class", "fork")"""
+"""kind of group and the group: ("position_class", "fork")"""
 
 
 def names(token_classes: tuple[str, ...]) -> list[Name]:
-    """All sets in the order of `masks`; the first is everything."""
+    """All groups in the order of `masks`; the first is of all positions."""
     return [
         ("all", "all"),
-        *(("class", name) for name in ("strict", "swap", "self_correction", "fork", "diffuse", "mixed")),
+        *(("lock_kind", name) for name in ("strict", "top1_changed", "self_correction")),
+        *(("position_class", name) for name in ("fork", "diffuse", "mixed")),
         *(("token_class", name) for name in token_classes),
-        *(("to_think_end", name) for name in _DISTANCES),
-        *(("correct", name) for name in _CORRECT.values()),
+        *(("tokens_to_think_end", name) for name in _DISTANCE_NAMES),
+        *(("correct", name) for name in _CORRECTNESS.values()),
     ]
 
 
-def masks(at: Positions, token_classes: tuple[str, ...]) -> Iterator[np.ndarray]:
+def masks(positions: Positions, token_classes: tuple[str, ...]) -> Iterator[np.ndarray]:
     """bool [N] for each of `names`.
 
-    A lock whose models agree is strict, one whose models do not is a swap; either can be a self-correction too.
+    A lock is strict where both models have the same top-1 token, top1_changed where they do not; either can be a
+    self-correction too.
     """
-    yield np.ones(len(at.trace_N), bool)
-    lock_N = at.position_class_N == "lock"
-    yield lock_N & ~at.swap_N
-    yield lock_N & at.swap_N
-    yield lock_N & at.self_correction_N
+    yield np.ones(len(positions.trace_N), bool)
+    lock_N = positions.position_class_N == "lock"
+    yield lock_N & ~positions.top1_changed_N
+    yield lock_N & positions.top1_changed_N
+    yield lock_N & positions.self_correction_N
     for name in ("fork", "diffuse", "mixed"):
-        yield at.position_class_N == name
+        yield positions.position_class_N == name
     for name in token_classes:
-        yield at.token_class_N == name
-    bucket_N = np.where(at.to_think_end_N < 0, 0, 1 + np.searchsorted(NEAR, at.to_think_end_N, side="right"))
-    for code in range(len(_DISTANCES)):
+        yield positions.token_class_N == name
+    distance_N = positions.tokens_to_think_end_N
+    bucket_N = np.where(distance_N < 0, 0, 1 + np.searchsorted(DISTANCES, distance_N, side="right"))
+    for code in range(len(_DISTANCE_NAMES)):
         yield bucket_N == code
-    for known in _CORRECT:
-        yield at.correct_N == known
+    for code in _CORRECTNESS:
+        yield positions.correct_N == code

@@ -1,7 +1,8 @@
-"""Each explanation alone, and the search for the truncated, tempered distribution that explains the most.
+"""Each component fitted alone, and the sampling parameters that explain the most.
 
-Each says what share of KL(p_b ‖ p_a) it leaves. The second asks whether some other setting than the one that was
-trained with fits better: (T, k, p) and a strength s, where the trained model is (1 - s) p_a + s q.
+Each fit states the fraction of KL(p_trained ‖ p_base) that it leaves unexplained. The search asks whether sampling
+parameters other than those of the training samples fit better: (T, k, p) and a strength s, where the trained model is
+(1 - s) p_base + s q.
 
 Shape legend: N positions, K entries of the top lists.
 """
@@ -13,73 +14,85 @@ from typing import Any
 
 import numpy as np
 
-from .load_probes import taken
-from .mixture_model import Explained, Movement
-from .target_distribution import ratio
+from .load_probes import take
+from .mixture_model import COMPONENTS, MixtureModel, Shift
+from .target_distribution import target_ratio
 
-SEARCHED = 1_500
-"""positions that the search of a setting uses; the best one is then fitted to all"""
+SEARCH_POSITIONS = 1_500
+"""positions that the search uses; the best sampling parameters are then fitted to all"""
 _TEMPERATURES = (0.6, 0.8, 1.0, 1.2, 1.5, 2.0)
 _TOP_K = (5, 10, 20, 40, 64)
 _TOP_P = (0.8, 0.9, 0.95, 1.0)
 _ROUNDS = 5
 
 
-def alternatives(moved: Movement, train: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """For each explanation its numbers and `residual_share`, None where nothing moved. JSON."""
-    explained = Explained(moved, ratio(moved.logp_a_NK, train["temperature"], train["top_k"], train["top_p"]))
-    total = float(moved.kl_ba_N.mean())
+def single_component_fits(shift: Shift, train_sampling: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """For each component its parameter and `unexplained_fraction`, None where nothing shifted. JSON."""
+    params = train_sampling["temperature"], train_sampling["top_k"], train_sampling["top_p"]
+    model = MixtureModel(shift, target_ratio(shift.base_logp_NK, *params))
+    total = float(shift.kl_N.mean())
 
-    def left(gain: float) -> float | None:
+    def unexplained(gain: float) -> float | None:
         return (total - gain) / total if total > 0 else None
 
-    found: dict[str, dict[str, float | None]] = {}
-    for name in ("ssd", "temperature", "ending"):
-        s, b, g = explained.best((name,))
-        number = {"ssd": ("strength", s), "temperature": ("temperature", 1 / (1 + b)), "ending": ("log_odds", g)}[name]
-        gain = float(explained.gains(np.array([s, b, g]))[0].mean())
-        found[name] = {number[0]: float(number[1]), "residual_share": left(gain)}
-    found["truncation"] = _truncation(moved, train, left)
-    return found
+    fits: dict[str, dict[str, float | None]] = {}
+    for name in COMPONENTS:
+        s, b, g = model.fit((name,))
+        key, value = {
+            "ssd": ("ssd_strength", s),
+            "temperature": ("temperature", 1 / (1 + b)),
+            "eos_bias": ("eos_log_odds", g),
+        }[name]
+        gain = float(model.gains(np.array([s, b, g]))[0].mean())
+        fits[name] = {key: float(value), "unexplained_fraction": unexplained(gain)}
+    fits["truncation"] = _truncation(shift, train_sampling, unexplained)
+    return fits
 
 
-def _truncation(moved: Movement, train: dict[str, Any], left: Any) -> dict[str, float | None]:
-    few = taken(moved, np.linspace(0, len(moved.kl_ba_N) - 1, min(SEARCHED, len(moved.kl_ba_N))).astype(int))
-    tried: dict[tuple[float, int, float], float] = {}
+def _truncation(shift: Shift, train_sampling: dict[str, Any], unexplained: Any) -> dict[str, float | None]:
+    positions = len(shift.kl_N)
+    few = take(shift, np.linspace(0, positions - 1, min(SEARCH_POSITIONS, positions)).astype(int))
+    gains: dict[tuple[float, int, float], float] = {}
 
-    def gain(setting: tuple[float, int, float]) -> float:
-        if setting not in tried:
-            tried[setting] = mixed(few, ratio(few.logp_a_NK, *setting))[1]
-        return tried[setting]
+    def gain(params: tuple[float, int, float]) -> float:
+        if params not in gains:
+            gains[params] = fit_mixture(few, target_ratio(few.base_logp_NK, *params))[1]
+        return gains[params]
 
-    k = train["top_k"]
-    grid = product(sorted({*_TEMPERATURES, train["temperature"]}), (k,), sorted({*_TOP_P, train["top_p"]}))
-    t, k, p = max(grid, key=gain)
-    t, k, p = max(((t, one, p) for one in sorted({*_TOP_K, k} & set(range(1, few.logp_a_NK.shape[1] + 1)))), key=gain)
+    t, k, p = train_sampling["temperature"], train_sampling["top_k"], train_sampling["top_p"]
+    t, k, p = max(product(sorted({*_TEMPERATURES, t}), (k,), sorted({*_TOP_P, p})), key=gain)
+    listed = set(range(1, few.base_logp_NK.shape[1] + 1))
+    t, k, p = max(((t, top_k, p) for top_k in sorted({*_TOP_K, k} & listed)), key=gain)
     width = 0.15  # of log T: half the grid's
     for _ in range(_ROUNDS):
-        t, k, p = max(((t * np.exp(width * way), k, p) for way in (-1, 0, 1)), key=gain)
+        t, k, p = max(((t * np.exp(width * sign), k, p) for sign in (-1, 0, 1)), key=gain)
         width /= 2
-    s, reached = mixed(moved, ratio(moved.logp_a_NK, t, k, p))
-    return {"temperature": float(t), "top_k": k, "top_p": p, "strength": s, "residual_share": left(reached)}
+    s, reached = fit_mixture(shift, target_ratio(shift.base_logp_NK, t, k, p))
+    return {
+        "temperature": float(t),
+        "top_k": k,
+        "top_p": p,
+        "ssd_strength": s,
+        "unexplained_fraction": unexplained(reached),
+    }
 
 
-def mixed(moved: Movement, ratio_NK: np.ndarray) -> tuple[float, float]:
-    """(s, mean gain) of the best mixture (1 - s) p_a + s q, 0 ≤ s < 1; the gain is concave in s."""
-    p_b_NK = np.exp(moved.logp_b_NK)
-    unlisted = float(np.maximum(1 - p_b_NK.sum(1), 0).sum())
-    inside_NK = (p_b_NK > 0) & (ratio_NK != 0)
-    p_b, push = p_b_NK[inside_NK], ratio_NK[inside_NK] - 1
-    outside = float(p_b_NK[~inside_NK].sum()) + unlisted
+def fit_mixture(shift: Shift, ratio_NK: np.ndarray) -> tuple[float, float]:
+    """(s, mean gain) of the best mixture (1 - s) p_base + s q, 0 ≤ s < 1; the gain is concave in s."""
+    p_NK = np.exp(shift.trained_logp_NK)
+    unlisted = float(np.maximum(1 - p_NK.sum(1), 0).sum())
+    inside_NK = (p_NK > 0) & (ratio_NK != 0)
+    p, push = p_NK[inside_NK], ratio_NK[inside_NK] - 1
+    outside = float(p_NK[~inside_NK].sum()) + unlisted
     low, high = 0.0, 1 - 1e-4
     s = 0.5
     for _ in range(40):
-        slope = (p_b * push / (1 + s * push)).sum() - outside / (1 - s)
+        slope = (p * push / (1 + s * push)).sum() - outside / (1 - s)
         low, high = (s, high) if slope > 0 else (low, s)
-        bend = -((p_b * (push / (1 + s * push)) ** 2).sum() + outside / (1 - s) ** 2)
-        ahead = s - slope / bend if bend < 0 else s
-        before, s = s, ahead if low < ahead < high else (low + high) / 2
-        if abs(s - before) < 1e-7:
+        curvature = -((p * (push / (1 + s * push)) ** 2).sum() + outside / (1 - s) ** 2)
+        candidate = s - slope / curvature if curvature < 0 else s
+        previous, s = s, candidate if low < candidate < high else (low + high) / 2
+        if abs(s - previous) < 1e-7:
             break
-    gain = (p_b * np.log1p(s * push)).sum() + outside * np.log1p(-s)
-    return float(s), float(gain) / len(moved.kl_ba_N)
+    gain = (p * np.log1p(s * push)).sum() + outside * np.log1p(-s)
+    return float(s), float(gain) / len(shift.kl_N)

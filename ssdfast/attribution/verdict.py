@@ -1,4 +1,4 @@
-"""What moved an arm, in one word and one paragraph, built from the numbers; and when it would be another."""
+"""The verdict on an arm: a category and a paragraph, built from its numbers, with what would change the verdict."""
 
 from __future__ import annotations
 
@@ -7,155 +7,169 @@ from collections.abc import Mapping
 from typing import Any
 
 ALPHA = 0.05
-COUNTS = 0.15
-"""share of what an arm moved beyond the control from which on a part is named"""
+MIN_FRACTION = 0.15
+"""fraction of an arm's shift beyond the control from which on a component is named"""
 MIXTURE, NONE = "mixture", "none"
 
 _TITLES = {
     "ssd": "self-distillation",
-    "temperature": "a change of temperature",
-    "ending": "a bias toward ending",
-    "drift": "drift that no explanation covers",
+    "temperature": "a temperature change",
+    "eos_bias": "an EOS bias",
+    "residual": "a residual that no component explains",
     MIXTURE: "a mixture",
     NONE: "no effect beyond the control",
 }
 
 
-def verdict(name: str, control: str, moved: Mapping[str, Any], beyond: Mapping[str, Any]) -> dict[str, Any]:
-    """`category`, `headline`, `named` parts, `shares` of what the arm moved beyond the control (None without effect),
-    `text`. JSON.
+def verdict(name: str, control: str, shift: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """`category`, `headline`, the `components` that are named, `fractions` of the arm's shift beyond the control (None
+    without effect), `text`. JSON.
 
-    moved: what `arms.movement` says of the arm. beyond: what `contrasts.against_control` says of it.
-    A part is named if it accounts for COUNTS of the whole, or so much would be lost without it, with an interval above
-    0; the second finds a part that opposes another. Without a measure that differs from the control's by Holm at ALPHA,
-    with an interval that excludes 0, there is nothing to name.
+    shift: from `arm_stats.describe_shift`. comparison: from `contrasts.compare_with_control`.
+    A component is named if it explains MIN_FRACTION of the total, or the fit loses that much without it, with an
+    interval above 0; the second finds a component that opposes another. Without a metric that differs from the
+    control's by Holm at ALPHA, with an interval that excludes 0, there is no effect to name.
     """
-    differing = [test for test in beyond["measures"] if _differs(test)]
-    nats = {part: one["mean"] or 0.0 for part, one in beyond["parts"].items()}
+    significant = [test for test in comparison["metrics"] if _is_significant(test)]
+    nats = {component: interval["value"] or 0.0 for component, interval in comparison["components"].items()}
     total = sum(max(value, 0.0) for value in nats.values())
-    shares = {part: value / total if total > 0 else 0.0 for part, value in nats.items()}
-    named = [part for part in nats if total > 0 and _counts(part, beyond, COUNTS * total)]
+    fractions = {component: value / total if total > 0 else 0.0 for component, value in nats.items()}
+    named = [component for component in nats if total > 0 and _is_named(component, comparison, MIN_FRACTION * total)]
     category = NONE
-    if differing and named:
+    if significant and named:
         category = named[0] if len(named) == 1 else MIXTURE
     named = named if category != NONE else []
     sentences = [
-        _headline(name, control, category, named, shares, less=sum(nats.values()) < 0),
-        _evidence(moved, differing, beyond),
-        _explained(moved, control, beyond),
-        _otherwise(category, named, shares, differing, moved),
+        _format_headline(name, control, category, named, fractions, smaller=sum(nats.values()) < 0),
+        _format_evidence(shift, significant, comparison),
+        _format_components(shift, control, comparison),
+        _format_sensitivity(category, named, fractions, significant, shift),
     ]
     return {
         "category": category,
         "headline": sentences[0].removeprefix(f"{name}: ").removesuffix("."),
-        "named": named,
-        "shares": shares if category != NONE else dict.fromkeys(shares),
+        "components": named,
+        "fractions": fractions if category != NONE else dict.fromkeys(fractions),
         "text": " ".join(sentences),
     }
 
 
-def _differs(test: Mapping[str, Any]) -> bool:
-    ends = test["difference"]
-    if test["p_holm"] is None or test["p_holm"] > ALPHA or ends["low"] is None:
+def _is_significant(test: Mapping[str, Any]) -> bool:
+    interval = test["difference"]
+    if test["p_value_holm"] is None or test["p_value_holm"] > ALPHA or interval["ci_low"] is None:
         return False
-    return bool(ends["low"] > 0 or ends["high"] < 0)
+    return bool(interval["ci_low"] > 0 or interval["ci_high"] < 0)
 
 
-def _counts(part: str, beyond: Mapping[str, Any], least: float) -> bool:
-    found = [beyond["parts"][part], *([beyond["lost_without"][part]] if part in beyond["lost_without"] else [])]
-    return any(_above(ends) and ends["mean"] >= least for ends in found)
+def _is_named(component: str, comparison: Mapping[str, Any], least: float) -> bool:
+    intervals = [comparison[key][component] for key in ("components", "drop_one") if component in comparison[key]]
+    return any(_is_positive(interval) and interval["value"] >= least for interval in intervals)
 
 
-def _above(ends: Mapping[str, float | None]) -> bool:
-    return ends["low"] is not None and ends["low"] > 0
+def _is_positive(interval: Mapping[str, float | None]) -> bool:
+    return interval["ci_low"] is not None and interval["ci_low"] > 0
 
 
-def _headline(name: str, control: str, category: str, named: list[str], shares: Mapping[str, float], less: bool) -> str:
-    """less: in all, the arm moved less than the control."""
+def _format_headline(
+    name: str, control: str, category: str, named: list[str], fractions: Mapping[str, float], smaller: bool
+) -> str:
+    """smaller: the arm's whole shift is smaller than the control's."""
     if category == NONE:
         return f"{name}: no effect beyond {control}."
-    in_all = f", though in all it moved less than {control}" if less else ""
+    in_all = f", though its whole shift is smaller than that of {control}" if smaller else ""
     if category == MIXTURE:
-        made_of = ", ".join(
-            f"{_TITLES[part]} ({shares[part]:.0%}{', against the others' if shares[part] < 0 else ''})"
-            for part in sorted(named, key=lambda part: -shares[part])
+        components = ", ".join(
+            f"{_TITLES[component]} ({fractions[component]:.0%}"
+            f"{', against the others' if fractions[component] < 0 else ''})"
+            for component in sorted(named, key=lambda component: -fractions[component])
         )
-        return f"{name}: a mixture of {made_of}{in_all}."
-    if less:
+        return f"{name}: a mixture of {components}{in_all}."
+    if smaller:
         return f"{name}: {_TITLES[category]}{in_all}."
-    return f"{name}: {_TITLES[category]} ({shares[category]:.0%} of what it moved beyond {control})."
+    return f"{name}: {_TITLES[category]} ({fractions[category]:.0%} of its shift beyond {control})."
 
 
-def _evidence(moved: Mapping[str, Any], differing: list[Mapping[str, Any]], beyond: Mapping[str, Any]) -> str:
-    said = f"It moved {_range(moved['kl'])} nats a position from the baseline (KL, 95 % intervals over problems)."
-    if not differing:
-        least = min((test["p_holm"] for test in beyond["measures"] if test["p_holm"] is not None), default=None)
-        return said + (
-            " None of the measures differs from the control's"
-            + (f" (the least corrected p is {least:.2g})." if least is not None else ".")
+def _format_evidence(
+    shift: Mapping[str, Any], significant: list[Mapping[str, Any]], comparison: Mapping[str, Any]
+) -> str:
+    text = (
+        f"Its shift from the baseline, KL(trained ‖ baseline), is {_format_interval(shift['kl_trained_base'])} nats per"
+        " position (95 % intervals over problems)."
+    )
+    if not significant:
+        smallest = min(
+            (test["p_value_holm"] for test in comparison["metrics"] if test["p_value_holm"] is not None), default=None
         )
-    first = differing[0]
-    return said + (
-        f" {len(differing)} of {len(beyond['measures'])} measures differ from the control's; the largest effect is"
-        f" {first['measure']}, {_range(first['difference'])} ({first['size']:+.2f} standard deviations over problems,"
-        f" corrected p = {first['p_holm']:.2g})."
+        return text + (
+            " No metric differs significantly from the control's"
+            + (f" (the smallest corrected p-value is {smallest:.2g})." if smallest is not None else ".")
+        )
+    largest = significant[0]
+    return text + (
+        f" {len(significant)} of {len(comparison['metrics'])} metrics differ from the control's; the largest effect is"
+        f" {largest['metric']}, {_format_interval(largest['difference'])} ({largest['effect_size_sd']:+.2f} standard"
+        f" deviations over problems, corrected p-value {largest['p_value_holm']:.2g})."
     )
 
 
-def _explained(moved: Mapping[str, Any], control: str, beyond: Mapping[str, Any]) -> str:
-    parts = ", ".join(f"{_TITLES[part]} {_range(one)}" for part, one in beyond["parts"].items())
-    alone = {name: one["residual_share"] for name, one in moved["alternatives"].items()}
-    left = ", ".join(f"{name} {share:.0%}" for name, share in alone.items() if share is not None)
+def _format_components(shift: Mapping[str, Any], control: str, comparison: Mapping[str, Any]) -> str:
+    components = ", ".join(
+        f"{_TITLES[component]} {_format_interval(interval)}" for component, interval in comparison["components"].items()
+    )
+    unexplained = ", ".join(
+        f"{name} {fit['unexplained_fraction']:.0%}"
+        for name, fit in shift["single_component_fits"].items()
+        if fit["unexplained_fraction"] is not None
+    )
     return (
-        f"Together the explanations give strength s = {_range(moved['strength'])}, temperature"
-        f" {_range(moved['temperature'])} and {_range(moved['ending_log_odds'])} log-odds of ending; beyond {control}"
-        f" they account for, in nats a position: {parts}."
-        + (f" Alone they leave unexplained, of all that moved: {left}." if left else "")
+        f"Fitted together, the components have strength s = {_format_interval(shift['ssd_strength'])}, temperature"
+        f" {_format_interval(shift['temperature'])} and an EOS bias of {_format_interval(shift['eos_log_odds'])}"
+        f" log-odds. Beyond {control} they explain, in nats per position: {components}."
+        + (f" Fitted alone, they leave unexplained of the whole shift: {unexplained}." if unexplained else "")
     )
 
 
-def _otherwise(
+def _format_sensitivity(
     category: str,
     named: list[str],
-    shares: Mapping[str, float],
-    differing: list[Mapping[str, Any]],
-    moved: Mapping[str, Any],
+    fractions: Mapping[str, float],
+    significant: list[Mapping[str, Any]],
+    shift: Mapping[str, Any],
 ) -> str:
-    if category == NONE and not differing:
-        said = (
-            f"It would be otherwise if a measure differed from the control's at a corrected p of {ALPHA:g} with an"
-            " interval that excludes 0: an effect smaller than these intervals is not ruled out."
+    if category == NONE and not significant:
+        text = (
+            "The verdict would change if a metric differed from the control's at a corrected p-value of"
+            f" {ALPHA:g} with an interval that excludes 0. An effect smaller than these intervals is not ruled out."
         )
     elif category == NONE:
-        said = (
-            "Measures differ, but no explanation's part lies above the control's: it would be otherwise if one did, by"
-            f" {COUNTS:.0%} of the whole and with an interval above 0."
+        text = (
+            "Metrics differ, but no component is larger than the control's. The verdict would change if one were, by"
+            f" {MIN_FRACTION:.0%} of the total and with an interval above 0."
         )
     else:
-        others = {part: share for part, share in shares.items() if part not in named}
-        said = (
-            f"A part is named that accounts for {COUNTS:.0%} of this, or without which so much would be lost, with an"
-            " interval above 0; so it would be otherwise if"
-        )
-        turns = [
-            f"{_TITLES[part]} had that much (it has {f'{share:.0%}' if share >= 0 else 'less than the control'})"
-            for part, share in others.items()
+        others = {component: fraction for component, fraction in fractions.items() if component not in named}
+        changes = [
+            f"{_TITLES[component]} reached it (now {f'{fraction:.0%}' if fraction >= 0 else 'less than the control'})"
+            for component, fraction in others.items()
         ]
-        turns += [f"{_TITLES[part]} fell below it" for part in named]
-        said += " " + ", or ".join(turns) + "."
-    if len(moved["by_seed"]) == 1:
-        said += " With one seed this is about this trained model; another training of the same arm may differ."
-    return said
+        changes += [f"{_TITLES[component]} fell below it" for component in named]
+        text = (
+            f"A component is named that explains {MIN_FRACTION:.0%} of this, or without which the fit loses that much,"
+            f" with an interval above 0. The verdict would change if {', or '.join(changes)}."
+        )
+    if len(shift["by_seed"]) == 1:
+        text += " With one seed, this is about this trained model; another training of the same arm may differ."
+    return text
 
 
-def _range(ends: Mapping[str, float | None]) -> str:
-    """A mean and its interval: two digits of its width."""
-    values = [ends["mean"], ends["low"], ends["high"]]
-    if None in values:
+def _format_interval(interval: Mapping[str, float | None]) -> str:
+    """A value and its interval, to two digits of the interval's width."""
+    numbers = [interval["value"], interval["ci_low"], interval["ci_high"]]
+    if None in numbers:
         return "undefined"
-    mean, low, high = (float(value or 0.0) for value in values)
+    value, low, high = (float(number or 0.0) for number in numbers)
     width = max(high - low, 1e-12)
     places = max(0, 1 - math.floor(math.log10(width)))
     if places > 6:
-        return f"{mean:.1e} [{low:.1e}, {high:.1e}]"
-    return f"{mean:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+        return f"{value:.1e} [{low:.1e}, {high:.1e}]"
+    return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"

@@ -195,7 +195,7 @@ def _probe(args: list[str]) -> int:
     if is_first():
         _headline(command.out, write_report(command.out))
     if failed:
-        first = f"{failed[0]['label']}, {failed[0]['trace_id']}: {failed[0]['reason']}"
+        first = f"{failed[0]['trace_source']}, {failed[0]['trace_id']}: {failed[0]['reason']}"
         print(
             f"ssdfast: {len(failed)} traces could not be scored, the first {first}."
             f" {command.out / 'summary.json'} lists them; the same command tries them again",
@@ -208,10 +208,13 @@ def _headline(out: Path, report: Path) -> None:
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     everything = summary["all"]
     print(f"{summary['positions']:,} positions of {summary['traces']:,} traces")
-    print(f"the model moved by KL {_interval(everything['kl_ab'])} nats a position")
-    print(f"share of the movement along what self-distillation predicts: {_interval(everything['ssd_share'])}")
+    print(f"shift, KL(trained ‖ baseline): {_format_interval(everything['kl_trained_base'])} nats per position")
+    fraction = _format_interval(everything["ssd_variance_fraction"])
+    print(f"fraction of the shift along what self-distillation predicts: {fraction}")
     print(f"report: {report}")
 
 
-def _interval(value: dict[str, Any]) -> str:
-    return "undefined" if value["mean"] is None else "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**value)
+def _format_interval(interval: dict[str, Any]) -> str:
+    if interval["value"] is None:
+        return "undefined"
+    return "{value:.4f} [{ci_low:.4f}, {ci_high:.4f}]".format(**interval)

@@ -16,7 +16,7 @@ from ..config import (
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
-    Labelled,
+    NamedPath,
     PlanConfig,
     ProbeConfig,
     SampleConfig,
@@ -133,11 +133,10 @@ def train_defaults(args: list[str]) -> TrainCommand:
 def probe_defaults(args: list[str]) -> ProbeCommand:
     required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
 
-    def of_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        preset = settings.PRESETS[name]
-        return {"decoding": preset.eval_sampling.model_dump(), "train": preset.train_sampling.model_dump()}
+    def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        return settings.PRESETS[name].model_dump()
 
-    return ProbeCommand.model_construct(**_defaults(args, ProbeConfig, ExecutionConfig, required, of_preset))
+    return ProbeCommand.model_construct(**_defaults(args, ProbeConfig, ExecutionConfig, required, preset_values))
 
 
 def _defaults(
@@ -186,19 +185,19 @@ def parse(cls: type[Model], default: Model, name: str, args: list[str]) -> Model
 
 
 def _registry() -> ConstructorRegistry:
-    """Makes tyro read a path with a label as one argument, LABEL=PATH."""
+    """Makes tyro read a named path as one argument, NAME=PATH or PATH."""
     registry = ConstructorRegistry()
 
     @registry.primitive_rule
-    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Labelled] | None:
-        if info.type is not Labelled:
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[NamedPath] | None:
+        if info.type is not NamedPath:
             return None
         return PrimitiveConstructorSpec(
             nargs=1,
-            metavar="LABEL=PATH",
-            instance_from_str=lambda words: Labelled.model_validate(words[0]),
-            is_instance=lambda value: isinstance(value, Labelled),
-            str_from_instance=lambda source: [f"{source.label}={source.path}"],
+            metavar="[NAME=]PATH",
+            instance_from_str=lambda words: NamedPath.model_validate(words[0]),
+            is_instance=lambda value: isinstance(value, NamedPath),
+            str_from_instance=lambda source: [f"{source.name}={source.path}"],
         )
 
     return registry

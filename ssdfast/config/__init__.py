@@ -4,10 +4,10 @@ A stage's settings come from its defaults, then a preset, then a YAML file, then
 saved as ``config.yaml`` beside the results.
 """
 
-from .base import Labelled, Settings, dump, load, read_yaml
+from .base import NamedPath, Settings, dump, load, read_yaml
 from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
 from .plan import PlanConfig
-from .probe import ClassRules, ExecutionConfig, PositionConfig, ProbeConfig, TokenClassConfig
+from .probe import ExecutionConfig, PositionClassConfig, PositionConfig, ProbeConfig, TokenClassConfig
 from .sample import (
     ColumnsConfig,
     FewshotExample,
@@ -27,7 +27,6 @@ __all__ = [
     "PRESETS",
     "SCHEDULES",
     "ArmConfig",
-    "ClassRules",
     "ColumnsConfig",
     "EngineSamplingParams",
     "EvalConfig",
@@ -35,9 +34,10 @@ __all__ = [
     "ExecutionConfig",
     "ExtractionConfig",
     "FewshotExample",
-    "Labelled",
     "LoopConfig",
+    "NamedPath",
     "PlanConfig",
+    "PositionClassConfig",
     "PositionConfig",
     "Preset",
     "ProbeConfig",

@@ -13,22 +13,24 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Labelled(Settings):
-    """A path, and the name that it goes by."""
+class NamedPath(Settings):
+    """A path and its name in the results."""
 
-    label: Annotated[str, Field(min_length=1)]
-    path: str
+    name: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="before")
     @classmethod
-    def _in_short(cls, value: Any) -> Any:
-        """``LABEL=PATH``; a mapping passes through."""
+    def _from_text(cls, value: Any) -> Any:
+        """``NAME=PATH``, or ``PATH`` alone, whose last part is the name. A mapping passes through."""
         if not isinstance(value, str):
             return value
-        label, equals, path = value.partition("=")
-        if not (label and equals and path):
-            raise ValueError(f"it is written LABEL=PATH, got {value!r}")
-        return {"label": label, "path": path}
+        name, equals, path = value.partition("=")
+        if not equals or "/" in name:  # the "=" belongs to the path
+            name, path = Path(value).resolve().name, value
+        if not (name and path):
+            raise ValueError(f"must be NAME=PATH or PATH, got {value!r}")
+        return {"name": name, "path": path}
 
 
 Config = TypeVar("Config", bound=Settings)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Labelled, Settings
+from .base import NamedPath, Settings
 from .sample import ProblemsConfig, PromptConfig, SampleConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
 
@@ -64,9 +64,9 @@ class SequentialConfig(Settings):
 class EvalConfig(Settings):
     """Checkpoints, or completions from elsewhere, and how their answers are judged and compared."""
 
-    models: tuple[Labelled, ...] = ()
+    models: tuple[NamedPath, ...] = ()
     """checkpoints to sample, each with a label"""
-    completions: tuple[Labelled, ...] = ()
+    completions: tuple[NamedPath, ...] = ()
     """what others have sampled: runs or directories of traces, .parquet or .jsonl files"""
     baseline: str = ""
     """label of what the others are compared with; empty is the first"""
@@ -100,7 +100,7 @@ class EvalConfig(Settings):
 
     def check(self) -> None:
         """Raises ValueError for settings that do not go together."""
-        labels = [one.label for one in (*self.models, *self.completions)]
+        labels = [one.name for one in (*self.models, *self.completions)]
         if not labels:
             raise ValueError("nothing is evaluated: name checkpoints in models, or files of completions")
         for label in labels:
@@ -132,7 +132,7 @@ class EvalConfig(Settings):
 
     @property
     def baseline_label(self) -> str:
-        return self.baseline or (*self.models, *self.completions)[0].label
+        return self.baseline or (*self.models, *self.completions)[0].name
 
     def sampling_of(self, model: str) -> SampleConfig:
         """The settings of sampling a checkpoint at the first decoding."""

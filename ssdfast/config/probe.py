@@ -6,32 +6,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Labelled, Settings
+from .base import NamedPath, Settings
 from .sampling_params import PRESETS, SamplingParams
 
 
-class ClassRules(Settings):
-    """Thresholds of the position classes; nucleus and tail are those of `decoding`."""
+class PositionClassConfig(Settings):
+    """Thresholds of the position classes. Nucleus and tail are those of `eval_sampling`."""
 
-    lock_top1: float = 0.5
-    """lock and mixed: the likeliest token has at least this probability; fork and diffuse: less"""
-    lock_nucleus: int = 5
-    """lock: nucleus of at most this many tokens"""
-    lock_tail: float = 0.01
-    """lock: at most this mass outside the top k"""
-    fork_ratio: float = 0.25
-    """fork: the second token has at least this share of the first one's probability"""
-    fork_tail: float = 0.10
-    """fork: at most this mass outside the top k; diffuse: more"""
+    lock_min_top1: float = 0.5
+    """The smallest top-1 probability of a lock and of a mixed position; forks and diffuse positions have less."""
+    lock_max_nucleus: int = 5
+    """The largest nucleus of a lock, in tokens."""
+    lock_max_tail: float = 0.01
+    """The largest probability mass of a lock outside the top k."""
+    fork_min_ratio: float = 0.25
+    """The smallest ratio of a fork's second probability to its first."""
+    fork_max_tail: float = 0.10
+    """The largest probability mass of a fork outside the top k; diffuse positions have more."""
 
 
 class PositionConfig(Settings):
     """Which completion positions are scored, and of which traces."""
 
-    select: Literal["all", "every", "landmarks", "random"] = "all"
-    """all of a trace; every n-th; those around landmarks; as many at random"""
-    every: Annotated[int, Field(ge=1)] = 10
-    """every: one position in this many"""
+    select: Literal["all", "stride", "landmarks", "random"] = "all"
+    """The positions of each trace that are scored: all, one per stride, those near landmarks, or a random sample."""
+    stride: Annotated[int, Field(ge=1)] = 10
+    """The distance between scored positions, with `select: stride`."""
     landmarks: tuple[Annotated[str, Field(min_length=1)], ...] = (
         "\\boxed",
         "Let",
@@ -40,65 +40,73 @@ class PositionConfig(Settings):
         "<think>",
         "</think>",
     )
-    """landmarks: texts that stand out, as whole words"""
-    around: Annotated[int, Field(ge=0)] = 3
-    """landmarks: positions before the landmark and after it that are scored with it"""
-    count: Annotated[int, Field(ge=1)] = 64
-    """random: positions of each trace"""
-    carriers: Annotated[int, Field(ge=0)] = 0
-    """traces to score, in equal shares of every length, correctness and generator; 0 takes all"""
+    """The texts near which positions are scored, with `select: landmarks`; those that begin with a letter match as
+    whole words."""
+    window: Annotated[int, Field(ge=0)] = 3
+    """The number of positions that are scored before a landmark and after it."""
+    per_trace: Annotated[int, Field(ge=1)] = 64
+    """The number of positions that are sampled from each trace, with `select: random`."""
+    max_traces: Annotated[int, Field(ge=0)] = 0
+    """The largest number of traces to score, sampled evenly by length, correctness and source; 0 takes all."""
 
 
 class TokenClassConfig(Settings):
     """A class of vocabulary entries, by their text without the spaces around it."""
 
     words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """texts that belong to it, in any case"""
+    """The texts that belong to the class, in upper or lower case."""
     regex: str = ""
-    """pattern that the whole text must match, in the case given"""
+    """The regular expression that matches the whole text of the tokens that belong to the class; it is case
+    sensitive."""
 
 
 class ProbeConfig(Settings):
-    """Two models, traces, and what to measure at every position of every trace."""
+    """Two models, traces, and what to measure at the positions of the traces."""
 
     baseline: str
-    """model before training: a directory of safetensors or a GGUF file"""
+    """The model before training: a directory of safetensors or a GGUF file."""
     trained: str
-    """model after training, with the same tokenizer"""
-    traces: Annotated[tuple[Labelled, ...], Field(min_length=1)]
-    """Parquet files, or directories of them, each with the label of who generated it"""
-    decoding: SamplingParams = PRESETS["math"].eval_sampling
-    train: SamplingParams = PRESETS["math"].train_sampling
-    temperatures: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.4, 0.7, 1.0, 1.4, 2.0)
-    """temperatures at which the normaliser of the whole vocabulary is kept"""
-    top: Annotated[int, Field(ge=2, le=128)] = 20
-    """length of the lists of likeliest tokens"""
+    """The model after training; it must have the same tokenizer."""
+    traces: Annotated[tuple[NamedPath, ...], Field(min_length=1)]
+    """The traces: Parquet files or directories of them, as NAME=PATH or PATH. The name is the trace source in the
+    results; by default it is the last part of the path."""
+    eval_sampling: SamplingParams = PRESETS["math"].eval_sampling
+    """The sampling parameters of evaluation, which define nucleus, support and tail."""
+    train_sampling: SamplingParams = PRESETS["math"].train_sampling
+    """The sampling parameters of the training samples, toward which self-distillation trains."""
+    lse_temperatures: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.4, 0.7, 1.0, 1.4, 2.0)
+    """The temperatures at which the log-sum-exp of all logits is stored."""
+    top_logprobs: Annotated[int, Field(ge=2, le=128)] = 20
+    """The number of most likely tokens whose log-probabilities are stored."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """of weights and activations; logits are float32 either way. bfloat16 hides shifts below about 1e-3 nats"""
-    batch_tokens: Annotated[int, Field(ge=1)] = 2048
-    """tokens of a forward pass: short traces go together, a long one in chunks"""
-    part_positions: Annotated[int, Field(ge=1)] = 32_768
-    """positions between two safe points, at least a trace; they wait in memory"""
+    """The dtype of weights and activations; logits are float32 either way. bfloat16 hides shifts below about 1e-3
+    nats."""
+    max_batch_tokens: Annotated[int, Field(ge=1)] = 2048
+    """The largest number of tokens per forward pass: short traces are batched, long ones are split into chunks."""
+    positions_per_shard: Annotated[int, Field(ge=1)] = 32_768
+    """The largest number of positions per shard of the table; a shard holds at least one trace and waits in memory."""
     positions: PositionConfig = PositionConfig()
     token_classes: dict[str, TokenClassConfig] = Field(default_factory=dict)
-    """classes of your own, tried before the built-in ones; one with a built-in name takes its place"""
-    parts: str | None = None
-    """directory or URL (s3://...) for the table of positions, if not in the run's directory"""
-    overlong: Literal["error", "skip"] = "error"
-    """what to do with a trace longer than a model's context"""
-    classes: ClassRules = ClassRules()
+    """Your own token classes. They are tried before the built-in ones; one with a built-in name replaces it."""
+    table_dir: str | None = None
+    """The directory or URL (s3://...) of the table of positions; without it, `positions` in the run directory."""
+    on_too_long: Literal["error", "skip"] = "error"
+    """What to do with a trace that does not fit a model's context."""
+    position_classes: PositionClassConfig = PositionClassConfig()
     seed: int = 0
-    """of the bootstrap, and of positions and carriers drawn at random"""
+    """The seed of the bootstrap, and of positions and traces that are sampled."""
 
 
 class ExecutionConfig(Settings):
-    """How a probe runs; the table is the same whichever way."""
+    """How a probe runs. The table is the same in every case."""
 
     engine: Literal["local", "ray"] = "local"
-    """this process (under torchrun, each rank on its own GPU), or actors of a Ray cluster"""
-    workers: Annotated[int, Field(ge=1)] = 1
-    """ray: actors, each with both models and a GPU where there is one"""
-    residency: Literal["auto", "both", "one"] = "auto"
-    """both models in memory, or one after the other with hidden states on disk in between; auto: both if they fit"""
-    spill_gb: Annotated[float, Field(gt=0)] = 32.0
-    """one: most disk for hidden states; the models change places when it is full"""
+    """Where the probe runs: in this process (under torchrun, on one GPU per rank) or on a Ray cluster."""
+    num_workers: Annotated[int, Field(ge=1)] = 1
+    """The number of Ray actors; each holds both models and, where there are GPUs, has one."""
+    model_loading: Literal["auto", "both", "sequential"] = "auto"
+    """Whether both models are in memory, or one after the other with hidden states on disk in between; auto loads both
+    if they fit."""
+    max_spill_gb: Annotated[float, Field(gt=0)] = 32.0
+    """The largest size of the hidden states on disk, with `model_loading: sequential`; when it is reached, the second
+    model is loaded."""

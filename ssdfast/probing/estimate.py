@@ -1,8 +1,8 @@
-"""What a probe will take, from a short trial of it: ``ssdfast probe --estimate``.
+"""The resources that a probe needs, from a short trial of it: ``ssdfast probe --estimate``.
 
-A forward pass takes time in proportion to its tokens and to the pairs of tokens that attention looks at, the
-statistics and the table in proportion to the positions. The plan's longest batch, cut to a few chunks, and its shortest
-one give the rates; memory is that of the trial, and what a longer trace and a fuller part add to it.
+The time of a forward pass grows with its tokens and with the pairs of tokens that attention compares, that of the
+statistics and the table with the positions. The rates come from the plan's longest batch, cut to a few chunks, and its
+shortest one. Memory is that of the trial, plus what a longer trace and a fuller shard add.
 
 Shape legend: R trials, Q kinds of work (tokens, pairs of tokens).
 """
@@ -21,11 +21,12 @@ from torch import Tensor
 
 from .. import memory_usage
 from ..config import ExecutionConfig, ProbeConfig
+from ..number_format import format_bytes, format_duration
 from ..run_dir import RunError
-from ..sharded_table import encoded
-from .model_loading import Loaded, load
-from .plan import Item, Plan, Scored
-from .position_stats import Failure, Measure, forward
+from ..sharded_table import encode
+from .model_loading import LoadedModel, load
+from .plan import LoadedTrace, Plan, TraceItem
+from .position_stats import Failure, ScoredTrace, TableBuilder, forward
 from .shard_worker import prepare
 
 _CHUNKS = 3  # of the longest trace
@@ -40,134 +41,143 @@ class Estimate:
     positions: int
     tokens: int
     """that each model reads"""
-    parts: int
+    shards: int
     table_bytes: int
     seconds_forward: float
     seconds_statistics: float
     peak_bytes: int
     """weights included: on the GPU where there is one, else of the process"""
     free_bytes: int
-    both: bool
-    """models in memory together"""
+    loads_both: bool
+    """whether both models are in memory together"""
 
     def __str__(self) -> str:
         seconds = self.seconds_forward + self.seconds_statistics
-        share = self.seconds_statistics / seconds
-        mode = "both models stay" if self.both else "one model at a time, hidden states on disk in between"
+        fraction = self.seconds_statistics / seconds
+        row_bytes = self.table_bytes / self.positions
+        mode = "both models in memory" if self.loads_both else "one model at a time, hidden states on disk in between"
         return "\n".join(
             [
                 f"traces     {self.traces:,}, of which each model reads {self.tokens:,} tokens",
-                f"positions  {self.positions:,} in {self.parts:,} parts",
-                f"disk       {_size(self.table_bytes)}: {self.table_bytes / self.positions:.0f} bytes a position",
-                f"memory     {_size(self.peak_bytes)} of {_size(self.free_bytes)} free: {mode}",
-                f"time       {_duration(seconds)} for one such process: {share:.0%} of it statistics",
+                f"positions  {self.positions:,} in {self.shards:,} shards",
+                f"disk       {format_bytes(self.table_bytes)}: {row_bytes:.0f} bytes per position",
+                f"memory     {format_bytes(self.peak_bytes)} of {format_bytes(self.free_bytes)} free: {mode}",
+                f"time       {format_duration(seconds)} for one process: {fraction:.0%} of it statistics",
             ]
         )
 
 
 def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
-    """Lay out the work, run a little of it, and scale. Nothing is written.
+    """Plan the work, run a small part of it, and scale. Writes nothing.
 
     Raises ValueError as `probe`, RunError where a model fails on the trial.
     """
     prober = prepare(config, execution, Path())
     plan, free = prober.plan, memory_usage.free_bytes()
-    trials = [_trial(plan, batch, config.batch_tokens) for batch in (plan.parts[0][0], plan.parts[-1][-1])]
-    both = prober.both
+    trials = [_trial(plan, batch, config.max_batch_tokens) for batch in (plan.shards[0][0], plan.shards[-1][-1])]
+    loads_both = prober.loads_both
     memory_usage.start_peak()
-    a = load(prober.a, config.dtype)
-    seconds_a, hidden_a = _passes(a, trials, config.batch_tokens)
-    b = load(prober.b, config.dtype)
-    seconds_b, hidden_b = _passes(b, trials, config.batch_tokens)
-    measure = Measure.of(a.model.head, b.model.head, prober.classes, config)
-    some = [one for found in zip(trials, hidden_a, hidden_b, strict=True) for one in _some(*found)]
-    measure.table(some)  # once for what the first call does once
+    base = load(prober.baseline, config.dtype)
+    base_seconds, base_hidden = _run_trials(base, trials, config.max_batch_tokens)
+    trained = load(prober.trained, config.dtype)
+    trained_seconds, trained_hidden = _run_trials(trained, trials, config.max_batch_tokens)
+    builder = TableBuilder.from_heads(base.model.head, trained.model.head, prober.classes, config)
+    sample = [
+        trace
+        for trial, base_states, trained_states in zip(trials, base_hidden, trained_hidden, strict=True)
+        for trace in _first_positions(trial, base_states, trained_states)
+    ]
+    builder.build(sample)  # warm-up
     start = time.perf_counter()
-    table = measure.table(some)
-    seconds_a_position = (time.perf_counter() - start) / len(table)
-    work_RQ = np.array([_work([one.item for one in trial]) for trial in trials])
-    rates_Q = _rates(work_RQ, np.array(seconds_a) + np.array(seconds_b))
-    work_Q = np.sum([_work(batch) for part in plan.parts for batch in part], 0)
-    every = range(len(plan.parts))
-    positions = sum(map(plan.positions, every))
-    fullest = max(map(plan.positions, every))
-    longer = plan.parts[0][0][0].reach - trials[0][0].item.reach
+    table = builder.build(sample)
+    seconds_per_position = (time.perf_counter() - start) / len(table)
+    work_RQ = np.array([_work([trace.item for trace in trial]) for trial in trials])
+    rates_Q = _rates(work_RQ, np.array(base_seconds) + np.array(trained_seconds))
+    work_Q = np.sum([_work(batch) for shard in plan.shards for batch in shard], 0)
+    indices = range(len(plan.shards))
+    positions = sum(map(plan.num_positions, indices))
+    most_positions = max(map(plan.num_positions, indices))
+    untried_tokens = plan.shards[0][0][0].read_tokens - trials[0][0].item.read_tokens
     return Estimate(
         traces=sum(1 for _ in plan.items),
         positions=positions,
-        tokens=sum(map(plan.tokens, every)),
-        parts=len(plan.parts),
-        table_bytes=_table_bytes(table, positions, len(plan.parts)),
+        tokens=sum(map(plan.tokens, indices)),
+        shards=len(plan.shards),
+        table_bytes=_table_bytes(table, positions, len(plan.shards)),
         seconds_forward=float(rates_Q @ work_Q),
-        seconds_statistics=seconds_a_position * positions,
+        seconds_statistics=seconds_per_position * positions,
         peak_bytes=memory_usage.peak_bytes()
-        + longer * max(_bytes_a_token(model, config) for model in (a, b))
-        + (0 if torch.cuda.is_available() else 2 * table.nbytes // len(table) * fullest),
+        + untried_tokens * max(_bytes_per_token(model, config) for model in (base, trained))
+        + (0 if torch.cuda.is_available() else 2 * table.nbytes // len(table) * most_positions),
         free_bytes=free,
-        both=both,
+        loads_both=loads_both,
     )
 
 
-def _trial(plan: Plan, batch: Sequence[Item], batch_tokens: int) -> list[Scored]:
-    """A batch in memory, its traces no longer than a few chunks."""
-    scored = [plan.trace(item) for item in batch]
-    most = max(_CHUNKS * batch_tokens, scored[0].item.prompt + 1)
-    return [_cut(one, most) if one.item.reach > most else one for one in scored]
+def _trial(plan: Plan, batch: Sequence[TraceItem], max_batch_tokens: int) -> list[LoadedTrace]:
+    """A batch in memory, its traces cut to a few chunks."""
+    traces = [plan.load(item) for item in batch]
+    limit = max(_CHUNKS * max_batch_tokens, traces[0].item.prompt_tokens + 1)
+    return [_cut(trace, limit) if trace.item.read_tokens > limit else trace for trace in traces]
 
 
-def _cut(one: Scored, reach: int) -> Scored:
-    positions = one.positions[one.positions <= reach - one.item.prompt]
+def _cut(trace: LoadedTrace, read_tokens: int) -> LoadedTrace:
+    last = read_tokens - trace.item.prompt_tokens
+    positions = trace.positions[trace.positions <= last]
     if not len(positions):
-        positions = np.array([reach - one.item.prompt], np.int32)
-    return one._replace(item=one.item._replace(reach=reach, positions=len(positions)), positions=positions)
+        positions = np.array([last], np.int32)
+    item = trace.item._replace(read_tokens=read_tokens, num_positions=len(positions))
+    return trace._replace(item=item, positions=positions)
 
 
-def _some(
-    trial: list[Scored], hidden_a: Sequence[Tensor], hidden_b: Sequence[Tensor]
-) -> Iterator[tuple[Scored, Tensor, Tensor]]:
+def _first_positions(
+    trial: list[LoadedTrace], base_states: Sequence[Tensor], trained_states: Sequence[Tensor]
+) -> Iterator[ScoredTrace]:
     """The first positions of a trial, with their hidden states."""
     left = _POSITIONS
-    for one, a_SH, b_SH in zip(trial, hidden_a, hidden_b, strict=True):
+    for trace, base_SH, trained_SH in zip(trial, base_states, trained_states, strict=True):
         if left > 0:
-            yield one._replace(positions=one.positions[:left]), a_SH[:left], b_SH[:left]
-        left -= len(one.positions)
+            yield trace._replace(positions=trace.positions[:left]), base_SH[:left], trained_SH[:left]
+        left -= len(trace.positions)
 
 
-def _table_bytes(table: pa.Table, positions: int, parts: int) -> int:
-    """On disk: what a position takes, and what a file takes beside them."""
-    whole, half = (len(encoded(table.slice(0, rows))) for rows in (len(table), len(table) // 2))
-    a_position = (whole - half) / (len(table) - len(table) // 2)
-    return int(a_position * positions + (whole - a_position * len(table)) * parts)
+def _table_bytes(table: pa.Table, positions: int, shards: int) -> int:
+    """On disk: the bytes of a position, and the overhead of a file."""
+    whole, half = (len(encode(table.slice(0, rows))) for rows in (len(table), len(table) // 2))
+    bytes_per_position = (whole - half) / (len(table) - len(table) // 2)
+    return int(bytes_per_position * positions + (whole - bytes_per_position * len(table)) * shards)
 
 
-def _passes(loaded: Loaded, trials: list[list[Scored]], batch_tokens: int) -> tuple[list[float], list[list[Tensor]]]:
-    """Seconds and hidden states of each trial; the last one goes first, to warm up, and again."""
-    _timed(loaded, trials[-1], batch_tokens)
-    timed = [_timed(loaded, trial, batch_tokens) for trial in trials]
-    return [seconds for seconds, _ in timed], [hidden for _, hidden in timed]
+def _run_trials(
+    loaded: LoadedModel, trials: list[list[LoadedTrace]], max_batch_tokens: int
+) -> tuple[list[float], list[list[Tensor]]]:
+    """Seconds and hidden states of each trial; the last one also runs first, as a warm-up."""
+    _run_trial(loaded, trials[-1], max_batch_tokens)
+    results = [_run_trial(loaded, trial, max_batch_tokens) for trial in trials]
+    return [seconds for seconds, _ in results], [hidden for _, hidden in results]
 
 
-def _timed(loaded: Loaded, trial: list[Scored], batch_tokens: int) -> tuple[float, list[Tensor]]:
+def _run_trial(loaded: LoadedModel, trial: list[LoadedTrace], max_batch_tokens: int) -> tuple[float, list[Tensor]]:
     """Seconds of a batch's forward pass, and the hidden states of its traces."""
     start = time.perf_counter()
-    found = forward(loaded.model, loaded.way, trial, batch_tokens)
+    results = forward(loaded.model, loaded.way, trial, max_batch_tokens)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    for one in found:
-        if isinstance(one, Failure):
-            raise RunError(f"the trial failed: {one.reason}")
-    return seconds, [one for one in found if isinstance(one, Tensor)]
+    for result in results:
+        if isinstance(result, Failure):
+            raise RunError(f"the trial failed: {result.reason}")
+    return seconds, [result for result in results if isinstance(result, Tensor)]
 
 
-def _work(batch: Sequence[Item]) -> tuple[float, float]:
+def _work(batch: Sequence[TraceItem]) -> tuple[float, float]:
     """Tokens, padding included, and pairs of a token and one before it."""
-    tokens = len(batch) * batch[0].reach
-    return tokens, tokens * batch[0].reach / 2
+    tokens = len(batch) * batch[0].read_tokens
+    return tokens, tokens * batch[0].read_tokens / 2
 
 
 def _rates(work_RQ: np.ndarray, seconds_R: np.ndarray) -> np.ndarray:
-    """Seconds [Q] for a token and for a pair. Where the trials cannot tell them apart, tokens take it all."""
+    """Seconds [Q] per token and per pair. Where the trials cannot separate them, all time counts for the tokens."""
     (long_tokens, long_pairs), (short_tokens, short_pairs) = work_RQ
     longer = long_pairs / long_tokens - short_pairs / short_tokens
     slower = seconds_R[0] / long_tokens - seconds_R[1] / short_tokens
@@ -177,26 +187,11 @@ def _rates(work_RQ: np.ndarray, seconds_R: np.ndarray) -> np.ndarray:
     return np.array([max(0.0, seconds_R[0] / long_tokens - pair * long_pairs / long_tokens), pair])
 
 
-def _bytes_a_token(loaded: Loaded, config: ProbeConfig) -> int:
-    """What one more token of a trace keeps in memory while a model reads it."""
+def _bytes_per_token(loaded: LoadedModel, config: ProbeConfig) -> int:
+    """Memory that one more token of a trace takes while a model reads it."""
     settings = loaded.model.model.config.get_text_config()
     heads = getattr(settings, "num_key_value_heads", None) or settings.num_attention_heads
     size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     layers = {"layers": 1, "cache": settings.num_hidden_layers, "whole": 1}[loaded.way]
-    # Keys and values are copied as they grow; hidden states are in flight and kept, for a and for b.
+    # Keys and values are copied as they grow; hidden states are in flight, and stored for both models.
     return getattr(torch, config.dtype).itemsize * (4 * layers * heads * size + 3 * settings.hidden_size)
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.4g} TB"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

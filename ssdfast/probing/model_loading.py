@@ -1,20 +1,20 @@
-"""Two models, and memory for both or for one.
+"""Two models, with memory for both or for one at a time.
 
-What a pair column needs from the first model's pass is its logits over the whole vocabulary at the scored position:
-KL, total variation and the rest go over every token. Kept as logits that would be V numbers a position (600 kB in
-float32 at V = 151,936), but they are a linear map of the last hidden state, H numbers (5 kB in bf16 at H = 2,560). So
-the hidden states are what is kept, and the first model's lm_head stays in memory when the rest of it goes. Nothing is
-lost on the way: the statistics get the same operands, and both modes write the same bytes.
+A pair column needs the baseline's logits over the whole vocabulary at the scored position: KL, total variation and the
+rest sum over every token. Stored logits would be V numbers per position (600 kB in float32 at V = 151,936). They are a
+linear map of the last hidden state, H numbers (5 kB in bf16 at H = 2,560). So the hidden states are stored, and the
+baseline's lm_head stays in memory when the rest of the model is freed. The statistics get the same operands, so both
+modes write the same bytes.
 
-===========  =======================================  ========================================================
-mode         memory                                   time
-===========  =======================================  ========================================================
-both         both models, one part's table            each trace passes both models
-one          the larger model, the other's lm_head,   the same, and for every `spill_gb` of hidden states each
-             one part's hidden states and table       model is loaded once and the states are written and read
-===========  =======================================  ========================================================
+===========  ==========================================  ==============================================================
+mode         memory                                      time
+===========  ==========================================  ==============================================================
+both         both models, one shard's table              each trace passes both models
+sequential   the larger model, the baseline's lm_head,   the same; per `max_spill_gb` of hidden states each model is
+             one shard's hidden states and table         loaded once, and the states are written and read
+===========  ==========================================  ==============================================================
 
-On disk, mode `one` takes positions x H x bytes of the dtype, at most `spill_gb`.
+On disk, mode `sequential` takes positions x H x bytes of the dtype, at most `max_spill_gb`.
 """
 
 from __future__ import annotations
@@ -38,182 +38,187 @@ from ..chunked_forward import Way, prepare
 from ..config import ExecutionConfig, ProbeConfig
 from ..models import LanguageModel, Outline
 from ..run_dir import atomic
-from .plan import Plan, Scored
-from .position_stats import Failure, Measure, forward
+from .plan import LoadedTrace, Plan
+from .position_stats import Failure, ScoredTrace, TableBuilder, forward
 from .token_classes import TokenClasses
 
-# Beside the weights: the kernels' workspace, a chunk's activations, a part's hidden states and table.
-_ROOM = 2 << 30
+# Beside the weights: the kernels' workspace, a chunk's activations, a shard's hidden states and table.
+_WORKSPACE_BYTES = 2 << 30
 
-Finished = tuple[int, pa.Table, list[dict[str, str]]]  # index of the part, its rows, the traces that failed
+Failed = list[dict[str, str]]  # trace_source, trace_id and reason of the traces that failed
+FinishedShard = tuple[int, pa.Table, Failed]  # its index and its rows
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     model: LanguageModel
     way: Way
 
 
-def load(outline: Outline, dtype: str) -> Loaded:
-    """Raises ValueError as `models.load`, and for a model with other rows than its settings say."""
+def load(outline: Outline, dtype: str) -> LoadedModel:
+    """Raises ValueError as `models.load`, and for a model whose vocabulary differs from its config.json."""
     model = models.load(outline.path, dtype)
     if model.vocabulary != outline.vocabulary:
         raise ValueError(
-            f"{outline.path}: config.json says vocab_size {outline.vocabulary}, lm_head has {model.vocabulary} rows"
+            f"{outline.path}: config.json has vocab_size {outline.vocabulary}, lm_head has {model.vocabulary} rows:"
+            " correct the one that is wrong"
         )
-    return Loaded(model, prepare(model))
+    return LoadedModel(model, prepare(model))
 
 
-def both_fit(a: Outline, b: Outline, dtype: str) -> bool:
-    """Whether the weights of both models and what the work takes beside them fit into free memory."""
-    if not (a.parameters and b.parameters):
+def both_fit(baseline: Outline, trained: Outline, dtype: str) -> bool:
+    """Whether the weights of both models and the workspace fit into free memory."""
+    if not (baseline.parameters and trained.parameters):
         return True
-    return (a.parameters + b.parameters) * getattr(torch, dtype).itemsize + _ROOM <= memory_usage.free_bytes()
+    weights = (baseline.parameters + trained.parameters) * getattr(torch, dtype).itemsize
+    return weights + _WORKSPACE_BYTES <= memory_usage.free_bytes()
 
 
 @dataclass
 class Prober:
-    """Measures parts of a plan; `spill` is a directory for mode `one`."""
+    """Makes shards of a plan. `spill` is a directory for the hidden states of mode `sequential`."""
 
     plan: Plan
-    a: Outline
-    b: Outline
+    baseline: Outline
+    trained: Outline
     classes: TokenClasses
     execution: ExecutionConfig
     spill: Path
-    _pair: tuple[Loaded, Loaded] | None = None
+    _pair: tuple[LoadedModel, LoadedModel] | None = None
 
-    def parts(self, indices: Sequence[int], advance: Callable[[int], object]) -> Iterator[Finished]:
-        """The tables of some parts, in their order. `advance` is told tokens as they have been through a model.
+    def shards(self, indices: Sequence[int], advance: Callable[[int], object]) -> Iterator[FinishedShard]:
+        """The shards of these indices, in order. Calls `advance` with the number of tokens after each forward pass.
 
-        A part is done when the next one is asked for; only then its hidden states go from the disk.
+        A shard counts as written when the next one is requested; only then its hidden states are deleted.
         """
-        yield from (self._together if self.both else self._in_turn)(indices, advance)
+        yield from (self._with_both if self.loads_both else self._sequentially)(indices, advance)
 
     @property
-    def both(self) -> bool:
+    def loads_both(self) -> bool:
         """Whether both models are in memory together."""
-        asked = self.execution.residency
-        return asked == "both" or (asked == "auto" and both_fit(self.a, self.b, self.config.dtype))
+        mode = self.execution.model_loading
+        return mode == "both" or (mode == "auto" and both_fit(self.baseline, self.trained, self.config.dtype))
 
     @property
     def config(self) -> ProbeConfig:
         return self.plan.config
 
-    def _together(self, indices: Sequence[int], advance: Callable[[int], object]) -> Iterator[Finished]:
-        a, b = self._pair = self._pair or (load(self.a, self.config.dtype), load(self.b, self.config.dtype))
-        measure = Measure.of(a.model.head, b.model.head, self.classes, self.config)
+    def _with_both(self, indices: Sequence[int], advance: Callable[[int], object]) -> Iterator[FinishedShard]:
+        dtype = self.config.dtype
+        base, trained = self._pair = self._pair or (load(self.baseline, dtype), load(self.trained, dtype))
+        builder = TableBuilder.from_heads(base.model.head, trained.model.head, self.classes, self.config)
         for index in indices:
-            failed: list[dict[str, str]] = []
-            table = measure.table(self._both(index, a, b, failed, advance))
+            failed: Failed = []
+            table = builder.build(self._run_both(index, base, trained, failed, advance))
             yield index, table, failed
 
-    def _both(
-        self, index: int, a: Loaded, b: Loaded, failed: list[dict[str, str]], advance: Callable[[int], object]
-    ) -> Iterator[tuple[Scored, Tensor, Tensor]]:
+    def _run_both(
+        self, index: int, base: LoadedModel, trained: LoadedModel, failed: Failed, advance: Callable[[int], object]
+    ) -> Iterator[ScoredTrace]:
         for batch in self._batches(index):
-            found_a = forward(a.model, a.way, batch, self.config.batch_tokens)
-            found_b = forward(b.model, b.way, batch, self.config.batch_tokens)
-            yield from _pairs(batch, found_a, found_b, failed)
-            advance(2 * sum(one.item.reach for one in batch))
+            base_results = forward(base.model, base.way, batch, self.config.max_batch_tokens)
+            trained_results = forward(trained.model, trained.way, batch, self.config.max_batch_tokens)
+            yield from _pairs(batch, base_results, trained_results, failed)
+            advance(2 * sum(trace.item.read_tokens for trace in batch))
 
-    def _batches(self, index: int) -> Iterator[list[Scored]]:
-        return ([self.plan.trace(item) for item in batch] for batch in self.plan.parts[index])
+    def _batches(self, index: int) -> Iterator[list[LoadedTrace]]:
+        return ([self.plan.load(item) for item in batch] for batch in self.plan.shards[index])
 
-    def _in_turn(self, indices: Sequence[int], advance: Callable[[int], object]) -> Iterator[Finished]:
+    def _sequentially(self, indices: Sequence[int], advance: Callable[[int], object]) -> Iterator[FinishedShard]:
         for group in self._groups(indices):
-            a = load(self.a, self.config.dtype)
+            base = load(self.baseline, self.config.dtype)
             for index in group:
-                self._spill(index, a, advance)
-            head_a = a.model.head
-            del a
+                self._spill(index, base, advance)
+            base_head = base.model.head
+            del base
             _release()
-            b = load(self.b, self.config.dtype)
-            measure = Measure.of(head_a, b.model.head, self.classes, self.config)
+            trained = load(self.trained, self.config.dtype)
+            builder = TableBuilder.from_heads(base_head, trained.model.head, self.classes, self.config)
             for index in group:
-                failed: list[dict[str, str]] = []
-                table = measure.table(self._spilled(index, b, failed, advance))
+                failed: Failed = []
+                table = builder.build(self._run_trained(index, trained, failed, advance))
                 yield index, table, failed
                 self._file(index).unlink()
-            del b, measure, head_a
+            del trained, builder, base_head
             _release()
 
     def _groups(self, indices: Sequence[int]) -> Iterator[list[int]]:
-        """As many parts as fit on the disk together, at least one."""
-        a_position = self.a.config.hidden_size * getattr(torch, self.config.dtype).itemsize
+        """As many shards as fit on the disk together, at least one."""
+        bytes_per_position = self.baseline.config.hidden_size * getattr(torch, self.config.dtype).itemsize
         group: list[int] = []
         size = 0
         for index in indices:
-            more = a_position * self.plan.positions(index)
-            if group and size + more > self.execution.spill_gb * 1e9:
+            shard_size = bytes_per_position * self.plan.num_positions(index)
+            if group and size + shard_size > self.execution.max_spill_gb * 1e9:
                 yield group
                 group, size = [], 0
             group.append(index)
-            size += more
+            size += shard_size
         if group:
             yield group
 
-    def _spill(self, index: int, a: Loaded, advance: Callable[[int], object]) -> None:
-        """Hidden states of a part under a, one tensor a trace; what an earlier run left whole is used again."""
+    def _spill(self, index: int, base: LoadedModel, advance: Callable[[int], object]) -> None:
+        """Write the baseline's hidden states of a shard, one tensor per trace, unless an earlier run wrote them."""
         fingerprint = self.plan.fingerprint(index)
-        if _fingerprint_of(self._file(index)) == fingerprint:
+        if _fingerprint(self._file(index)) == fingerprint:
             advance(self.plan.tokens(index))
             return
         tensors: dict[str, Tensor] = {}
         failed: dict[str, str] = {}
         place = 0
         for batch in self._batches(index):
-            for found in forward(a.model, a.way, batch, self.config.batch_tokens):
-                if isinstance(found, Failure):
-                    failed[str(place)] = found.reason
+            for result in forward(base.model, base.way, batch, self.config.max_batch_tokens):
+                if isinstance(result, Failure):
+                    failed[str(place)] = result.reason
                 else:
-                    tensors[str(place)] = found.contiguous()
+                    tensors[str(place)] = result.contiguous()
                 place += 1
-            advance(sum(one.item.reach for one in batch))
+            advance(sum(trace.item.read_tokens for trace in batch))
         with atomic(self._file(index)) as temporary:
             try:
                 save_file(tensors, temporary, {"fingerprint": fingerprint, "failed": json.dumps(failed)})
-            except SafetensorError as error:  # which hides what the system said
+            except SafetensorError as error:  # which hides the system's error code
                 raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
 
-    def _spilled(
-        self, index: int, b: Loaded, failed: list[dict[str, str]], advance: Callable[[int], object]
-    ) -> Iterator[tuple[Scored, Tensor, Tensor]]:
-        with safetensors.safe_open(self._file(index), "pt", device=str(b.model.device)) as spilled:
+    def _run_trained(
+        self, index: int, trained: LoadedModel, failed: Failed, advance: Callable[[int], object]
+    ) -> Iterator[ScoredTrace]:
+        with safetensors.safe_open(self._file(index), "pt", device=str(trained.model.device)) as spilled:
             reasons = json.loads(spilled.metadata()["failed"])
             place = 0
             for batch in self._batches(index):
-                found_a: list[Tensor | Failure] = []
+                base_results: list[Tensor | Failure] = []
                 for _ in batch:
                     name = str(place)
-                    # Copied, since a product may round otherwise where its operand lies askew in memory, as in a file.
+                    # A copy, since a product may round differently where its operand is not aligned, as in a file.
                     failure = Failure(reasons[name]) if name in reasons else None
-                    found_a.append(failure or spilled.get_tensor(name).clone())
+                    base_results.append(failure or spilled.get_tensor(name).clone())
                     place += 1
-                found_b = forward(b.model, b.way, batch, self.config.batch_tokens)
-                yield from _pairs(batch, found_a, found_b, failed)
-                advance(sum(one.item.reach for one in batch))
+                trained_results = forward(trained.model, trained.way, batch, self.config.max_batch_tokens)
+                yield from _pairs(batch, base_results, trained_results, failed)
+                advance(sum(trace.item.read_tokens for trace in batch))
 
     def _file(self, index: int) -> Path:
-        return self.spill / f"part-{index:05d}.safetensors"
+        return self.spill / f"shard-{index:05d}.safetensors"
 
 
 def _pairs(
-    batch: Sequence[Scored],
-    found_a: Sequence[Tensor | Failure],
-    found_b: Sequence[Tensor | Failure],
-    failed: list[dict[str, str]],
-) -> Iterator[tuple[Scored, Tensor, Tensor]]:
+    batch: Sequence[LoadedTrace],
+    base_results: Sequence[Tensor | Failure],
+    trained_results: Sequence[Tensor | Failure],
+    failed: Failed,
+) -> Iterator[ScoredTrace]:
     """The traces that both models got through; the others are added to `failed`."""
-    for one, a, b in zip(batch, found_a, found_b, strict=True):
-        if isinstance(a, Failure) or isinstance(b, Failure):
-            reason = a.reason if isinstance(a, Failure) else b.reason  # type: ignore[union-attr]
-            failed.append({"label": one.item.label, "trace_id": one.item.trace_id, "reason": reason})
+    for trace, base, trained in zip(batch, base_results, trained_results, strict=True):
+        if isinstance(base, Failure) or isinstance(trained, Failure):
+            reason = base.reason if isinstance(base, Failure) else trained.reason  # type: ignore[union-attr]
+            item = trace.item
+            failed.append({"trace_source": item.trace_source, "trace_id": item.trace_id, "reason": reason})
         else:
-            yield one, a, b
+            yield trace, base, trained
 
 
-def _fingerprint_of(file: Path) -> str | None:
+def _fingerprint(file: Path) -> str | None:
     if not file.exists():
         return None
     with safetensors.safe_open(file, "pt") as spilled:

@@ -1,7 +1,7 @@
 """Which positions of a completion are scored, and which traces.
 
-What is drawn at random depends on the seed and on the trace's own name, never on the order of the traces: the same
-positions are drawn on any machine and after any interruption.
+Random choices depend on the seed and on the trace's own name, never on the order of the traces: the same positions are
+selected on any machine and after any interruption.
 """
 
 from __future__ import annotations
@@ -17,100 +17,104 @@ from ..config import PositionConfig
 LENGTHS = ("shortest quarter", "second quarter", "third quarter", "longest quarter")
 
 
-def select(completion_ids: np.ndarray, rules: PositionConfig, texts: Sequence[str], seed: int, key: str) -> np.ndarray:
+def select_positions(
+    completion_ids: np.ndarray, config: PositionConfig, texts: Sequence[str], seed: int, key: str
+) -> np.ndarray:
     """The positions to score, int32, sorted, each once: indices into the completion; none where there is no landmark.
 
-    completion_ids: integers [N]. texts: of each vocabulary entry, so that those of a sequence make up its text.
-    seed, key: what a random choice depends on, and nothing else does.
+    completion_ids: integers [N]. texts: of each vocabulary entry; those of a sequence make up its text.
+    seed, key: all that a random choice depends on.
     """
     count = len(completion_ids)
-    if rules.select == "every":
-        return np.arange(0, count, rules.every, dtype=np.int32)
-    if rules.select == "random":
-        drawn = _generator(seed, key).permutation(count)[: rules.count]
-        return np.sort(drawn).astype(np.int32)
-    if rules.select == "landmarks":
-        return _around(_landmarks(completion_ids, rules.landmarks, texts), rules.around, count)
+    if config.select == "stride":
+        return np.arange(0, count, config.stride, dtype=np.int32)
+    if config.select == "random":
+        sample = _generator(seed, key).permutation(count)[: config.per_trace]
+        return np.sort(sample).astype(np.int32)
+    if config.select == "landmarks":
+        return _windows(_landmarks(completion_ids, config.landmarks, texts), config.window, count)
     return np.arange(count, dtype=np.int32)
 
 
 def _landmarks(completion_ids: np.ndarray, landmarks: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    r"""The tokens in which landmarks begin; one may be spread over several tokens, as ``\``, ``boxed`` and ``{``."""
+    r"""The tokens in which landmarks begin. A landmark may span several tokens, as ``\``, ``boxed`` and ``{``."""
     pieces = [texts[token_id] for token_id in completion_ids.tolist()]
     text = "".join(pieces)
-    begins = [at for landmark in landmarks for at in _occurrences(landmark, text)]
+    begins = [start for landmark in landmarks for start in _occurrences(landmark, text)]
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
     return np.unique(np.searchsorted(ends, begins, side="right"))
 
 
 def _occurrences(landmark: str, text: str) -> Iterator[int]:
-    """Where it begins. One that begins with a letter is a word: no letter before it, nor after it if it ends in one."""
+    """Where it begins. A landmark that begins with a letter is a word: no letter precedes it, nor follows it if it ends
+    in one."""
     word = landmark[0].isalpha()
-    at = text.find(landmark)
-    while at >= 0:
-        end = at + len(landmark)
-        goes_on = text[end : end + 1].isalpha() and landmark[-1].isalpha()
-        if not (word and (text[max(at - 1, 0) : at].isalpha() or goes_on)):
-            yield at
-        at = text.find(landmark, at + 1)
+    start = text.find(landmark)
+    while start >= 0:
+        end = start + len(landmark)
+        continues = text[end : end + 1].isalpha() and landmark[-1].isalpha()
+        if not (word and (text[max(start - 1, 0) : start].isalpha() or continues)):
+            yield start
+        start = text.find(landmark, start + 1)
 
 
-def _around(centres: np.ndarray, reach: int, count: int) -> np.ndarray:
-    """Every position at most `reach` from a centre, by the windows that open and close at it: no matter how long."""
-    open_N = np.bincount(np.maximum(centres - reach, 0), minlength=count + 1)
-    close_N = np.bincount(np.minimum(centres + reach + 1, count), minlength=count + 1)
+def _windows(centres: np.ndarray, window: int, count: int) -> np.ndarray:
+    """Every position at most `window` from a centre. The cost does not depend on the window's width."""
+    open_N = np.bincount(np.maximum(centres - window, 0), minlength=count + 1)
+    close_N = np.bincount(np.minimum(centres + window + 1, count), minlength=count + 1)
     return np.flatnonzero(np.cumsum(open_N - close_N)).astype(np.int32)
 
 
-class Described(NamedTuple):
-    """What decides whether a trace is drawn as a carrier."""
+class Candidate(NamedTuple):
+    """A trace that can be selected, by what decides about it."""
 
-    label: str
-    """who generated it"""
+    trace_source: str
     tokens: int
     correct: bool | None
     key: str
-    """its own, unlike that of any other"""
+    """unique to the trace"""
 
 
-def carriers(traces: Sequence[Described], count: int, seed: int) -> np.ndarray:
-    """The indices, sorted, of `count` traces drawn in equal shares of all strata; all where there are no more.
+def select_traces(candidates: Sequence[Candidate], count: int, seed: int) -> np.ndarray:
+    """The indices, sorted, of `count` traces sampled evenly from all strata; all where there are no more.
 
-    A stratum is a quarter by length (of all traces; equal lengths stay together), times right, wrong or unknown, times
-    the generator. Strata too small for an equal share are taken whole, and what they leave is shared by the others:
-    their shares differ by one at most. Within a stratum, and for the odd ones out, chance decides, from the seed and
-    the traces' keys. The order of the traces does not matter.
+    A stratum is a quarter by length (of all traces; equal lengths stay together), times correct, incorrect or unknown,
+    times the source. Strata too small for an equal number are taken whole, and the others share the rest: their numbers
+    differ by at most one. Within a stratum, and for the remainder, chance decides, from the seed and the traces' keys.
+    The order of the traces does not matter.
     """
-    found = _strata(traces)
-    order = _generator(seed, "strata").permutation(len(found))
-    queues = [found[name] for name in sorted(found, key=str)]
-    queues = [sorted(queues[i], key=lambda index: _chance(seed, traces[index].key)) for i in order]
+    strata = _strata(candidates)
+    order = _generator(seed, "strata").permutation(len(strata))
+    queues = [strata[name] for name in sorted(strata, key=str)]
+    queues = [sorted(queues[i], key=lambda index: _chance(seed, candidates[index].key)) for i in order]
     turns = (queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue))
     return np.array(sorted(index for index, _ in zip(turns, range(count), strict=False)), np.int64)
 
 
-def strata(traces: Sequence[Described], chosen: np.ndarray) -> list[dict[str, Any]]:
-    """Each stratum with how many traces it holds and how many of them were chosen."""
-    taken = set(chosen.tolist())
+def strata_counts(candidates: Sequence[Candidate], selected: np.ndarray) -> list[dict[str, Any]]:
+    """Each stratum with the number of its traces and how many of them are selected."""
+    selection = set(selected.tolist())
     return [
         {
             "length": LENGTHS[quarter],
             "correct": correct,
-            "label": label,
+            "trace_source": trace_source,
             "traces": len(indices),
-            "chosen": len(taken.intersection(indices)),
+            "selected": len(selection.intersection(indices)),
         }
-        for (quarter, correct, label), indices in sorted(_strata(traces).items(), key=lambda found: str(found[0]))
+        for (quarter, correct, trace_source), indices in sorted(
+            _strata(candidates).items(), key=lambda stratum: str(stratum[0])
+        )
     ]
 
 
-def _strata(traces: Sequence[Described]) -> dict[tuple[int, bool | None, str], list[int]]:
-    tokens = np.array([trace.tokens for trace in traces])
+def _strata(candidates: Sequence[Candidate]) -> dict[tuple[int, bool | None, str], list[int]]:
+    tokens = np.array([candidate.tokens for candidate in candidates])
     quarters = np.searchsorted(np.quantile(tokens, [0.25, 0.5, 0.75]), tokens) if len(tokens) else tokens
-    found: dict[tuple[int, bool | None, str], list[int]] = {}
-    for index, (trace, quarter) in enumerate(zip(traces, quarters.tolist(), strict=True)):
-        found.setdefault((quarter, trace.correct, trace.label), []).append(index)
-    return found
+    strata: dict[tuple[int, bool | None, str], list[int]] = {}
+    for index, (candidate, quarter) in enumerate(zip(candidates, quarters.tolist(), strict=True)):
+        strata.setdefault((quarter, candidate.correct, candidate.trace_source), []).append(index)
+    return strata
 
 
 def _chance(seed: int, key: str) -> bytes:

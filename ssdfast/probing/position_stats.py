@@ -13,18 +13,20 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from .. import config as settings
 from ..chunked_forward import Way, hidden_states
-from ..config import ProbeConfig, sampling_params
+from ..config import ProbeConfig
 from ..kernels import LmHead, ProbeSpec, SamplingParams, linear_probe_stats
 from ..models import LanguageModel
-from .plan import Scored
-from .table import assembled, gather
+from .plan import LoadedTrace
+from .table import gather, make_table
 from .token_classes import TokenClasses
 
-# Rows of one call of the kernels: fewer waste a pass over lm_head, more only take memory.
+# Rows of one call of the kernels: fewer waste a read of lm_head, more only take memory.
 ROWS = 1024
 
-Rows = tuple[Tensor, Tensor, Tensor]  # hidden states [N, H] of a and of b, the tokens [N] they predict
+Rows = tuple[Tensor, Tensor, Tensor]  # hidden states [N, H] of baseline and trained model, the tokens [N] they predict
+ScoredTrace = tuple[LoadedTrace, Tensor, Tensor]  # with its hidden states [S, H] under baseline and trained model
 
 
 @dataclass(frozen=True)
@@ -34,96 +36,98 @@ class Failure:
     reason: str
 
 
-def forward(model: LanguageModel, way: Way, batch: Sequence[Scored], chunk_tokens: int) -> Sequence[Tensor | Failure]:
+def forward(
+    model: LanguageModel, way: Way, batch: Sequence[LoadedTrace], chunk_tokens: int
+) -> Sequence[Tensor | Failure]:
     """The hidden states [S, H] of the scored positions of each trace of a batch, or why there are none.
 
-    Where a batch fails, its traces go one by one: one that is at fault, or that alone fits into memory, is not held
-    against the others.
+    Where a batch fails, its traces are run one by one, so that a failure costs only the trace that causes it.
     """
     try:
-        return hidden_states(model, [one.read_ids for one in batch], [one.rows for one in batch], chunk_tokens, way)
+        ids, rows = [trace.read_ids for trace in batch], [trace.rows for trace in batch]
+        return hidden_states(model, ids, rows, chunk_tokens, way)
     except Exception as error:  # whatever a model's code may raise, out of memory first
         if len(batch) == 1:
-            said = " ".join(str(error).split())[:300]
-            return [Failure(f"{model.path}: {type(error).__name__}: {said}")]
+            message = " ".join(str(error).split())[:300]
+            return [Failure(f"{model.path}: {type(error).__name__}: {message}")]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return [found for one in batch for found in forward(model, way, [one], chunk_tokens)]
+    return [result for trace in batch for result in forward(model, way, [trace], chunk_tokens)]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Two heads and what to measure with them."""
+class TableBuilder:
+    """Makes tables from hidden states: two heads, and what to measure with them."""
 
-    head_a: LmHead
-    head_b: LmHead
+    base_head: LmHead
+    trained_head: LmHead
     spec: ProbeSpec
     config: ProbeConfig
     classes: TokenClasses
 
     @staticmethod
-    def of(head_a: LmHead, head_b: LmHead, classes: TokenClasses, config: ProbeConfig) -> Measure:
+    def from_heads(base_head: LmHead, trained_head: LmHead, classes: TokenClasses, config: ProbeConfig) -> TableBuilder:
         spec = ProbeSpec(
-            top_logprobs=config.top,
-            eval_sampling=_decoding(config.decoding),
-            train_sampling=_decoding(config.train),
-            lse_temperatures=config.temperatures,
+            top_logprobs=config.top_logprobs,
+            eval_sampling=_kernel_params(config.eval_sampling),
+            train_sampling=_kernel_params(config.train_sampling),
+            lse_temperatures=config.lse_temperatures,
             token_class=classes.of_token,
             n_classes=len(classes.names),
         )
-        return Measure(head_a, head_b, spec, config, classes)
+        return TableBuilder(base_head, trained_head, spec, config, classes)
 
-    def table(self, scored: Iterable[tuple[Scored, Tensor, Tensor]]) -> pa.Table:
-        """A row a position, of traces with their hidden states under a and under b, trace by trace."""
-        done: list[Scored] = []
+    def build(self, traces: Iterable[ScoredTrace]) -> pa.Table:
+        """One row per scored position, trace by trace."""
+        consumed: list[LoadedTrace] = []
 
         def rows() -> Iterator[Rows]:
-            for one, hidden_a_SH, hidden_b_SH in scored:
-                done.append(one)
-                token_S = torch.from_numpy(one.completion_ids[one.positions].astype(np.int64))
-                yield hidden_a_SH, hidden_b_SH, token_S.to(hidden_a_SH.device)
+            for trace, base_SH, trained_SH in traces:
+                consumed.append(trace)
+                token_S = torch.from_numpy(trace.completion_ids[trace.positions].astype(np.int64))
+                yield base_SH, trained_SH, token_S.to(base_SH.device)
 
         stats = (
-            linear_probe_stats(a_NH, self.head_a, b_NH, self.head_b, token_N, self.spec)
-            for a_NH, b_NH, token_N in self._or_nothing(_blocks(rows()))
+            linear_probe_stats(base_NH, self.base_head, trained_NH, self.trained_head, token_N, self.spec)
+            for base_NH, trained_NH, token_N in self._at_least_one(_blocks(rows()))
         )
-        columns = gather(stats)  # first: it fills `done`
-        return assembled(done, columns, self.classes, self.config.classes)
+        columns = gather(stats)  # first: it fills `consumed`
+        return make_table(consumed, columns, self.classes, self.config.position_classes)
 
-    def _or_nothing(self, blocks: Iterator[Rows]) -> Iterator[Rows]:
-        """The blocks, or an empty one: a part whose traces all failed still has the columns."""
+    def _at_least_one(self, blocks: Iterator[Rows]) -> Iterator[Rows]:
+        """The blocks, or an empty one: a shard whose traces all failed still has the columns."""
         block = next(blocks, None)
         if block is None:
-            a_VH, b_VH = self.head_a.weight_VH, self.head_b.weight_VH
-            block = a_VH[:0], b_VH[:0], torch.empty(0, dtype=torch.int64, device=a_VH.device)
+            base_VH, trained_VH = self.base_head.weight_VH, self.trained_head.weight_VH
+            block = base_VH[:0], trained_VH[:0], torch.empty(0, dtype=torch.int64, device=base_VH.device)
         yield block
         yield from blocks
 
 
-def _decoding(setting: sampling_params.SamplingParams) -> SamplingParams:
-    return SamplingParams(setting.temperature, setting.top_k, setting.top_p)
+def _kernel_params(params: settings.SamplingParams) -> SamplingParams:
+    return SamplingParams(params.temperature, params.top_k, params.top_p)
 
 
 def _blocks(traces: Iterable[Rows]) -> Iterator[Rows]:
-    """The rows of all traces in blocks of `ROWS`, the last one shorter; a long trace is cut without being copied."""
-    waiting: list[Rows] = []
+    """The rows of all traces in blocks of `ROWS`, the last one shorter; a long trace is split without a copy."""
+    pieces: list[Rows] = []
     missing = ROWS
-    for a, b, token in traces:
+    for base, trained, token in traces:
         start = 0
         while start < len(token):
             stop = min(len(token), start + missing)
-            waiting.append((a[start:stop], b[start:stop], token[start:stop]))
+            pieces.append((base[start:stop], trained[start:stop], token[start:stop]))
             missing -= stop - start
             start = stop
             if not missing:
-                yield _join(waiting)
-                waiting, missing = [], ROWS
-    if waiting:
-        yield _join(waiting)
+                yield _concat(pieces)
+                pieces, missing = [], ROWS
+    if pieces:
+        yield _concat(pieces)
 
 
-def _join(pieces: list[Rows]) -> Rows:
+def _concat(pieces: list[Rows]) -> Rows:
     if len(pieces) == 1:
         return pieces[0]
-    a, b, token = zip(*pieces, strict=True)
-    return torch.cat(a), torch.cat(b), torch.cat(token)
+    base, trained, token = zip(*pieces, strict=True)
+    return torch.cat(base), torch.cat(trained), torch.cat(token)

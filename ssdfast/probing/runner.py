@@ -1,12 +1,13 @@
-"""The probe: two models read the same traces, and the chosen completion positions get their statistics.
+"""The probe: two models read the same traces, and the selected completion positions get their statistics.
 
-A part is a number of traces, written whole: a run that was killed goes on at the first part that is missing, and ends
-with the same bytes. Parts are independent of each other, so any process can make any of them: here they are shared
-among the ranks of torchrun, in `ray_engine` among the actors of a cluster.
+A shard holds whole traces and is written whole: a run that was killed continues with the first missing shard, and ends
+with the same bytes. Shards are independent of each other, so any process can make any of them: the ranks of torchrun
+here, the actors of a cluster in `ray_engine`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,25 @@ import torch
 from .. import distributed, run_dir
 from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
-from ..progress import progress, say
-from ..sharded_table import Parts
-from .model_loading import Prober
+from ..progress import progress
+from ..sharded_table import ShardedTable
+from .model_loading import Failed, Prober
 from .plan import Plan
-from .shard_worker import parts_of, prepare, run_parts
+from .shard_worker import position_table, prepare, run_shards
 from .summary import summarize
 
-RESULTS = ("probe", "spill", "summary.json", "report.html")
+RESULTS = ("positions", "vocabulary.json", "spill", "summary.json", "report.html")
 
-Failed = list[dict[str, str]]
+_log = logging.getLogger("ssdfast.probing")
 
 
 def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = None, overwrite: bool = False) -> Failed:
-    """Fill `out` with config.yaml, manifest.json, probe/part-*.parquet, probe/vocabulary.json and summary.json.
+    """Fill `out` with config.yaml, manifest.json, positions/shard-*.parquet, vocabulary.json and summary.json.
 
-    Finishes what an earlier run with the same settings left, and tries again what a model failed on; does nothing where
-    all is there. Returns label, trace_id and reason of each trace that a model failed on; the others are all there.
-    Raises ValueError for models that do not fit together, for traces that do not fit the models, and where another
-    process is at work in `out`; RunError where the models fail on everything.
+    Finishes an earlier run with the same settings, and tries again the traces that a model failed on; does nothing for
+    a complete run. Returns trace_source, trace_id and reason of each trace that a model failed on; all others are in
+    the table. Raises ValueError for models that do not fit together, for traces that do not fit the models, and where
+    another process works in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
     with distributed.process_group() as team, run_dir.lock(out, team.first):
@@ -46,15 +47,15 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
 
 
 def _begin(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
-    """Make `out` this run's own; True where nothing is left to do."""
+    """Claim `out` for this run; True where nothing is left to do."""
     run_dir.claim(out, config, RESULTS, overwrite)
-    if overwrite and config.parts:
-        Parts(config.parts).clear()
+    if overwrite and config.table_dir:
+        ShardedTable(config.table_dir).clear()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     inputs = [config.baseline, config.trained, *(source.path for source in config.traces)]
     for path in inputs:
         if not Path(path).exists():
-            raise ValueError(f"there is nothing at {path}: name a model or traces that exist")
+            raise ValueError(f"{path} does not exist: name a model or traces that exist")
     run_dir.write_manifest(out, device, config.seed, map(Path, inputs))
     summary = out / "summary.json"
     if summary.exists() and run_dir.read_json(summary)["failed"]:
@@ -63,12 +64,12 @@ def _begin(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
 
 
 def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks) -> None:
-    parts = parts_of(config, out)
+    table = position_table(config, out)
     prober = prepare(config, execution, out)
     plan = prober.plan
-    todo = team.from_first(lambda: _missing(plan, parts, prober.spill))
+    todo = team.from_first(lambda: _missing(plan, table, prober.spill))
     if team.first:
-        _say_what_is_left_out(plan)
+        _log_left_out(plan)
     if execution.engine == "ray":
         from .ray_engine import run_on_ray
 
@@ -76,80 +77,80 @@ def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks
     else:
         mine = todo[team.rank :: team.size]
         with progress("probing", 2 * sum(map(plan.tokens, mine)), "tokens", shown=team.first) as advance:
-            run_parts(prober, parts, mine, advance)
+            run_shards(prober, table, mine, advance)
     team.wait()
     if team.first:
-        _finish(config, out, parts, prober)
+        _finish(config, out, table, prober)
 
 
-def _missing(plan: Plan, parts: Parts, spill: Path) -> list[int]:
-    """The parts to make: those not there, cut short, or with traces that a model failed on.
+def _missing(plan: Plan, table: ShardedTable, spill: Path) -> list[int]:
+    """The shards to make: those that are missing, truncated, or have traces that a model failed on.
 
-    Raises ValueError for a part of another run.
+    Raises ValueError for a shard of another run.
     """
-    parts.sweep()
+    table.sweep()
     run_dir.sweep(spill)
     todo = []
-    for index in range(len(plan.parts)):
+    for index in range(len(plan.shards)):
         try:
-            notes = parts.notes(index)
+            metadata = table.metadata(index)
         except ValueError as error:
-            say(f"{error}: it is made again")
-            parts.remove(index)
-            notes = None
-        if notes and notes.fingerprint != plan.fingerprint(index):
+            _log.warning("%s: it is made again", error)
+            table.remove(index)
+            metadata = None
+        if metadata and metadata.fingerprint != plan.fingerprint(index):
             raise ValueError(
-                f"{parts.root} holds part {index} of a probe with other settings, other traces or another version:"
-                " choose another place, or --overwrite it"
+                f"{table.root} holds shard {index} of a probe with other settings, other traces or another version:"
+                " choose another directory, or --overwrite it"
             )
-        if notes is None or notes.failed:
+        if metadata is None or metadata.failed:
             todo.append(index)
     return todo
 
 
-def _say_what_is_left_out(plan: Plan) -> None:
+def _log_left_out(plan: Plan) -> None:
     for reason, text in (
-        ("overlong", "longer than the models' context"),
-        ("empty", "without a completion"),
-        ("without_positions", "without a position that was asked for"),
-        ("not_carriers", "not drawn as carriers"),
+        ("too_long", "do not fit the models' context"),
+        ("empty", "have no completion"),
+        ("without_positions", "have no position that `positions` selects"),
+        ("not_selected", "are not in the sample of max_traces"),
     ):
         if count := plan.left_out.get(reason):
-            say(f"{count:,} traces are {text} and are skipped")
+            _log.info("%s traces %s and are skipped", f"{count:,}", text)
 
 
-def _finish(config: ProbeConfig, out: Path, parts: Parts, prober: Prober) -> None:
+def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober) -> None:
     plan = prober.plan
     texts = {str(token_id): text for token_id, text in enumerate(plan.texts) if text}
-    run_dir.write_json(out / "probe" / "vocabulary.json", texts)
-    failed = [failure for index in range(len(plan.parts)) for failure in _failed(parts, index)]
-    summary: dict[str, Any] = summarize(parts.opened(), [source.label for source in config.traces], config.seed)
+    run_dir.write_json(out / "vocabulary.json", texts)
+    failed = [failure for index in range(len(plan.shards)) for failure in _failed(table, index)]
+    summary: dict[str, Any] = summarize(table.shards(), [source.name for source in config.traces], config.seed)
     summary |= {
         "settings": config.model_dump(mode="json"),
-        "class_names": prober.classes.names,
-        "ending_ids": prober.classes.ids("end_of_text", "think_close"),
-        "logits": _logits(config),
-        "selected": _selected(plan),
+        "token_classes": prober.classes.names,
+        "eos_ids": prober.classes.ids("end_of_text", "think_close"),
+        "logits": _logits_precision(config),
+        "selected": _selection(plan),
         "left_out": plan.left_out,
         "failed": failed,
     }
     run_dir.write_json(out / "summary.json", summary)
-    for left in prober.spill.glob("*"):  # of a run in turn that was killed and went on with both models
-        left.unlink()
+    for file in prober.spill.glob("*"):  # of a sequential run that was killed and continued with both models
+        file.unlink()
 
 
-def _failed(parts: Parts, index: int) -> tuple[dict[str, str], ...]:
-    notes = parts.notes(index)
-    return notes.failed if notes else ()
+def _failed(table: ShardedTable, index: int) -> tuple[dict[str, str], ...]:
+    metadata = table.metadata(index)
+    return metadata.failed if metadata else ()
 
 
-def _selected(plan: Plan) -> dict[str, Any]:
-    traces = Counter(item.label for item in plan.items)
-    positions = sum(item.positions for item in plan.items)
+def _selection(plan: Plan) -> dict[str, Any]:
+    traces = Counter(item.trace_source for item in plan.items)
+    positions = sum(item.num_positions for item in plan.items)
     return {"traces": dict(traces), "positions": positions, "strata": plan.strata}
 
 
-def _logits(config: ProbeConfig) -> str:
+def _logits_precision(config: ProbeConfig) -> str:
     if config.dtype == "float32":
         return f"float32, of float32 operands (matmul precision {torch.get_float32_matmul_precision()!r})"
     return f"float32, of {config.dtype} operands: exact products, float32 sums"

@@ -1,11 +1,11 @@
-"""What the positions say together: means by class and by label, with intervals clustered by trace.
+"""Means over positions, by position class and by trace source, with intervals clustered by trace.
 
 Positions of one trace are not independent, so the bootstrap draws traces. Every number is a ratio of two sums over
 positions; a resample needs only each trace's sums, never the positions again. The positions are read once, a batch at a
-time; what stays in memory is 1 kB a trace.
+time; what stays in memory is 1 kB per trace.
 
-Shape legend: N positions of a batch, T traces that begin or go on in it, G traces of a label or of a block of them,
-L labels, C cells, W sums of a cell, X = C * W, R resamples.
+Shape legend: N positions of a batch, T traces that begin or continue in it, G traces of a source, L trace sources,
+C cells, W sums of a cell, R resamples.
 """
 
 from __future__ import annotations
@@ -18,125 +18,126 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..sharded_table import trace_starts
-from ..statistics import drawn
+from ..statistics import bootstrap_sums
 from .position_classes import LOCK, POSITION_CLASSES
 
 RESAMPLES = 2000
-LOCK_KINDS = ("strict", "swap", "self_correction")
+LOCK_KINDS = ("strict", "top1_changed", "self_correction")
 MEANS = (
-    "kl_ab",
+    "kl_trained_base",
+    "kl_base_trained",
     "js",
-    "delta_top1",
-    "delta_at_a_top1",
-    "delta_nucleus",
-    "delta_tail",
+    "delta_top1_prob",
+    "delta_prob_at_base_top1",
+    "delta_nucleus_size",
+    "delta_tail_mass",
     "delta_entropy",
     "ssd_alignment",
 )
 
-# A position is in one cell: 0 to 3 are locks (1 for a swap, 2 for a self-correction), then one for each other class.
+# A position is in one cell: 0 to 3 are locks (1 for a changed top-1 token, 2 for a self-correction), then one for each
+# other class.
 _CELLS = 4 + len(POSITION_CLASSES) - 1
-# Every set of positions is some of the cells.
-_SETS = {
+# The cells of every group of positions.
+_GROUPS = {
     "all": list(range(_CELLS)),
     **{name: [3 + code] if code != LOCK else [0, 1, 2, 3] for code, name in enumerate(POSITION_CLASSES)},
     "strict": [0, 2],
-    "swap": [1, 3],
+    "top1_changed": [1, 3],
     "self_correction": [2, 3],
 }
-# The sums of a cell: a count, then a numerator and a denominator for each of MEANS and for ssd_share.
+# The sums of a cell: a count, then a numerator and a denominator for each of MEANS and for ssd_variance_fraction.
 _WIDTH = 1 + 2 * (len(MEANS) + 1)
 _BATCH = 32_768  # positions
-_BLOCK = 512  # traces
 _NUMBERS = [
-    "kl_ab", "js", "delta_var", "ssd_push", "ssd_chi2", "ssd_alignment",
-    "a_top1_logprob", "b_top1_logprob", "b_at_a_top1", "a_nucleus_size", "b_nucleus_size",
-    "a_tail_mass", "b_tail_mass", "a_entropy", "b_entropy",
+    "kl_trained_base", "kl_base_trained", "js", "logratio_var", "ssd_cov", "ssd_var", "ssd_alignment",
+    "base_top1_logprob", "trained_top1_logprob", "trained_logprob_at_base_top1", "base_nucleus_size",
+    "trained_nucleus_size", "base_tail_mass", "trained_tail_mass", "base_entropy", "trained_entropy",
 ]  # fmt: skip
-_COLUMNS = ["trace_id", "label", "position_class", "swap", "self_correction", *_NUMBERS]
+_COLUMNS = ["trace_id", "trace_source", "position_class", "top1_changed", "self_correction", *_NUMBERS]
 
 
-@np.errstate(divide="ignore", invalid="ignore")  # an infinite KL, drawn or not, and empty sets end as None
-def summarize(parts: Iterable[pq.ParquetFile], labels: Sequence[str], seed: int) -> dict[str, Any]:
-    """The numbers of summary.json from the parts of a probe; strict JSON values, None where undefined.
+@np.errstate(divide="ignore", invalid="ignore")  # an infinite KL, drawn or not, and empty groups end as None
+def summarize(shards: Iterable[pq.ParquetFile], trace_sources: Sequence[str], seed: int) -> dict[str, Any]:
+    """The numbers of summary.json from the shards of a probe; strict JSON values, None where undefined.
 
-    parts: each holds whole traces, the rows of a trace together. labels: who generated the traces, in the order to
-    describe them in; one without a position is described too.
+    shards: each holds whole traces, the rows of a trace together. trace_sources: their names, in the order of the
+    summary; one without a position is summarized too.
 
-    A set of positions has its count, its share of all valid positions, and for each of MEANS and for `ssd_share` a mean
-    with a 95 % percentile interval from RESAMPLES bootstrap resamples of whole traces. ``delta_x`` is trained minus
-    baseline. Positions with NaN in the pair columns are left out and counted as invalid. Raises ValueError for a trace
-    with another label.
+    An entry for a group of positions has their count, their fraction of all valid positions, and for each of MEANS and
+    for `ssd_variance_fraction` a mean with a 95 % percentile interval from RESAMPLES bootstrap resamples of whole
+    traces. ``delta_x`` is trained minus baseline. Positions with NaN in the pair columns are left out and counted as
+    invalid. Raises ValueError for a trace of another source.
     """
-    labels = list(dict.fromkeys(labels))
-    sums, invalid = _sums_by_trace(parts, labels)
+    trace_sources = list(dict.fromkeys(trace_sources))
+    sums, invalid = _sums_by_trace(shards, trace_sources)
     estimate_LCW = np.stack([sums_GCW.sum(0) for sums_GCW in sums])
     resampled_RLCW = _bootstrap(sums, seed)
     total = estimate_LCW[..., 0].sum()
 
-    def describe(kind: str, mine: slice = slice(None)) -> dict[str, Any]:
-        cells = _SETS[kind]
-        sums_W, resampled_RW = estimate_LCW[mine, cells].sum((0, 1)), resampled_RLCW[:, mine, cells].sum((1, 2))
+    def describe(group: str, sources: slice = slice(None)) -> dict[str, Any]:
+        cells = _GROUPS[group]
+        sums_W, resampled_RW = estimate_LCW[sources, cells].sum((0, 1)), resampled_RLCW[:, sources, cells].sum((1, 2))
         return _describe(sums_W, resampled_RW, total)
 
-    by_label = {
-        label: {
+    by_trace_source = {
+        source: {
             "all": describe("all", slice(i, i + 1)),
-            "by_class": {kind: describe(kind, slice(i, i + 1)) for kind in POSITION_CLASSES},
+            "by_position_class": {name: describe(name, slice(i, i + 1)) for name in POSITION_CLASSES},
         }
-        for i, label in enumerate(labels)
+        for i, source in enumerate(trace_sources)
     }
     return {
         "positions": int(total),
         "traces": sum(map(len, sums)),
         "invalid": invalid,
-        "labels": {label: entry["all"]["positions"] for label, entry in by_label.items()},
+        "trace_sources": {source: entry["all"]["positions"] for source, entry in by_trace_source.items()},
         "all": describe("all"),
-        "by_class": {kind: describe(kind) for kind in POSITION_CLASSES},
-        "locks": {kind: describe(kind) for kind in LOCK_KINDS},
-        "by_label": by_label,
+        "by_position_class": {name: describe(name) for name in POSITION_CLASSES},
+        "by_lock_kind": {kind: describe(kind) for kind in LOCK_KINDS},
+        "by_trace_source": by_trace_source,
     }
 
 
-def _sums_by_trace(parts: Iterable[pq.ParquetFile], labels: list[str]) -> tuple[list[np.ndarray], int]:
-    """(for each label the sums [G, C, W] of its traces, invalid positions left out)."""
-    found: dict[str, list[np.ndarray]] = {label: [np.empty((0, _CELLS, _WIDTH))] for label in labels}
+def _sums_by_trace(shards: Iterable[pq.ParquetFile], trace_sources: list[str]) -> tuple[list[np.ndarray], int]:
+    """(for each source the sums [G, C, W] of its traces, the number of invalid positions, which are left out)."""
+    sums: dict[str, list[np.ndarray]] = {source: [np.empty((0, _CELLS, _WIDTH))] for source in trace_sources}
     invalid = 0
-    for part in parts:
+    for shard in shards:
         last = None
-        for batch in part.iter_batches(_BATCH, columns=_COLUMNS):
+        for batch in shard.iter_batches(_BATCH, columns=_COLUMNS):
             starts_T, traces = _traces(batch)
-            sums_TCW, left_out = _sums(batch, starts_T)
-            invalid += left_out
+            sums_TCW, batch_invalid = _sums(batch, starts_T)
+            invalid += batch_invalid
             if traces[:1] == [last]:  # it began in an earlier batch
-                found[traces[0][0]][-1][-1] += sums_TCW[0]
+                sums[traces[0][0]][-1][-1] += sums_TCW[0]
                 traces, sums_TCW = traces[1:], sums_TCW[1:]
-            for label, trace_id in traces:
-                if label not in found:
+            for source, trace_id in traces:
+                if source not in sums:
                     raise ValueError(
-                        f"the parts hold trace {trace_id!r} with label {label!r}, this probe has {', '.join(labels)}:"
-                        " take the parts of another probe away"
+                        f"the table holds trace {trace_id!r} of {source!r}, this probe has {', '.join(trace_sources)}:"
+                        " remove the shards of the other probe"
                     )
-            label_T = np.array([label for label, _ in traces])
-            for label in set(label_T.tolist()):
-                found[label].append(sums_TCW[label_T == label])
+            source_T = np.array([source for source, _ in traces])
+            for source in set(source_T.tolist()):
+                sums[source].append(sums_TCW[source_T == source])
             last = traces[-1] if traces else last
-    return [np.concatenate(found.pop(label)) for label in labels], invalid
+    return [np.concatenate(sums.pop(source)) for source in trace_sources], invalid
 
 
 def _traces(batch: pa.RecordBatch) -> tuple[np.ndarray, list[tuple[str, str]]]:
-    """(first rows [T] of the traces in a batch, their labels and ids)."""
+    """(first rows [T] of the traces in a batch, their sources and ids)."""
     starts_T = trace_starts(batch)
-    label, trace_id = (batch[name].take(starts_T).to_pylist() for name in ("label", "trace_id"))
-    return starts_T, list(zip(label, trace_id, strict=True))
+    source, trace_id = (batch[name].take(starts_T).to_pylist() for name in ("trace_source", "trace_id"))
+    return starts_T, list(zip(source, trace_id, strict=True))
 
 
 def _sums(batch: pa.RecordBatch, starts_T: np.ndarray) -> tuple[np.ndarray, int]:
-    """(sums [T, C, W] of each trace's part of a batch, invalid positions left out)."""
+    """(sums [T, C, W] of each trace's rows in a batch, the number of invalid positions, which are left out)."""
     columns = {name: batch[name].to_numpy().astype(float) for name in _NUMBERS}
     traces = len(starts_T)
     trace_N = np.repeat(np.arange(traces), np.diff(starts_T, append=len(batch)))
-    invalid_N = np.isnan(columns["kl_ab"])
+    invalid_N = np.isnan(columns["kl_base_trained"])
     place_N = np.where(invalid_N, traces * _CELLS, trace_N * _CELLS + _cells(batch))
     sums_WX = np.stack([np.bincount(place_N, value_N, traces * _CELLS + 1) for value_N in _values(columns)])
     return np.moveaxis(sums_WX[:, :-1].reshape(_WIDTH, traces, _CELLS), 0, -1), int(invalid_N.sum())
@@ -144,62 +145,59 @@ def _sums(batch: pa.RecordBatch, starts_T: np.ndarray) -> tuple[np.ndarray, int]
 
 def _cells(batch: pa.RecordBatch) -> np.ndarray:
     """int64 [N]: the cell of each position."""
-    kind = batch["position_class"]
-    code_of_kind = np.array([POSITION_CLASSES.index(name) for name in kind.dictionary.to_pylist()], np.int64)
-    code_N = code_of_kind[kind.indices.to_numpy()]
-    swap_N, correction_N = (batch[name].to_numpy(zero_copy_only=False) for name in ("swap", "self_correction"))
-    cell_N: np.ndarray = np.where(code_N == LOCK, swap_N + 2 * correction_N, 3 + code_N)
+    column = batch["position_class"]
+    codes = np.array([POSITION_CLASSES.index(name) for name in column.dictionary.to_pylist()], np.int64)
+    code_N = codes[column.indices.to_numpy()]
+    changed_N, correction_N = (
+        batch[name].to_numpy(zero_copy_only=False) for name in ("top1_changed", "self_correction")
+    )
+    cell_N: np.ndarray = np.where(code_N == LOCK, changed_N + 2 * correction_N, 3 + code_N)
     return cell_N
 
 
 def _values(c: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
     """[N] for each of the W sums, in their order; a term undefined at a position counts in neither of its sums."""
-    one_N = np.ones(len(c["kl_ab"]))
-    top1_a_N = np.exp(c["a_top1_logprob"])
+    ones_N = np.ones(len(c["kl_base_trained"]))
+    base_top1_N = np.exp(c["base_top1_logprob"])
     terms = {
-        "kl_ab": c["kl_ab"],
+        "kl_trained_base": c["kl_trained_base"],
+        "kl_base_trained": c["kl_base_trained"],
         "js": c["js"],
-        "delta_top1": np.exp(c["b_top1_logprob"]) - top1_a_N,
-        "delta_at_a_top1": np.exp(c["b_at_a_top1"]) - top1_a_N,
-        "delta_nucleus": c["b_nucleus_size"] - c["a_nucleus_size"],
-        "delta_tail": c["b_tail_mass"] - c["a_tail_mass"],
-        "delta_entropy": c["b_entropy"] - c["a_entropy"],
+        "delta_top1_prob": np.exp(c["trained_top1_logprob"]) - base_top1_N,
+        "delta_prob_at_base_top1": np.exp(c["trained_logprob_at_base_top1"]) - base_top1_N,
+        "delta_nucleus_size": c["trained_nucleus_size"] - c["base_nucleus_size"],
+        "delta_tail_mass": c["trained_tail_mass"] - c["base_tail_mass"],
+        "delta_entropy": c["trained_entropy"] - c["base_entropy"],
         "ssd_alignment": c["ssd_alignment"],
     }
-    # SSD asks for nothing where chi2 is 0, and its share of the movement there is undefined.
-    asked_N = np.where(c["ssd_chi2"] > 0, c["ssd_chi2"], np.nan)
-    ratios = [*((terms[name], one_N) for name in MEANS), (c["ssd_push"] ** 2 / asked_N, c["delta_var"])]
-    yield one_N
-    for over_N, under_N in ratios:
-        defined_N = ~(np.isnan(over_N) | np.isnan(under_N))
-        yield np.where(defined_N, over_N, 0.0)
-        yield np.where(defined_N, under_N, 0.0)
+    # Self-distillation predicts no direction where ssd_var is 0, so its fraction of the variance is undefined there.
+    ssd_var_N = np.where(c["ssd_var"] > 0, c["ssd_var"], np.nan)
+    ratios = [*((terms[name], ones_N) for name in MEANS), (c["ssd_cov"] ** 2 / ssd_var_N, c["logratio_var"])]
+    yield ones_N
+    for numerator_N, denominator_N in ratios:
+        defined_N = ~(np.isnan(numerator_N) | np.isnan(denominator_N))
+        yield np.where(defined_N, numerator_N, 0.0)
+        yield np.where(defined_N, denominator_N, 0.0)
 
 
 def _bootstrap(sums: list[np.ndarray], seed: int) -> np.ndarray:
-    """[R, L, C, W]: the sums over as many traces as there are, drawn with replacement from those of all labels."""
-    blocks = [
-        (i, sums_GCW[start : start + _BLOCK].reshape(-1, _CELLS * _WIDTH))
-        for i, sums_GCW in enumerate(sums)
-        for start in range(0, len(sums_GCW), _BLOCK)
-    ]
-    resampled_RLX = np.zeros((RESAMPLES, len(sums), _CELLS * _WIDTH))
-    counts = drawn([len(block_GX) for _, block_GX in blocks], RESAMPLES, np.random.default_rng(seed))
-    for (i, block_GX), counts_RG in zip(blocks, counts, strict=True):
-        resampled_RLX[:, i] += counts_RG.astype(float) @ block_GX
-    return resampled_RLX.reshape(RESAMPLES, len(sums), _CELLS, _WIDTH)
+    """[R, L, C, W]: the sums over resamples of the traces of all sources."""
+    flat = [sums_GCW.reshape(len(sums_GCW), _CELLS * _WIDTH) for sums_GCW in sums]
+    resampled = bootstrap_sums(flat, RESAMPLES, np.random.default_rng(seed))
+    return resampled.reshape(RESAMPLES, len(sums), _CELLS, _WIDTH)
 
 
 def _describe(sums_W: np.ndarray, resampled_RW: np.ndarray, total: float) -> dict[str, Any]:
-    described: dict[str, Any] = {"positions": int(sums_W[0]), "share": float(sums_W[0] / total) if total else None}
-    for i, name in enumerate((*MEANS, "ssd_share")):
-        over, under = 1 + 2 * i, 2 + 2 * i
-        mean = sums_W[over] / sums_W[under]
-        ratio_R = resampled_RW[:, over] / resampled_RW[:, under]
+    fraction = float(sums_W[0] / total) if total else None
+    entry: dict[str, Any] = {"positions": int(sums_W[0]), "position_fraction": fraction}
+    for i, name in enumerate((*MEANS, "ssd_variance_fraction")):
+        numerator, denominator = 1 + 2 * i, 2 + 2 * i
+        value = sums_W[numerator] / sums_W[denominator]
+        ratio_R = resampled_RW[:, numerator] / resampled_RW[:, denominator]
         ratio_R = ratio_R[np.isfinite(ratio_R)]  # a resample may miss a rare class altogether
-        if np.isfinite(mean) and len(ratio_R):
+        if np.isfinite(value) and len(ratio_R):
             low, high = np.percentile(ratio_R, [2.5, 97.5])
-            described[name] = {"mean": float(mean), "low": float(low), "high": float(high)}
+            entry[name] = {"value": float(value), "ci_low": float(low), "ci_high": float(high)}
         else:
-            described[name] = {"mean": None, "low": None, "high": None}
-    return described
+            entry[name] = {"value": None, "ci_low": None, "ci_high": None}
+    return entry

@@ -1,4 +1,4 @@
-"""Every vocabulary entry's class, from its text alone: what kind of token the mass moves to."""
+"""The class of every vocabulary entry, from its text alone: the kinds of token that probability mass shifts to."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _RULES = {
     "think_close": r"</think>",
 }
 BUILT_IN = ("other", *_RULES, "end_of_text")
-MOST_CLASSES = 255
+MAX_CLASSES = 255
 
-# What ends a text or a turn in Qwen, SmolLM2, Llama-3 and Gemma-3, beside what the tokenizer itself calls its end. Not
-# "</s>": a vocabulary with HTML in it has that as a tag.
+# Tokens that end a text or a turn in Qwen, SmolLM2, Llama-3 and Gemma-3, beside the tokenizer's own EOS token. Not
+# "</s>": in a vocabulary with HTML that is a tag.
 _ENDS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>")
 
 
@@ -55,59 +55,60 @@ class TokenClasses:
 
     def ids(self, *names: str) -> list[int]:
         """The entries of these classes, by id."""
-        wanted = torch.tensor([self.names.index(name) for name in names], dtype=torch.uint8)
-        return torch.isin(self.of_token, wanted).nonzero().flatten().tolist()
+        codes = torch.tensor([self.names.index(name) for name in names], dtype=torch.uint8)
+        return torch.isin(self.of_token, codes).nonzero().flatten().tolist()
 
 
-def texts(tokenizer: Any, vocabulary: int) -> list[str]:
-    """What each of `vocabulary` ids adds to a text that it continues; empty for rows of lm_head that no token names.
+def token_texts(tokenizer: Any, vocabulary: int) -> list[str]:
+    """The text that each of `vocabulary` ids adds when it continues a text; empty for rows of lm_head without a token.
 
-    A token that is part of a character is "�". Those apart, the texts of a sequence make up the text of the sequence.
+    A token that is part of a character is "�". Without such tokens, the texts of a sequence make up its text.
     """
     entries = tokenizer.get_vocab()
     ids = sorted(i for i in entries.values() if i < vocabulary)
-    # Many tokenizers drop the space before a text's first token, so a plain word goes first and is taken off again.
+    # Many tokenizers drop the space before a text's first token, so each is decoded behind a plain word.
     plain = min((i for token, i in entries.items() if token.isascii() and token.isalnum()), default=None)
     before = [] if plain is None else [plain]
     prefix, *decoded = tokenizer.batch_decode(
         [before, *([*before, i] for i in ids)], skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
-    found = [""] * vocabulary
+    texts = [""] * vocabulary
     for token_id, text in zip(ids, decoded, strict=True):
-        found[token_id] = text.removeprefix(prefix)
-    return found
+        texts[token_id] = text.removeprefix(prefix)
+    return texts
 
 
-def classify(tokenizer: Any, of_token: Sequence[str], custom: Mapping[str, TokenClassConfig]) -> TokenClasses:
-    """The class of each entry of a vocabulary whose `texts` are given.
+def classify(tokenizer: Any, texts: Sequence[str], custom: Mapping[str, TokenClassConfig]) -> TokenClasses:
+    """The class of each vocabulary entry, from their `token_texts`.
 
-    custom: classes that are tried before the built-in ones, in their order. One with the name of a built-in class takes
-    its place, a new name comes after the built-in ones. Words and patterns must match all of a text without the spaces
-    around it, or a text of nothing else as it is. What fits nowhere, and rows that no token names, are `other`.
-    Raises ValueError that names the class: for one without words or a pattern, for a pattern that is none, and for the
-    first one too many.
+    custom: classes that are tried before the built-in ones, in their order. One with the name of a built-in class
+    replaces it, a new name comes after the built-in ones. Words and patterns must match all of a text without the
+    spaces around it; a text of spaces alone is matched as it is. Entries that match no class, and rows without a token,
+    are `other`.
+    Raises ValueError that names the class: without words or a pattern, with an invalid pattern, or the first one beyond
+    the limit.
     """
     names = (*BUILT_IN, *(name for name in custom if name not in BUILT_IN))
-    if len(names) > MOST_CLASSES:
+    if len(names) > MAX_CLASSES:
         raise ValueError(
-            f"token_classes.{names[MOST_CLASSES]} is one too many: {len(BUILT_IN)} built-in classes and your own may be"
-            f" {MOST_CLASSES} together, leave some out"
+            f"token_classes.{names[MAX_CLASSES]} is one class too many: the limit is {MAX_CLASSES}, of which"
+            f" {len(BUILT_IN)} are built in. Remove some"
         )
-    own = [(name, _own_rule(name, given)) for name, given in custom.items()]
+    own = [(name, _own_rule(name, rule)) for name, rule in custom.items()]
     ends = set() if "end_of_text" in custom else _ends(tokenizer)
     built_in = re.compile("|".join(f"(?P<{name}>{rule})" for name, rule in _RULES.items() if name not in custom))
 
     def class_of(token_id: int, text: str) -> str:
         bare = _bare(text)
-        if text and (mine := next((name for name, fits in own if fits(bare)), None)):
-            return mine
+        if text and (match := next((name for name, matches in own if matches(bare)), None)):
+            return match
         if token_id in ends:
             return "end_of_text"
-        found = built_in.fullmatch(bare)
-        return found.lastgroup or "other" if found else "other"
+        built_in_match = built_in.fullmatch(bare)
+        return built_in_match.lastgroup or "other" if built_in_match else "other"
 
     index = {name: i for i, name in enumerate(names)}
-    classes = [index[class_of(token_id, text)] for token_id, text in enumerate(of_token)]
+    classes = [index[class_of(token_id, text)] for token_id, text in enumerate(texts)]
     return TokenClasses(torch.tensor(classes, dtype=torch.uint8), names)
 
 
@@ -115,21 +116,21 @@ def _bare(text: str) -> str:
     return text.strip() or text
 
 
-def _own_rule(name: str, given: TokenClassConfig) -> Callable[[str], object]:
-    if not given.words and not given.regex:
-        raise ValueError(f"token_classes.{name} has neither words nor a regex, so nothing would belong to it: give one")
+def _own_rule(name: str, rule: TokenClassConfig) -> Callable[[str], object]:
+    if not rule.words and not rule.regex:
+        raise ValueError(f"token_classes.{name} has neither words nor a regex: give one")
     try:
-        pattern = re.compile(given.regex)
+        pattern = re.compile(rule.regex)
     except re.error as error:
         raise ValueError(
-            f"token_classes.{name}.regex is no regular expression, correct it: {error} (got {given.regex!r})"
+            f"token_classes.{name}.regex is no regular expression, correct it: {error} (got {rule.regex!r})"
         ) from None
-    words = {_bare(word).casefold() for word in given.words}
+    words = {_bare(word).casefold() for word in rule.words}
 
-    def fits(bare: str) -> bool:
-        return bare.casefold() in words or bool(given.regex and pattern.fullmatch(bare))
+    def matches(bare: str) -> bool:
+        return bare.casefold() in words or bool(rule.regex and pattern.fullmatch(bare))
 
-    return fits
+    return matches
 
 
 def _ends(tokenizer: Any) -> set[int]:

@@ -52,26 +52,32 @@ SCALES = {
 @dataclass(frozen=True)
 class Column:
     scale: str = "count"
-    over: str = ""
-    """the column that this one is stored as a difference from"""
+    difference_to: str = ""
+    """the column that this one is stored as a difference to"""
 
 
-def encoded(columns: Mapping[str, Column], values: Mapping[str, np.ndarray]) -> str:
+def encode_columns(columns: Mapping[str, Column], values: Mapping[str, np.ndarray]) -> str:
     """The columns in their order, as `decode` of the page reads them."""
     codes = {name: SCALES[column.scale].codes(values[name]) for name, column in columns.items()}
     pieces = []
     for name, column in columns.items():
         codes_N = codes[name]
-        if column.over:
-            difference_N = codes_N - codes[column.over]
+        if column.difference_to:
+            difference_N = codes_N - codes[column.difference_to]
             codes_N = np.where(difference_N >= 0, 2 * difference_N, -2 * difference_N - 1)
         pieces.append(codes_N.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes())
     return base64.b64encode(zlib.compress(b"".join(pieces), 9)).decode("ascii")
 
 
-def described(columns: Mapping[str, Column]) -> list[list[str | float]]:
-    """The columns for the page: name, unit and least of its scale, whether 1 comes off, what it is over."""
+def describe_columns(columns: Mapping[str, Column]) -> list[list[str | float]]:
+    """The columns for the page: name, unit and least of its scale, whether 1 is subtracted, and the base column."""
     return [
-        [name, SCALES[one.scale].unit, SCALES[one.scale].least, int(one.scale == "cosine"), one.over]
-        for name, one in columns.items()
+        [
+            name,
+            SCALES[column.scale].unit,
+            SCALES[column.scale].least,
+            int(column.scale == "cosine"),
+            column.difference_to,
+        ]
+        for name, column in columns.items()
     ]

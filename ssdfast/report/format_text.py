@@ -1,14 +1,14 @@
-"""The numbers of ``summary.json`` in words: estimates with their intervals, the headline, the figures' rows."""
+"""The numbers of ``summary.json`` as text: the headline and the rows of the figures."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..number_format import NBSP, format_interval
+
 CLASSES = ("lock", "fork", "diffuse", "mixed")
-LOCK_KINDS = ("strict", "swap", "self_correction")
-NBSP = "\u00a0"
+LOCK_KINDS = ("strict", "top1_changed", "self_correction")
 
 
 @dataclass(frozen=True)
@@ -23,102 +23,79 @@ class Metric:
 
 
 METRICS = (
-    Metric("kl_ab", "Movement", "KL(baseline ‖ trained), nats per position"),
-    Metric("ssd_share", "Share along self-distillation", "of the movement's variance", percent=True),
-    Metric("delta_top1", "Top-1 probability", "trained − baseline", signed=True),
+    Metric("kl_trained_base", "Shift", "KL(trained ‖ baseline), nats per position"),
+    Metric("ssd_variance_fraction", "Fraction along self-distillation", "of the shift's variance", percent=True),
+    Metric("delta_top1_prob", "Top-1 probability", "trained − baseline", signed=True),
     Metric("delta_entropy", "Entropy", "trained − baseline, nats", signed=True),
-    Metric("delta_nucleus", "Nucleus size", "trained − baseline, tokens", signed=True),
-    Metric("delta_tail", "Tail mass", "trained − baseline, probability outside the top k", signed=True),
+    Metric("delta_nucleus_size", "Nucleus size", "trained − baseline, tokens", signed=True),
+    Metric("delta_tail_mass", "Tail mass", "trained − baseline, probability outside the top k", signed=True),
 )
 
 
-def estimate(value: dict[str, float | None], signed: bool = False, percent: bool = False) -> str:
-    """A mean and its interval, as in ``+0.012 [0.004, 0.021]``: two digits of its width, at most three of a value."""
-    if value["mean"] is None:
-        return "not defined"
-    scale = 100 if percent else 1
-    mean, *ends = (scale * x for x in (value["mean"], value["low"], value["high"]) if x is not None)
-    size = max(abs(x) for x in (mean, *ends))
-    width = max(ends) - min(ends) if ends else 0.0
-    places = _places(size, 3) if width <= 1e-3 * size else min(_places(size, 3), _places(width, 2))
-    text = _fixed(mean, places, signed) + (f"{NBSP}%" if percent else "")
-    return f"{text} [{', '.join(_fixed(end, places) for end in ends)}]" if ends else text
-
-
-def told(summary: dict[str, Any]) -> tuple[str, list[str]]:
+def format_summary(summary: dict[str, Any]) -> tuple[str, list[str]]:
     """The page's title and the sentences under it, built from the numbers."""
     everything = summary["all"]
-    share, alignment, kl = everything["ssd_share"], everything["ssd_alignment"], everything["kl_ab"]
-    made_by = ", ".join(f"{count:,} in traces by {label}" for label, count in summary["labels"].items())
-    moved = (
+    fraction, alignment = everything["ssd_variance_fraction"], everything["ssd_alignment"]
+    kl = everything["kl_trained_base"]
+    sources = ", ".join(f"{count:,} in traces by {source}" for source, count in summary["trace_sources"].items())
+    shift = (
         f"The two models were compared at {summary['positions']:,} positions of {summary['traces']:,} traces "
-        f"({made_by}). "
+        f"({sources}). "
     )
-    if kl["mean"] is None:
-        moved += "The mean KL is not finite: the trained model forbids a token that its baseline allows."
+    if kl["value"] is None:
+        shift += "The mean KL is not finite: the trained model allows a token that its baseline forbids."
     else:
-        moved += f"At an average position the trained model moved {estimate(kl)} nats away from its baseline."
+        shift += f"The mean shift, KL(trained ‖ baseline), is {format_interval(kl)} nats per position."
     if summary["invalid"]:
-        moved += f" {summary['invalid']:,} positions without finite logits are left out."
+        shift += f" {summary['invalid']:,} positions without finite logits are left out."
     brackets = f"Brackets hold 95{NBSP}% intervals, from resampling whole traces."
 
-    if share["mean"] is None:
-        title = "There is no movement that self-distillation could explain"
-        why = (
+    if fraction["value"] is None:
+        title = "There is no shift that self-distillation could explain"
+        reason = (
             "Either the two models agree everywhere, or the training samples were drawn at temperature 1 without "
             "truncation, where self-distillation predicts no direction."
         )
-        return title, [f"{moved} {why}", brackets]
+        return title, [f"{shift} {reason}", brackets]
 
-    away = alignment["high"] is not None and alignment["high"] < 0
-    title = f"{100 * share['mean']:.0f}{NBSP}% of the movement lies along what self-distillation predicts"
+    away = alignment["ci_high"] is not None and alignment["ci_high"] < 0
+    title = f"{100 * fraction['value']:.0f}{NBSP}% of the shift lies along what self-distillation predicts"
     title += ", but points away from it" if away else ""
-    along = f"{estimate(share, percent=True)} of the movement (its variance) lies along the direction in which "
+    along = f"{format_interval(fraction, percent=True)} of the shift (its variance) lies along the direction in which "
     along += "self-distillation pushes each position. "
-    if alignment["mean"] is not None:
-        along += f"The mean alignment is {estimate(alignment, signed=True)}: {_direction(alignment)}."
-    read = (
-        "The rest is movement that any training on such traces could have made, and a share alone does not tell how "
-        "much is unusual: read it beside a control arm, trained on the same prompts at T = 1 without truncation."
+    if alignment["value"] is not None:
+        along += (
+            "The mean alignment, the correlation of the shift with that direction, is "
+            f"{format_interval(alignment, signed=True)}: {_direction(alignment)}."
+        )
+    control = (
+        "Any training on such traces could have caused the rest. The fraction alone does not show how much is unusual: "
+        "compare it with a control arm, trained on the same prompts at T = 1 without truncation."
     )
-    return title, [f"{moved} {along}", f"{read} {brackets}"]
+    return title, [f"{shift} {along}", f"{control} {brackets}"]
 
 
 def panels(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The small multiples: for each metric its rows, each with mean, low, high and the words for them."""
+    """The small multiples: for each metric its rows, each with value, ci_low, ci_high and their text."""
     return [
         {
             "key": metric.key,
             "title": metric.title,
             "note": metric.note,
-            "rows": [{"name": name, **estimated(row, metric)} for name, row in rows.items()],
+            "rows": [{"name": name, **interval_with_text(row, metric)} for name, row in rows.items()],
         }
         for metric in METRICS
     ]
 
 
-def estimated(row: dict[str, Any], metric: Metric) -> dict[str, Any]:
-    return {**row[metric.key], "text": estimate(row[metric.key], metric.signed, metric.percent)}
+def interval_with_text(row: dict[str, Any], metric: Metric) -> dict[str, Any]:
+    return {**row[metric.key], "text": format_interval(row[metric.key], metric.signed, metric.percent)}
 
 
 def _direction(alignment: dict[str, float | None]) -> str:
-    low, high = alignment["low"], alignment["high"]
+    low, high = alignment["ci_low"], alignment["ci_high"]
     if low is not None and low > 0:
-        return "toward the prediction (+1 would be straight along it, −1 straight away)"
+        return "toward the prediction (+1 is straight along it, −1 straight away)"
     if high is not None and high < 0:
-        return "away from the prediction (+1 would be straight along it, −1 straight away)"
-    return "no clear direction (+1 would be straight along the prediction, −1 straight away)"
-
-
-def _fixed(x: float, places: int, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    if places > 5:
-        text = f"{x:{sign}.1e}".replace("e-0", "e-")
-    else:
-        text = f"{x:{sign}.{places}f}" if round(x, places) else f"{0:.{places}f}"
-    return text.replace("-", "−")
-
-
-def _places(x: float, digits: int) -> int:
-    """Decimal places that show so many significant digits of x, which is not negative."""
-    return max(0, digits - 1 - math.floor(math.log10(x))) if x > 0 else digits
+        return "away from the prediction (+1 is straight along it, −1 straight away)"
+    return "no clear direction (+1 is straight along the prediction, −1 straight away)"

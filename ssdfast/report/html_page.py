@@ -1,4 +1,4 @@
-"""A page of its own: one HTML file with its style, scripts and data inside, which asks no host for anything."""
+"""A self-contained page: one HTML file with its style, scripts and data inside, which loads nothing from any host."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def headline(text: str) -> str:
 
 
 def paragraphs(sentences: Sequence[str]) -> str:
-    """HTML of the text at the top, with what to say to a reader without scripts."""
-    told = "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
-    return f"{told}\n<noscript><p>The figures and the traces need JavaScript; this text does not.</p></noscript>"
+    """HTML of the text at the top, with a note for a reader without scripts."""
+    text = "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    return f"{text}\n<noscript><p>The figures and the traces need JavaScript; this text does not.</p></noscript>"
 
 
 def _read(name: str) -> str:

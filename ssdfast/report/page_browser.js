@@ -29,10 +29,10 @@ function onKey(event) {
 
 function drawLegend() {
   const classes = Object.keys(CLASS_LINES).map((name) => html("span", { title: CLASS_LINES[name] }, className(name)));
-  const swap = html("span", {}, html("span", { class: "token lock swap" }, "abc"), " swapped lock");
+  const changed = html("span", {}, html("span", { class: "token lock top1-changed" }, "abc"), " lock, top-1 changed");
   const levels = ["0", ...KL_EDGES].map((edge, level) => html("span", { class: `token kl-${level}` }, `${edge}`));
   byId("legend").replaceChildren(...(state.colour === "class"
-    ? [...classes, swap]
+    ? [...classes, changed]
     : [html("span", {}, "KL in nats, from"), ...levels]));
 }
 
@@ -52,7 +52,7 @@ function openFromAddress() {
 }
 
 function startBrowser() {
-  const { every, drawn, compare } = data.browser;
+  const { every, sample, compare } = data.browser;
   const labels = [...new Set(data.traces.map((trace) => trace.label))];
   byId("label").append(...(every ? [html("option", { value: "" }, every)] : []),
     ...labels.map((label) => html("option", { value: label }, label)));
@@ -91,7 +91,7 @@ function startBrowser() {
   window.addEventListener("hashchange", openFromAddress);
 
   byId("traces").querySelector(".browser").hidden = data.traces.length === 0;
-  byId("drawn").textContent = `${drawn} ${data.browser.left}`;
+  byId("sample").textContent = `${sample} ${data.browser.leftOut}`;
   drawList();
   openFromAddress();
 }

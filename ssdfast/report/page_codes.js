@@ -1,4 +1,4 @@
-// Columns of numbers out of their codes; codes.py says how they came into them.
+// Columns of numbers from their codes; column_encoding.py describes the codes.
 
 const UNDEFINED = 2 ** 24 - 1, SMALL = 2 ** 20, A_DECADE = 100;
 
@@ -12,15 +12,15 @@ async function inflate(packed) {
 function decode(bytes, sizeOf) {
   const codes = {}, values = {};
   let start = 0;
-  for (const [name, unit, least, less, over] of data.browser.columns) {
+  for (const [name, unit, least, less, differenceTo] of data.browser.columns) {
     const size = sizeOf(name, values);
     const own = new Int32Array(size);
     for (let plane = 0; plane < 4; plane++) {
       for (let i = 0; i < size; i++) own[i] |= bytes[start + plane * size + i] << (8 * plane);
     }
     start += 4 * size;
-    if (over) {
-      const other = codes[over];
+    if (differenceTo) {
+      const other = codes[differenceTo];
       for (let i = 0; i < size; i++) own[i] = other[i] + (own[i] & 1 ? -(own[i] + 1) / 2 : own[i] / 2);
     }
     codes[name] = own;

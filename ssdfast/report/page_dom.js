@@ -47,7 +47,7 @@ const minus = (text) => text.replaceAll("-", "−");
 
 const GLYPHS = { " ": "·", "\n": "⏎", "\t": "⇥" };
 
-// A token's text as nodes, its spaces, newlines and tabs as glyphs that can be told from letters.
+// A token's text as nodes, its spaces, newlines and tabs as glyphs that differ from letters.
 function tokenNodes(text) {
   if (text === "") return [html("span", { class: "glyph" }, "∅")];
   return text.split(/([ \n\t]+)/).filter(Boolean).map((piece) =>

@@ -4,8 +4,8 @@ const arms = data.study.arms.map(({ name }) => name);
 
 // The place of the arm that a model belongs to, by its name: an arm, or an arm and a seed; -1 for the baseline.
 function armOf(model) {
-  const found = arms.filter((name) => model === name || model.startsWith(`${name}-`));
-  return arms.indexOf(found.sort((x, y) => y.length - x.length)[0]);
+  const owners = arms.filter((name) => model === name || model.startsWith(`${name}-`));
+  return arms.indexOf(owners.sort((x, y) => y.length - x.length)[0]);
 }
 
 const toneOf = (model) => (armOf(model) < 0 ? "tone-baseline" : `tone-${armOf(model) % 6}`);
@@ -46,7 +46,7 @@ const WIDTH = 330, HEIGHT = 220, LEFT = 40, RIGHT = 10, TOP = 10, BOTTOM = 40;
 
 // series: [{name, model, points: [[x, y, low, high], ...]}]; ticks: names of x = 0, 1, ...; log: of y.
 function lineChart({ title, note, x, log, ticks, series }) {
-  const points = series.flatMap((one) => one.points);
+  const points = series.flatMap((line) => line.points);
   const scaled = (y) => (log ? Math.log10(Math.max(y, 1e-12)) : y);
   const ys = points.flatMap(([, ...values]) => values.filter((y) => y !== null && y !== undefined).map(scaled));
   let [low, high] = log ? [Math.floor(Math.min(...ys)), Math.ceil(Math.max(...ys))] : [Math.min(0, ...ys), Math.max(...ys)];
@@ -65,10 +65,10 @@ function lineChart({ title, note, x, log, ticks, series }) {
         svg("text", { x: LEFT - 7, y: up(y) + 4, class: "tick end" }, roundValue(y)))),
       ...bottom.map((at) => svg("text", { x: across(at), y: HEIGHT - BOTTOM + 17, class: "tick" }, ticks ? ticks[at] : roundValue(at))),
       svg("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 5, class: "tick" }, x),
-      ...series.map((one) => drawnSeries(one, series.map(({ model }) => model), across, up))));
+      ...series.map((line) => drawSeries(line, series.map(({ model }) => model), across, up))));
 }
 
-function drawnSeries({ name, model, points }, models, across, up) {
+function drawSeries({ name, model, points }, models, across, up) {
   const known = points.filter(([, , low]) => low !== null && low !== undefined);
   const at = (value) => value.toFixed(1);
   const ends = (side) => known.map((point) => `${at(across(point[0]))} ${at(up(point[side]))}`);
@@ -83,7 +83,7 @@ function drawnSeries({ name, model, points }, models, across, up) {
         svg("title", {}, `${name}: ${number(y)}${low === null || low === undefined ? "" : ` [${number(low)}, ${number(high)}]`} at ${number(x)}`))));
 }
 
-// {head, rows, models, words}: rows of text, the first cell names what the row is of; words: columns that are no numbers.
+// {head, rows, models, words}: rows of text, the first cell names what the row is of; words: columns that are not numbers.
 function textTable({ head, rows, models, words = [] }) {
   const kind = (column) => (words.includes(column) ? "words" : null);
   return html("table", {},

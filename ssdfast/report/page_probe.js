@@ -1,7 +1,7 @@
 // The page of one probe.
 
 byId("settings").textContent = JSON.stringify(data.settings, null, 2);
-drawShare();
+drawFraction();
 drawCounts();
 drawGroups();
 startBrowser();

@@ -5,40 +5,40 @@ const CLASS_OF = ["lock", "fork", "diffuse", "mixed", "unclassed"];
 function describe(trace, position) {
   const { columns } = trace;
   const kind = CLASS_OF[columns.class[position]];
-  const { a, b } = columns;
+  const { base, trained } = columns;
   return [
     plainToken(data.tokens.texts[columns.token[position]]),
     `position ${position}`,
     kind,
     `KL ${number(columns.kl[position])}`,
-    `p ${probability(a.probability[position])} → ${probability(b.probability[position])}`,
+    `p ${probability(base.probability[position])} → ${probability(trained.probability[position])}`,
   ].join("  ");
 }
 
 // The candidates of a position; the token that stands there is among them even when neither model ranks it high.
 function candidatesAt(columns, position) {
-  const { candidates, a, b } = columns;
+  const { candidates, base, trained } = columns;
   const start = columns.candidateStart[position];
   const kept = columns.kept[position];
   const here = columns.token[position];
-  const found = Array.from({ length: columns.count[position] }, (_, i) => ({
+  const list = Array.from({ length: columns.count[position] }, (_, i) => ({
     token: candidates.token[start + i],
-    before: candidates.a[start + i],
-    after: candidates.b[start + i],
-    drawnBefore: drawn(candidates.a[start + i], candidates.inA[start + i], columns.massA[position]),
-    drawnAfter: drawn(candidates.b[start + i], candidates.inB[start + i], columns.massB[position]),
+    before: candidates.base[start + i],
+    after: candidates.trained[start + i],
+    decodedBefore: decoded(candidates.base[start + i], candidates.inBase[start + i], columns.baseMass[position]),
+    decodedAfter: decoded(candidates.trained[start + i], candidates.inTrained[start + i], columns.trainedMass[position]),
     cut: kept !== null && i >= kept,
     here: candidates.token[start + i] === here,
   }));
-  if (found.some((candidate) => candidate.here)) return found;
-  const cut = found.some((candidate) => candidate.cut);
-  return [...found, { token: here, before: a.probability[position], after: b.probability[position], cut, here: true }];
+  if (list.some((candidate) => candidate.here)) return list;
+  const cut = list.some((candidate) => candidate.cut);
+  return [...list, { token: here, before: base.probability[position], after: trained.probability[position], cut, here: true }];
 }
 
-// The probability with which decoding draws a candidate: 0 where it is cut, null where nobody knows.
-function drawn(p, possible, mass) {
+// The probability of a candidate under decoding: 0 where it is cut, null where that is unknown.
+function decoded(p, inside, mass) {
   if (!data.browser.decoding || mass === null || p === null) return null;
-  return possible ? Math.min(1, p ** (1 / data.browser.decoding.temperature) / mass) : 0;
+  return inside ? Math.min(1, p ** (1 / data.browser.decoding.temperature) / mass) : 0;
 }
 
 function drawDetail(trace, position) {
@@ -46,7 +46,7 @@ function drawDetail(trace, position) {
   const kind = CLASS_OF[columns.class[position]];
   const badges = [
     kind in CLASS_LINES ? className(kind) : null,
-    columns.swap[position] ? html("span", { class: "badge" }, "swap") : null,
+    columns.top1Changed[position] ? html("span", { class: "badge" }, "top-1 changed") : null,
     columns.selfCorrection[position] ? html("span", { class: "badge" }, "self-correction") : null,
   ];
   byId("detail").replaceChildren(
@@ -55,43 +55,43 @@ function drawDetail(trace, position) {
       html("span", { class: "small" }, `position ${position} of ${columns.token.length}`),
       ...badges),
     candidateTable(candidatesAt(columns, position)),
-    columns.count[position] || !data.browser.left ? "" : html("p", { class: "small" }, "It moved too little to have its candidates and all numbers on this page; the probe’s table has them."),
+    columns.count[position] || !data.browser.leftOut ? "" : html("p", { class: "small" }, "Its shift is too small for this page to hold its candidates and all numbers; the probe’s table has them."),
     numberTable(columns, position));
 }
 
 function candidateTable(candidates) {
-  const row = ({ token, before, after, drawnBefore, drawnAfter, cut, here }) => html("tr", { class: `${here ? "here" : ""} ${cut ? "cut" : ""}` },
+  const row = ({ token, before, after, decodedBefore, decodedAfter, cut, here }) => html("tr", { class: `${here ? "here" : ""} ${cut ? "cut" : ""}` },
     html("th", { scope: "row", title: `token id ${data.tokens.ids[token]}` },
       html("span", { class: "mark", "aria-hidden": "true" }, here ? "▸" : ""),
       html("span", { class: "candidate" }, ...tokenNodes(data.tokens.texts[token])),
       here ? html("span", { class: "badge" }, "in trace") : null,
-      cut ? html("span", { class: "badge quiet", title: "the training samples' truncation leaves it out" }, "cut") : null),
-    barCell(before, drawnBefore, "baseline"),
-    barCell(after, drawnAfter, "trained"),
+      cut ? html("span", { class: "badge quiet", title: "outside the support of the training samples" }, "cut") : null),
+    barCell(before, decodedBefore, "baseline"),
+    barCell(after, decodedAfter, "trained"),
     html("td", { class: "change" }, change(before, after, probability)));
   return html("table", { class: "candidates" },
     html("caption", { class: "small" }, "Next-token candidates before and after training",
-      data.browser.decoding ? `; after the arrow, what decoding draws (${data.browser.decoding.told})` : ""),
+      data.browser.decoding ? `; after the arrow, the probability under decoding (${data.browser.decoding.text})` : ""),
     html("thead", {}, html("tr", {}, ...["token", "baseline", "trained", "change"].map((name) =>
       html("th", { scope: "col" }, name)))),
     html("tbody", {}, ...candidates.map(row)));
 }
 
-function barCell(p, drawnP, model) {
+function barCell(p, decodedP, model) {
   const width = `${100 * (p ?? 0)}%`;
   return html("td", { class: `bar-cell ${model}` },
     html("div", {}, html("span", { class: "figure" }, probability(p)),
-      drawnP === null || drawnP === undefined ? null
-        : html("span", { class: "drawn" }, drawnP === 0 ? "→ cut" : `→ ${drawnP.toFixed(3)}`)),
+      decodedP === null || decodedP === undefined ? null
+        : html("span", { class: "decoded" }, decodedP === 0 ? "→ cut" : `→ ${decodedP.toFixed(3)}`)),
     svg("svg", { "aria-hidden": "true" },
       svg("rect", { class: "groove", width: "100%", height: "100%" }),
       svg("rect", { class: "level", width, height: "100%" })));
 }
 
 function numberTable(columns, position) {
-  const { a, b } = columns;
+  const { base, trained } = columns;
   const pair = (name, key, unit, format = number) => {
-    const [before, after] = [a[key][position], b[key][position]];
+    const [before, after] = [base[key][position], trained[key][position]];
     return html("tr", {}, html("th", { scope: "row" }, name, html("small", {}, unit)),
       html("td", {}, format(before)), html("td", {}, format(after)), html("td", { class: "change" }, change(before, after, format)));
   };

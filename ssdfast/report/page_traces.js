@@ -5,7 +5,7 @@ const klLevel = (kl) => KL_EDGES.filter((edge) => kl >= edge).length;
 
 // What the positions can be filtered by, as they are named to the reader.
 const KINDS = {
-  "": "of every class", lock: "locks", strict: "locks: strict", swap: "locks: swap", self_correction: "locks: self-correction",
+  "": "of every class", lock: "locks", strict: "locks: strict", top1_changed: "locks: top-1 changed", self_correction: "locks: self-correction",
   fork: "forks", diffuse: "diffuse", mixed: "mixed",
 };
 
@@ -15,15 +15,15 @@ function ofKind(columns, position) {
   const { kind } = state;
   if (kind === "") return true;
   const own = CLASS_OF[columns.class[position]];
-  if (!["strict", "swap", "self_correction"].includes(kind)) return own === kind;
-  const bits = kind === "self_correction" ? columns.selfCorrection : columns.swap;
+  if (!["strict", "top1_changed", "self_correction"].includes(kind)) return own === kind;
+  const bits = kind === "self_correction" ? columns.selfCorrection : columns.top1Changed;
   return own === "lock" && bits[position] === (kind === "strict" ? 0 : 1);
 }
 
 async function columnsOf(trace) {
   if (!trace.columns) {
-    const columns = { a: {}, b: {}, candidates: {} };
-    const sizeOf = (name, { count }) => (name.startsWith("candidates.") ? count.reduce((sum, one) => sum + one, 0) : trace.positions);
+    const columns = { base: {}, trained: {}, candidates: {} };
+    const sizeOf = (name, { count }) => (name.startsWith("candidates.") ? count.reduce((sum, n) => sum + n, 0) : trace.positions);
     for (const [name, values] of Object.entries(decode(await inflate(trace.packed), sizeOf))) {
       const [group, own] = name.split(".");
       if (own) columns[group][own] = values;
@@ -65,7 +65,7 @@ function stepTrace(step) {
 async function search() {
   drawList();
   if (byId("search").value === "" || data.traces.every((trace) => trace.text !== undefined)) return;
-  byId("found").textContent = "reading the traces …";
+  byId("matches").textContent = "reading the traces …";
   await (state.reading ??= readAll());
   drawList();
 }
@@ -80,7 +80,7 @@ function drawList() {
   state.listed = data.traces.filter((trace) => (label === "" || trace.label === label)
     && (state.kind === "" || trace.kinds[state.kind])
     && [trace.id, trace.problem, trace.text ?? ""].some((text) => text.toLowerCase().includes(query)));
-  byId("found").textContent = `${state.listed.length} of ${data.traces.length} traces`;
+  byId("matches").textContent = `${state.listed.length} of ${data.traces.length} traces`;
   byId("list").replaceChildren(...state.listed.map((trace) => html("li", {},
     html("button", { type: "button", onclick: () => openTrace(trace) },
       html("span", { class: "trace-id" }, trace.id),
@@ -113,9 +113,9 @@ function drawFlow({ columns }) {
   columns.token.forEach((token, position) => {
     const text = data.tokens.texts[token];
     const kind = CLASS_OF[columns.class[position]];
-    const swapped = columns.swap[position] === 1 && kind === "lock" ? "swap" : "";
+    const changed = columns.top1Changed[position] === 1 && kind === "lock" ? "top1-changed" : "";
     nodes.push(html("span", {
-      class: `token ${kind} kl-${klLevel(columns.kl[position] ?? 0)} ${swapped} ${ofKind(columns, position) ? "" : "other"}`,
+      class: `token ${kind} kl-${klLevel(columns.kl[position] ?? 0)} ${changed} ${ofKind(columns, position) ? "" : "other"}`,
       role: "option", tabindex: "-1", "data-position": position, "aria-selected": "false",
     }, ...tokenNodes(text)));
     if (text.includes("\n")) nodes.push(html("br"));
@@ -123,7 +123,7 @@ function drawFlow({ columns }) {
   byId("flow").replaceChildren(...nodes);
 }
 
-// The whole trace at a glance: one bar a token, its height the KL on a logarithmic scale.
+// The whole trace at a glance: one bar per token, its height the KL on a logarithmic scale.
 function drawStrip({ columns }) {
   const height = (kl) => Math.min(1, Math.max(0.03, (Math.log10(Math.max(kl ?? 0, 1e-9)) + 4) / 4.5));
   const path = columns.kl.map((kl, x) => `M${x} 1V${(1 - height(kl)).toFixed(3)}h.8V1z`).join("");

@@ -1,6 +1,6 @@
-"""The traces that the page carries: which ones, and in what compact form.
+"""The traces that the page carries: which of them, and their compact form.
 
-A trace travels as deflated columns of codes in base64, so that the browser inflates only the trace that is read.
+A trace is stored as deflated columns of codes in base64, so that the browser inflates only the trace that is open.
 Shape legend: N positions of one trace.
 """
 
@@ -16,161 +16,171 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..sharded_table import Parts
-from .candidates import candidates
-from .column_encoding import Column, encoded
+from ..sharded_table import ShardedTable
+from .candidates import MODELS, candidates
+from .column_encoding import Column, encode_columns
 from .sanitize import inert
 from .tokens import TokenTable
 
 MAX_TRACES = 200
 MAX_BYTES = 9_700_000
 
-TRIED = 8
-SHARES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05)
+_TRIALS = 8
+FRACTIONS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05)
 _CLASSES = {"lock": 0, "fork": 1, "diffuse": 2, "mixed": 3}
 
-_OF_MODEL = {"entropy": "entropy", "nucleus": "nucleus_size", "tail": "tail_mass", "rank": "token_rank"}
+_MODEL_COLUMNS = {"entropy": "entropy", "nucleus": "nucleus_size", "tail": "tail_mass", "rank": "token_rank"}
 _NUMBERS = {
-    "kl": "kl_ab", "js": "js", "alignment": "ssd_alignment",
-    **{f"{side}.{name}": f"{side}_{column}" for name, column in _OF_MODEL.items() for side in "ab"},
+    "kl": "kl_trained_base", "js": "js", "alignment": "ssd_alignment",
+    **{f"{model}.{name}": f"{model}_{column}" for name, column in _MODEL_COLUMNS.items() for model in MODELS},
 }  # fmt: skip
 LAYOUT = {
-    "token": Column(), "class": Column(), "swap": Column(), "selfCorrection": Column(),
-    "kl": Column("nats"), "js": Column("nats", over="kl"), "alignment": Column("cosine"),
-    "a.entropy": Column("nats"), "b.entropy": Column("nats", over="a.entropy"),
-    "a.nucleus": Column(), "b.nucleus": Column(over="a.nucleus"),
-    "a.tail": Column("probability"), "b.tail": Column("probability", over="a.tail"),
-    "a.rank": Column(), "b.rank": Column(over="a.rank"),
-    "a.probability": Column("probability"), "b.probability": Column("probability", over="a.probability"),
-    "massA": Column("nats"), "massB": Column("nats", over="massA"),
-    "count": Column(), "kept": Column(over="count"),
+    "token": Column(), "class": Column(), "top1Changed": Column(), "selfCorrection": Column(),
+    "kl": Column("nats"), "js": Column("nats", "kl"), "alignment": Column("cosine"),
+    "base.entropy": Column("nats"), "trained.entropy": Column("nats", "base.entropy"),
+    "base.nucleus": Column(), "trained.nucleus": Column("count", "base.nucleus"),
+    "base.tail": Column("probability"), "trained.tail": Column("probability", "base.tail"),
+    "base.rank": Column(), "trained.rank": Column("count", "base.rank"),
+    "base.probability": Column("probability"), "trained.probability": Column("probability", "base.probability"),
+    "baseMass": Column("nats"), "trainedMass": Column("nats", "baseMass"),
+    "count": Column(), "kept": Column("count", "count"),
     "candidates.token": Column(),
-    "candidates.a": Column("probability"), "candidates.b": Column("probability", over="candidates.a"),
-    "candidates.inA": Column(), "candidates.inB": Column(over="candidates.inA"),
+    "candidates.base": Column("probability"), "candidates.trained": Column("probability", "candidates.base"),
+    "candidates.inBase": Column(), "candidates.inTrained": Column("count", "candidates.inBase"),
 }  # fmt: skip
 """columns of a trace on the page: of positions, then of their candidates"""
-_DETAILS = ("js", "alignment", *(f"{side}.{name}" for name in ("nucleus", "tail") for side in "ab"), "massA", "massB")
-"""of positions that moved most alone, where not all positions have them"""
-COLUMNS = (
-    "trace_id", "problem_id", "label", "position", "token_id", "position_class", "swap", "self_correction",
-    "b_at_a_top", "a_at_b_top", *_NUMBERS.values(),
-    *(f"{side}_{name}" for side in "ab" for name in ("token_logprob", "top_ids", "top_logprobs")),
+_DETAILS = (
+    "js", "alignment", *(f"{model}.{name}" for name in ("nucleus", "tail") for model in MODELS), "baseMass",
+    "trainedMass",
 )  # fmt: skip
-KINDS = ("lock", "fork", "diffuse", "mixed", "strict", "swap", "self_correction")
-"""classes of positions, and of locks"""
+"""only of the positions that shifted most, where the page has no room for those of all"""
+COLUMNS = (
+    "trace_id", "problem_id", "trace_source", "position", "token_id", "position_class", "top1_changed",
+    "self_correction", "trained_logprobs_at_base_top", "base_logprobs_at_trained_top", *_NUMBERS.values(),
+    *(f"{model}_{name}" for model in MODELS for name in ("token_logprob", "top_ids", "top_logprobs")),
+)  # fmt: skip
+KINDS = ("lock", "fork", "diffuse", "mixed", "strict", "top1_changed", "self_correction")
+"""position classes, and kinds of lock"""
+
+
+_KEY = ("trace_source", "trace_id")
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Source:
     """The table of one probe."""
 
-    parts: Parts
-    where: dict[tuple[str, str], str]
-    """the part of each (label, trace id)"""
-    train: dict[str, Any] | None
-    decoding: dict[str, Any] | None
+    table: ShardedTable
+    files: dict[Key, str]
+    """the shard of each trace"""
+    train_sampling: dict[str, Any] | None
+    eval_sampling: dict[str, Any] | None
     model: str
-    """of its traces on the page; "" leaves them their own labels"""
+    """shown instead of the trace source; "" shows the trace source"""
 
     @staticmethod
-    def of(parts: Parts, settings: dict[str, Any], model: str = "") -> Source:
-        """Raises ValueError on a part that is not one, or on a trace in two parts."""
-        return Source(parts, find_traces(parts), settings.get("train"), settings.get("decoding"), model)
+    def from_table(table: ShardedTable, settings: dict[str, Any], model: str = "") -> Source:
+        """Raises ValueError for a file that is not a shard, or a trace in two shards."""
+        return Source(table, find_traces(table), settings.get("train_sampling"), settings.get("eval_sampling"), model)
 
     @property
-    def drawn(self) -> dict[str, Any] | None:
-        """The truncation of decoding for the page; None where the top lists do not show what it cuts."""
-        d = self.decoding
-        if not d or not d["top_k"]:
+    def decoding(self) -> dict[str, Any] | None:
+        """Temperature and truncation of decoding for the page; None where the top lists do not hold its support."""
+        sampling = self.eval_sampling
+        if not sampling or not sampling["top_k"]:
             return None
-        return {"temperature": d["temperature"], "told": f"T {d['temperature']:g}, {truncation_told(d)}"}
+        text = f"T {sampling['temperature']:g}, {format_truncation(sampling)}"
+        return {"temperature": sampling["temperature"], "text": text}
 
 
-def truncation_told(decoding: dict[str, Any]) -> str:
-    return f"top-k {decoding['top_k']}, top-p {decoding['top_p']:g}"
+def format_truncation(sampling: dict[str, Any]) -> str:
+    return f"top-k {sampling['top_k']}, top-p {sampling['top_p']:g}"
 
 
-def find_traces(parts: Parts) -> dict[tuple[str, str], str]:
-    """Where each (label, trace id) stands. Raises ValueError on a part that is not one, or on a trace in two parts."""
-    found: dict[tuple[str, str], str] = {}
-    for part in parts.files():
+def find_traces(table: ShardedTable) -> dict[Key, str]:
+    """The shard of each trace. Raises ValueError for a file that is not a shard, or a trace in two shards."""
+    files: dict[Key, str] = {}
+    for path in table.files():
         try:
-            with parts.open(part) as file:
+            with table.open(path) as file:
                 missing = set(COLUMNS) - set(file.schema_arrow.names)
                 if missing:
-                    raise ValueError(f"{part} has no column {', '.join(sorted(missing))}: is it a part of a probe?")
-                keys = file.read(columns=["label", "trace_id"]).group_by(["label", "trace_id"]).aggregate([])
+                    raise ValueError(
+                        f"{path} has no column {', '.join(sorted(missing))}: run the probe again --overwrite"
+                    )
+                keys = file.read(columns=list(_KEY)).group_by(list(_KEY)).aggregate([])
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{part} is not a readable Parquet file ({error}): delete it and probe again") from error
-        for key in zip(keys["label"].to_pylist(), keys["trace_id"].to_pylist(), strict=True):
-            if key in found:
-                raise ValueError(f"trace {key[1]!r} of {key[0]!r} stands in {found[key]} and in {part}: delete one")
-            found[key] = part
-    return found
+            raise ValueError(f"{path} is not a readable Parquet file ({error}): delete it and probe again") from error
+        for key in zip(*(keys[name].to_pylist() for name in _KEY), strict=True):
+            if key in files:
+                raise ValueError(f"trace {key[1]!r} of {key[0]!r} is in {files[key]} and in {path}: delete one")
+            files[key] = path
+    return files
 
 
-def draw(keys: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """At most MAX_TRACES of the traces, at random with a fixed seed, in turn from each label."""
-    by_label: dict[str, list[tuple[str, str]]] = {}
+def sample_traces(keys: list[Key]) -> list[Key]:
+    """At most MAX_TRACES of the traces, at random with a fixed seed, in turn from each trace source."""
+    by_trace_source: dict[str, list[Key]] = {}
     for key in sorted(keys):
-        by_label.setdefault(key[0], []).append(key)
+        by_trace_source.setdefault(key[0], []).append(key)
     shuffle = random.Random(0).shuffle
-    for group in by_label.values():
+    for group in by_trace_source.values():
         shuffle(group)
-    rounds = max(map(len, by_label.values()), default=0)
-    turns = [group[i] for i in range(rounds) for group in by_label.values() if i < len(group)]
+    rounds = max(map(len, by_trace_source.values()), default=0)
+    turns = [group[i] for i in range(rounds) for group in by_trace_source.values() if i < len(group)]
     return turns[:MAX_TRACES]
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """traces: in page form. tokens: the texts that they mention. share: of the positions, those that moved most in each
-    trace, which have candidates and all numbers."""
+    """traces: in page form. tokens: the texts that they mention. fraction: of a trace's positions, those that shifted
+    most, which have candidates and all numbers."""
 
     traces: list[dict[str, Any]]
     tokens: TokenTable
-    share: float
+    fraction: float
 
 
 def embed(sources: Sequence[Source], vocabulary: dict[str, str]) -> Embedded:
-    """Traces drawn from those that all sources have, in page form, by problem, each once for every source.
+    """A sample of the traces that all sources have, in page form, by problem, each once for every source.
 
-    Where they would pass MAX_BYTES, positions that moved little go without their details; where that does not suffice,
-    drawing stops before.
+    Where they would exceed MAX_BYTES, positions that shifted little have no details; where that does not suffice, the
+    sample is smaller.
     """
-    common = set(sources[0].where).intersection(*(one.where for one in sources))
-    keys = draw(list(common))
-    for share in SHARES[_affordable(sources, keys, vocabulary) :]:
-        found = _embedded(sources, keys, TokenTable(vocabulary), share)
-        if len(found.traces) == len(keys) * len(sources):
+    common = set(sources[0].files).intersection(*(source.files for source in sources))
+    keys = sample_traces(list(common))
+    for fraction in FRACTIONS[_first_affordable(sources, keys, vocabulary) :]:
+        embedded = _embed(sources, keys, TokenTable(vocabulary), fraction)
+        if len(embedded.traces) == len(keys) * len(sources):
             break
-    return found
+    return embedded
 
 
-def _embedded(sources: Sequence[Source], keys: Sequence[tuple[str, str]], tokens: TokenTable, share: float) -> Embedded:
+def _embed(sources: Sequence[Source], keys: Sequence[Key], tokens: TokenTable, fraction: float) -> Embedded:
     traces: list[dict[str, Any]] = []
     size = 0
     for key in keys:
         known = len(tokens.texts)
-        found = [_page_form(one, key, tokens, share) for one in sources]
-        size += _size(found)
+        page_forms = [_page_form(source, key, tokens, fraction) for source in sources]
+        size += _size(page_forms)
         if size + tokens.size > MAX_BYTES:
             tokens.keep_first(known)
             break
-        traces += found
-    order = {one.model: place for place, one in enumerate(sources)}
+        traces += page_forms
+    order = {source.model: place for place, source in enumerate(sources)}
     traces.sort(key=lambda trace: (_natural(trace["id"]), order.get(trace["label"], 0), trace["label"]))
-    return Embedded(traces, tokens, share)
+    return Embedded(traces, tokens, fraction)
 
 
-def _affordable(sources: Sequence[Source], keys: Sequence[tuple[str, str]], vocabulary: dict[str, str]) -> int:
-    """The first of SHARES with which all keys may fit, by the first TRIED of them; the last where none does."""
-    tried = keys[:TRIED]
-    for place, share in enumerate(SHARES):
-        size = _size([_page_form(one, key, TokenTable(vocabulary), share) for key in tried for one in sources])
-        if size * len(keys) <= MAX_BYTES * len(tried):
+def _first_affordable(sources: Sequence[Source], keys: Sequence[Key], vocabulary: dict[str, str]) -> int:
+    """The first of FRACTIONS with which all keys may fit, estimated from a few of them; the last where none does."""
+    trial = keys[:_TRIALS]
+    for place, fraction in enumerate(FRACTIONS):
+        page_forms = [_page_form(source, key, TokenTable(vocabulary), fraction) for key in trial for source in sources]
+        if _size(page_forms) * len(keys) <= MAX_BYTES * len(trial):
             return place
-    return len(SHARES) - 1
+    return len(FRACTIONS) - 1
 
 
 def _size(traces: Sequence[dict[str, Any]]) -> int:
@@ -178,45 +188,53 @@ def _size(traces: Sequence[dict[str, Any]]) -> int:
     return sum(len(json.dumps(value)) + 12 for trace in traces for value in trace.values())
 
 
-def _page_form(source: Source, key: tuple[str, str], tokens: TokenTable, share: float) -> dict[str, Any]:
-    label, trace_id = key
-    same = [("trace_id", "=", trace_id), ("label", "=", label)]
-    table = source.parts.read(source.where[key], list(COLUMNS), same).sort_by("position")
-    kl_N = table["kl_ab"].to_numpy()
+def _page_form(source: Source, key: Key, tokens: TokenTable, fraction: float) -> dict[str, Any]:
+    filters = [(name, "=", value) for name, value in zip(_KEY, key, strict=True)]
+    table = source.table.read(source.files[key], list(COLUMNS), filters).sort_by("position")
+    kl_N = table["kl_trained_base"].to_numpy()
     finite = kl_N[np.isfinite(kl_N)]
-    moved_N = np.nan_to_num(kl_N, nan=-1.0)
-    wanted = max(1, round(share * table.num_rows))
-    wanted_N = moved_N >= np.partition(moved_N, -wanted)[-wanted]
-    number = {name: table[name].to_numpy() for name in (*_NUMBERS.values(), "a_token_logprob", "b_token_logprob")}
+    shift_N = np.nan_to_num(kl_N, nan=-1.0)
+    count = max(1, round(fraction * table.num_rows))
+    detailed_N = shift_N >= np.partition(shift_N, -count)[-count]
+    names = (*_NUMBERS.values(), "base_token_logprob", "trained_token_logprob")
+    columns = {name: table[name].to_numpy() for name in names}
     values = {
         "token": np.array([tokens.index(token) for token in table["token_id"].to_pylist()]),
         "class": np.array([_CLASSES.get(name, len(_CLASSES)) for name in table["position_class"].to_pylist()]),
-        "swap": table["swap"].to_numpy(zero_copy_only=False),
+        "top1Changed": table["top1_changed"].to_numpy(zero_copy_only=False),
         "selfCorrection": table["self_correction"].to_numpy(zero_copy_only=False),
-        **{name: number[column] for name, column in _NUMBERS.items()},
-        **{f"{side}.probability": np.exp(number[f"{side}_token_logprob"].astype(np.float64)) for side in "ab"},
-        **candidates(table, tokens, source.train, source.decoding, wanted_N),
+        **{name: columns[column] for name, column in _NUMBERS.items()},
+        **{f"{model}.probability": np.exp(columns[f"{model}_token_logprob"].astype(np.float64)) for model in MODELS},
+        **candidates(table, tokens, source.train_sampling, source.eval_sampling, detailed_N),
     }
     values["alignment"] = 1 + values["alignment"].astype(np.float64)
     for name in _DETAILS:
-        values[name] = np.where(wanted_N, values[name], np.nan)
+        values[name] = np.where(detailed_N, values[name], np.nan)
     return {
         "id": inert(table["trace_id"][0].as_py()),
         "problem": inert(table["problem_id"][0].as_py()),
-        "label": inert(source.model or table["label"][0].as_py()),
+        "label": inert(source.model or table["trace_source"][0].as_py()),
         "positions": table.num_rows,
         "kinds": _kinds(table),
         "kl": float(f"{finite.mean():.3g}") if finite.size else None,
-        "packed": encoded(LAYOUT, values),
+        "packed": encode_columns(LAYOUT, values),
     }
 
 
 def _kinds(table: pa.Table) -> dict[str, int]:
     """How many positions of each of KINDS the trace has, where it has any."""
     kind_N = np.array(table["position_class"].to_pylist(), object)
-    swap_N, turn_N = (table[name].to_numpy(zero_copy_only=False) for name in ("swap", "self_correction"))
+    changed_N, correction_N = (
+        table[name].to_numpy(zero_copy_only=False) for name in ("top1_changed", "self_correction")
+    )
     lock_N = kind_N == "lock"
-    masks = [lock_N, *(kind_N == name for name in KINDS[1:4]), lock_N & ~swap_N, lock_N & swap_N, lock_N & turn_N]
+    masks = [
+        lock_N,
+        *(kind_N == name for name in KINDS[1:4]),
+        lock_N & ~changed_N,
+        lock_N & changed_N,
+        lock_N & correction_N,
+    ]
     counts = {name: int(mask_N.sum()) for name, mask_N in zip(KINDS, masks, strict=True)}
     return {name: count for name, count in counts.items() if count}
 

@@ -1,4 +1,4 @@
-"""What a study found, as its page is made of it."""
+"""The results of a study, as its page needs them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Training:
     arm: str
     seed: int
     learns_from: str
-    """decoding and loss, in words"""
+    """sampling parameters and loss, as text"""
     selection: dict[str, Any]
     """the distributions of the traces `sampled`, `filtered` and `selected` for training"""
     metrics: Sequence[Mapping[str, Any]]
-    """a line a step"""
+    """one entry per step"""
     probe: Path
     """run directory"""
 
@@ -30,16 +30,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Study:
-    """All that the page tells. results: of the evaluation. attribution: with `panels` by arm."""
+    """All that the page shows. results: results.json. attribution: attribution.json. decoding_curves: by arm."""
 
     name: str
     control: str
     trainings: Sequence[Training]
     results: dict[str, Any]
     attribution: dict[str, Any]
-    panels: dict[str, dict[str, Any]]
+    decoding_curves: dict[str, dict[str, Any]]
     settings: dict[str, Any]
 
     @property
     def arms(self) -> list[str]:
-        return list(dict.fromkeys(one.arm for one in self.trainings))
+        return list(dict.fromkeys(training.arm for training in self.trainings))

@@ -1,129 +1,134 @@
-"""What moved each arm of a study, for its page: parts of the movement, tests against the control, sets, panels."""
+"""What shifted each arm of a study, for its page: components, tests against the control, groups, decoding curves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from .format_text import estimate
-from .page_traces import truncation_told
+from ..number_format import NBSP, format_interval, format_p_value
+from .page_traces import format_truncation
 from .study import Study
-from .study_text import MEASURES, PARTS, SETS
+from .study_text import COMPONENTS, GROUP_KINDS, METRICS
+
+_ENDS = ("value", "ci_low", "ci_high")
 
 
 def attributions(study: Study) -> dict[str, Any]:
     """By arm."""
-    found = study.attribution["arms"]
-    control = {(one["kind"], one["set"]): one for one in found[study.control]["pooled"]}
-    return {arm: _attribution(found[arm], control) for arm in study.arms}
+    arms = study.attribution["arms"]
+    control = {(entry["group_kind"], entry["group"]): entry for entry in arms[study.control]["by_group"]}
+    return {arm: _attribution(arms[arm], control) for arm in study.arms}
 
 
 def _attribution(arm: dict[str, Any], control: dict[tuple[str, str], Any]) -> dict[str, Any]:
-    beyond = arm.get("against_control")
+    comparison, shift = arm.get("vs_control"), arm["shift"]
     return {
-        "parts": [_row(name, arm["movement"]["parts"][part]["nats"], signed=True) for part, name in PARTS.items()],
-        "beyond": beyond and [_row(name, beyond["parts"][part], signed=True) for part, name in PARTS.items()],
-        "fit": _fit(arm["movement"]),
-        "alternatives": _alternatives(arm["movement"]["alternatives"]),
-        "tests": beyond and _tests(beyond["measures"]),
-        "sets": {
-            key: {"title": metric.title, "note": metric.note, "groups": _sets(arm, control, key)}
-            for key, metric in MEASURES.items()
+        "components": [
+            _row(title, shift["components"][name]["nats"], signed=True) for name, title in COMPONENTS.items()
+        ],
+        "beyond": comparison
+        and [_row(title, comparison["components"][name], signed=True) for name, title in COMPONENTS.items()],
+        "fit": _joint_fit(shift),
+        "singleFits": _single_component_fits(shift["single_component_fits"]),
+        "tests": comparison and _tests(comparison["metrics"]),
+        "groups": {
+            key: {"title": metric.title, "note": metric.note, "groups": _groups(arm, control, key)}
+            for key, metric in METRICS.items()
         },
     }
 
 
-def _row(name: str, ends: dict[str, float | None], signed: bool = False, percent: bool = False) -> dict[str, Any]:
+def _row(name: str, interval: dict[str, float | None], signed: bool = False, percent: bool = False) -> dict[str, Any]:
     return {
         "name": name,
-        **{key: ends[key] for key in ("mean", "low", "high")},
-        "text": estimate(ends, signed, percent),
+        **{key: interval[key] for key in _ENDS},
+        "text": format_interval(interval, signed, percent),
     }
 
 
-def _fit(moved: dict[str, Any]) -> dict[str, Any]:
-    """The joint fit."""
-    again = moved["drift_reproduced"]
+def _joint_fit(shift: dict[str, Any]) -> dict[str, Any]:
+    correlation = shift["residual_seed_correlation"]
     rows = [
-        ["movement, KL(trained ‖ baseline), nats", estimate(moved["kl"])],
-        ["strength of self-distillation, s", estimate(moved["strength"], signed=True)],
-        ["temperature", estimate(moved["temperature"])],
-        ["log-odds of ending", estimate(moved["ending_log_odds"], signed=True)],
-        ["drift that another seed repeats, correlation", "one seed" if again is None else f"{again:.2f}"],
+        ["shift, KL(trained ‖ baseline), nats", format_interval(shift["kl_trained_base"])],
+        ["strength of self-distillation, s", format_interval(shift["ssd_strength"], signed=True)],
+        ["temperature", format_interval(shift["temperature"])],
+        ["EOS bias, log-odds", format_interval(shift["eos_log_odds"], signed=True)],
+        ["correlation of the residual between seeds", "one seed" if correlation is None else f"{correlation:.2f}"],
     ]
     return {"head": ["fitted together", ""], "rows": rows}
 
 
-def _alternatives(alone: dict[str, dict[str, float | None]]) -> dict[str, Any]:
-    names = {**PARTS, "truncation": "any T, top-k, top-p"}
+def _single_component_fits(fits: dict[str, dict[str, float | None]]) -> dict[str, Any]:
+    names = {**COMPONENTS, "truncation": "any T, top-k, top-p"}
     rows = []
-    for name, one in alone.items():
-        left = one["residual_share"]
-        numbers = ", ".join(
-            f"{key.replace('_', ' ')} {value:.3g}" for key, value in one.items()
-            if key != "residual_share" and value is not None
+    for name, fit in fits.items():
+        unexplained = fit["unexplained_fraction"]
+        parameters = ", ".join(
+            f"{key.replace('_', ' ')} {value:.3g}" for key, value in fit.items()
+            if key != "unexplained_fraction" and value is not None
         )  # fmt: skip
-        rows.append([names[name], numbers, "–" if left is None else f"{100 * left:.0f}\u00a0%"])
-    return {"head": ["alone", "best numbers", "left unexplained"], "rows": rows, "words": [1]}
+        rows.append([names[name], parameters, "–" if unexplained is None else f"{100 * unexplained:.0f}{NBSP}%"])
+    return {"head": ["fitted alone", "best parameters", "left unexplained"], "rows": rows, "words": [1]}
 
 
 def _tests(tests: list[dict[str, Any]]) -> dict[str, Any]:
     """Difference in differences, the largest effects first."""
     rows = [
         [
-            MEASURES[one["measure"]].title,
-            estimate(one["difference"], signed=True, percent=MEASURES[one["measure"]].percent),
-            "–" if one["size"] is None else f"{one['size']:+.2f}".replace("-", "−"),
-            *("–" if one[key] is None else f"{one[key]:.2g}" for key in ("p", "p_holm")),
+            METRICS[test["metric"]].title,
+            format_interval(test["difference"], signed=True, percent=METRICS[test["metric"]].percent),
+            "–" if test["effect_size_sd"] is None else f"{test['effect_size_sd']:+.2f}".replace("-", "−"),
+            format_p_value(test["p_value"]),
+            format_p_value(test["p_value_holm"]),
         ]
-        for one in tests
+        for test in tests
     ]
-    return {"head": ["measure", "beyond the control", "size, SD over problems", "p", "p, corrected"], "rows": rows}
+    head = ["metric", "beyond the control", "effect size, SD over problems", "p-value", "p-value, corrected"]
+    return {"head": head, "rows": rows}
 
 
-def _sets(arm: dict[str, Any], control: dict[tuple[str, str], Any], key: str) -> list[dict[str, Any]]:
-    """A measure in all sets that have positions, of the arm and of the control."""
-    metric = MEASURES[key]
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for one in arm["pooled"]:
-        place = (one["kind"], one["set"])
-        row = _row(one["set"].replace("_", " "), one[key], metric.signed, metric.percent)
-        row["positions"] = one["positions"]
-        theirs = control.get(place)
-        if theirs and theirs is not one:
-            row["control"] = {end: theirs[key][end] for end in ("mean", "low", "high")}
-        groups.setdefault(SETS.get(one["kind"], ""), []).append(row)
-    return [{"title": title, "rows": rows} for title, rows in groups.items()]
+def _groups(arm: dict[str, Any], control: dict[tuple[str, str], Any], key: str) -> list[dict[str, Any]]:
+    """A metric in all groups that have positions, of the arm and of the control."""
+    metric = METRICS[key]
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for entry in arm["by_group"]:
+        row = _row(entry["group"].replace("_", " "), entry[key], metric.signed, metric.percent)
+        row["positions"] = entry["positions"]
+        control_entry = control.get((entry["group_kind"], entry["group"]))
+        if control_entry and control_entry is not entry:
+            row["control"] = {end: control_entry[key][end] for end in _ENDS}
+        by_kind.setdefault(GROUP_KINDS.get(entry["group_kind"], ""), []).append(row)
+    return [{"title": title, "rows": rows} for title, rows in by_kind.items()]
 
 
-def panel_charts(arm: str, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Four figures of what decoding sees, of the baseline and of the first training of an arm."""
-    told = truncation_told(found["truncation"])
-    edges = found["top_mass_edges"]
-    ranks = range(1, 1 + len((found["baseline"] or {"cumulative_mass": ()})["cumulative_mass"]))
-    temperatures = found["temperatures"]
-    by_mass = _panel(arm, found, "entropy_by_top_mass", range(len(edges) - 1), "Entropy by mass of the top list")
+def decoding_charts(arm: str, curves: dict[str, Any]) -> list[dict[str, Any]]:
+    """Four figures of the effect under decoding, of the baseline and of the first training of an arm."""
+    truncation = format_truncation(curves["truncation"])
+    edges = curves["top_mass_edges"]
+    ranks = range(1, 1 + len((curves["baseline"] or {"cumulative_mass": ()})["cumulative_mass"]))
+    temperatures = curves["temperatures"]
+    by_mass = _chart(arm, curves, "entropy_by_top_mass", range(len(edges) - 1), "Entropy by mass of the top list")
     return [
-        _panel(arm, found, "cumulative_mass", ranks, "Mass by rank")
+        _chart(arm, curves, "cumulative_mass", ranks, "Mass by rank")
         | {"note": "cumulative, over all positions", "x": "rank"},
-        _panel(arm, found, "surviving_tokens", temperatures, "Tokens that survive")
-        | {"note": told, "x": "temperature of decoding"},
-        _panel(arm, found, "entropy", temperatures, "Entropy after truncation")
-        | {"note": f"nats; {told}", "x": "temperature of decoding"},
+        _chart(arm, curves, "surviving_tokens", temperatures, "Tokens that survive")
+        | {"note": truncation, "x": "sampling temperature"},
+        _chart(arm, curves, "entropy", temperatures, "Entropy after truncation")
+        | {"note": f"nats; {truncation}", "x": "sampling temperature"},
         by_mass
-        | {"note": f"nats; {told}", "x": "mass of the top list, from"}
+        | {"note": f"nats; {truncation}", "x": "mass of the top list, from"}
         | {"ticks": [f"{low:g}".replace("0.", ".") for low in edges[:-1]]},
     ]
 
 
-def _panel(arm: str, found: dict[str, Any], key: str, xs: Iterable[float], title: str) -> dict[str, Any]:
+def _chart(arm: str, curves: dict[str, Any], key: str, xs: Iterable[float], title: str) -> dict[str, Any]:
     series = []
-    for side, model in (("baseline", "baseline"), ("trained", arm)):
-        if found[side]:
+    for model, name in (("baseline", "baseline"), ("trained", arm)):
+        if curves[model]:
             points = [
-                [at, one["mean"], one["low"], one["high"]]
-                for at, one in zip(xs, found[side][key], strict=True)
-                if one["mean"] is not None
+                [x, *(entry[end] for end in _ENDS)]
+                for x, entry in zip(xs, curves[model][key], strict=True)
+                if entry["value"] is not None
             ]
-            series.append({"name": model, "model": model, "points": points})
+            series.append({"name": name, "model": name, "points": points})
     return {"title": title, "series": series}

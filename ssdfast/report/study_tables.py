@@ -9,39 +9,41 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .format_text import NBSP, estimate
+from ..number_format import NBSP, format_interval
 from .study import Study, Training
 from .study_text import CATEGORIES
 
 _POINTS = 300
 """of a line; longer ones are averaged over steps"""
 _METRICS = (
-    ("loss", "Loss", "nats a completion token", False),
+    ("loss", "Loss", "nats per completion token", False),
     ("grad_norm", "Gradient norm", "before clipping", True),
-    ("frac_weights_changed", "Weights changed", "% of them a step", False),
-    ("noise", "Noise over signal", "of the gradient; above 100 most of a step is chance", True),
+    ("frac_weights_changed", "Weights changed", "% per step", False),
+    ("noise", "Noise over signal", "of the gradient; above 100 a step is mostly noise", True),
 )
 
 
 def arms_table(study: Study) -> dict[str, Any]:
-    head = ["arm", "learns from", "seeds", "traces", "right among them", "last loss", "movement, nats", "verdict"]
+    head = ["arm", "training samples", "seeds", "traces", "correct among them", "last loss", "shift, nats", "verdict"]
     rows = []
     for arm in study.arms:
-        own = _of_arm(study, arm)
-        found = study.attribution["arms"][arm]
-        selected = [one.selection["selected"] for one in own]
-        known = [one["correct_fraction"] for one in selected if one["correct_fraction"] is not None]
-        losses = [line["loss"] for one in own for line in one.metrics[-1:] if line["loss"] is not None]
+        trainings = _arm_trainings(study, arm)
+        entry = study.attribution["arms"][arm]
+        selected = [training.selection["selected"] for training in trainings]
+        fractions = [
+            selection["correct_fraction"] for selection in selected if selection["correct_fraction"] is not None
+        ]
+        losses = [line["loss"] for training in trainings for line in training.metrics[-1:] if line["loss"] is not None]
         rows.append(
             [
                 arm,
-                own[0].learns_from,
-                ", ".join(str(one.seed) for one in own),
-                " + ".join(f"{one['traces']:,}" for one in selected),
-                _percent(sum(known) / len(known)) if known else "–",
+                trainings[0].learns_from,
+                ", ".join(str(training.seed) for training in trainings),
+                " + ".join(f"{selection['traces']:,}" for selection in selected),
+                _percent(sum(fractions) / len(fractions)) if fractions else "–",
                 f"{sum(losses) / len(losses):.3f}" if losses else "–",
-                estimate(found["movement"]["kl"]),
-                CATEGORIES[found["verdict"]["category"]] if "verdict" in found else "the control",
+                format_interval(entry["shift"]["kl_trained_base"]),
+                CATEGORIES[entry["verdict"]["category"]] if "verdict" in entry else "the control",
             ]
         )
     return {"head": head, "rows": rows, "models": study.arms, "words": [1, 7]}
@@ -74,7 +76,7 @@ def comparisons(study: Study) -> dict[str, Any]:
     rows = [
         [
             one["arm"] + (" (its best)" if one["chosen"] and len(found) > len(study.trainings) else ""),
-            estimate({"mean": one["points"], "low": one["low"], "high": one["high"]}, signed=True),
+            format_interval({"value": one["points"], "ci_low": one["low"], "ci_high": one["high"]}, signed=True),
             f"{one['p']:.2g}",
             f"{one['p_holm']:.2g}",
             "–" if one["detectable"] is None else f"{one['detectable']:.1f}",
@@ -107,24 +109,27 @@ def health(study: Study) -> dict[str, Any]:
 
 
 def training_charts(study: Study) -> list[dict[str, Any]]:
-    found = []
+    charts = []
     for key, title, note, logarithmic in _METRICS:
         series = []
-        for one in study.trainings:
-            points = [(line["step"], value) for line in one.metrics if (value := _metric(line, key)) is not None]
+        for training in study.trainings:
+            points = [(line["step"], value) for line in training.metrics if (value := _metric(line, key)) is not None]
             if points:
-                series.append({"name": one.label, "model": one.label, "points": _averaged(points)})
+                series.append({"name": training.label, "model": training.label, "points": _averaged(points)})
         if series:
-            found.append({"title": title, "note": note, "x": "step", "log": logarithmic, "series": series})
-    return found
+            charts.append({"title": title, "note": note, "x": "step", "log": logarithmic, "series": series})
+    return charts
 
 
 def filters(study: Study) -> dict[str, Any]:
-    """Of the first training of each arm: its traces as they were sampled, and those it learnt from."""
-    head = ["arm", "sampled", "kept", "learnt from", "completion tokens", "median length", "cut off", "right"]
+    """The traces of the first training of each arm: as sampled, and as selected for training."""
+    head = [
+        "arm", "sampled", "after the filter", "trained on", "completion tokens", "median length", "truncated",
+        "correct",
+    ]  # fmt: skip
     rows, shapes = [], {}
     for arm in study.arms:
-        selection = _of_arm(study, arm)[0].selection
+        selection = _arm_trainings(study, arm)[0].selection
         sampled, selected = selection["sampled"], selection["selected"]
         rows.append(
             [
@@ -132,18 +137,18 @@ def filters(study: Study) -> dict[str, Any]:
                 *(f"{selection[name]['traces']:,}" for name in ("sampled", "filtered", "selected")),
                 *_pair(sampled["completion_tokens"], selected["completion_tokens"], "{:,}"),
                 *_pair(sampled["median_length"], selected["median_length"], "{:,.0f}"),
-                *_pair(_cut_off(sampled), _cut_off(selected), "{:.1f}" + NBSP + "%"),
+                *_pair(_truncated(sampled), _truncated(selected), "{:.1f}" + NBSP + "%"),
                 *_pair(
                     _hundred(sampled["correct_fraction"]), _hundred(selected["correct_fraction"]), "{:.1f}" + NBSP + "%"
                 ),
             ]
         )
         shapes[arm] = [
-            {"title": title, "rows": _shares(sampled[key], selected[key], words)}
+            {"title": title, "rows": _fractions(sampled[key], selected[key], words)}
             for key, title, words in (
                 ("by_length_up_to", "Length, tokens", lambda name: f"to {int(name):,}"),
                 ("by_difficulty", "Difficulty", str),
-                ("by_correct", "Right", str),
+                ("by_correct", "Correct", str),
                 ("by_finish_reason", "End", str),
             )
         ]
@@ -154,8 +159,8 @@ def _median(lengths: dict[str, float] | None) -> str:
     return "–" if lengths is None else f"{lengths['p50']:,.0f}"
 
 
-def _of_arm(study: Study, arm: str) -> list[Training]:
-    return [one for one in study.trainings if one.arm == arm]
+def _arm_trainings(study: Study, arm: str) -> list[Training]:
+    return [training for training in study.trainings if training.arm == arm]
 
 
 def _checkpoint(study: Study, named: str) -> str:
@@ -164,8 +169,8 @@ def _checkpoint(study: Study, named: str) -> str:
 
 
 def _interval_row(name: str, share: dict[str, Any]) -> dict[str, Any]:
-    ends = {end: _hundred(share[key]) for end, key in (("mean", "estimate"), ("low", "low"), ("high", "high"))}
-    return {"name": name, "model": name, **ends, "text": estimate(ends)}
+    ends = {end: _hundred(share[key]) for end, key in (("value", "estimate"), ("ci_low", "low"), ("ci_high", "high"))}
+    return {"name": name, "model": name, **ends, "text": format_interval(ends)}
 
 
 def _metric(line: Any, key: str) -> float | None:
@@ -186,11 +191,11 @@ def _averaged(points: list[tuple[int, float]]) -> list[list[float]]:
     ]
 
 
-def _shares(sampled: dict[str, int], selected: dict[str, int], words: Any) -> list[dict[str, Any]]:
+def _fractions(sampled: dict[str, int], selected: dict[str, int], words: Any) -> list[dict[str, Any]]:
     names: Iterable[str] = dict.fromkeys([*sampled, *selected])
     if all(name.isdigit() for name in names):
         names = sorted(names, key=int)
-    totals = [sum(one.values()) or 1 for one in (sampled, selected)]
+    totals = [sum(counts.values()) or 1 for counts in (sampled, selected)]
     return [
         {
             "name": words(name),
@@ -201,11 +206,11 @@ def _shares(sampled: dict[str, int], selected: dict[str, int], words: Any) -> li
     ]
 
 
-def _cut_off(described: dict[str, Any]) -> float | None:
-    """% of the traces that the model did not end."""
-    if not described["traces"]:
+def _truncated(description: dict[str, Any]) -> float | None:
+    """% of the traces that the model did not end itself."""
+    if not description["traces"]:
         return None
-    return 100 * (1 - described["by_finish_reason"].get("stop", 0) / described["traces"])
+    return 100 * (1 - description["by_finish_reason"].get("stop", 0) / description["traces"])
 
 
 def _pair(before: float | None, after: float | None, form: str) -> list[str]:

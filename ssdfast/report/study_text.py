@@ -1,66 +1,85 @@
-"""What the page of a study says in words: its title, its first sentences, names of measures and parts."""
+"""The text of a study's page: its title, its first sentences, names of metrics and components."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .format_text import Metric, estimate
+from ..number_format import NBSP, format_interval
+from .format_text import Metric
 from .study import Study
 
-PARTS = {
+COMPONENTS = {
     "ssd": "self-distillation",
-    "temperature": "a temperature",
-    "ending": "a bias to end",
-    "drift": "drift",
+    "temperature": "temperature",
+    "eos_bias": "EOS bias",
+    "residual": "residual",
 }
-CATEGORIES = PARTS | {"mixture": "a mixture", "none": "no effect"}
+CATEGORIES = COMPONENTS | {"mixture": "a mixture", "none": "no effect"}
 
-MEASURES = {
-    one.key: one
-    for one in (
-        Metric("kl_ba", "Movement", "KL(trained ‖ baseline), nats a position"),
-        Metric("kl_ab", "Movement, the other way", "KL(baseline ‖ trained), nats a position"),
-        Metric("ssd_share", "Share along self-distillation", "of the movement's variance, either way", percent=True),
+METRICS = {
+    metric.key: metric
+    for metric in (
+        Metric("kl_trained_base", "Shift", "KL(trained ‖ baseline), nats per position"),
+        Metric("kl_base_trained", "Reverse KL", "KL(baseline ‖ trained), nats per position"),
+        Metric(
+            "ssd_variance_fraction", "Fraction along self-distillation", "of the shift's variance, either way",
+            percent=True,
+        ),
         Metric("ssd_alignment", "Alignment", "mean correlation with the prediction", signed=True),
         Metric("ssd_strength", "Strength", "s, if the model were (1 − s) baseline + s q", signed=True),
-        Metric("compression", "Support compression", "first term of the loss, trained − baseline, nats", signed=True),
-        Metric("reshaping", "Reshaping in the support", "second term, trained − baseline, nats", signed=True),
-        Metric("head_alignment", "Alignment of the head", "third term, trained − baseline, nats", signed=True),
+        Metric("ce_compression", "Support compression", "first loss term, trained − baseline, nats", signed=True),
+        Metric("ce_reshaping", "Reshaping in the support", "second loss term, trained − baseline, nats", signed=True),
+        Metric("ce_alignment", "Alignment of the head", "third loss term, trained − baseline, nats", signed=True),
         Metric("tempering", "Tempering", "E[log p of the baseline], trained − baseline, nats", signed=True),
-        Metric("ending", "Ending", "probability to end, trained − baseline", signed=True),
+        Metric("eos_bias", "EOS bias", "probability to end the text or the thinking, trained − baseline", signed=True),
     )
-}
-SETS = {
-    "class": "By class of position",
-    "token_class": "By class of the token",
-    "to_think_end": "By tokens to the end of thinking",
+}  # fmt: skip
+GROUP_KINDS = {
+    "lock_kind": "By kind of lock",
+    "position_class": "By position class",
+    "token_class": "By token class",
+    "tokens_to_think_end": "By tokens to the end of thinking",
     "correct": "By correctness of the trace",
 }
 
 
-def title(attribution: dict[str, Any]) -> str:
-    """The verdicts in a line."""
+def format_title(attribution: dict[str, Any]) -> str:
+    """A sentence made from the verdicts."""
+    control = attribution["control"]
     verdicts = {name: arm["verdict"]["category"] for name, arm in attribution["arms"].items() if "verdict" in arm}
-    kinds = set(verdicts.values())
-    if kinds == {"none"}:
-        return f"No arm moved in a way that {attribution['control']} did not"
     if not verdicts:
-        return "A control alone: there is nothing to compare it with"
-    return " · ".join(f"{name}: {CATEGORIES[category]}" for name, category in verdicts.items())
+        return "There is only a control: add an arm to compare with it"
+    effects = {name: category for name, category in verdicts.items() if category != "none"}
+    if not effects:
+        return f"No arm shows an effect beyond {control}"
+    by_category: dict[str, list[str]] = {}
+    for name, category in effects.items():
+        by_category.setdefault(category, []).append(name)
+    clauses = [
+        f"{_join(names)} {'shows' if len(names) == 1 else 'show'} {CATEGORIES[category]}"
+        for category, names in by_category.items()
+    ]
+    sentence = f"{'; '.join(clauses)} beyond {control}"
+    return f"Only {sentence}" if len(effects) == 1 < len(verdicts) else sentence
 
 
-def lead(study: Study) -> list[str]:
+def format_lead(study: Study) -> list[str]:
     """The sentences under the title."""
-    found = study.attribution
+    attribution = study.attribution
     trainings = len(study.trainings)
-    positions = next(one["positions"] for one in found["arms"][study.control]["pooled"] if one["kind"] == "all")
-    control = found["arms"][study.control]["movement"]["kl"]
+    control = attribution["arms"][study.control]
+    positions = next(entry["positions"] for entry in control["by_group"] if entry["group_kind"] == "all")
     return [
         f"{trainings} trained models of {len(study.arms)} arms were compared with one baseline at {positions:,} "
-        f"positions of {found['traces']:,} answers that the baseline gave to {found['problems']:,} problems. "
-        f"The arm {study.control}, trained on the same prompts at temperature 1 without truncation, moved "
-        f"{estimate(control)} nats a position; what another did beyond that is what has to be explained.",
-        "Brackets hold 95\u00a0% intervals, from drawing problems"
+        f"positions of {attribution['traces']:,} answers of the baseline to {attribution['problems']:,} problems. "
+        f"The shift of the control arm {study.control}, trained on the same prompts at temperature 1 without "
+        f"truncation, is {format_interval(control['shift']['kl_trained_base'])} nats per position; the verdicts "
+        "explain shifts beyond that.",
+        f"Brackets hold 95{NBSP}% intervals, from resampling problems"
         + (" and trainings" if trainings > len(study.arms) else "")
-        + " again. What would turn each verdict stands at its end.",
+        + ". Each verdict ends with what would change it.",
     ]
+
+
+def _join(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 
 from .. import run_dir
-from ..config import EvalConfig, EvalExecution, Labelled
+from ..config import EvalConfig, EvalExecution, NamedPath
 from ..evaluation.comparisons import compared
 from ..evaluation.completions import problems_beside, problems_file, read, trace_files
 from ..evaluation.diagnostics import prompt_opens
@@ -71,9 +71,9 @@ def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
     evaluation.prepare()
     told = []
     for model in config.models:
-        directories = [out / "traces" / Arm(model.label, setting_of(one)).directory for one in config.decodings]
-        plan = evaluation.plans[model.label]
-        told += [model.label, str(of_plan(plan, config.sampling_of(model.path), execution, directories))]
+        directories = [out / "traces" / Arm(model.name, setting_of(one)).directory for one in config.decodings]
+        plan = evaluation.plans[model.name]
+        told += [model.name, str(of_plan(plan, config.sampling_of(model.path), execution, directories))]
     return "\n".join(told)
 
 
@@ -122,7 +122,7 @@ class _Evaluation:
         order = subset([p.problem_id for p in problems], strata, self.config.budget or len(problems), self.config.seed)
         asked = {name: self.all_problems[name] for name in order}
         for model in self.config.models:
-            self.plans[model.label] = plan_for(self.config.sampling_of(model.path), list(asked.values()))
+            self.plans[model.name] = plan_for(self.config.sampling_of(model.path), list(asked.values()))
         everywhere = [name for name in asked if all(name in plan.problems for plan in self.plans.values())]
         if len(everywhere) < len(asked):
             say(f"{len(everywhere):,} of {len(asked):,} problems fit every checkpoint's context, and are asked")
@@ -138,16 +138,16 @@ class _Evaluation:
         else:
             write_problems(path, self.problems.values())
 
-    def _sampled(self, model: Labelled) -> list[Group]:
+    def _sampled(self, model: NamedPath) -> list[Group]:
         """A checkpoint's completions at every decoding."""
-        plan, directories = self.plans[model.label], []
+        plan, directories = self.plans[model.name], []
         with Engines(self.config.sampling_of(model.path), self.execution, plan) as engines:
             for decoding in self.config.decodings:
-                arm = Arm(model.label, setting_of(decoding))
+                arm = Arm(model.name, setting_of(decoding))
                 at = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, sampling=decoding))
                 directories.append(self.out / "traces" / arm.directory)
                 self._fill(at, engines, directories[-1], str(arm))
-        return self._examined(model.label, plan, directories)
+        return self._examined(model.name, plan, directories)
 
     def _fill(self, plan: Plan, engines: Engines, directory: Path, what: str) -> None:
         if failure := fill(plan, engines, directory, f"sampling {what}"):
@@ -159,26 +159,24 @@ class _Evaluation:
         opens = prompt_opens(tail, ExtractionRules(open_tag=config.open_tag, close_tag=config.close_tag))
         return examined(label, chain(*(read(directory, self.problems) for directory in directories)), config, opens)
 
-    def _given(self, source: Labelled) -> list[Group]:
+    def _given(self, source: NamedPath) -> list[Group]:
         """Completions from elsewhere, of the problems asked."""
-        groups = examined(source.label, read(Path(source.path), self.all_problems), self.config.extraction)
+        groups = examined(source.name, read(Path(source.path), self.all_problems), self.config.extraction)
         if not groups:
             raise ValueError(f"{source.path} holds no completion")
         if repeated := sum(group.drop(self.aliases) for group in groups):
-            say(
-                f"{source.label}: {repeated:,} completions are of problems that repeat an earlier one, and are left out"
-            )
+            say(f"{source.name}: {repeated:,} completions are of problems that repeat an earlier one, and are left out")
         if len(self.problems) < len(self.all_problems):
             beyond = {name for name in self.all_problems if name not in self.problems}
             dropped = sum(group.drop(beyond) for group in groups)
-            say(f"{source.label}: {dropped:,} completions are of problems outside the budget, and are left out")
+            say(f"{source.name}: {dropped:,} completions are of problems outside the budget, and are left out")
         return groups
 
     def _sequential(self) -> tuple[pa.Table, list[dict[str, Any]]]:
         """Batch after batch of problems, until the question of every checkpoint is decided."""
         config = self.config
         (decoding,) = config.decodings
-        models = {model.label: model for model in config.models}
+        models = {model.name: model for model in config.models}
         baseline = config.baseline_label
         alpha = ALPHA / (len(models) - 1)  # every checkpoint is a question of its own
         open_questions = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from ssdfast.attribution.attribute import attribute
 
-from .synthetic import PARTS, Baseline, Planted, baseline, write
+from .synthetic import COMPONENTS, Baseline, Planted, baseline, write
 
 GROUP = 10
 _STRENGTHS = (0.15, 0.3, 0.5, 0.8, 1.0)
@@ -29,11 +29,11 @@ KINDS: dict[str, tuple[int, list[Planted]]] = {
         ],
     ),
     "temperature": (30, [Planted(temperature=t) for t in (0.85, 0.93, 1.07, 1.2)]),
-    "ending": (25, [Planted(ending=g) for g in (0.5, 1.0, 2.0, -1.0)]),
-    "drift": (
+    "eos_bias": (25, [Planted(eos_bias=g) for g in (0.5, 1.0, 2.0, -1.0)]),
+    "residual": (
         25,
         [
-            Planted(drift=size, shared=shared, on_logits=on_logits)
+            Planted(residual=size, shared=shared, on_logits=on_logits)
             for size in (0.06, 0.1, 0.2)
             for shared in (0.0, 0.5)
             for on_logits in (False, True)
@@ -42,14 +42,14 @@ KINDS: dict[str, tuple[int, list[Planted]]] = {
     "mixture": (
         40,
         [
-            Planted(strength=0.4, drift=0.1),
+            Planted(strength=0.4, residual=0.1),
             Planted(strength=0.3, temperature=0.9),
-            Planted(strength=0.4, ending=1.0),
-            Planted(strength=0.3, drift=0.1, shared=0.0),
+            Planted(strength=0.4, eos_bias=1.0),
+            Planted(strength=0.3, residual=0.1, shared=0.0),
             Planted(strength=0.5, temperature=1.1),
-            Planted(strength=0.3, temperature=0.9, ending=1.0),
-            Planted(strength=0.3, temperature=0.95, drift=0.1),
-            Planted(strength=0.6, drift=0.1, on_logits=True),
+            Planted(strength=0.3, temperature=0.9, eos_bias=1.0),
+            Planted(strength=0.3, temperature=0.95, residual=0.1),
+            Planted(strength=0.6, residual=0.1, on_logits=True),
         ],
     ),
     "none": (20, [Planted()]),
@@ -64,11 +64,11 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Outcome:
     case: Case
     category: str
     ssd: float
-    """share of the movement, as estimated"""
+    """fraction of the shift, as estimated"""
     planted_ssd: float
     text: str
 
@@ -81,34 +81,34 @@ def groups() -> list[list[Case]]:
     return [cases[start::number] for start in range(number)]
 
 
-def judge(cases: list[Case], directory: Path, base: Baseline, seed: int) -> list[Judged]:
+def classify(cases: list[Case], directory: Path, base: Baseline, seed: int) -> list[Outcome]:
     """What the attribution says of each, beside one control."""
     rng = np.random.default_rng(seed)
     arms = {"control": [write(directory / "control", base, Planted(seed=100_000 + seed).logits(base))]}
-    shares = {}
+    fractions = {}
     for place, case in enumerate(cases):
         planted = case.planted.scaled(base, rng) if case.kind == "mixture" else case.planted
         logits_NV = planted.logits(base)
         name = f"arm {place}"
         arms[name] = [write(directory / name, base, logits_NV)]
-        shares[name] = planted.shares(base, logits_NV) if planted.present else dict.fromkeys(PARTS, 0.0)
+        fractions[name] = planted.fractions(base, logits_NV) if planted.present else dict.fromkeys(COMPONENTS, 0.0)
     found = attribute(arms, "control", seed)["arms"]
     return [
-        Judged(
+        Outcome(
             case,
             found[name]["verdict"]["category"],
-            found[name]["movement"]["parts"]["ssd"]["share"]["mean"],
-            shares[name]["ssd"],
+            found[name]["shift"]["components"]["ssd"]["fraction"]["value"],
+            fractions[name]["ssd"],
             found[name]["verdict"]["text"],
         )
-        for (name, case) in zip(shares, cases, strict=True)
+        for (name, case) in zip(fractions, cases, strict=True)
     ]
 
 
-def confusion(judged: list[Judged]) -> str:
+def confusion(outcomes: list[Outcome]) -> str:
     """A table of what was planted against what was named."""
     names = list(KINDS)
-    counts = Counter((one.case.kind, one.category) for one in judged)
+    counts = Counter((one.case.kind, one.category) for one in outcomes)
     lines = [f"| planted | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for kind in names:
         lines.append(f"| {kind} | {' | '.join(str(counts[kind, name] or '·') for name in names)} |")

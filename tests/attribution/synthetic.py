@@ -1,8 +1,8 @@
-"""Trained models that were made and not trained, so that what moved them is known; written as a probe writes them.
+"""Synthetic trained models whose shift has a known cause; written as a probe writes them.
 
-A baseline's logits have locks, forks, diffuse positions and places where a text may end. What is planted adds up in the
-logits: self-distillation of some strength, a temperature, log-odds for the tokens that end, and a drift that is none of
-these. Every model has a little drift of its own, as any training leaves; the control has nothing else.
+A baseline's logits have locks, forks, diffuse positions and places where a text may end. The planted components add up
+in the logits: self-distillation of some strength, a temperature, log-odds for the EOS tokens, and a residual. Every
+model has a small residual of its own, as any training leaves; the control has nothing else.
 
 Shape legend: N positions, V vocabulary.
 """
@@ -18,20 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdfast.config import Labelled, ProbeConfig
+from ssdfast.config import NamedPath, ProbeConfig
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
-from ssdfast.probing.plan import Item, Scored
-from ssdfast.probing.table import assembled, gather
+from ssdfast.probing.plan import LoadedTrace, TraceItem
+from ssdfast.probing.table import gather, make_table
 from ssdfast.probing.token_classes import BUILT_IN, TokenClasses
 from ssdfast.run_dir import write_json
-from ssdfast.sharded_table import Notes, Parts
+from ssdfast.sharded_table import ShardedTable, ShardMetadata
 
 VOCABULARY = 2048
 END, CLOSE = 1, 2  # ids of the tokens that end the text and the thinking
-CONFIG = ProbeConfig(baseline="baseline", trained="trained", traces=(Labelled(label="own", path="traces"),))
-TRAIN = CONFIG.train
+CONFIG = ProbeConfig(baseline="baseline", trained="trained", traces=(NamedPath(name="own", path="traces"),))
+TRAIN = CONFIG.train_sampling
 ROWS = 1024
-PARTS = ("ssd", "temperature", "ending")
+COMPONENTS = ("ssd", "temperature", "eos_bias")
 NOISE = 0.02
 
 
@@ -50,7 +50,7 @@ class Baseline:
     logp_NV: Tensor
     log_ratio_NV: Tensor
     """log q / p_a, -inf outside the support"""
-    scored: list[Scored]
+    scored: list[LoadedTrace]
     classes: TokenClasses
 
     @property
@@ -91,12 +91,12 @@ def baseline(
             ids[3 * positions // 4] = CLOSE
         problem = f"p{index // per_problem}"
         name = f"{problem}#{index % per_problem}"
-        item = Item("own", name, problem, 0, 1, positions, positions, positions, index % 3 > 0)
-        scored.append(Scored(item, np.zeros(1, np.int32), ids, np.arange(positions, dtype=np.int32)))
+        item = TraceItem("own", name, problem, 0, 1, positions, positions, positions, index % 3 > 0)
+        scored.append(LoadedTrace(item, np.zeros(1, np.int32), ids, np.arange(positions, dtype=np.int32)))
     return of_logits(z_NV, scored, classes(vocabulary))
 
 
-def of_logits(z_NV: Tensor, scored: list[Scored], known: TokenClasses) -> Baseline:
+def of_logits(z_NV: Tensor, scored: list[LoadedTrace], known: TokenClasses) -> Baseline:
     logp_NV = z_NV.log_softmax(1)
     top = logp_NV.topk(TRAIN.top_k, dim=1)
     q_NK = (top.values / TRAIN.temperature).softmax(1)
@@ -117,14 +117,14 @@ class Planted:
     tilted: bool = False
     """the same first step, but on the path of the natural gradient: p_a exp(s q / p_a)"""
     temperature: float = 1.0
-    ending: float = 0.0
+    eos_bias: float = 0.0
     """log-odds"""
-    drift: float = 0.0
+    residual: float = 0.0
     """standard deviation of noise on the probabilities, relative; at most 0.28"""
     shared: float = 0.5
-    """share of its variance that is the same at all positions"""
+    """fraction of its variance that is the same at all positions"""
     on_logits: bool = False
-    """drift is noise on the logits instead. Its mean is not 0: softmax makes tails heavier of it, as heat does"""
+    """residual is noise on the logits instead. Its mean is not 0: softmax makes tails heavier of it, as heat does"""
     seed: int = 0
 
     def steps(self, base: Baseline) -> dict[str, Tensor]:
@@ -141,9 +141,9 @@ class Planted:
                 found["ssd"] = torch.log1p(s_N1.clamp(max=1) * base.log_ratio_NV.expm1())
         if self.temperature != 1:
             found["temperature"] = base.logp_NV * (1 / self.temperature - 1)
-        if self.ending:
-            found["ending"] = torch.zeros(v)
-            found["ending"][base.classes.ids("end_of_text", "think_close")] = self.ending
+        if self.eos_bias:
+            found["eos_bias"] = torch.zeros(v)
+            found["eos_bias"][base.classes.ids("end_of_text", "think_close")] = self.eos_bias
         return found
 
     def logits(self, base: Baseline, noise: float = NOISE) -> Tensor:
@@ -151,22 +151,22 @@ class Planted:
         rng = torch.Generator().manual_seed(10_007 + self.seed)
         n, v = base.logp_NV.shape
         z_NV = base.logp_NV + sum(self.steps(base).values()) + noise * torch.randn(n, v, generator=rng)
-        if not self.drift:
+        if not self.residual:
             return z_NV
         if self.on_logits:
-            return z_NV + self._drift(torch.randn(n, v, generator=rng), torch.randn(v, generator=rng))
+            return z_NV + self._residual(torch.randn(n, v, generator=rng), torch.randn(v, generator=rng))
         # Uniform, so that no probability falls below 0; the mean is taken out, so that probabilities change by 0 on
-        # average over drifts and the drift has no part of the others.
+        # average over drifts and the residual has no part of the others.
         flat = [math.sqrt(12) * (torch.rand(shape, generator=rng) - 0.5) for shape in ((n, v), (v,))]
-        change_NV = self._drift(*flat).clamp(-0.49, 0.49)
+        change_NV = self._residual(*flat).clamp(-0.49, 0.49)
         p_NV = z_NV.softmax(1)
         return z_NV + torch.log1p(change_NV - (p_NV * change_NV).sum(1, keepdim=True))
 
-    def _drift(self, own_NV: Tensor, shared_V: Tensor) -> Tensor:
-        return self.drift * (math.sqrt(1 - self.shared) * own_NV + math.sqrt(self.shared) * shared_V)
+    def _residual(self, own_NV: Tensor, shared_V: Tensor) -> Tensor:
+        return self.residual * (math.sqrt(1 - self.shared) * own_NV + math.sqrt(self.shared) * shared_V)
 
-    def shares(self, base: Baseline, logits_b_NV: Tensor) -> dict[str, float]:
-        """The share of KL(p_b ‖ p_a) that each part takes off, averaged over the orders in which they can come."""
+    def fractions(self, base: Baseline, logits_b_NV: Tensor) -> dict[str, float]:
+        """The fraction of KL(p_b ‖ p_a) that each part takes off, averaged over the orders in which they can come."""
         log_b_NV = logits_b_NV.log_softmax(1)
         p_b_NV = log_b_NV.exp()
         steps = self.steps(base)
@@ -179,7 +179,7 @@ class Planted:
             log_z_N1 = (base.logp_NV + step_NV).logsumexp(1, keepdim=True)
             return float(torch.where(p_b_NV > 0, p_b_NV * (step_NV - log_z_N1), 0.0).sum().double()) / kl
 
-        found = dict.fromkeys(PARTS, 0.0)
+        found = dict.fromkeys(COMPONENTS, 0.0)
         orders = list(itertools.permutations(steps))
         gains = {subset: gain(subset) for n in range(len(steps) + 1) for subset in itertools.combinations(steps, n)}
         for order in orders:
@@ -187,7 +187,7 @@ class Planted:
                 before = tuple(one for one in steps if one in order[:place])
                 after = tuple(one for one in steps if one in order[: place + 1])
                 found[name] += (gains[after] - gains[before]) / len(orders)
-        return found | {"drift": 1 - sum(found.values())}
+        return found | {"residual": 1 - sum(found.values())}
 
     def scaled(self, base: Baseline, rng: np.random.Generator) -> Planted:
         """The parts present, made about as large as the first of them in KL, up to a factor of 1.6 either way."""
@@ -205,8 +205,8 @@ class Planted:
         values = {
             "ssd": self.strength,
             "temperature": self.temperature - 1,
-            "ending": self.ending,
-            "drift": self.drift,
+            "eos_bias": self.eos_bias,
+            "residual": self.residual,
         }
         return [name for name, value in values.items() if value]
 
@@ -216,8 +216,8 @@ class Planted:
             self,
             strength=self.strength if name == "ssd" else 0.0,
             temperature=self.temperature if name == "temperature" else 1.0,
-            ending=self.ending if name == "ending" else 0.0,
-            drift=self.drift if name == "drift" else 0.0,
+            eos_bias=self.eos_bias if name == "eos_bias" else 0.0,
+            residual=self.residual if name == "residual" else 0.0,
         )
 
     def times(self, name: str, factor: float) -> Planted:
@@ -226,9 +226,9 @@ class Planted:
             return replace(self, strength=min(self.strength * factor, 1.0))
         if name == "temperature":
             return replace(self, temperature=1 / (1 + factor * (1 / self.temperature - 1)))
-        if name == "ending":
-            return replace(self, ending=self.ending * factor)
-        return replace(self, drift=self.drift * factor)
+        if name == "eos_bias":
+            return replace(self, eos_bias=self.eos_bias * factor)
+        return replace(self, residual=self.residual * factor)
 
 
 def _kl(logits_NV: Tensor, base: Baseline) -> float:
@@ -239,10 +239,10 @@ def _kl(logits_NV: Tensor, base: Baseline) -> float:
 def write(directory: Path, base: Baseline, logits_b_NV: Tensor) -> Path:
     """A finished probe of the pair: the real kernel, the real table."""
     spec = ProbeSpec(
-        top_logprobs=CONFIG.top,
-        eval_sampling=SamplingParams(**CONFIG.decoding.model_dump()),
+        top_logprobs=CONFIG.top_logprobs,
+        eval_sampling=SamplingParams(**CONFIG.eval_sampling.model_dump()),
         train_sampling=SamplingParams(**TRAIN.model_dump()),
-        lse_temperatures=CONFIG.temperatures,
+        lse_temperatures=CONFIG.lse_temperatures,
         token_class=base.classes.of_token,
         n_classes=len(base.classes.names),
     )
@@ -251,12 +251,12 @@ def write(directory: Path, base: Baseline, logits_b_NV: Tensor) -> Path:
         probe_stats(base.logits_NV[at : at + ROWS], logits_b_NV[at : at + ROWS], token_N[at : at + ROWS], spec)
         for at in range(0, len(token_N), ROWS)
     )
-    table = assembled(base.scored, gather(stats), base.classes, CONFIG.classes)
-    Parts(str(directory / "probe")).write(0, table, Notes(""))
+    table = make_table(base.scored, gather(stats), base.classes, CONFIG.position_classes)
+    ShardedTable(str(directory / "positions")).write(0, table, ShardMetadata(""))
     summary = {
         "settings": CONFIG.model_dump(mode="json"),
-        "class_names": base.classes.names,
-        "ending_ids": base.classes.ids("end_of_text", "think_close"),
+        "token_classes": base.classes.names,
+        "eos_ids": base.classes.ids("end_of_text", "think_close"),
         "failed": [],
     }
     write_json(directory / "summary.json", summary)

@@ -6,42 +6,42 @@ import pytest
 
 from ssdfast.attribution.attribute import attribute
 
-from .cases import Case, confusion, groups, judge, null_pair
+from .cases import Case, classify, confusion, groups, null_pair
 from .synthetic import Planted, baseline, write
 
 CASES = [
     Case("ssd", Planted(strength=0.3, spread=0.2, seed=1)),
     Case("ssd", Planted(strength=1.0, seed=2)),
     Case("temperature", Planted(temperature=0.9, seed=3)),
-    Case("ending", Planted(ending=1.0, seed=4)),
-    Case("drift", Planted(drift=0.1, seed=5)),
+    Case("eos_bias", Planted(eos_bias=1.0, seed=4)),
+    Case("residual", Planted(residual=0.1, seed=5)),
     Case("mixture", Planted(strength=0.3, temperature=0.9, seed=6)),
-    Case("mixture", Planted(strength=0.5, drift=0.1, shared=0.0, seed=7)),
+    Case("mixture", Planted(strength=0.5, residual=0.1, shared=0.0, seed=7)),
     Case("mixture", Planted(strength=0.5, temperature=1.1, seed=8)),
     Case("none", Planted(seed=9)),
 ]
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    return judge(CASES, tmp_path_factory.mktemp("cases"), baseline(), 0)
+def outcomes(tmp_path_factory):
+    return classify(CASES, tmp_path_factory.mktemp("cases"), baseline(), 0)
 
 
-def test_each_is_named(judged):
-    assert [one.category for one in judged] == [case.kind for case in CASES], confusion(judged)
+def test_each_is_named(outcomes):
+    assert [one.category for one in outcomes] == [case.kind for case in CASES], confusion(outcomes)
 
 
-def test_the_share_of_self_distillation_is_the_planted_one(judged):
-    for one in judged:
+def test_the_share_of_self_distillation_is_the_planted_one(outcomes):
+    for one in outcomes:
         if one.case.kind == "mixture":
             assert one.ssd == pytest.approx(one.planted_ssd, abs=0.05), one.case
 
 
-def test_a_verdict_says_what_would_turn_it(judged):
-    for one in judged:
-        assert "would be otherwise if" in one.text
+def test_a_verdict_says_what_would_turn_it(outcomes):
+    for one in outcomes:
+        assert "would change if" in one.text
         assert "With one seed" in one.text
-    assert "against the others" in judged[7].text
+    assert "against the others" in outcomes[7].text
 
 
 def test_the_groups_hold_two_hundred_cases_of_every_kind():
@@ -54,12 +54,12 @@ def test_the_groups_hold_two_hundred_cases_of_every_kind():
 def test_noise_alone_is_no_effect(tmp_path):
     found = [null_pair(tmp_path / str(seed), seed) for seed in range(3)]
     assert [one["verdict"]["category"] for one in found] == ["none"] * 3
-    p_values = [test["p"] for one in found for test in one["against_control"]["measures"]]
+    p_values = [test["p_value"] for one in found for test in one["vs_control"]["metrics"]]
     assert 0.15 < sum(p_values) / len(p_values) < 0.85
 
 
 def test_seeds_widen_the_intervals_and_show_whether_a_drift_is_chance(tmp_path):
-    """The shared part of a drift is another one in each training; a shared seed makes the same one again."""
+    """The shared part of a residual is another one in each training; a shared seed makes the same one again."""
     base = baseline(traces=60)
 
     def arm(name, *planted):
@@ -68,19 +68,19 @@ def test_seeds_widen_the_intervals_and_show_whether_a_drift_is_chance(tmp_path):
     arms = {
         "one": arm("one", Planted(strength=0.3, seed=1)),
         "two": arm("two", Planted(strength=0.3, seed=1), Planted(strength=0.5, seed=2)),
-        "chance": arm("chance", Planted(drift=0.2, seed=3), Planted(drift=0.2, seed=4)),
-        "again": [*(path := arm("again", Planted(drift=0.2, seed=5))), *path],
+        "chance": arm("chance", Planted(residual=0.2, seed=3), Planted(residual=0.2, seed=4)),
+        "again": [*(path := arm("again", Planted(residual=0.2, seed=5))), *path],
         "control": arm("control", Planted(seed=6), Planted(seed=7)),
     }
     found = attribute(arms, "control")["arms"]
     json.dumps(found, allow_nan=False)
 
     def width(name):
-        ends = found[name]["movement"]["strength"]
-        return ends["high"] - ends["low"]
+        ends = found[name]["shift"]["ssd_strength"]
+        return ends["ci_high"] - ends["ci_low"]
 
     assert width("two") > 5 * width("one")
-    assert found["two"]["movement"]["strength"]["mean"] == pytest.approx(0.4, abs=0.01)
-    assert found["one"]["movement"]["drift_reproduced"] is None
-    assert abs(found["chance"]["movement"]["drift_reproduced"]) < 0.3
-    assert found["again"]["movement"]["drift_reproduced"] == pytest.approx(1)
+    assert found["two"]["shift"]["ssd_strength"]["value"] == pytest.approx(0.4, abs=0.01)
+    assert found["one"]["shift"]["residual_seed_correlation"] is None
+    assert abs(found["chance"]["shift"]["residual_seed_correlation"]) < 0.3
+    assert found["again"]["shift"]["residual_seed_correlation"] == pytest.approx(1)

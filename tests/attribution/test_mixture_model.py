@@ -10,15 +10,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssdfast.attribution.fits import fit
-from ssdfast.attribution.load_probes import collect
-from ssdfast.attribution.mixture_model import Explained
-from ssdfast.attribution.single_component_fits import alternatives, mixed
-from ssdfast.attribution.target_distribution import decoded, ratio
+from ssdfast.attribution.load_probes import read_probes
+from ssdfast.attribution.mixture_model import MixtureModel
+from ssdfast.attribution.single_component_fits import fit_mixture, single_component_fits
+from ssdfast.attribution.target_distribution import target_ratio, truncate
 
 from .synthetic import CLOSE, END, TRAIN, Planted, baseline, write
 
 SETTING = (TRAIN.temperature, TRAIN.top_k, TRAIN.top_p)
-PLANTED = Planted(strength=0.3, temperature=0.93, ending=0.5, drift=0.05, seed=1)
+PLANTED = Planted(strength=0.3, temperature=0.93, eos_bias=0.5, residual=0.05, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def pair(tmp_path_factory):
     """(baseline, trained logits [N, V], its probe, explanations of it)."""
     base = baseline(traces=40)
     logits_NV = PLANTED.logits(base)
-    (one,) = collect([write(tmp_path_factory.mktemp("pair"), base, logits_NV)])
-    return base, logits_NV, one, Explained(one.moved, ratio(one.moved.logp_a_NK, *SETTING))
+    (one,) = read_probes([write(tmp_path_factory.mktemp("pair"), base, logits_NV)])
+    return base, logits_NV, one, MixtureModel(one.shift, target_ratio(one.shift.base_logp_NK, *SETTING))
 
 
 def gain_by_hand(base, logits_b_NV, theta) -> np.ndarray:
@@ -44,8 +44,8 @@ def gain_by_hand(base, logits_b_NV, theta) -> np.ndarray:
     "theta", [(0, 0, 0), (0.3, 0, 0), (-0.1, 0, 0), (0, 0.15, 0), (0, -0.2, 0), (0, 0, 2), (0.6, 0.08, -1)]
 )
 def test_gains_are_those_of_the_whole_vocabulary(pair, theta):
-    base, logits_NV, _, explained = pair
-    gain_N, _ = explained.gains(np.array(theta, float))
+    base, logits_NV, _, model = pair
+    gain_N, _ = model.gains(np.array(theta, float))
     want_N = gain_by_hand(base, logits_NV, theta)
     assert np.abs(gain_N - want_N).max() < 2e-3
     # Between the probe's temperatures the mass outside the list is interpolated; otherwise only float32 is in the way.
@@ -57,36 +57,36 @@ def test_gains_are_those_of_the_whole_vocabulary(pair, theta):
 @example(0.0, 0.5, 0.0)  # as far from a node above as from one below
 @example(0.0, 1 / 0.7 - 1, 0.0)  # on a node
 def test_slopes_are_the_derivatives(pair, s, b, g):
-    explained, theta = pair[3], np.array([s, b, g])
-    _, slope_N3 = explained.gains(theta)
+    model, theta = pair[3], np.array([s, b, g])
+    _, slope_N3 = model.gains(theta)
     for i in range(3):
         step = np.zeros(3)
         step[i] = 1e-6
-        difference_N = (explained.gains(theta + step)[0] - explained.gains(theta - step)[0]) / 2e-6
+        difference_N = (model.gains(theta + step)[0] - model.gains(theta - step)[0]) / 2e-6
         assert slope_N3[:, i] == pytest.approx(difference_N, rel=1e-4, abs=1e-4)
 
 
 def test_the_planted_numbers_are_found(pair):
-    s, b, g = pair[3].best()
+    s, b, g = pair[3].fit()
     assert s == pytest.approx(PLANTED.strength, abs=0.02)
     assert 1 / (1 + b) == pytest.approx(PLANTED.temperature, abs=0.01)
-    assert g == pytest.approx(PLANTED.ending, abs=0.1)
+    assert g == pytest.approx(PLANTED.eos_bias, abs=0.1)
 
 
 def test_no_other_numbers_explain_more(pair):
-    explained = pair[3]
-    best = explained.best()
-    most = explained.gains(best)[0].mean()
+    model = pair[3]
+    best = model.fit()
+    most = model.gains(best)[0].mean()
     for step in np.vstack([np.eye(3), -np.eye(3)]) * 0.02:
-        assert explained.gains(best + step)[0].mean() < most
+        assert model.gains(best + step)[0].mean() < most
 
 
 def test_parts_and_drift_add_up_to_the_movement(pair):
     one = pair[2]
     its = fit(one)
-    parts_7 = its.parts(its.sums_TX.sum(0))
-    assert parts_7[:4].sum() == pytest.approx(one.moved.kl_ba_N.mean())
-    assert (parts_7 > 0).all()
+    components_7 = its.components(its.sums_TX.sum(0))
+    assert components_7[:4].sum() == pytest.approx(one.shift.kl_N.mean())
+    assert (components_7 > 0).all()
 
 
 def test_influences_are_what_leaving_a_trace_out_does(pair):
@@ -94,19 +94,19 @@ def test_influences_are_what_leaving_a_trace_out_does(pair):
     one = pair[2]
     its = fit(one)
     for t in (0, 7):
-        rest = one.only([trace for i, trace in enumerate(one.traces) if i != t])
-        moved = fit(rest).theta - its.theta
-        share = len(one.traces) / (len(one.traces) - 1)
-        assert moved == pytest.approx(-share * its.sums_TX[t, -3:], rel=0.3, abs=2e-3)
+        rest = one.select([trace for i, trace in enumerate(one.traces) if i != t])
+        shift = fit(rest).theta - its.theta
+        fraction = len(one.traces) / (len(one.traces) - 1)
+        assert shift == pytest.approx(-fraction * its.sums_TX[t, -3:], rel=0.3, abs=2e-3)
 
 
 def test_a_full_strength_stays_a_distribution(tmp_path):
     base = baseline(traces=20)
-    (one,) = collect([write(tmp_path, base, Planted(strength=1.0).logits(base))])
+    (one,) = read_probes([write(tmp_path, base, Planted(strength=1.0).logits(base))])
     assert fit(one).theta[0] > 0.999
-    found = alternatives(one.moved, TRAIN.model_dump())
-    assert found["ssd"]["residual_share"] < 0.02
-    assert found["truncation"]["residual_share"] < 0.02
+    found = single_component_fits(one.shift, TRAIN.model_dump())
+    assert found["ssd"]["unexplained_fraction"] < 0.02
+    assert found["truncation"]["unexplained_fraction"] < 0.02
 
 
 def test_the_search_finds_another_setting(tmp_path):
@@ -115,32 +115,32 @@ def test_the_search_finds_another_setting(tmp_path):
     logp_NV = base.logits_NV.double().log_softmax(1)
     top = logp_NV.topk(20, dim=1)
     q_NV = torch.zeros_like(logp_NV).scatter_(
-        1, top.indices, torch.from_numpy(decoded(top.values.numpy(), 1.5, 20, 0.8))
+        1, top.indices, torch.from_numpy(truncate(top.values.numpy(), 1.5, 20, 0.8))
     )
     trained_NV = (0.6 * logp_NV.exp() + 0.4 * q_NV).log().float()
-    (one,) = collect([write(tmp_path, base, trained_NV)])
-    found = alternatives(one.moved, TRAIN.model_dump())
+    (one,) = read_probes([write(tmp_path, base, trained_NV)])
+    found = single_component_fits(one.shift, TRAIN.model_dump())
     assert found["truncation"]["temperature"] == pytest.approx(1.5, abs=0.05)
     assert (found["truncation"]["top_k"], found["truncation"]["top_p"]) == (20, 0.8)
-    assert found["truncation"]["strength"] == pytest.approx(0.4, abs=0.01)
-    assert found["truncation"]["residual_share"] < 0.01 < 0.1 < found["ssd"]["residual_share"]
+    assert found["truncation"]["ssd_strength"] == pytest.approx(0.4, abs=0.01)
+    assert found["truncation"]["unexplained_fraction"] < 0.01 < 0.1 < found["ssd"]["unexplained_fraction"]
 
 
 def test_mixed_is_the_best_strength(pair):
-    moved = pair[2].moved
-    ratio_NK = ratio(moved.logp_a_NK, *SETTING)
-    s, gain = mixed(moved, ratio_NK)
-    explained = Explained(moved, ratio_NK)
-    assert gain == pytest.approx(explained.gains(np.array([s, 0, 0]))[0].mean(), abs=1e-5)
-    grid = [explained.gains(np.array([one, 0, 0]))[0].mean() for one in np.linspace(0, 0.99, 100)]
+    shift = pair[2].shift
+    ratio_NK = target_ratio(shift.base_logp_NK, *SETTING)
+    s, gain = fit_mixture(shift, ratio_NK)
+    model = MixtureModel(shift, ratio_NK)
+    assert gain == pytest.approx(model.gains(np.array([s, 0, 0]))[0].mean(), abs=1e-5)
+    grid = [model.gains(np.array([one, 0, 0]))[0].mean() for one in np.linspace(0, 0.99, 100)]
     assert gain >= max(grid) - 1e-5
 
 
 def test_predictions_are_those_of_the_kernel(pair):
     """chi2 of the listed ratios, and of the rest with -1 each, is the column."""
-    base, _, one, explained = pair
-    ratio_NK = explained.ratio_NK
-    p_NK = np.exp(one.moved.logp_a_NK)
+    base, _, one, model = pair
+    ratio_NK = model.ratio_NK
+    p_NK = np.exp(one.shift.base_logp_NK)
     chi2_N = (p_NK * (ratio_NK - 1) ** 2).sum(1) + 1 - p_NK.sum(1)
     want_N = (base.logp_NV.exp().double() * base.log_ratio_NV.double().expm1() ** 2).sum(1).numpy()
     assert chi2_N == pytest.approx(want_N, rel=1e-4, abs=1e-6)

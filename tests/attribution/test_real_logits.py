@@ -5,19 +5,19 @@ import pytest
 import torch
 
 from ssdfast import models
-from ssdfast.probing.plan import Item, Scored
-from ssdfast.probing.token_classes import classify, texts
+from ssdfast.probing import token_classes
+from ssdfast.probing.plan import LoadedTrace, TraceItem
 
-from .cases import Case, confusion, judge
+from .cases import Case, classify, confusion
 from .synthetic import Planted, of_logits
 
 TRACES, TOKENS = 24, 16
 CASES = [
     Case("ssd", Planted(strength=0.3, seed=1)),
     Case("temperature", Planted(temperature=0.9, seed=2)),
-    Case("ending", Planted(ending=1.5, seed=3)),
-    Case("drift", Planted(drift=0.2, seed=4)),
-    Case("mixture", Planted(strength=0.4, drift=0.1, seed=5)),
+    Case("eos_bias", Planted(eos_bias=1.5, seed=3)),
+    Case("residual", Planted(residual=0.2, seed=4)),
+    Case("mixture", Planted(strength=0.4, residual=0.1, seed=5)),
     Case("mixture", Planted(strength=0.3, temperature=0.9, seed=6)),
     Case("none", Planted(seed=7)),
 ]
@@ -38,21 +38,21 @@ def base(smollm2):
     completions = ids[:, prompt.shape[1] :].numpy().astype(np.int32)
     length = completions.shape[1]
     scored = [
-        Scored(
-            Item("own", f"p{i}#0", f"p{i}", 0, 1, length, length, length, None),
+        LoadedTrace(
+            TraceItem("own", f"p{i}#0", f"p{i}", 0, 1, length, length, length, None),
             np.zeros(1, np.int32),
             one,
             np.arange(length, dtype=np.int32),
         )
         for i, one in enumerate(completions)
     ]
-    classes = classify(tokenizer, texts(tokenizer, logits_NV.shape[1]), {})
+    classes = token_classes.classify(tokenizer, token_classes.token_texts(tokenizer, logits_NV.shape[1]), {})
     return of_logits(logits_NV.float(), scored, classes)
 
 
 def test_what_was_planted_is_named_and_its_share_told(base, tmp_path):
-    judged = judge(CASES, tmp_path, base, 0)
-    assert [one.category for one in judged] == [case.kind for case in CASES], confusion(judged)
-    for one in judged:
+    outcomes = classify(CASES, tmp_path, base, 0)
+    assert [one.category for one in outcomes] == [case.kind for case in CASES], confusion(outcomes)
+    for one in outcomes:
         if one.case.kind == "mixture":
             assert one.ssd == pytest.approx(one.planted_ssd, abs=0.05)

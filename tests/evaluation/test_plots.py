@@ -179,7 +179,7 @@ def config(**values):
 
 @pytest.mark.parametrize("label", ["a/b", "../x", "..", ".a", "-a", " ", "a b", "a\n", "é", "<b>", "a$x$", '"', "a&b"])
 def test_a_label_that_names_no_directory_is_refused(label):
-    path = {"label": label, "path": "m"}
+    path = {"name": label, "path": "m"}
     for settings in ({"models": (path,)}, {"models": (), "completions": (path,)}, {"completions": (path,)}):
         with pytest.raises(ValueError, match=re.escape(f"the label {label!r} is to name a directory")):
             config(**settings).check()
@@ -187,7 +187,7 @@ def test_a_label_that_names_no_directory_is_refused(label):
 
 def test_an_empty_label_is_refused():
     with pytest.raises(ValueError, match="at least 1 character"):
-        config(models=({"label": "", "path": "m"},))
+        config(models=({"name": "", "path": "m"},))
     with pytest.raises(ValueError, match="written LABEL=PATH"):
         config(models=("=m",))
 

@@ -1,4 +1,4 @@
-"""What a probe has made, and one of sixty traces in many parts, for the tests that disturb it."""
+"""What a probe has made, and one of sixty traces in many shards, for the tests that disturb it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ssdfast.config import Labelled, ProbeConfig, dump
+from ssdfast.config import NamedPath, ProbeConfig, dump
 
 from .. import tiny
 
@@ -25,26 +25,28 @@ probe(settings, Path(sys.argv[2]), execution)
 
 
 def parts(out: Path) -> list[Path]:
-    return sorted((out / "probe").glob("part-*.parquet"))
+    return sorted((out / "positions").glob("shard-*.parquet"))
 
 
 def contents(out: Path) -> dict[str, bytes]:
     """Every byte that a run must make again after any disturbance."""
-    return {file.name: file.read_bytes() for file in [*sorted((out / "probe").iterdir()), out / "summary.json"]}
+    return {file.name: file.read_bytes() for file in [*sorted((out / "positions").iterdir()), out / "summary.json"]}
 
 
 def long_work(directory: Path) -> ProbeConfig:
-    """Settings of some thirty parts, which also stand in `directory`/config.yaml, and the script that runs them."""
+    """Settings of some thirty shards, which also stand in `directory`/config.yaml, and the script that runs them."""
     baseline, trained = tiny.save_pair(directory)
-    many = Labelled(label="many", path=tiny.save_traces(directory / "many", 60, seed=5))
-    config = ProbeConfig(baseline=baseline, trained=trained, traces=(many,), batch_tokens=40, part_positions=10)
+    many = NamedPath(name="many", path=tiny.save_traces(directory / "many", 60, seed=5))
+    config = ProbeConfig(
+        baseline=baseline, trained=trained, traces=(many,), max_batch_tokens=40, positions_per_shard=10
+    )
     (directory / "config.yaml").write_text(dump(config))
     (directory / "run.py").write_text(RUN)
     return config
 
 
 def start(directory: Path, out: Path, *execution: str, launcher: tuple[str, ...] = (), **env: str) -> subprocess.Popen:
-    """The work of `directory` in a process of its own. execution: settings as ``residency=one``."""
+    """The work of `directory` in a process of its own. execution: settings as ``model_loading=sequential``."""
     return subprocess.Popen(
         [sys.executable, *launcher, str(directory / "run.py"), str(directory / "config.yaml"), str(out), *execution],
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},

@@ -28,7 +28,7 @@ def work(tmp_path_factory):
 
 
 def run(directory, out, engine, *launcher):
-    execution = (f"engine={engine}", "workers=2")
+    execution = (f"engine={engine}", "num_workers=2")
     return start(directory, out, *execution, launcher=launcher, OMP_NUM_THREADS="1")
 
 
@@ -78,5 +78,5 @@ def test_a_ray_worker_that_is_killed_costs_nothing_but_time(work, tmp_path):
 def test_models_in_turn_are_not_for_ray(work, tmp_path):
     pytest.importorskip("ray")
     config, _, _ = work
-    with pytest.raises(ValueError, match="residency 'one' is for --engine local"):
-        probe(config, tmp_path, ExecutionConfig(engine="ray", residency="one"))
+    with pytest.raises(ValueError, match="--model-loading sequential needs --engine local"):
+        probe(config, tmp_path, ExecutionConfig(engine="ray", model_loading="sequential"))

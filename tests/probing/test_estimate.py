@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssdfast import run_dir
-from ssdfast.config import ExecutionConfig, Labelled, PositionConfig, ProbeConfig
+from ssdfast.config import ExecutionConfig, NamedPath, PositionConfig, ProbeConfig
 from ssdfast.probing import estimate
 from ssdfast.probing.runner import probe
 
@@ -15,25 +15,27 @@ from .. import tiny
 def config(tmp_path_factory):
     directory = tmp_path_factory.mktemp("estimate")
     baseline, trained = tiny.save_pair(directory)
-    many = Labelled(label="many", path=tiny.save_traces(directory / "many", 200, seed=5))
-    return ProbeConfig(baseline=baseline, trained=trained, traces=(many,), batch_tokens=100, part_positions=2000)
+    many = NamedPath(name="many", path=tiny.save_traces(directory / "many", 200, seed=5))
+    return ProbeConfig(
+        baseline=baseline, trained=trained, traces=(many,), max_batch_tokens=100, positions_per_shard=2000
+    )
 
 
-@pytest.mark.parametrize("select", ["all", "every"])
+@pytest.mark.parametrize("select", ["all", "stride"])
 def test_counts_are_those_of_the_run(config, tmp_path, select):
-    config = config.model_copy(update={"positions": PositionConfig(select=select, every=3)})
+    config = config.model_copy(update={"positions": PositionConfig(select=select, stride=3)})
     found = estimate.estimate(config, ExecutionConfig())
     probe(config, tmp_path)
-    parts = sorted((tmp_path / "probe").glob("part-*.parquet"))
+    shards = sorted((tmp_path / "positions").glob("shard-*.parquet"))
     assert found.positions == run_dir.read_json(tmp_path / "summary.json")["positions"]
-    assert found.parts == len(parts)
+    assert found.shards == len(shards)
     assert found.traces == 200
-    size = sum(part.stat().st_size for part in parts)
+    size = sum(shard.stat().st_size for shard in shards)
     assert 0.5 < found.table_bytes / size < 2
     assert found.seconds_forward > 0
     assert found.seconds_statistics > 0
     assert found.peak_bytes > 10**8
-    assert f"{found.positions:,} in {found.parts} parts" in str(found)
+    assert f"{found.positions:,} in {found.shards} shards" in str(found)
 
 
 def test_rates_come_back_from_seconds_made_of_them():
@@ -53,14 +55,3 @@ def test_rates_are_never_negative(work, seconds):
     rates_Q = estimate._rates(np.array(work), np.array(seconds))
     assert (rates_Q >= 0).all()
     assert rates_Q.sum() > 0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "5 seconds"), (150, "2.5 minutes"), (9000, "2.5 hours"), (200_000, "2.3 days")]
-)
-def test_durations(seconds, text):
-    assert estimate._duration(seconds) == text
-
-
-def test_sizes():
-    assert [estimate._size(x) for x in (999, 12_300, 4.56e10, 7.8e12)] == ["999 bytes", "12.3 kB", "45.6 GB", "7.8 TB"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssdfast.config import ClassRules
+from ssdfast.config import PositionClassConfig
 from ssdfast.kernels import ProbeSpec, probe_stats
-from ssdfast.probing.position_classes import POSITION_CLASSES, classify, self_corrections, swaps
+from ssdfast.probing.position_classes import POSITION_CLASSES, classify, self_corrections, top1_changes
 
 V = 1000
 
@@ -25,7 +25,7 @@ def class_of(head: list[float]) -> str:
     a = probe_stats(logits(head)[None], None, torch.tensor([0]), ProbeSpec(), backend="reference").base
     top = a.top_logprobs.exp().numpy()
     return POSITION_CLASSES[
-        classify(top[:, 0], top[:, 1], a.nucleus_size.numpy(), a.tail_mass.numpy(), ClassRules())[0]
+        classify(top[:, 0], top[:, 1], a.nucleus_size.numpy(), a.tail_mass.numpy(), PositionClassConfig())[0]
     ]
 
 
@@ -46,12 +46,14 @@ def test_the_published_lock_on_wait_is_a_swap_and_a_self_correction():
     wait, close = 0, 1
     in_class_V = np.arange(V) == wait
     a_top, b_top = np.array([wait]), np.array([close])  # the trained model puts </think> .4392 over Wait .3876
-    assert swaps(a_top, b_top).tolist() == [True]
+    assert top1_changes(a_top, b_top).tolist() == [True]
     assert self_corrections(a_top, np.array([close]), in_class_V).tolist() == [True]
 
 
 def one(top1, top2, nucleus, tail, rules=None):
-    return POSITION_CLASSES[classify(*(np.array([x]) for x in (top1, top2, nucleus, tail)), rules or ClassRules())[0]]
+    return POSITION_CLASSES[
+        classify(*(np.array([x]) for x in (top1, top2, nucleus, tail)), rules or PositionClassConfig())[0]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -73,11 +75,11 @@ def test_edges(values, want):
 
 
 def test_thresholds_are_settings():
-    assert one(0.45, 0.3, 5, 0.0, ClassRules(lock_top1=0.45)) == "lock"
-    assert one(0.6, 0.3, 6, 0.0, ClassRules(lock_nucleus=6)) == "lock"
-    assert one(0.6, 0.3, 2, 0.02, ClassRules(lock_tail=0.02)) == "lock"
-    assert one(0.4, 0.05, 2, 0.0, ClassRules(fork_ratio=0.1)) == "fork"
-    assert one(0.4, 0.3, 2, 0.15, ClassRules(fork_tail=0.2)) == "fork"
+    assert one(0.45, 0.3, 5, 0.0, PositionClassConfig(lock_min_top1=0.45)) == "lock"
+    assert one(0.6, 0.3, 6, 0.0, PositionClassConfig(lock_max_nucleus=6)) == "lock"
+    assert one(0.6, 0.3, 2, 0.02, PositionClassConfig(lock_max_tail=0.02)) == "lock"
+    assert one(0.4, 0.05, 2, 0.0, PositionClassConfig(fork_min_ratio=0.1)) == "fork"
+    assert one(0.4, 0.3, 2, 0.15, PositionClassConfig(fork_max_tail=0.2)) == "fork"
 
 
 def test_self_correction_by_the_top_token_or_the_sampled_one():

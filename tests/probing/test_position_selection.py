@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast.config import PositionConfig
-from ssdfast.probing.position_selection import Described, carriers, select, strata
+from ssdfast.probing.position_selection import Candidate, select_positions, select_traces, strata_counts
 
 TEXTS = [
     "",
@@ -36,7 +36,7 @@ ids_of = st.lists(st.integers(0, len(TEXTS) - 1), max_size=60).map(lambda ids: n
 
 
 def chosen(ids, rules, seed=0, key="a"):
-    got = select(np.array(ids, np.int32), rules, TEXTS, seed, key)
+    got = select_positions(np.array(ids, np.int32), rules, TEXTS, seed, key)
     assert got.dtype == np.int32
     return got.tolist()
 
@@ -47,18 +47,18 @@ def spelled(*pieces):
 
 @given(
     ids_of,
-    st.sampled_from(["all", "every", "landmarks", "random"]),
+    st.sampled_from(["all", "stride", "landmarks", "random"]),
     st.integers(1, 70),
     st.integers(0, 70),
     st.integers(1, 70),
     st.integers(),
 )
 def test_positions_are_sorted_and_within_the_completion(ids, how, every, around, count, seed):
-    got = chosen(ids, PositionConfig(select=how, every=every, around=around, count=count), seed)
+    got = chosen(ids, PositionConfig(select=how, stride=every, window=around, per_trace=count), seed)
     assert got == sorted(set(got) & set(range(len(ids))))
     if how == "all":
         assert got == list(range(len(ids)))
-    if how == "every":
+    if how == "stride":
         assert got == [j for j in range(len(ids)) if j % every == 0]
     if how == "random":
         assert len(got) == min(count, len(ids))
@@ -84,7 +84,7 @@ def landmarks_by_hand(ids, landmarks, around):
 @settings(max_examples=400)
 @given(ids_of, st.sampled_from([LANDMARKS, ("Wait,", "ait", "Wait7", "7"), ("<th", "think>", "{<")]), st.integers(0, 5))
 def test_landmarks_are_those_that_brute_force_finds(ids, landmarks, around):
-    rules = PositionConfig(select="landmarks", landmarks=landmarks, around=around)
+    rules = PositionConfig(select="landmarks", landmarks=landmarks, window=around)
     assert chosen(ids, rules) == landmarks_by_hand(ids.tolist(), landmarks, around)
 
 
@@ -105,30 +105,30 @@ def test_landmarks_are_those_that_brute_force_finds(ids, landmarks, around):
     ],
 )
 def test_a_landmark_is_where_its_first_character_is(pieces, want):
-    assert chosen(spelled(*pieces), PositionConfig(select="landmarks", around=0)) == want
+    assert chosen(spelled(*pieces), PositionConfig(select="landmarks", window=0)) == want
 
 
 def test_landmarks_may_overlap():
-    rules = PositionConfig(select="landmarks", landmarks=("<think>", ">7", ">7,"), around=0)
+    rules = PositionConfig(select="landmarks", landmarks=("<think>", ">7", ">7,"), window=0)
     assert chosen(spelled("<", "think", ">", "7", ","), rules) == [0, 2]
-    assert chosen([10] * 4, PositionConfig(select="landmarks", landmarks=("77",), around=0)) == [0, 1, 2]
+    assert chosen([10] * 4, PositionConfig(select="landmarks", landmarks=("77",), window=0)) == [0, 1, 2]
 
 
 def test_a_word_may_go_on_after_a_sign():
-    rules = PositionConfig(select="landmarks", landmarks=("Wait,",), around=0)
+    rules = PositionConfig(select="landmarks", landmarks=("Wait,",), window=0)
     assert chosen(spelled("Wait", ",", "ing", ",", "Wait", ","), rules) == [0, 4]
 
 
 def test_what_is_around_a_landmark_is_clipped():
     pieces = ["7"] * 4 + ["Wait"] + ["7"] * 5
-    rules = {around: PositionConfig(select="landmarks", around=around) for around in (0, 2, 5, 10**9)}
+    rules = {around: PositionConfig(select="landmarks", window=around) for around in (0, 2, 5, 10**9)}
     got = {around: chosen(spelled(*pieces), rule) for around, rule in rules.items()}
     assert got == {0: [4], 2: [2, 3, 4, 5, 6], 5: list(range(10)), 10**9: list(range(10))}
 
 
 def test_random_positions_are_pinned():
     """A run that is resumed, or repeated elsewhere, draws these."""
-    rules = PositionConfig(select="random", count=5)
+    rules = PositionConfig(select="random", per_trace=5)
     assert chosen([10] * 1000, rules, seed=3, key="trained\x00p7#0") == PINNED_POSITIONS
     assert chosen([7] * 1000, rules, seed=3, key="trained\x00p7#0") == PINNED_POSITIONS
     assert chosen([10] * 1000, rules, seed=4, key="trained\x00p7#0") != PINNED_POSITIONS
@@ -136,7 +136,7 @@ def test_random_positions_are_pinned():
 
 
 def test_random_positions_are_even():
-    rules = PositionConfig(select="random", count=3)
+    rules = PositionConfig(select="random", per_trace=3)
     hits = np.bincount([j for i in range(4000) for j in chosen([10] * 12, rules, key=str(i))], minlength=12)
     # 4,000 traces hit a position 1,000 times on average, with a standard deviation of 27.
     assert abs(hits - 1000).max() < 5 * 27
@@ -146,13 +146,13 @@ PINNED_POSITIONS = [2, 86, 338, 684, 923]
 
 described = st.lists(
     st.tuples(st.sampled_from("ab"), st.integers(1, 40), st.sampled_from([True, False, None])), max_size=80
-).map(lambda rows: [Described(*row, key=f"key{i}") for i, row in enumerate(rows)])
+).map(lambda rows: [Candidate(*row, key=f"key{i}") for i, row in enumerate(rows)])
 
 
 def stratum_by_hand(trace, everyone):
     tokens = sorted(other.tokens for other in everyone)
     cuts = np.percentile(tokens, [25, 50, 75])
-    return sum(trace.tokens > cut for cut in cuts), trace.correct, trace.label
+    return sum(trace.tokens > cut for cut in cuts), trace.correct, trace.trace_source
 
 
 def shares_by_hand(sizes, count):
@@ -167,7 +167,7 @@ def shares_by_hand(sizes, count):
 
 @given(described, st.integers(1, 90), st.integers(0, 5))
 def test_carriers_come_in_equal_shares(traces, count, seed):
-    got = carriers(traces, count, seed).tolist()
+    got = select_traces(traces, count, seed).tolist()
     assert got == sorted(set(got) & set(range(len(traces))))
     sizes, taken = {}, {}
     for index, trace in enumerate(traces):
@@ -184,54 +184,58 @@ def test_carriers_come_in_equal_shares(traces, count, seed):
 @given(described, st.integers(1, 90), st.integers(0, 5), st.randoms())
 def test_carriers_do_not_depend_on_the_order_of_the_traces(traces, count, seed, random):
     other = random.sample(traces, len(traces))
-    assert {traces[i].key for i in carriers(traces, count, seed)} == {
-        other[i].key for i in carriers(other, count, seed)
+    assert {traces[i].key for i in select_traces(traces, count, seed)} == {
+        other[i].key for i in select_traces(other, count, seed)
     }
 
 
 @given(described, st.integers(1, 90))
 def test_the_table_of_strata_adds_up(traces, count):
-    got = carriers(traces, count, 0)
-    rows = strata(traces, got)
+    got = select_traces(traces, count, 0)
+    rows = strata_counts(traces, got)
     assert sum(row["traces"] for row in rows) == len(traces)
-    assert sum(row["chosen"] for row in rows) == len(got)
+    assert sum(row["selected"] for row in rows) == len(got)
     for row in rows:
-        inside = {i for i, trace in enumerate(traces) if (trace.correct, trace.label) == (row["correct"], row["label"])}
+        inside = {
+            i
+            for i, trace in enumerate(traces)
+            if (trace.correct, trace.trace_source) == (row["correct"], row["trace_source"])
+        }
         assert row["traces"] <= len(inside)
-        assert row["chosen"] <= len(inside & set(got.tolist()))
+        assert row["selected"] <= len(inside & set(got.tolist()))
 
 
 def test_the_table_of_strata_names_them():
-    traces = [Described("a", tokens, True, str(tokens)) for tokens in (10, 20, 30, 40, 41)]
-    assert strata(traces, np.array([0, 4])) == [
-        {"length": "shortest quarter", "correct": True, "label": "a", "traces": 2, "chosen": 1},
-        {"length": "second quarter", "correct": True, "label": "a", "traces": 1, "chosen": 0},
-        {"length": "third quarter", "correct": True, "label": "a", "traces": 1, "chosen": 0},
-        {"length": "longest quarter", "correct": True, "label": "a", "traces": 1, "chosen": 1},
+    traces = [Candidate("a", tokens, True, str(tokens)) for tokens in (10, 20, 30, 40, 41)]
+    assert strata_counts(traces, np.array([0, 4])) == [
+        {"length": "shortest quarter", "correct": True, "trace_source": "a", "traces": 2, "selected": 1},
+        {"length": "second quarter", "correct": True, "trace_source": "a", "traces": 1, "selected": 0},
+        {"length": "third quarter", "correct": True, "trace_source": "a", "traces": 1, "selected": 0},
+        {"length": "longest quarter", "correct": True, "trace_source": "a", "traces": 1, "selected": 1},
     ]
 
 
 def test_strata_are_quarters_by_length():
-    traces = [Described("a", tokens, None, str(tokens)) for tokens in range(100)]
-    assert [row["traces"] for row in strata(traces, np.array([], int))] == [25, 25, 25, 25]
+    traces = [Candidate("a", tokens, None, str(tokens)) for tokens in range(100)]
+    assert [row["traces"] for row in strata_counts(traces, np.array([], int))] == [25, 25, 25, 25]
 
 
 def test_within_a_stratum_chance_decides():
-    traces = [Described("a", 5, None, f"key{i}") for i in range(10)]
-    hits = np.bincount(np.concatenate([carriers(traces, 3, seed) for seed in range(2000)]), minlength=10)
+    traces = [Candidate("a", 5, None, f"key{i}") for i in range(10)]
+    hits = np.bincount(np.concatenate([select_traces(traces, 3, seed) for seed in range(2000)]), minlength=10)
     # 600 on average, with a standard deviation of 20.5.
     assert abs(hits - 600).max() < 5 * 20.5
 
 
 def test_the_odd_carrier_favours_no_stratum():
-    traces = [Described(label, 5, None, f"{label}{i}") for label in "abc" for i in range(4)]
-    label_of = [traces[i].label for seed in range(900) for i in carriers(traces, 1, seed)]
+    traces = [Candidate(label, 5, None, f"{label}{i}") for label in "abc" for i in range(4)]
+    label_of = [traces[i].trace_source for seed in range(900) for i in select_traces(traces, 1, seed)]
     assert {label for label in label_of if 230 < label_of.count(label) < 370} == set("abc")
 
 
 def test_carriers_are_pinned():
-    traces = [Described("ab"[i % 2], i * i, [True, False, None][i % 3], f"key{i}") for i in range(30)]
-    assert carriers(traces, 7, seed=1).tolist() == PINNED_CARRIERS
+    traces = [Candidate("ab"[i % 2], i * i, [True, False, None][i % 3], f"key{i}") for i in range(30)]
+    assert select_traces(traces, 7, seed=1).tolist() == PINNED_CARRIERS
 
 
 PINNED_CARRIERS = [10, 13, 17, 20, 25, 26, 29]

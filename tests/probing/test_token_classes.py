@@ -14,7 +14,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ssdfast import models as ssdfast_models
 from ssdfast.config import TokenClassConfig
-from ssdfast.probing.token_classes import BUILT_IN, MOST_CLASSES, TokenClasses, classify, texts
+from ssdfast.probing.token_classes import BUILT_IN, MAX_CLASSES, TokenClasses, classify, token_texts
 from ssdfast.workflows.study import demo
 
 from .. import tiny
@@ -71,7 +71,7 @@ def test_class_by_text(name, members):
 
 
 def test_a_vocabulary():
-    of_token = texts(tiny.tokenizer(), tiny.VOCABULARY + 4)  # lm_head may have more rows than there are tokens
+    of_token = token_texts(tiny.tokenizer(), tiny.VOCABULARY + 4)  # lm_head may have more rows than there are tokens
     assert [text.strip() for text in of_token] == [*tiny.WORDS, *(f"word{i}" for i in range(84)), *[""] * 4]
     found = classify(tiny.tokenizer(), of_token, {})
     assert found.of_token.dtype == torch.uint8
@@ -96,7 +96,7 @@ def test_a_vocabulary():
 
 
 def test_a_vocabulary_with_fewer_rows_than_tokens():
-    assert [text.strip() for text in texts(tiny.tokenizer(), 3)] == tiny.WORDS[:3]
+    assert [text.strip() for text in token_texts(tiny.tokenizer(), 3)] == tiny.WORDS[:3]
 
 
 def test_the_built_in_classes_keep_their_places():
@@ -196,12 +196,12 @@ def test_a_class_that_cannot_be(custom, message):
 
 
 def test_as_many_classes_as_fit_into_a_byte():
-    own = MOST_CLASSES - len(BUILT_IN)
+    own = MAX_CLASSES - len(BUILT_IN)
     custom = {f"c{i}": TokenClassConfig(words=(f"word{i}",)) for i in range(own)}
     custom["digits"] = TokenClassConfig(words=("seven",))  # takes a place that is there
     of_token = [f"word{i}" for i in range(own)]
-    assert classify(Plain(), of_token, custom).of_token.tolist() == list(range(len(BUILT_IN), MOST_CLASSES))
-    with pytest.raises(ValueError, match=rf"token_classes\.last is one too many.*{MOST_CLASSES}"):
+    assert classify(Plain(), of_token, custom).of_token.tolist() == list(range(len(BUILT_IN), MAX_CLASSES))
+    with pytest.raises(ValueError, match=rf"token_classes\.last is one class too many.*{MAX_CLASSES}"):
         classify(Plain(), of_token, custom | {"last": TokenClassConfig(words=("a",))})
 
 
@@ -232,7 +232,7 @@ LLAMA_2 = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(
 )
 def test_pieces_keep_the_spaces_before_them(decoder):
     tokenizer = sentencepiece_like(decoder)
-    of_token = texts(tokenizer, len(tokenizer))
+    of_token = token_texts(tokenizer, len(tokenizer))
     assert of_token[-6:] == [" Wait", "Wait", " ", "  ", "a", " Let"]
     assert of_token[3 + 0x37] == "7"
     assert of_token[3 + 0xE2] == "�"
@@ -248,7 +248,7 @@ def test_pieces_keep_the_spaces_before_them(decoder):
 
 def test_a_tokenizer_without_a_plain_word():
     core = Tokenizer(models.WordLevel({"!": 0, "é": 1}, unk_token="!"))
-    assert texts(PreTrainedTokenizerFast(tokenizer_object=core), 2) == ["!", "é"]
+    assert token_texts(PreTrainedTokenizerFast(tokenizer_object=core), 2) == ["!", "é"]
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def smollm2():
 
 
 def test_smollm2(smollm2):
-    of_token = texts(smollm2, 49_152)
+    of_token = token_texts(smollm2, 49_152)
     said = "Wait,  let $x = \\frac{1}{2}$.\n\nSo the answer is \\boxed{42}. Straße! <|im_end|>"
     ids = smollm2(said)["input_ids"]
     assert ids.count(smollm2.eos_token_id) == 1
@@ -293,7 +293,7 @@ def test_qwen(file, entries, think):
     # Qwen3 and Qwen3.5 do not call the marks of thinking special.
     core.add_tokens([AddedToken(token, special="think" not in token) for token in added])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
-    of_token = texts(tokenizer, entries + 300)
+    of_token = token_texts(tokenizer, entries + 300)
     assert of_token[:entries] == [token.decode(errors="replace") for token in raw]
     assert of_token[entries:] == added + [""] * (300 - len(added))
     found = classify(tokenizer, of_token, {})

@@ -46,13 +46,14 @@ WORDS = [
     "-",
 ]
 NUMBERS = (
-    "kl_ab",
+    "kl_trained_base",
+    "kl_base_trained",
     "js",
     "ssd_alignment",
-    "delta_top1",
-    "delta_at_a_top1",
-    "delta_nucleus",
-    "delta_tail",
+    "delta_top1_prob",
+    "delta_prob_at_base_top1",
+    "delta_nucleus_size",
+    "delta_tail_mass",
     "delta_entropy",
 )
 
@@ -70,7 +71,7 @@ def write_run(
     place = {text: i for i, text in enumerate(vocabulary())}
     passage = [place[piece] for piece in PASSAGE]
     generator = torch.Generator().manual_seed(seed)
-    (run_dir / "probe").mkdir(parents=True)
+    (run_dir / "positions").mkdir(parents=True)
     tables = []
     for problem in range(problems):
         pair = [
@@ -78,9 +79,9 @@ def write_run(
             for label in ("baseline", "trained")
         ]
         tables.append(pa.concat_tables(pair))
-        pq.write_table(tables[-1], run_dir / "probe" / f"part-{problem:05d}.parquet")
+        pq.write_table(tables[-1], run_dir / "positions" / f"shard-{problem:05d}.parquet")
     table = pa.concat_tables(tables)
-    (run_dir / "probe" / "vocabulary.json").write_text(json.dumps({str(i): text for i, text in enumerate(texts)}))
+    (run_dir / "vocabulary.json").write_text(json.dumps({str(i): text for i, text in enumerate(texts)}))
     (run_dir / "summary.json").write_text(json.dumps(_summary(table), allow_nan=False))
     return run_dir
 
@@ -101,7 +102,7 @@ def _trace(problem: str, label: str, passage: list[int], n: int, v: int, generat
     columns: dict[str, pa.Array] = {
         "trace_id": pa.array([f"{problem}#0"] * n),
         "problem_id": pa.array([problem] * n),
-        "label": pa.array([label] * n),
+        "trace_source": pa.array([label] * n),
         "position": pa.array(range(n), pa.int32()),
         "token_id": pa.array(token_N.tolist(), pa.int32()),
     }
@@ -111,7 +112,7 @@ def _trace(problem: str, label: str, passage: list[int], n: int, v: int, generat
         [i for i, text in enumerate(vocabulary()) if text.strip() in ("Wait", "But", "Hmm", "Actually")]
     )
     columns["position_class"] = pa.array(_classes(stats.base)).dictionary_encode()
-    columns["swap"] = pa.array((top_a_N != top_b_N).tolist())
+    columns["top1_changed"] = pa.array((top_a_N != top_b_N).tolist())
     columns["self_correction"] = pa.array((torch.isin(top_a_N, turning) | torch.isin(token_N, turning)).tolist())
     return pa.table(columns)
 
@@ -136,37 +137,42 @@ def _classes(a) -> list[str]:
 
 def _summary(table: pa.Table) -> dict:
     numbers = {
-        name: table[name].to_numpy() for name in ("kl_ab", "js", "ssd_alignment", "ssd_push", "ssd_chi2", "delta_var")
+        name: table[name].to_numpy()
+        for name in ("kl_trained_base", "kl_base_trained", "js", "ssd_alignment", "ssd_cov", "ssd_var", "logratio_var")
     }
-    first = {m: np.stack(table[f"{m}_top_logprobs"].to_pylist())[:, 0] for m in "ab"}
-    at_a = np.stack(table["b_at_a_top"].to_pylist())[:, 0]
-    numbers["delta_top1"] = np.exp(first["b"]) - np.exp(first["a"])
-    numbers["delta_at_a_top1"] = np.exp(at_a) - np.exp(first["a"])
-    for name, column in (("nucleus", "nucleus_size"), ("tail", "tail_mass"), ("entropy", "entropy")):
-        numbers[f"delta_{name}"] = table[f"b_{column}"].to_numpy() - table[f"a_{column}"].to_numpy()
-    kind, label = np.array(table["position_class"].to_pylist()), np.array(table["label"].to_pylist())
-    swap, turning = np.array(table["swap"].to_pylist()), np.array(table["self_correction"].to_pylist())
+    first = {m: np.stack(table[f"{m}_top_logprobs"].to_pylist())[:, 0] for m in ("base", "trained")}
+    at_base = np.stack(table["trained_logprobs_at_base_top"].to_pylist())[:, 0]
+    numbers["delta_top1_prob"] = np.exp(first["trained"]) - np.exp(first["base"])
+    numbers["delta_prob_at_base_top1"] = np.exp(at_base) - np.exp(first["base"])
+    for name in ("nucleus_size", "tail_mass", "entropy"):
+        numbers[f"delta_{name}"] = table[f"trained_{name}"].to_numpy() - table[f"base_{name}"].to_numpy()
+    kind, label = np.array(table["position_class"].to_pylist()), np.array(table["trace_source"].to_pylist())
+    top1_changed, turning = np.array(table["top1_changed"].to_pylist()), np.array(table["self_correction"].to_pylist())
     trace = np.unique(np.char.add(label, table["trace_id"].to_pylist()), return_inverse=True)[1]
 
     def entry(inside: np.ndarray) -> dict:
         return _entry(inside, numbers, trace)
 
-    def by_class(inside: np.ndarray) -> dict:
+    def by_position_class(inside: np.ndarray) -> dict:
         return {name: entry(inside & (kind == name)) for name in ("lock", "fork", "diffuse", "mixed")}
 
     everywhere, lock = np.ones(len(kind), bool), kind == "lock"
-    labels = np.unique(label)
+    trace_sources = np.unique(label)
     return {
         "positions": len(kind), "traces": int(trace.max()) + 1, "invalid": 0,
-        "labels": {str(name): int((label == name).sum()) for name in labels},
-        "all": entry(everywhere), "by_class": by_class(everywhere),
-        "locks": {"strict": entry(lock & ~swap), "swap": entry(lock & swap), "self_correction": entry(lock & turning)},
-        "by_label": {str(x): {"all": entry(label == x), "by_class": by_class(label == x)} for x in labels},
-        "settings": {
-            "train": {"temperature": 1.1, "top_k": 20, "top_p": 0.95}, "top": 20,
-            "decoding": {"temperature": 1.0, "top_k": 20, "top_p": 0.95},
+        "trace_sources": {str(name): int((label == name).sum()) for name in trace_sources},
+        "all": entry(everywhere), "by_position_class": by_position_class(everywhere),
+        "by_lock_kind": {"strict": entry(lock & ~top1_changed), "top1_changed": entry(lock & top1_changed),
+                         "self_correction": entry(lock & turning)},
+        "by_trace_source": {
+            str(x): {"all": entry(label == x), "by_position_class": by_position_class(label == x)}
+            for x in trace_sources
         },
-        "class_names": ["other"],
+        "settings": {
+            "train_sampling": {"temperature": 1.1, "top_k": 20, "top_p": 0.95}, "top_logprobs": 20,
+            "eval_sampling": {"temperature": 1.0, "top_k": 20, "top_p": 0.95},
+        },
+        "token_classes": ["other"],
     }  # fmt: skip
 
 
@@ -178,17 +184,18 @@ def _entry(inside: np.ndarray, numbers: dict[str, np.ndarray], trace: np.ndarray
     def ratio(over: np.ndarray, under: np.ndarray) -> dict:
         keep = np.isfinite(over) & np.isfinite(under)
         if not keep.any() or not under[keep].any():
-            return {"mean": None, "low": None, "high": None}
+            return {"value": None, "ci_low": None, "ci_high": None}
         with np.errstate(invalid="ignore"):
             values = (weights[:, keep] @ over[keep]) / (weights[:, keep] @ under[keep])
         low, high = np.nanquantile(values[1:], [0.025, 0.975])
-        return {"mean": float(values[0]), "low": float(low), "high": float(high)}
+        return {"value": float(values[0]), "ci_low": float(low), "ci_high": float(high)}
 
     mine = {name: column[inside].astype(float) for name, column in numbers.items()}
     one = np.ones(int(inside.sum()))
     with np.errstate(invalid="ignore", divide="ignore"):
-        along = mine["ssd_push"] ** 2 / mine["ssd_chi2"]
+        along = mine["ssd_cov"] ** 2 / mine["ssd_var"]
     return {
-        "positions": int(inside.sum()), "share": float(inside.mean()),
-        **{name: ratio(mine[name], one) for name in NUMBERS}, "ssd_share": ratio(along, mine["delta_var"]),
+        "positions": int(inside.sum()), "position_fraction": float(inside.mean()),
+        **{name: ratio(mine[name], one) for name in NUMBERS},
+        "ssd_variance_fraction": ratio(along, mine["logratio_var"]),
     }  # fmt: skip

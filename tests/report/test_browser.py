@@ -38,29 +38,31 @@ def reader(browser, run_dir):
 @pytest.fixture(scope="module")
 def first_trace(run_dir):
     """The rows of the trace that the page opens with."""
-    table = pq.read_table(run_dir / "probe" / "part-00000.parquet").to_pylist()
-    return [row for row in table if row["label"] == "baseline"]
+    table = pq.read_table(run_dir / "positions" / "shard-00000.parquet").to_pylist()
+    return [row for row in table if row["trace_source"] == "baseline"]
 
 
 def test_page_opens_on_the_first_trace(reader, first_trace):
-    assert "of the movement" in reader.one("h1").text
+    assert "of the shift" in reader.one("h1").text
     assert len(reader.all("#flow .token")) == len(first_trace)
     assert reader.trace.startswith("problem-0#0 by baseline")
-    assert reader.one("#drawn").text == "All 8 traces of the run."
+    assert reader.one("#sample").text == "All 8 traces of the run."
     assert len(reader.all("#class-bar rect")) == 4
     assert len(reader.all(".panel")) == 6
     assert reader.script("performance.getEntriesByType('resource').length") == 0
 
 
 def test_click_shows_both_models_candidates(reader, first_trace):
-    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["a_entropy"])
+    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["base_entropy"])
     reader.token(position).click()
     row, texts = first_trace[position], vocabulary()
     cells = [[cell.text for cell in line.find_elements(By.CSS_SELECTOR, ".candidate, .figure, .change")]
              for line in reader.all(".candidates tbody tr")]  # fmt: skip
     glyphs = str.maketrans(" \n\t", "·⏎⇥")
     shown = {text: (before, after) for text, before, after, _ in cells}
-    for token, log_a, log_b in zip(row["a_top_ids"][:8], row["a_top_logprobs"], row["b_at_a_top"], strict=False):
+    for token, log_a, log_b in zip(
+        row["base_top_ids"][:8], row["base_top_logprobs"], row["trained_logprobs_at_base_top"], strict=False
+    ):
         before, after = shown[texts[token].translate(glyphs) or "∅"]
         assert float(before) == pytest.approx(2.718281828**log_a, abs=5.1e-5)
         assert float(after) == pytest.approx(2.718281828**log_b, abs=5.1e-5)
@@ -75,9 +77,9 @@ def test_click_shows_both_models_candidates(reader, first_trace):
 
 
 def test_cut_candidates_are_those_outside_the_training_support(reader, first_trace):
-    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["a_top_logprobs"][0])
+    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["base_top_logprobs"][0])
     reader.token(position).click()
-    assert first_trace[position]["a_top_logprobs"][0] > -0.05, "one token alone reaches the nucleus mass"
+    assert first_trace[position]["base_top_logprobs"][0] > -0.05, "one token alone reaches the nucleus mass"
     rows = reader.all(".candidates tbody tr")
     assert len(rows) >= 3
     assert ["cut" in row.get_attribute("class").split() for row in rows] == [False] + [True] * (len(rows) - 1)
@@ -85,16 +87,16 @@ def test_cut_candidates_are_those_outside_the_training_support(reader, first_tra
 
 def test_candidates_are_shown_as_decoding_draws_them(reader, first_trace):
     """The kernel's own decoding distribution: support by its size, probabilities by p over their sum."""
-    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["a_entropy"])
+    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["base_entropy"])
     row = first_trace[position]
     reader.token(position).click()
     drawn = {
         line.find_element(By.CSS_SELECTOR, ".candidate").text: [
-            one.text for one in line.find_elements(By.CSS_SELECTOR, ".drawn")
+            one.text for one in line.find_elements(By.CSS_SELECTOR, ".decoded")
         ]
         for line in reader.all(".candidates tbody tr")
     }
-    for side, other in ((0, "a"), (1, "b")):
+    for side, other in ((0, "base"), (1, "trained")):
         size = row[f"{other}_support_size"]
         mass = sum(2.718281828**x for x in row[f"{other}_top_logprobs"][:size])
         for rank, (token, log) in enumerate(
@@ -113,9 +115,9 @@ def test_positions_can_be_filtered_by_class(reader, first_trace):
     plain = [int(node.get_attribute("data-position")) for node in reader.all("#flow .token:not(.other)")]
     assert plain == forks
     reader.one("#largest").click()
-    assert reader.position == max(forks, key=lambda i: first_trace[i]["kl_ab"])
-    Select(reader.one("#kind")).select_by_value("swap")
-    swaps = [i for i, row in enumerate(first_trace) if row["position_class"] == "lock" and row["swap"]]
+    assert reader.position == max(forks, key=lambda i: first_trace[i]["kl_trained_base"])
+    Select(reader.one("#kind")).select_by_value("top1_changed")
+    swaps = [i for i, row in enumerate(first_trace) if row["position_class"] == "lock" and row["top1_changed"]]
     assert len(reader.all("#flow .token:not(.other)")) == len(swaps)
     Select(reader.one("#kind")).select_by_value("")
     assert not reader.all("#flow .token.other")
@@ -153,7 +155,7 @@ def test_letters_walk_the_traces(reader):
 
 
 def test_jump_goes_from_the_largest_shift_down(reader, first_trace):
-    order = sorted(range(len(first_trace)), key=lambda i: -first_trace[i]["kl_ab"])
+    order = sorted(range(len(first_trace)), key=lambda i: -first_trace[i]["kl_trained_base"])
     reader.one("#largest").click()
     assert reader.position == order[0]
     reader.press("m")
@@ -164,7 +166,7 @@ def test_jump_goes_from_the_largest_shift_down(reader, first_trace):
 
 
 def test_colours_toggle(reader, first_trace):
-    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["kl_ab"])
+    position = max(range(len(first_trace)), key=lambda i: first_trace[i]["kl_trained_base"])
     colour = f"getComputedStyle(document.querySelector('#flow [data-position=\"{position}\"]')).backgroundColor"
     by_class = reader.script(colour)
     reader.all("#colours label")[1].click()
@@ -180,7 +182,7 @@ def test_search_and_label_filter(reader, first_trace):
     def search(words: str) -> None:
         reader.one("#search").clear()
         reader.one("#search").send_keys(words)
-        reader.wait(lambda: reader.one("#found").text.endswith("traces"))
+        reader.wait(lambda: reader.one("#matches").text.endswith("traces"))
 
     Select(reader.one("#label")).select_by_value("trained")
     assert len(reader.all("#list li")) == 4
@@ -195,7 +197,7 @@ def test_search_and_label_filter(reader, first_trace):
     assert reader.all("#list mark")[0].text == words.replace(" ", "·")
     assert reader.all("#list .trace-id")[0].text == "problem-0#0"
     search("nowhere in these traces")
-    assert reader.one("#found").text == "0 of 8 traces"
+    assert reader.one("#matches").text == "0 of 8 traces"
 
 
 def test_figures_by_generator(reader):
@@ -236,7 +238,7 @@ def test_hostile_text_is_inert(browser, tmp_path):
     texts = vocabulary()
     texts[: len(HOSTILE)] = HOSTILE
     run = write_run(tmp_path / "run", problems=1, length=60, texts=texts)
-    part = run / "probe" / "part-00000.parquet"
+    part = run / "positions" / "shard-00000.parquet"
     table = pq.read_table(part)
     tokens = pa.array([*range(len(HOSTILE)), *table["token_id"].to_pylist()[len(HOSTILE) :]], pa.int32())
     pq.write_table(table.set_column(table.column_names.index("token_id"), "token_id", tokens), part)

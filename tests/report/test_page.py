@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
+from ssdfast.number_format import format_interval
 from ssdfast.report import candidates, page_traces, write_report
-from ssdfast.report.format_text import estimate, told
+from ssdfast.report.format_text import format_summary
 from ssdfast.report.sanitize import MAX_CHARACTERS, embeddable_json, inert
 
 from .synthetic import vocabulary, write_run
@@ -79,24 +80,28 @@ def test_columns_are_those_of_the_parts(run_dir):
     ]
     trace = data["traces"][3]
     columns = columns_of(trace)
-    table = pq.read_table(run_dir / "probe" / "part-00001.parquet")
-    table = table.filter(pa.compute.equal(table["label"], "trained"))
+    table = pq.read_table(run_dir / "positions" / "shard-00001.parquet")
+    table = table.filter(pa.compute.equal(table["trace_source"], "trained"))
     texts = vocabulary()
     assert [data["tokens"]["texts"][i] for i in columns["token"]] == [texts[i] for i in table["token_id"].to_pylist()]
     # Half a unit, or half a hundredth of a decade below the least multiple.
-    for name, column in (("kl", "kl_ab"), ("js", "js")):
+    for name, column in (("kl", "kl_trained_base"), ("js", "js")):
         np.testing.assert_allclose(columns[name], table[column].to_numpy(), rtol=0.0116, atol=5.01e-4)
-    np.testing.assert_allclose(columns["b"]["entropy"], table["b_entropy"].to_numpy(), rtol=0.0116, atol=5.01e-4)
+    np.testing.assert_allclose(
+        columns["trained"]["entropy"], table["trained_entropy"].to_numpy(), rtol=0.0116, atol=5.01e-4
+    )
     np.testing.assert_allclose(columns["alignment"], table["ssd_alignment"].to_numpy(), atol=5.01e-3)
     np.testing.assert_allclose(
-        columns["a"]["probability"], np.exp(table["a_token_logprob"].to_numpy()), rtol=0.0116, atol=5.01e-5
+        columns["base"]["probability"], np.exp(table["base_token_logprob"].to_numpy()), rtol=0.0116, atol=5.01e-5
     )
-    assert columns["b"]["nucleus"] == table["b_nucleus_size"].to_pylist()
-    assert columns["b"]["rank"] == table["b_token_rank"].to_pylist()
+    assert columns["trained"]["nucleus"] == table["trained_nucleus_size"].to_pylist()
+    assert columns["trained"]["rank"] == table["trained_token_rank"].to_pylist()
     kinds = ["lock", "fork", "diffuse", "mixed"]
     assert [kinds[code] for code in columns["class"]] == table["position_class"].to_pylist()
     assert (
-        trace["kinds"]["lock"] == columns["class"].count(0) == trace["kinds"]["strict"] + trace["kinds"].get("swap", 0)
+        trace["kinds"]["lock"]
+        == columns["class"].count(0)
+        == trace["kinds"]["strict"] + trace["kinds"].get("top1_changed", 0)
     )
 
 
@@ -104,13 +109,21 @@ def test_candidates_are_the_visible_union_of_both_heads(run_dir):
     data = _data(write_report(run_dir))
     whole = columns_of(data["traces"][0])
     columns = whole["candidates"] | {"count": whole["count"]}
-    rows = pq.read_table(run_dir / "probe" / "part-00000.parquet").slice(0, 60).to_pylist()
-    assert {row["label"] for row in rows} == {"baseline"}
+    rows = pq.read_table(run_dir / "positions" / "shard-00000.parquet").slice(0, 60).to_pylist()
+    assert {row["trace_source"] for row in rows} == {"baseline"}
     ends = np.cumsum(columns["count"])
     for row, start, end in zip(rows, [0, *ends], ends, strict=False):
         ids = [data["tokens"]["ids"][i] for i in columns["token"][start:end]]
-        pairs = [zip(row["a_top_ids"], row["a_top_logprobs"], row["b_at_a_top"], range(8), strict=False),
-                 zip(row["b_top_ids"], row["a_at_b_top"], row["b_top_logprobs"], range(8), strict=False)]  # fmt: skip
+        pairs = [
+            zip(
+                row["base_top_ids"], row["base_top_logprobs"], row["trained_logprobs_at_base_top"], range(8),
+                strict=False,
+            ),
+            zip(
+                row["trained_top_ids"], row["base_logprobs_at_trained_top"], row["trained_top_logprobs"], range(8),
+                strict=False,
+            ),
+        ]  # fmt: skip
         want = {
             token: (np.exp(log_a), np.exp(log_b))
             for head in pairs
@@ -118,8 +131,8 @@ def test_candidates_are_the_visible_union_of_both_heads(run_dir):
             if place < 3 or max(log_a, log_b) >= np.log(0.0005)
         }
         assert set(ids) == set(want)
-        assert [token for token in row["a_top_ids"] if token in want] == [t for t in ids if t in row["a_top_ids"]]
-        got = list(zip(columns["a"][start:end], columns["b"][start:end], strict=True))
+        assert [token for token in row["base_top_ids"] if token in want] == [t for t in ids if t in row["base_top_ids"]]
+        got = list(zip(columns["base"][start:end], columns["trained"][start:end], strict=True))
         np.testing.assert_allclose(got, [want[token] for token in ids], rtol=0.0116, atol=5.01e-5)
     assert max(columns["count"]) > 8
 
@@ -132,22 +145,30 @@ def test_support_of_the_training_samples_is_that_of_the_probe(train):
     spec = ProbeSpec(eval_sampling=train, train_sampling=train)
     stats = probe_stats(logits_NV, None, torch.zeros(200, dtype=torch.int64), spec, backend="reference")
     setting = {"temperature": train.temperature, "top_k": train.top_k, "top_p": train.top_p}
-    assert candidates.truncated(stats.base.top_logprobs.numpy(), setting)[0] == stats.base.support_size.tolist()
+    assert candidates.truncate(stats.base.top_logprobs.numpy(), setting)[0] == stats.base.support_size.tolist()
 
 
 @pytest.mark.parametrize(
     "train", [None, {"temperature": 1.0, "top_k": 0, "top_p": 0.9}, {"temperature": 1.0, "top_k": 21, "top_p": 1}]
 )
 def test_support_that_the_top_lists_do_not_hold_is_unknown(train):
-    assert candidates.truncated(np.zeros((2, 20), np.float32), train) is None
+    assert candidates.truncate(np.zeros((2, 20), np.float32), train) is None
 
 
 def test_rows_without_finite_logits(tmp_path):
     run = write_run(tmp_path / "run", problems=1, length=12)
-    part = run / "probe" / "part-00000.parquet"
+    part = run / "positions" / "shard-00000.parquet"
     table = pq.read_table(part)
     for name in table.column_names:
-        if name in ("trace_id", "problem_id", "label", "position", "token_id", "swap", "self_correction"):
+        if name in (
+            "trace_id",
+            "problem_id",
+            "trace_source",
+            "position",
+            "token_id",
+            "top1_changed",
+            "self_correction",
+        ):
             continue
         rows = table[name].to_pylist()
         if name == "position_class":
@@ -156,7 +177,7 @@ def test_rows_without_finite_logits(tmp_path):
             rows[4] = [-1 if isinstance(x, int) else float("nan") for x in rows[4]]
         else:
             rows[4] = -1 if isinstance(rows[4], int) else float("nan")
-        rows[5] = float("inf") if name == "kl_ab" else rows[5]
+        rows[5] = float("inf") if name == "kl_trained_base" else rows[5]
         table = table.set_column(table.column_names.index(name), name, pa.array(rows, table.schema.field(name).type))
     pq.write_table(table, part)
     columns = columns_of(_data(write_report(run))["traces"][0])
@@ -189,20 +210,20 @@ def test_inert():
 
 def test_draw_favours_no_label_and_repeats():
     keys = [("few", f"t{i}") for i in range(30)] + [("many", f"t{i}") for i in range(4000)]
-    drawn = page_traces.draw(keys)
+    drawn = page_traces.sample_traces(keys)
     assert len(drawn) == len(set(drawn)) == page_traces.MAX_TRACES
     assert sum(label == "few" for label, _ in drawn) == 30
-    assert drawn == page_traces.draw(keys[::-1])
+    assert drawn == page_traces.sample_traces(keys[::-1])
     places = [int(trace_id[1:]) for label, trace_id in drawn if label == "many"]
     assert 1500 < np.mean(places) < 2500
-    balanced = page_traces.draw([(label, f"t{i}") for label in "xy" for i in range(300)])
+    balanced = page_traces.sample_traces([(label, f"t{i}") for label in "xy" for i in range(300)])
     assert sum(label == "x" for label, _ in balanced) == page_traces.MAX_TRACES // 2
 
 
 def test_a_large_run_stays_below_ten_megabytes(tmp_path):
     """100,000 positions whose candidates are as random as they can be, from a vocabulary of 150,000."""
     run = write_run(tmp_path / "run", problems=1, length=500)
-    template = pq.read_table(run / "probe" / "part-00000.parquet").slice(0, 500)
+    template = pq.read_table(run / "positions" / "shard-00000.parquet").slice(0, 500)
     rng = np.random.default_rng(0)
     for part in range(20):
         table = template
@@ -215,14 +236,14 @@ def test_a_large_run_stays_below_ten_megabytes(tmp_path):
                 continue
             table = table.set_column(place, field.name, pa.FixedSizeListArray.from_arrays(flat, 20))
         traces = [table.set_column(0, "trace_id", pa.array([f"t{part}-{i}"] * 500)) for i in range(10)]
-        pq.write_table(pa.concat_tables(traces), run / "probe" / f"part-{part:05d}.parquet")
-    (run / "probe" / "vocabulary.json").write_text(json.dumps({str(i): f" token{i}" for i in range(150_000)}))
+        pq.write_table(pa.concat_tables(traces), run / "positions" / f"shard-{part:05d}.parquet")
+    (run / "vocabulary.json").write_text(json.dumps({str(i): f" token{i}" for i in range(150_000)}))
     path = write_report(run)
     data = _data(path)
     assert path.stat().st_size < 10_000_000
     assert len(data["traces"]) == 200
     # What it costs: quiet positions have no candidates.
-    assert "that moved most have candidates" in data["browser"]["left"]
+    assert "that shifted most have candidates" in data["browser"]["leftOut"]
     columns = columns_of(data["traces"][0])
     order = sorted(range(500), key=lambda i: columns["kl"][i])
     assert columns["count"][order[-1]] > 0 == columns["count"][order[0]]
@@ -247,26 +268,26 @@ def _write(name, text):
 
 
 def _drop_column(run):
-    part = run / "probe" / "part-00000.parquet"
-    pq.write_table(pq.read_table(part).drop_columns(["js", "swap"]), part)
+    part = run / "positions" / "shard-00000.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(["js", "top1_changed"]), part)
 
 
 def _twice(run):
-    (run / "probe" / "part-00009.parquet").write_bytes((run / "probe" / "part-00000.parquet").read_bytes())
+    (run / "positions" / "shard-00009.parquet").write_bytes((run / "positions" / "shard-00000.parquet").read_bytes())
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (_remove("summary.json"), r"summary\.json is missing: run the probe first"),
-        (_remove("probe/vocabulary.json"), r"vocabulary\.json is missing"),
-        (_remove("probe/part-00000.parquet"), r"holds no part-"),
+        (_remove("vocabulary.json"), r"vocabulary\.json is missing"),
+        (_remove("positions/shard-00000.parquet"), r"holds no shard-"),
         (_write("summary.json", "{"), r"summary\.json is not valid JSON"),
-        (_write("summary.json", "[]"), r"summary\.json must hold a JSON object, found list"),
-        (_write("summary.json", '{"positions": 1}'), r"summary\.json has no all, by_class"),
-        (_write("probe/part-00000.parquet", "PAR1"), r"part-00000\.parquet is not a readable Parquet file"),
-        (_drop_column, r"part-00000\.parquet has no column js, swap"),
-        (_twice, r"stands in .*part-00000\.parquet and in .*part-00009\.parquet"),
+        (_write("summary.json", "[]"), r"summary\.json must hold a JSON object, got list"),
+        (_write("summary.json", '{"positions": 1}'), r"summary\.json has no all, by_lock_kind"),
+        (_write("positions/shard-00000.parquet", "PAR1"), r"shard-00000\.parquet is not a readable Parquet file"),
+        (_drop_column, r"shard-00000\.parquet has no column js, top1_changed"),
+        (_twice, r"is in .*shard-00000\.parquet and in .*shard-00009\.parquet"),
     ],
 )
 def test_broken_inputs_are_named(tmp_path, damage, message):
@@ -287,22 +308,22 @@ def test_broken_inputs_are_named(tmp_path, damage, message):
         ((-14.1, -16.9, -11.2), "−14.1 [−16.9, −11.2]"),
         ((0.0, 0.0, 0.0), "0.000 [0.000, 0.000]"),
         ((0.5, None, None), "+0.500"),
-        ((None, None, None), "not defined"),
+        ((None, None, None), "undefined"),
     ],
 )
-def test_estimate(numbers, words):
-    assert estimate(dict(zip(("mean", "low", "high"), numbers, strict=True)), signed=True) == words
+def test_an_interval(numbers, words):
+    assert format_interval(dict(zip(("value", "ci_low", "ci_high"), numbers, strict=True)), signed=True) == words
 
 
-def _headline(share, alignment, invalid=0, kl=(0.02, 0.01, 0.03)):
-    values = {"ssd_share": share, "ssd_alignment": alignment, "kl_ab": kl}
-    entry = {key: dict(zip(("mean", "low", "high"), numbers, strict=True)) for key, numbers in values.items()}
-    title, sentences = told(
+def _headline(position_fraction, alignment, invalid=0, kl=(0.02, 0.01, 0.03)):
+    values = {"ssd_variance_fraction": position_fraction, "ssd_alignment": alignment, "kl_trained_base": kl}
+    entry = {key: dict(zip(("value", "ci_low", "ci_high"), numbers, strict=True)) for key, numbers in values.items()}
+    title, sentences = format_summary(
         {
             "positions": 4160,
             "traces": 16,
             "invalid": invalid,
-            "labels": {"baseline": 4000, "trained": 160},
+            "trace_sources": {"baseline": 4000, "trained": 160},
             "all": entry,
         }
     )
@@ -311,7 +332,7 @@ def _headline(share, alignment, invalid=0, kl=(0.02, 0.01, 0.03)):
 
 def test_headline_says_what_the_numbers_say():
     title, text = _headline((0.277, 0.264, 0.29), (0.7, 0.6, 0.8))
-    assert title == "28\u00a0% of the movement lies along what self-distillation predicts"
+    assert title == "28\u00a0% of the shift lies along what self-distillation predicts"
     for words in (
         "4,160 positions of 16 traces (4,000 in traces by baseline, 160 in traces by trained)",
         "0.020 [0.010, 0.030] nats",
@@ -327,6 +348,6 @@ def test_headline_of_a_move_away_of_none_and_of_invalid_positions():
     assert "points away" in _headline((0.3, 0.2, 0.4), (-0.5, -0.6, -0.4))[0]
     assert "no clear direction" in _headline((0.3, 0.2, 0.4), (0.0, -0.1, 0.1))[1]
     title, text = _headline((None, None, None), (None, None, None), invalid=3)
-    assert title == "There is no movement that self-distillation could explain"
+    assert title == "There is no shift that self-distillation could explain"
     assert "3 positions without finite logits are left out" in text
     assert "mean KL is not finite" in _headline((0.3, 0.2, 0.4), (0.5, 0.4, 0.6), kl=(None, None, None))[1]

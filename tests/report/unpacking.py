@@ -15,14 +15,16 @@ UNITS = {"probability": (1e-4, 1e-2), "nats": (1e-3, 1e-1), "count": (1, 1), "co
 def columns_of(trace: dict) -> dict:
     """{name: values}; names with a dot are groups of their own."""
     packed = zlib.decompress(base64.b64decode(trace["packed"]))
-    codes, found, at = {}, {"a": {}, "b": {}, "candidates": {}}, 0
+    codes, found, at = {}, {"base": {}, "trained": {}, "candidates": {}}, 0
     for name, column in LAYOUT.items():
         size = trace["positions"] if not name.startswith("candidates.") else sum(found["count"])
         planes = packed[at : at + 4 * size]
         own = [struct.unpack("<I", bytes(planes[i::size][:4]))[0] for i in range(size)]
         at += 4 * size
-        if column.over:
-            own = [(-(x + 1) // 2 if x & 1 else x // 2) + y for x, y in zip(own, codes[column.over], strict=True)]
+        if column.difference_to:
+            own = [
+                (-(x + 1) // 2 if x & 1 else x // 2) + y for x, y in zip(own, codes[column.difference_to], strict=True)
+            ]
         codes[name] = own
         group, _, key = name.rpartition(".")
         (found[group] if group else found)[key] = [_value(code, column.scale) for code in own]

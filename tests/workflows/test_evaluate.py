@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ssdfast import cli
-from ssdfast.config import EvalConfig, EvalExecution, Labelled, PromptConfig, SweepConfig
+from ssdfast.config import EvalConfig, EvalExecution, NamedPath, PromptConfig, SweepConfig
 from ssdfast.sampling import requests
 from ssdfast.traces import read
 from ssdfast.workflows import evaluate
@@ -37,7 +37,7 @@ def config_of(directory, **changes):
         tiny.save_model(directory / "base", words=WORDS)
         tiny.save_model(directory / "trained", moved=0.02, words=WORDS)
     given = {
-        "models": tuple(Labelled(label=name, path=str(directory / name)) for name in ("base", "trained")),
+        "models": tuple(NamedPath(name=name, path=str(directory / name)) for name in ("base", "trained")),
         "problems": {"sources": [str(directory / "asked.jsonl")]},
         "prompt": PromptConfig(instruction="{question}", chat_template=str(directory / "chat.jinja")),
         "sweep": SweepConfig(temperature=(0.8, 1.2)),
@@ -128,7 +128,7 @@ def test_a_budget_is_inside_a_larger_one(inputs):
 def test_alike_models_end_undecided_or_without_a_difference(inputs):
     config = config_of(
         inputs,
-        models=(Labelled(label="a", path=str(inputs / "base")), Labelled(label="b", path=str(inputs / "base"))),
+        models=(NamedPath(name="a", path=str(inputs / "base")), NamedPath(name="b", path=str(inputs / "base"))),
         sweep=SweepConfig(),
         samples=1,
         pass_at=(),
@@ -147,7 +147,7 @@ def test_alike_models_end_undecided_or_without_a_difference(inputs):
 def test_a_decided_question_is_sampled_no_further(inputs, monkeypatch):
     """Two of three checkpoints: the third's question ends at the first look, and it is asked nothing more."""
     config = config_of(inputs, sweep=SweepConfig(), pass_at=(), sequential={"margin": 1, "looks": 4})
-    extra = Labelled(label="never", path=str(inputs / "base"))
+    extra = NamedPath(name="never", path=str(inputs / "base"))
     config = config.model_copy(update={"models": (*config.models, extra)})
     look, sequences = evaluate.PairedSequence.look, []
 
@@ -171,7 +171,7 @@ def test_other_prompts_are_refused_before_anything_is_sampled(inputs, monkeypatc
     config = config_of(inputs)
     other = [*WORDS[:2], "+", *(word for word in WORDS[2:] if word != "+")]  # the same words under other ids
     tiny.save_model(inputs / "other", words=other)
-    config = config.model_copy(update={"models": (*config.models, Labelled(label="other", path=str(inputs / "other")))})
+    config = config.model_copy(update={"models": (*config.models, NamedPath(name="other", path=str(inputs / "other")))})
     with monkeypatch.context() as patched:
         patched.setattr(requests, "make_engine", None)
         with pytest.raises(ValueError, match=r"other would be asked p.* in other tokens than base"):
@@ -222,7 +222,7 @@ def test_a_run_of_sampling_is_judged_with_the_problems_beside_it(inputs):
     asked = ["--problems.sources", str(inputs / "asked.jsonl"), "--prompt.instruction", "{question}"]
     asked += ["--prompt.chat-template", str(inputs / "chat.jinja"), "--max-new-tokens", "12", "--purpose", "evaluation"]
     assert cli.run(["sample", "--model", config.models[0].path, *asked, "--out", str(run)]) == 0
-    given = EvalConfig(completions=(Labelled(label="theirs", path=str(run)),), budget=5)
+    given = EvalConfig(completions=(NamedPath(name="theirs", path=str(run)),), budget=5)
     results = evaluate.evaluate(given, inputs / "out", FAST)
     (arm,) = results["arms"]
     assert (arm["problems"], arm["temperature"], arm["health"]["length_unit"]) == (5, 1.0, "tokens")

@@ -20,7 +20,7 @@ from ...config import (
     EngineSamplingParams,
     EvalConfig,
     EvalExecution,
-    Labelled,
+    NamedPath,
     ProbeConfig,
     SampleConfig,
     SamplingParams,
@@ -92,7 +92,7 @@ class Stages:
         extraction = self.config.extraction
 
         def run(directory: Path) -> None:
-            source = Labelled(label="sampled", path=str(samples.directory))
+            source = NamedPath(name="sampled", path=str(samples.directory))
             evaluate(EvalConfig(completions=(source,), extraction=extraction), directory, self._eval_execution)
             graded = select_traces.with_grades(samples.directory / "traces", directory / "eval" / "samples.parquet")
             select_traces.write(graded, directory / "traces")
@@ -142,7 +142,7 @@ class Stages:
 
         def config() -> EvalConfig:
             return EvalConfig(
-                models=(Labelled(label=name, path=self._model_path(trained)),),
+                models=(NamedPath(name=name, path=self._model_path(trained)),),
                 problems=self.config.eval_problems,
                 prompt=self.config.prompt,
                 decoding=self.config.eval_sampling,
@@ -184,10 +184,10 @@ class Stages:
             return ProbeConfig(
                 baseline=self.model,
                 trained=self._model_path(trained),
-                traces=(Labelled(label=BASELINE, path=str(traces.directory / "traces")),),
-                decoding=_kernel_sampling(self.config.eval_sampling),
-                train=_kernel_sampling(self.config.train_sampling),
-                temperatures=self.config.lse_temperatures,
+                traces=(NamedPath(name=BASELINE, path=str(traces.directory / "traces")),),
+                eval_sampling=_kernel_sampling(self.config.eval_sampling),
+                train_sampling=_kernel_sampling(self.config.train_sampling),
+                lse_temperatures=self.config.lse_temperatures,
             )
 
         def run(directory: Path) -> None:
@@ -208,7 +208,7 @@ class Stages:
         def run(directory: Path) -> None:
             config = EvalConfig(
                 completions=tuple(
-                    Labelled(label=name, path=str(stage.directory / "traces" / name)) for name, stage in evals.items()
+                    NamedPath(name=name, path=str(stage.directory / "traces" / name)) for name, stage in evals.items()
                 ),
                 baseline=BASELINE,
                 problems=self.config.eval_problems,
@@ -224,14 +224,14 @@ class Stages:
     def attribute(self) -> Stage:
         """What the shift of each arm is made of, beside the control's."""
         from ...attribution.attribute import attribute
-        from ...attribution.decoding_curves import panels
+        from ...attribution.decoding_curves import decoding_curves
 
         probes = {arm: [self.probe(arm, seed) for seed in self.config.arm_seeds(arm)] for arm in self.config.arms}
 
         def run(directory: Path) -> None:
             directories = {arm: [stage.directory for stage in stages] for arm, stages in probes.items()}
             attribution = attribute(directories, self.config.control)
-            curves = {arm: panels(first) for arm, (first, *_) in directories.items()}
+            curves = {arm: decoding_curves(first) for arm, (first, *_) in directories.items()}
             run_dir.write_json(directory / "decoding_curves.json", {"arms": curves})
             run_dir.write_json(directory / "attribution.json", attribution)
 
