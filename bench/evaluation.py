@@ -19,9 +19,9 @@ from pathlib import Path
 
 from common import ROOT
 
-from ssdfast.evaluation.answers.equal import quick_check
-from ssdfast.evaluation.grader_pool import SECONDS, Checkers
-from ssdfast.evaluation.grading import judge_all
+from ssdfast.evaluation.answers.equal import quick_grade
+from ssdfast.evaluation.grader_pool import SECONDS, GraderPool
+from ssdfast.evaluation.grading import grade_completions
 from ssdfast.evaluation.stats.intervals import wilson
 from ssdfast.problems import champ
 from ssdfast.problems.problem import Problem
@@ -181,7 +181,7 @@ def speed() -> Speed:
     warming, *rounds, apart = mix(EACH, ROUNDS + 2)
     (harder,) = mix(FEW, 1, HARDER)
     speeds, unlike, by_kind = [], [], {}
-    with Checkers(workers=WORKERS) as checkers:
+    with GraderPool(workers=WORKERS) as checkers:
         _checked(checkers, warming[:WARMING])
         for pairs in rounds:
             seconds, wrong = _checked(checkers, pairs)
@@ -192,7 +192,7 @@ def speed() -> Speed:
             seconds, wrong = _checked(checkers, alone)
             by_kind[kind] = len(alone) / seconds
             unlike += wrong
-    quick = [quick_check(made.gold, made.answer) is not None for pairs in rounds for _, made in pairs]
+    quick = [quick_grade(made.gold, made.answer) is not None for pairs in rounds for _, made in pairs]
     return Speed(statistics.median(speeds), speeds, by_kind, statistics.mean(quick), len(rounds[0]), unlike)
 
 
@@ -216,13 +216,13 @@ def adversarial() -> Contained:
     seconds: dict[str, float] = {}
     failed: list[str] = []
     ran = Path(EXECUTED)
-    with Checkers(workers=WORKERS) as checkers:
+    with GraderPool(workers=WORKERS) as checkers:
         checkers.check([("y", f"{n} y") for n in range(2, 50)])  # starts the workers
         for place, (name, answer) in enumerate(ADVERSARIAL.items(), start=2):
             start = time.perf_counter()
             verdict, beside = checkers.check([("7", answer), (f"x^{{{place}}} - 1", f"-1 + x^{{{place}}}")])
             seconds[name] = time.perf_counter() - start
-            harmless = verdict in ("wrong", "unparsable", "timed_out") and beside == "correct" and not ran.exists()
+            harmless = verdict in ("incorrect", "unparsable", "timeout") and beside == "correct" and not ran.exists()
             if not harmless or seconds[name] > SECONDS + SLACK:
                 failed.append(name)
     return Contained(seconds, failed)
@@ -231,7 +231,7 @@ def adversarial() -> Contained:
 def champ_golds() -> tuple[int, list[str]]:
     """Gold answers of CHAMP that verify themselves, respaced so that equal texts do not settle it; and the others."""
     golds = [problem.answer or "" for problem in champ.load()]
-    with Checkers(workers=WORKERS) as checkers:
+    with GraderPool(workers=WORKERS) as checkers:
         verdicts = checkers.check([(gold, gold.replace(" ", "  ") + "\n.") for gold in golds])
     others = [gold for gold, verdict in zip(golds, verdicts, strict=True) if verdict != "correct"]
     return len(golds) - len(others), others
@@ -241,8 +241,8 @@ def labelled() -> tuple[int, list[str]]:
     """Completions labelled by hand, and a line for each that is judged otherwise, extraction and all."""
     table = [json.loads(line) for line in LABELLED.read_text("utf-8").splitlines()]
     cases = [(Problem(f"labelled/{place}", "", case["gold"]), case["text"]) for place, case in enumerate(table)]
-    with Checkers(workers=WORKERS) as checkers:
-        judged = judge_all(cases, checkers)
+    with GraderPool(workers=WORKERS) as checkers:
+        judged = grade_completions(cases, checkers)
     misses = [
         f"{case['kind']}: gold {case['gold']}, {case['text']!r} is {case['verdict']}, judged {found.verdict}"
         for case, found in zip(table, judged, strict=True)
@@ -258,12 +258,12 @@ def published() -> Iterator[tuple[str, float]]:
         yield what, max(abs(100 * found.low - ends[0]), abs(100 * found.high - ends[1]))
 
 
-def _checked(checkers: Checkers, pairs: list[tuple[str, Made]]) -> tuple[float, list[Made]]:
+def _checked(checkers: GraderPool, pairs: list[tuple[str, Made]]) -> tuple[float, list[Made]]:
     """Seconds, and those whose verdict is not as they were made."""
     start = time.perf_counter()
     verdicts = checkers.check([(made.gold, made.answer) for _, made in pairs])
     seconds = time.perf_counter() - start
-    expected = ["correct" if made.right else "wrong" for _, made in pairs]
+    expected = ["correct" if made.right else "incorrect" for _, made in pairs]
     return seconds, [made for (_, made), got, want in zip(pairs, verdicts, expected, strict=True) if got != want]
 
 

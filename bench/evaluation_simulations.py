@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssdfast.evaluation.stats.intervals import Interval, accuracy, by_problem, wilson
+from ssdfast.evaluation.stats.intervals import Interval, accuracy, bootstrap_by_problem, wilson
 from ssdfast.evaluation.stats.pass_at_k import pass_at
-from ssdfast.evaluation.stats.scores import Outcomes
-from ssdfast.evaluation.stats.sequential import PairedSequence
+from ssdfast.evaluation.stats.scores import Scores
+from ssdfast.evaluation.stats.sequential import SequentialTest
 
 STUDIES = 2000
 NULL_STUDIES = 10_000
@@ -74,13 +74,13 @@ def sequential(effect: float, studies: int = STUDIES, samples: int = 1, seed: in
     found = none = problems = fixed = 0
     for _ in range(studies):
         difference_P = _difference(rng, MAXIMUM, samples, effect)
-        test = PairedSequence(MAXIMUM, MARGIN)
+        test = SequentialTest(MAXIMUM, MARGIN)
         for batch in np.split(difference_P, LOOKS):
             if test.look(batch).ended:
                 break
         end = test.looks[-1]
         found += "better" in end.verdict
-        none += end.verdict == "no difference"
+        none += end.verdict == "equivalent"
         problems += end.problems
         error = difference_P.std(ddof=1) / np.sqrt(MAXIMUM)
         fixed += bool(abs(difference_P.mean()) > far * error)
@@ -98,10 +98,10 @@ def _difference(rng: np.random.Generator, problems: int, samples: int, effect: f
     return (rng.binomial(samples, second_P) - rng.binomial(samples, first_P)) / samples
 
 
-def _outcomes(rng: np.random.Generator, problems: int, samples: int) -> Outcomes:
+def _outcomes(rng: np.random.Generator, problems: int, samples: int) -> Scores:
     right_P = rng.binomial(samples, _chances(rng, problems))
     score_N = (np.arange(samples) < right_P[:, None]).astype(np.float64).ravel()
-    return Outcomes(tuple(map(str, range(problems))), np.full(problems, samples), score_N)
+    return Scores(tuple(map(str, range(problems))), np.full(problems, samples), score_N)
 
 
 def _accuracies(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
@@ -119,7 +119,9 @@ def _passes(studies: int, problems: int, samples: int, k: int, seed: int) -> Ite
 def _differences(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
     rng = np.random.default_rng(seed)
     for study in range(studies):
-        yield by_problem(_difference(rng, problems, samples, EFFECT), (-1.0, 1.0), resamples=RESAMPLES, seed=study)
+        yield bootstrap_by_problem(
+            _difference(rng, problems, samples, EFFECT), (-1.0, 1.0), resamples=RESAMPLES, seed=study
+        )
 
 
 def _covered(truth: float, intervals: Iterator[Interval]) -> float:

@@ -192,9 +192,9 @@ def test_answers_of_the_mix_are_judged_as_they_were_made():
     pytest.importorskip("math_verify")
     import evaluation
 
-    from ssdfast.evaluation.answers.equal import check
+    from ssdfast.evaluation.answers.equal import grade_answer
 
-    found = [(check(made.gold, made.answer) == "correct", made) for _, made in evaluation.mix(25, 1)[0]]
+    found = [(grade_answer(made.gold, made.answer) == "correct", made) for _, made in evaluation.mix(25, 1)[0]]
     assert [made for right, made in found if right != made.right] == []
 
 

@@ -126,11 +126,11 @@ def _eval(args: list[str]) -> int:
 
         print(estimate_evaluation(config, execution, command.out))
         return 0
-    from ..evaluation.format_results import told
+    from ..evaluation.format_results import format_results
     from ..workflows.evaluate import evaluate
 
-    print(told(evaluate(config, command.out, execution, command.overwrite)))
-    print(f"\nfigures and verdicts: {command.out / 'eval'}")
+    print(format_results(evaluate(config, command.out, execution, command.overwrite)))
+    print(f"\nplots and graded samples: {command.out / 'eval'}")
     return 0
 
 

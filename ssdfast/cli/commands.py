@@ -116,7 +116,7 @@ def sample_defaults(args: list[str]) -> SampleCommand:
 
 def eval_defaults(args: list[str]) -> EvalCommand:
     def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return {"decoding": settings.PRESETS[name].eval_sampling.model_dump()}
+        return {"sampling": settings.PRESETS[name].eval_sampling.model_dump()}
 
     return EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, preset_values))
 

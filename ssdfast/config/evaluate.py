@@ -1,4 +1,4 @@
-"""Settings of evaluation: checkpoints or completions, the sweep of decodings, answers, and when to stop."""
+"""Settings of evaluation: checkpoints or completions, sampling parameters to sweep, answers, and when to stop."""
 
 from __future__ import annotations
 
@@ -12,139 +12,160 @@ from .base import NamedPath, Settings
 from .sample import ProblemsConfig, PromptConfig, SampleConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
 
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
-class AskedConfig(ProblemsConfig):
-    """Which problems are asked; of a benchmark none is left out but for one that is there twice."""
+class EvalProblemsConfig(ProblemsConfig):
+    """The problems of the evaluation. Of a benchmark only a problem with the same text as an earlier one is dropped."""
 
     near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """a problem this similar to an earlier one is left out (Jaccard, word 3-grams); 1 leaves out equal texts only"""
+    """The Jaccard similarity of word 3-grams to an earlier problem from which on a problem is left out; 1 leaves out
+    equal texts only."""
 
 
 class SweepConfig(Settings):
-    """Decodings that every checkpoint is evaluated at: all combinations. An empty list keeps what `decoding` says."""
+    """Sampling parameters at which every checkpoint is evaluated: all combinations of these values.
+
+    An empty list keeps the value in `sampling`.
+    """
 
     temperature: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+    """The temperatures to evaluate at."""
     top_k: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """The values of top-k to evaluate at; 0 switches top-k off."""
     top_p: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """The values of top-p to evaluate at; 1 switches top-p off."""
     min_p: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    """The values of min-p to evaluate at; 0 switches min-p off."""
 
-    def of(self, decoding: EngineSamplingParams) -> list[EngineSamplingParams]:
+    def grid(self, sampling: EngineSamplingParams) -> list[EngineSamplingParams]:
         """Every combination once, temperatures slowest."""
-        axes = {name: getattr(self, name) or (getattr(decoding, name),) for name in SweepConfig.model_fields}
-        made = [decoding.model_copy(update=dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
-        return list(dict.fromkeys(made))
+        axes = {name: getattr(self, name) or (getattr(sampling, name),) for name in SweepConfig.model_fields}
+        combinations = [
+            sampling.model_copy(update=dict(zip(axes, values, strict=True))) for values in product(*axes.values())
+        ]
+        return list(dict.fromkeys(combinations))
 
 
 class ExtractionConfig(Settings):
-    """Where in a completion the answer is looked for: the last balanced \\boxed{} outside the thinking part."""
+    """How the answer is extracted from a completion: the last balanced \\boxed{} outside the thinking part."""
 
-    thinking: bool = True
-    """leave the thinking part out"""
-    starts_thinking: bool | None = None
-    """the prompt opens the thinking part; none finds out from the prompts, or from completions that close one"""
-    open_tag: Annotated[str, Field(min_length=1)] = "<think>"
-    close_tag: Annotated[str, Field(min_length=1)] = "</think>"
-    last_number: bool = False
-    """where there is no box, take the last number"""
-    letter: bool = False
-    """where there is no box, take the letter of a choice ("The answer is (D)")"""
+    strip_thinking: bool = True
+    """Ignore boxes in the thinking part."""
+    prompt_opens_thinking: bool | None = None
+    """Whether the prompt ends inside a thinking part; none reads it off the prompts, or off completions that close a
+    thinking part which they did not open."""
+    think_start: Annotated[str, Field(min_length=1)] = "<think>"
+    """The tag that opens a thinking part."""
+    think_end: Annotated[str, Field(min_length=1)] = "</think>"
+    """The tag that closes a thinking part."""
+    fallback_last_number: bool = False
+    """Take the last number as the answer where there is no box."""
+    fallback_choice_letter: bool = False
+    """Take the letter of a choice ("The answer is (D)") as the answer where there is no box."""
 
 
 class SequentialConfig(Settings):
-    """Sampling in batches of problems that ends when the question is decided: is a checkpoint unlike the baseline?"""
+    """Group sequential sampling, which stops as soon as a checkpoint is shown to differ from the baseline or not to."""
 
-    margin: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """percentage points; a difference inside +- margin is as good as none. 0 samples every problem"""
-    looks: Annotated[int, Field(ge=1, le=100)] = 5
-    """batches, after each of which the question may be decided"""
+    equivalence_margin: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """The margin in percentage points: a difference inside ± the margin counts as none. 0 samples every problem."""
+    max_looks: Annotated[int, Field(ge=1, le=100)] = 5
+    """Number of batches of problems, after each of which the test may stop."""
 
 
 class EvalConfig(Settings):
-    """Checkpoints, or completions from elsewhere, and how their answers are judged and compared."""
+    """Checkpoints or existing completions, and how their answers are graded and compared."""
 
     models: tuple[NamedPath, ...] = ()
-    """checkpoints to sample, each with a label"""
+    """Checkpoints to sample from, each with a name."""
     completions: tuple[NamedPath, ...] = ()
-    """what others have sampled: runs or directories of traces, .parquet or .jsonl files"""
+    """Existing completions, each with a name: runs or directories of traces, .parquet or .jsonl files."""
     baseline: str = ""
-    """label of what the others are compared with; empty is the first"""
-    problems: AskedConfig = AskedConfig()
-    budget: Annotated[int, Field(ge=0)] = 0
-    """problems to ask, a fair part of all by source and difficulty; 300 are among 1000 of the same seed; 0 asks all"""
+    """The name of the checkpoint that the others are compared with; empty takes the first."""
+    problems: EvalProblemsConfig = EvalProblemsConfig()
+    limit: Annotated[int, Field(ge=0)] = 0
+    """Number of problems, stratified by source and difficulty; 0 takes all. Smaller subsets are nested: the 300 of a
+    seed are among the 1000 of the same seed."""
     prompt: PromptConfig = PromptConfig()
-    decoding: EngineSamplingParams = EngineSamplingParams(**PRESETS["math"].eval_sampling.model_dump())
+    sampling: EngineSamplingParams = EngineSamplingParams(**PRESETS["math"].eval_sampling.model_dump())
     sweep: SweepConfig = SweepConfig()
-    samples: Annotated[int, Field(ge=1)] = 1
-    """completions of each problem, for each checkpoint and decoding"""
+    samples_per_problem: Annotated[int, Field(ge=1)] = 1
+    """Number of completions per problem, for each checkpoint and each set of sampling parameters."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 49_152
-    """of a completion; the model's context may allow fewer"""
-    pass_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """k of each pass@k to report, at most `samples`"""
+    """The maximum length of a completion in tokens; the model's context may allow fewer."""
+    pass_at_k: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """The values of k for which pass@k is reported, at most `samples_per_problem`."""
     extraction: ExtractionConfig = ExtractionConfig()
     sequential: SequentialConfig = SequentialConfig()
-    other_prompts: Literal["stop", "keep"] = "stop"
-    """what to do where two checkpoints were asked the same problem in other words: stop and name it, or compare"""
-    uneven: Literal["stop", "keep"] = "stop"
-    """what to do with completions that have fewer samples of some problems, as those of a run that was stopped: what
-    is missing may be what was long"""
-    overlong: Literal["error", "skip"] = "error"
-    """what to do with a prompt that fills a model's context"""
+    on_prompt_mismatch: Literal["error", "allow"] = "error"
+    """What to do if two checkpoints have different prompts for the same problem: stop with an error that names the
+    problem, or compare them all the same."""
+    on_missing_samples: Literal["error", "allow"] = "error"
+    """What to do if completions have fewer samples of some problems, as those of a run that was stopped: the missing
+    ones may be the long ones."""
+    on_prompt_too_long: Literal["error", "skip"] = "error"
+    """What to do if a prompt fills a model's context."""
     engine: Literal["transformers", "vllm", "server"] = "transformers"
-    """as in `ssdfast sample`; a server serves one model, so give each its own --server.urls and run"""
+    """The sampling engine, as in `ssdfast sample`. A server serves one model, so each needs its own --server.urls and
+    its own run."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """of weights and activations; auto: bfloat16 on a GPU, float32 on a CPU"""
+    """The dtype of weights and activations; auto is bfloat16 on a GPU and float32 on a CPU."""
     seed: int = 0
-    """of the samples, the budget, the halves and the bootstrap"""
+    """The seed of the samples, of the subset of problems, of the halves of a sweep and of the bootstrap."""
 
     def check(self) -> None:
         """Raises ValueError for settings that do not go together."""
-        labels = [one.name for one in (*self.models, *self.completions)]
-        if not labels:
-            raise ValueError("nothing is evaluated: name checkpoints in models, or files of completions")
-        for label in labels:
-            if not _LABEL.fullmatch(label):
-                raise ValueError(f"the label {label!r} is to name a directory: use letters, digits and _ . + -")
-            if labels.count(label) > 1:
-                raise ValueError(f"the label {label!r} is there twice: give each its own")
-        if self.baseline and self.baseline not in labels:
-            raise ValueError(f"the baseline {self.baseline!r} is none of {', '.join(labels)}")
-        if self.models and self.pass_at and max(self.pass_at) > self.samples:
-            raise ValueError(f"pass@{max(self.pass_at)} needs as many samples of each problem, not {self.samples}")
+        names = [source.name for source in (*self.models, *self.completions)]
+        if not names:
+            raise ValueError("there is nothing to evaluate: name checkpoints in models, or files in completions")
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"the name {name!r} must be able to name a directory: use letters, digits and _ . + -")
+            if names.count(name) > 1:
+                raise ValueError(f"the name {name!r} is given twice: give each its own name")
+        if self.baseline and self.baseline not in names:
+            raise ValueError(f"the baseline {self.baseline!r} is not one of {', '.join(names)}")
+        if self.models and self.pass_at_k and max(self.pass_at_k) > self.samples_per_problem:
+            raise ValueError(
+                f"pass@{max(self.pass_at_k)} needs samples_per_problem of at least {max(self.pass_at_k)}, not"
+                f" {self.samples_per_problem}"
+            )
         if self.engine == "server" and len(self.models) > 1:
-            raise ValueError("the server engine asks one model: evaluate each checkpoint in a run of its own")
-        if self.sequential.margin:
+            raise ValueError("the server engine serves one model: evaluate each checkpoint in a run of its own")
+        if self.sequential.equivalence_margin:
             self._check_sequential()
 
     def _check_sequential(self) -> None:
         if len(self.models) < 2 or self.completions:
-            raise ValueError("sequential.margin ends the sampling of models that are compared: name two or more models")
-        if len(self.decodings) > 1:
             raise ValueError(
-                "sequential.margin answers one question at one decoding: choose it by a sweep on other problems, and"
-                " leave the sweep out here"
+                "sequential.equivalence_margin stops the sampling of models that are compared: name two or more models"
+            )
+        if len(self.sampling_grid) > 1:
+            raise ValueError(
+                "sequential.equivalence_margin compares models at one set of sampling parameters: choose it by a sweep"
+                " on other problems, and leave the sweep out here"
             )
 
     @property
-    def decodings(self) -> list[EngineSamplingParams]:
-        return self.sweep.of(self.decoding)
+    def sampling_grid(self) -> list[EngineSamplingParams]:
+        return self.sweep.grid(self.sampling)
 
     @property
-    def baseline_label(self) -> str:
+    def baseline_name(self) -> str:
         return self.baseline or (*self.models, *self.completions)[0].name
 
-    def sampling_of(self, model: str) -> SampleConfig:
-        """The settings of sampling a checkpoint at the first decoding."""
+    def sample_config(self, model: str) -> SampleConfig:
+        """The settings of sampling from a checkpoint with the first set of sampling parameters."""
         return SampleConfig(
             model=model,
             problems=self.problems,
             prompt=self.prompt,
             purpose="evaluation",
-            sampling=self.decodings[0],
-            samples_per_problem=self.samples,
+            sampling=self.sampling_grid[0],
+            samples_per_problem=self.samples_per_problem,
             max_new_tokens=self.max_new_tokens,
-            on_prompt_too_long=self.overlong,
+            on_prompt_too_long=self.on_prompt_too_long,
             engine=self.engine,
             dtype=self.dtype,
             seed=self.seed,
@@ -152,9 +173,9 @@ class EvalConfig(Settings):
 
 
 class EvalExecution(SampleExecution):
-    """How sampling and checking run."""
+    """How sampling and grading run."""
 
-    checkers: Annotated[int, Field(ge=0)] = 0
-    """processes that check answers; 0 is one a core"""
-    check_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """for a check, of its own processor time"""
+    grader_workers: Annotated[int, Field(ge=0)] = 0
+    """Number of processes that grade answers; 0 starts one per core."""
+    grader_cpu_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """The CPU time in seconds that grading one answer may take."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .base import Settings
-from .evaluate import AskedConfig, ExtractionConfig, SweepConfig
+from .evaluate import EvalProblemsConfig, ExtractionConfig, SweepConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
 from .train import SCHEDULES, TrainConfig
@@ -50,7 +50,7 @@ class StudyConfig(Settings):
     """The baseline: a directory of safetensors, a GGUF file, or `smollm2` for the model of the demo."""
     train_problems: ProblemsConfig = ProblemsConfig()
     """The problems that the training samples answer."""
-    eval_problems: AskedConfig = AskedConfig()
+    eval_problems: EvalProblemsConfig = EvalProblemsConfig()
     """The problems of the evaluation; none of them may be among `train_problems`."""
     prompt: PromptConfig = PromptConfig()
     train_sampling: EngineSamplingParams = EngineSamplingParams(**PRESETS["math"].train_sampling.model_dump())
@@ -162,7 +162,7 @@ STUDIES: dict[str, dict[str, Any]] = {
         "train_max_new_tokens": 48,
         "eval_max_new_tokens": 48,
         "training": SCHEDULES["demo"],
-        "extraction": {"last_number": True},
+        "extraction": {"fallback_last_number": True},
         "arms": ("ssd", "ssd-soft", "control"),
     },
 }

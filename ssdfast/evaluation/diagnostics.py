@@ -1,4 +1,4 @@
-"""What a completion is like besides right or wrong: did it think to an end, state an answer, stop, go in circles?"""
+"""Properties of a completion besides its grade: whether it thinks to an end, states an answer, stops or loops."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..loop_detection import LoopDetector, LoopRule
 from .completions import Completion
-from .extract import ExtractionRules, stated
+from .extract import ExtractionRules, extract_with_box
 
-# The rule that ends loops in sampling; evaluation lets them run to their end, and counts them.
+# The rule that stops loops in sampling; evaluation lets them run to their end, and counts them.
 LOOP = LoopRule()
-REPEATED = 4
-"""tokens of the n-grams that repetition is measured by"""
+NGRAM = 4
+"""The number of tokens in the n-grams that measure repetition."""
 
 
 @dataclass(frozen=True)
-class Health:
-    """Of one completion."""
+class Diagnostics:
+    """Properties of one completion."""
 
-    extracted: str | None
-    """the answer as it is worded, None where it states none"""
+    answer: str | None
+    """The answer as the completion words it, None where it states none."""
     boxed: bool
-    """a box holds it"""
-    thinks: bool
-    """a thinking part is opened, by the completion or the prompt"""
-    closed: bool
-    """and closed"""
+    """The answer is from a box."""
+    thinking: bool
+    """The completion or the prompt opens a thinking part."""
+    think_closed: bool
+    """The completion closes the thinking part."""
     length: int
-    """tokens; words where nobody says how many tokens"""
-    in_tokens: bool
+    """The length in tokens, or in words where the number of tokens is unknown."""
+    length_in_tokens: bool
     looped: bool
-    """at some place it repeats one period again and again (`loops.LoopRule`)"""
+    """Somewhere the completion repeats one period again and again (`loop_detection.LoopRule`)."""
     repetition: float
-    """1 - distinct 4-grams / 4-grams (Welleck et al. 2020, arXiv 1908.04319); of tokens, or of words in mere text"""
+    """1 - distinct 4-grams / 4-grams (Welleck et al. 2020, arXiv 1908.04319), of tokens or else of words."""
 
 
-def examine(completion: Completion, rules: ExtractionRules) -> Health:
+def examine(completion: Completion, rules: ExtractionRules) -> Diagnostics:
     text = completion.text
     symbols = completion.ids if completion.ids is not None else _words(text)
-    extracted, boxed = stated(text, rules)
-    return Health(
-        extracted=extracted,
+    answer, boxed = extract_with_box(text, rules)
+    return Diagnostics(
+        answer=answer,
         boxed=boxed,
-        thinks=rules.starts_thinking or rules.open_tag in text or rules.close_tag in text,
-        closed=rules.close_tag in text,
+        thinking=rules.prompt_opens_thinking or rules.think_start in text or rules.think_end in text,
+        think_closed=rules.think_end in text,
         length=len(symbols) if completion.tokens is None else completion.tokens,
-        in_tokens=completion.tokens is not None,
+        length_in_tokens=completion.tokens is not None,
         looped=LoopDetector(LOOP).feed(symbols.tolist()),
         repetition=repetition(symbols),
     )
@@ -57,36 +57,37 @@ def examine(completion: Completion, rules: ExtractionRules) -> Health:
 
 def closes_unopened(text: str, rules: ExtractionRules) -> bool:
     """Whether a completion closes a thinking part that it did not open: the prompt did."""
-    return rules.close_tag in text and rules.open_tag not in text.partition(rules.close_tag)[0]
+    return rules.think_end in text and rules.think_start not in text.partition(rules.think_end)[0]
 
 
 def prompt_opens(text: str, rules: ExtractionRules) -> bool:
     """Whether a prompt ends inside a thinking part."""
-    return text.rfind(rules.open_tag) > text.rfind(rules.close_tag)
+    return text.rfind(rules.think_start) > text.rfind(rules.think_end)
 
 
 def repetition(symbols: np.ndarray) -> float:
-    """Share of the n-grams that stand there already; 0 for fewer than two of them."""
-    if len(symbols) <= REPEATED:
+    """The fraction of the n-grams that occur earlier in the text; 0 for fewer than two n-grams."""
+    if len(symbols) <= NGRAM:
         return 0.0
-    grams_NR = np.ascontiguousarray(sliding_window_view(symbols.astype(np.int64), REPEATED))
-    as_bytes = grams_NR.view(np.dtype((np.void, grams_NR.dtype.itemsize * REPEATED)))
+    grams_NR = np.ascontiguousarray(sliding_window_view(symbols.astype(np.int64), NGRAM))
+    as_bytes = grams_NR.view(np.dtype((np.void, grams_NR.dtype.itemsize * NGRAM)))
     return 1.0 - len(np.unique(as_bytes)) / len(grams_NR)
 
 
 def _words(text: str) -> np.ndarray:
-    """Each word as a number, the same for the same word."""
+    """Each word as a number, the same number for the same word."""
     ids: dict[str, int] = {}
     return np.array([ids.setdefault(word, len(ids)) for word in text.split()], np.int64)
 
 
-def lengths(length_N: np.ndarray) -> dict[str, float]:
-    """Mean, quantiles and longest."""
-    shares = (0.05, 0.25, 0.5, 0.75, 0.95)
-    quantiles = np.quantile(length_N, shares)
-    named = {f"p{100 * share:.0f}": float(value) for share, value in zip(shares, quantiles, strict=True)}
-    return {"mean": float(np.mean(length_N)), **named, "longest": float(np.max(length_N))}
+def length_summary(length_N: np.ndarray) -> dict[str, float]:
+    """Mean, quantiles and maximum."""
+    levels = (0.05, 0.25, 0.5, 0.75, 0.95)
+    quantiles = np.quantile(length_N, levels)
+    named = {f"p{100 * level:.0f}": float(value) for level, value in zip(levels, quantiles, strict=True)}
+    return {"mean": float(np.mean(length_N)), **named, "max": float(np.max(length_N))}
 
 
-def share(flags: Sequence[bool] | np.ndarray) -> float | None:
+def fraction(flags: Sequence[bool] | np.ndarray) -> float | None:
+    """The fraction of true flags, None for no flags."""
     return float(np.mean(flags)) if len(flags) else None

@@ -1,110 +1,126 @@
-"""The results for the terminal: a table of the arms, what was chosen, and what the comparisons say."""
+"""The results for a terminal: a table of the runs, the selected runs, and the comparisons."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_SETTING = {"temperature": "T", "top_k": "k", "top_p": "p", "min_p": "min-p"}
+_SAMPLING = {"temperature": "T", "top_k": "k", "top_p": "p", "min_p": "min-p"}
+_RATES = {
+    "boxed_rate": "boxed",
+    "think_closed_rate": "think closed",
+    "truncation_rate": "truncated",
+    "loop_rate": "loops",
+}
 _FEW = 10
 
 
-def told(results: dict[str, Any]) -> str:
+def format_results(results: dict[str, Any]) -> str:
     """results: as in results.json."""
-    arms = results["arms"]
-    stopped = f" of {results['planned']:,}" if results["problems"] < results["planned"] else ""
+    runs = results["runs"]
+    planned = f" of {results['planned_problems']:,}" if results["problems"] < results["planned_problems"] else ""
     lines = [
-        f"{results['problems']:,}{stopped} problems, {sum(arm['samples'] for arm in arms):,} samples",
+        f"{results['problems']:,}{planned} problems, {sum(run['samples'] for run in runs):,} samples",
         "",
-        *_table(arms),
+        *_format_table(runs),
     ]
-    lines += _chosen(results["selection"])
-    lines += _comparisons(results["comparisons"])
-    for arm, count in results["other_prompts"].items():
+    lines += _format_selection(results["selection"])
+    lines += _format_comparisons(results["comparisons"])
+    for run, count in results["prompt_mismatches"].items():
         lines += [
             "",
-            f"{arm} was asked {count:,} problems in other words than the first arm: differences may be theirs",
+            f"{run} has other prompts than the first run for {count:,} problems, which may explain differences",
         ]
     for sequence in results["sequential"]:
-        lines += ["", *_sequence(sequence)]
+        lines += ["", *_format_sequence(sequence)]
     return "\n".join(lines)
 
 
-def _table(arms: list[dict[str, Any]]) -> list[str]:
-    varying = [name for name in _SETTING if len({arm[name] for arm in arms}) > 1]
-    uneven = len({arm["problems"] for arm in arms}) > 1
-    pass_ks = list(dict.fromkeys(k for arm in arms for k in arm["pass_at"]))
-    head = ["checkpoint", *map(_SETTING.__getitem__, varying), *(["problems"] if uneven else []), "accuracy %"]
+def _format_table(runs: list[dict[str, Any]]) -> list[str]:
+    varying = [name for name in _SAMPLING if len({run[name] for run in runs}) > 1]
+    uneven = len({run["problems"] for run in runs}) > 1
+    pass_ks = list(dict.fromkeys(k for run in runs for k in run["pass_at_k"]))
+    head = ["checkpoint", *map(_SAMPLING.__getitem__, varying), *(["problems"] if uneven else []), "accuracy %"]
     head += [f"pass@{k} %" for k in pass_ks]
-    head += ["answered", "boxed", "closed", "cut off", "loops", "length p50", "p95"]
+    head += ["answered %", *(f"{title} %" for title in _RATES.values()), "length p50", "length p95"]
     rows = []
-    for arm in arms:
-        health = arm["health"]
-        row = [arm["checkpoint"], *("-" if arm[name] is None else f"{arm[name]:g}" for name in varying)]
-        row += [f"{arm['problems']:,}"] if uneven else []
-        row += [_interval(arm["accuracy"]), *(_interval(arm["pass_at"][k]) for k in pass_ks)]
-        row += [_percent(health["answered"]["estimate"])]
-        row += [_percent(health[name]) for name in ("boxed", "think_closed", "length_stops", "loops")]
-        row += [f"{health['lengths'][name]:,.0f}" for name in ("p50", "p95")]
+    for run in runs:
+        diagnostics = run["diagnostics"]
+        row = [run["checkpoint"], *("-" if run[name] is None else f"{run[name]:g}" for name in varying)]
+        row += [f"{run['problems']:,}"] if uneven else []
+        row += [_format_interval(run["accuracy"]), *(_format_interval(run["pass_at_k"][k]) for k in pass_ks)]
+        row += [_format_percent(diagnostics["answer_rate"]["value"])]
+        row += [_format_percent(diagnostics[name]) for name in _RATES]
+        row += [f"{diagnostics['length']['all'][name]:,.0f}" for name in ("p50", "p95")]
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
-    units = {arm["health"]["length_unit"] for arm in arms}
-    note = f"answered: an answer was found; closed: of those that think; length in {' or '.join(sorted(units))}"
+    units = {run["diagnostics"]["length"]["unit"] for run in runs}
+    note = (
+        "answered: completions that state an answer; think closed: of the completions that think;"
+        f" length in {' or '.join(sorted(units))}"
+    )
     return [*map(str.rstrip, lines), note]
 
 
-def _chosen(selection: dict[str, Any] | None) -> list[str]:
+def _format_selection(selection: dict[str, Any] | None) -> list[str]:
     if not selection:
         return []
-    chosen = ", ".join(one["arm"] for one in selection["chosen"].values())
+    names = ", ".join(best["run"] for best in selection["best_runs"].values())
     return [
         "",
-        f"chosen on {selection['problems']:,} problems, compared on the other {selection['reported_on']:,}: {chosen}",
+        f"best runs, selected on {selection['selection_problems']:,} problems and compared on the other"
+        f" {selection['reporting_problems']:,}: {names}",
     ]
 
 
-def _comparisons(comparisons: list[dict[str, Any]]) -> list[str]:
+def _format_comparisons(comparisons: list[dict[str, Any]]) -> list[str]:
     lines = []
-    for one in sorted(comparisons, key=lambda one: not one["chosen"]):
-        seen = "-" if one["detectable"] is None else f"{one['detectable']:.1f}"
-        also = "" if one["chosen"] else "  also: "  # a checkpoint's choice stands out from the rest of its sweep
+    for comparison in sorted(comparisons, key=lambda comparison: not comparison["is_best_run"]):
+        mde = "unknown" if comparison["mde_pp"] is None else f"{comparison['mde_pp']:.1f} percentage points"
+        indent = "" if comparison["is_best_run"] else "  also: "  # the best run stands out from the rest of its sweep
         lines.append(
-            f"{also}{one['arm']} against {one['baseline']}: {_signed(one['points'])} points"
-            f" [{_signed(one['low'])}, {_signed(one['high'])}], p = {one['p']:.3g}, by Holm over {len(comparisons)}"
-            f" p = {one['p_holm']:.3g} ({one['test']}, {one['differing']:,} of {one['problems']:,} problems differ);"
-            f" detectable with a power of 80 %: {seen} points"
+            f"{indent}{comparison['run']} against {comparison['baseline']}:"
+            f" {_format_difference(comparison['difference_pp'])},"
+            f" p = {comparison['p_value']:.3g}, by Holm over {len(comparisons)} p = {comparison['p_value_holm']:.3g}"
+            f" ({comparison['test']}, {comparison['num_discordant']:,} of {comparison['problems']:,} problems"
+            f" discordant); minimum detectable effect at a power of 80 %: {mde}"
         )
-    if any(one["differing"] < _FEW for one in comparisons):
-        lines.append(f"where fewer than {_FEW} problems differ, p decides and not the interval")
+    if any(comparison["num_discordant"] < _FEW for comparison in comparisons):
+        lines.append(f"with fewer than {_FEW} discordant problems the p-value decides, not the interval")
     return ["", *lines] if lines else []
 
 
-def _sequence(sequence: dict[str, Any]) -> list[str]:
+def _format_sequence(sequence: dict[str, Any]) -> list[str]:
     last = sequence["looks"][-1]
-    verdict = {
-        "first is better": f"{sequence['baseline']} is better",
-        "second is better": f"{sequence['arm']} is better",
-        "no difference": f"no difference within {sequence['margin']:g} points",
-        "undecided": "undecided" + ", as the rest would hardly decide it," * (last["problems"] < sequence["maximum"]),
-    }[last["verdict"]]
-    interval = f"{_signed(last['points'])} points [{_signed(last['low'])}, {_signed(last['high'])}]"
+    decision = {
+        "baseline_better": f"{sequence['baseline']} is better",
+        "run_better": f"{sequence['run']} is better",
+        "equivalent": f"no difference within {sequence['equivalence_margin_pp']:g} percentage points",
+        "undecided": "undecided"
+        + ", as the rest would hardly decide it," * (last["problems"] < sequence["max_problems"]),
+    }[last["decision"]]
     return [
-        f"{sequence['arm']} against {sequence['baseline']}: {verdict} after {last['problems']:,} of"
-        f" {sequence['maximum']:,} problems, {interval} (group sequential, look {len(sequence['looks'])} of"
-        f" {sequence['planned']}, alpha {sequence['alpha']:.3g})",
-        "the accuracies above are of where it stopped, and lean to what stopped it; the interval here does not",
+        f"{sequence['run']} against {sequence['baseline']}: {decision} after {last['problems']:,} of"
+        f" {sequence['max_problems']:,} problems, {_format_difference(last['difference_pp'])} (group sequential, look"
+        f" {len(sequence['looks'])} of {sequence['max_looks']}, alpha {sequence['alpha']:.3g})",
+        "the accuracies above are biased towards the result that stopped the test; the interval here is not",
     ]
 
 
-def _signed(points: float) -> str:
-    return f"{round(points, 1) + 0.0:+.1f}"  # no negative zero
+def _format_difference(difference: dict[str, Any]) -> str:
+    low, high = _format_signed(difference["ci_low"]), _format_signed(difference["ci_high"])
+    return f"{_format_signed(difference['value'])} percentage points [{low}, {high}]"
 
 
-def _interval(value: dict[str, Any]) -> str:
-    if value["low"] is None:
-        return f"{100 * value['estimate']:.1f}"
-    return f"{100 * value['estimate']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
+def _format_signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # no negative zero
 
 
-def _percent(value: float | None) -> str:
+def _format_interval(fraction: dict[str, Any]) -> str:
+    if fraction["ci_low"] is None:
+        return f"{100 * fraction['value']:.1f}"
+    return f"{100 * fraction['value']:.1f} [{100 * fraction['ci_low']:.1f}, {100 * fraction['ci_high']:.1f}]"
+
+
+def _format_percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"

@@ -1,10 +1,10 @@
-"""Worker processes that check answers, each answer with its own deadline and all with a cap on memory.
+"""Worker processes that grade answers, each answer with its own deadline and each worker with a cap on memory.
 
-    with Checkers() as checkers:
-        verdicts = checkers.check([("1/2", "0.5"), ("2", "9^{9^{9^9}}")])      # ["correct", "timed_out"]
+    with GraderPool() as pool:
+        grades = pool.grade([("1/2", "0.5"), ("2", "9^{9^{9^9}}")])      # ["correct", "timeout"]
 
-An answer can be a tower of powers, which no signal interrupts inside sympy's integer arithmetic: the one thing that
-ends it for certain is the end of its process. Workers are fresh interpreters, so that no lock, thread or GPU of this
+An answer can be a tower of powers, which no signal interrupts inside sympy's integer arithmetic: only the end of its
+process ends it for certain. Workers are fresh interpreters, so that no lock, thread or GPU of this
 process is copied into them and a script needs no ``if __name__ == "__main__"``.
 """
 
@@ -26,29 +26,29 @@ from typing import Any, Literal
 
 from ..problems.problem import Problem
 from ..run_dir import RunError
-from .answers.equal import LONGEST, Verdict, quick_check
+from .answers.equal import MAX_CHARACTERS, Grade, quick_grade
 from .grader_worker import LOADING, READY
 
-SECONDS = 5.0
+CPU_SECONDS = 5.0
 MEMORY_BYTES = 2 << 30
 _CHUNK = 16
 _PIPE_CHARACTERS = 12_000  # of up to 4 bytes, in a pipe of 65,536
 _START_SECONDS = 120.0
 _PATIENCE = 10
-"""times the seconds of a check that it may take by the clock, on a machine that is busy with other work"""
+"""How many times its CPU seconds an answer may take by the clock, on a machine that is busy with other work."""
 
-Task = tuple[Literal["check", "read", "score"], str, str]
-"""what to do, with which gold answer or problem (as JSON), with which answer"""
-Result = Verdict | float
+Task = tuple[Literal["grade", "parse", "score"], str, str]
+"""What to do, the gold answer or the problem (as JSON), and the answer."""
+Result = Grade | float
 
 
 class _Worker:
-    """One process and the checks that it holds, the one in work first."""
+    """One process and the tasks in its queue, the current one first."""
 
-    def __init__(self, seconds: float, memory_bytes: int) -> None:
+    def __init__(self, cpu_seconds: float, memory_bytes: int) -> None:
         paths = [path for path in sys.path if path]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ssdfast.evaluation.grader_worker", str(memory_bytes), str(seconds)],
+            [sys.executable, "-m", "ssdfast.evaluation.grader_worker", str(memory_bytes), str(cpu_seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -57,36 +57,36 @@ class _Worker:
         )
         assert self.process.stdout
         os.set_blocking(self.process.stdout.fileno(), False)
-        self.seconds = seconds
-        self.held: deque[int] = deque()
+        self.cpu_seconds = cpu_seconds
+        self.queue: deque[int] = deque()
         self.ready = False
         self.unread = b""
         self.begin()
-        self.deadline = self.begun + _START_SECONDS
+        self.deadline = self.started + _START_SECONDS
 
     def begin(self) -> None:
-        """A check begins."""
-        self.begun, self.spent = time.monotonic(), _processor_seconds(self.process.pid)
-        self.deadline = self.begun + self.seconds
+        """Start the clock of the current task."""
+        self.started, self.cpu_before = time.monotonic(), _cpu_seconds(self.process.pid)
+        self.deadline = self.started + self.cpu_seconds
 
     def late(self) -> bool:
-        """Whether the time of the check in work is up: its own, not what a busy machine made it wait."""
+        """Whether the current task has used up its CPU time; what a busy machine makes it wait does not count."""
         now = time.monotonic()
         if now <= self.deadline:
             return False
-        left = self.seconds - (_processor_seconds(self.process.pid) - self.spent)
-        if not self.ready or left <= 0 or now - self.begun > _PATIENCE * self.seconds:
+        left = self.cpu_seconds - (_cpu_seconds(self.process.pid) - self.cpu_before)
+        if not self.ready or left <= 0 or now - self.started > _PATIENCE * self.cpu_seconds:
             return True
         self.deadline = now + left
         return False
 
     def give(self, numbers: Sequence[int], tasks: Sequence[Task]) -> None:
         assert self.process.stdin
-        if not self.held:
+        if not self.queue:
             self.begin()
-        self.held.extend(numbers)
+        self.queue.extend(numbers)
         lines = "".join(json.dumps([number, *tasks[number]], ensure_ascii=False) + "\n" for number in numbers)
-        with suppress(BrokenPipeError):  # it is dead, which reading from it will show
+        with suppress(BrokenPipeError):  # the worker is dead, which reading from it will show
             self.process.stdin.write(lines.encode("utf-8", "surrogatepass"))
             self.process.stdin.flush()
 
@@ -117,49 +117,57 @@ class _Worker:
                 pipe.close()
 
 
-class Checkers:
+class GraderPool:
     """A pool of workers, to be used as a context manager: leaving it, in whatever way, ends every process.
 
-    seconds: of one check, on the processor where the system tells (Linux), else by the clock. memory_bytes: of a
-    worker's address space. Verdicts come in the order of the pairs, and each pair is checked once, however often
-    and in however many calls it occurs.
+    cpu_seconds: the time for one answer; CPU time on Linux, wall-clock time elsewhere. memory_bytes: a worker's address
+    space. Grades come in the order of the pairs, and each pair is graded once, however often and in however many calls
+    it occurs.
     """
 
-    def __init__(self, workers: int | None = None, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> None:
-        if (workers is not None and workers < 1) or seconds <= 0:
-            raise ValueError(f"checking needs a worker and time, got {workers} workers of {seconds} seconds a check")
-        self.seconds, self.memory_bytes = seconds, memory_bytes
+    def __init__(
+        self, workers: int | None = None, cpu_seconds: float = CPU_SECONDS, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
+        if (workers is not None and workers < 1) or cpu_seconds <= 0:
+            raise ValueError(
+                f"grading needs a worker and time, got {workers} workers and {cpu_seconds} CPU seconds per answer: give"
+                " at least 1 worker and a time above 0"
+            )
+        self.cpu_seconds, self.memory_bytes = cpu_seconds, memory_bytes
         self.size = workers or len(os.sched_getaffinity(0))
         self._cache: dict[Task, Result] = {}
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Checkers:
+    def __enter__(self) -> GraderPool:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
 
-    def check(self, pairs: Sequence[tuple[str, str]], told: Callable[[int], object] = lambda n: None) -> list[Verdict]:
-        """The verdict of each (gold, answer): correct, wrong, unparsable or timed_out; `told` hears of those finished.
+    def grade(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], object] = lambda n: None) -> list[Grade]:
+        """The grade of each (gold, answer): correct, incorrect, unparsable or timeout.
 
+        `advance` is called with the number of pairs that have been graded since its last call.
         Raises ValueError where math-verify is not installed, RunError where workers do not start.
         """
-        return self._settle([("check", gold, answer) for gold, answer in pairs], told)
+        return self._results([("grade", gold, answer) for gold, answer in pairs], advance)
 
     def score(
-        self, answers: Sequence[tuple[Problem, str]], told: Callable[[int], object] = lambda n: None
+        self, answers: Sequence[tuple[Problem, str]], advance: Callable[[int], object] = lambda n: None
     ) -> list[Result]:
-        """What the generator of each problem gives for the answer, 0 to 1, or "unparsable" or "timed_out"."""
+        """The score in [0, 1] that the generator of each problem gives the answer, or "unparsable" or "timeout"."""
         texts = {id(problem): json.dumps(dataclasses.asdict(problem), sort_keys=True) for problem, _ in answers}
-        return self._settle([("score", texts[id(problem)], answer) for problem, answer in answers], told)
+        return self._results([("score", texts[id(problem)], answer) for problem, answer in answers], advance)
 
-    def readable(self, golds: Sequence[str]) -> list[bool]:
-        """Whether each gold answer can be read."""
-        found = self._settle([("read", gold, "") for gold in golds], lambda n: None)
-        return [one == "correct" for one in found]
+    def are_parsable(self, golds: Sequence[str]) -> list[bool]:
+        """Whether each gold answer can be parsed."""
+        results = self._results([("parse", gold, "") for gold in golds], lambda n: None)
+        return [result == "correct" for result in results]
 
-    def _settle(self, tasks: Sequence[Task], told: Callable[[int], object]) -> list[Any]:
-        new = []
+    def _results(self, tasks: Sequence[Task], advance: Callable[[int], object]) -> list[Any]:
+        new: list[Task] = []
         for task in dict.fromkeys(tasks):
             if task not in self._cache:
                 quick = _quick(task)
@@ -167,33 +175,33 @@ class Checkers:
                     new.append(task)
                 else:
                     self._cache[task] = quick
-        told(len(tasks) - len(new))
+        advance(len(tasks) - len(new))
         try:
-            self._run(new, told)
+            self._run(new, advance)
         except BaseException:
             self._close()
             raise
         return [self._cache[task] for task in tasks]
 
-    def _run(self, tasks: Sequence[Task], told: Callable[[int], object]) -> None:
+    def _run(self, tasks: Sequence[Task], advance: Callable[[int], object]) -> None:
         waiting = deque(range(len(tasks)))
         left = len(tasks)
         died: set[int] = set()
         while len(self._workers) < min(self.size, left):
-            self._workers.append(_Worker(self.seconds, self.memory_bytes))
+            self._workers.append(_Worker(self.cpu_seconds, self.memory_bytes))
 
-        def settle(number: int, result: Result) -> None:
+        def finish(number: int, result: Result) -> None:
             nonlocal left
             self._cache[tasks[number]] = result
             left -= 1
-            told(1)
+            advance(1)
 
         while left:
             for worker in self._workers:
-                if worker.ready and waiting and len(worker.held) <= _CHUNK // 4:
-                    worker.give(self._share(waiting, tasks, worker), tasks)
+                if worker.ready and waiting and len(worker.queue) <= _CHUNK // 4:
+                    worker.give(self._next_tasks(waiting, tasks, worker), tasks)
             self._wait()
-            for place, worker in enumerate(self._workers):
+            for index, worker in enumerate(self._workers):
                 answers, alive = worker.answers()
                 for number, result in answers:
                     if number == READY:
@@ -202,42 +210,42 @@ class Checkers:
                     elif number == LOADING:
                         worker.ready, worker.deadline = False, time.monotonic() + _START_SECONDS
                     else:
-                        worker.held.remove(number)
-                        settle(number, result)
-                late = (worker.held or not worker.ready) and worker.late()
+                        worker.queue.remove(number)
+                        finish(number, result)
+                late = (worker.queue or not worker.ready) and worker.late()
                 if alive and not late:
                     continue
                 if not worker.ready:
-                    raise RunError("a process that checks answers did not start: is this machine out of memory?")
-                if worker.held and not answers:
+                    raise RunError("a process that grades answers did not start: is this machine out of memory?")
+                if worker.queue and not answers:
                     if alive:
-                        settle(worker.held.popleft(), "timed_out")
-                    elif worker.held[0] in died:
-                        settle(worker.held.popleft(), "unparsable")
-                    else:  # something else may have killed it: a second death is the answer's doing
-                        died.add(worker.held[0])
-                waiting.extendleft(reversed(worker.held))
+                        finish(worker.queue.popleft(), "timeout")
+                    elif worker.queue[0] in died:
+                        finish(worker.queue.popleft(), "unparsable")
+                    else:  # something else may have killed the worker; a second death is the answer's fault
+                        died.add(worker.queue[0])
+                waiting.extendleft(reversed(worker.queue))
                 worker.kill()
-                self._workers[place] = _Worker(self.seconds, self.memory_bytes)
+                self._workers[index] = _Worker(self.cpu_seconds, self.memory_bytes)
 
-    def _share(self, waiting: deque[int], tasks: Sequence[Task], worker: _Worker) -> list[int]:
-        """The next checks for a worker: as many as its pipe holds, or writing to one that is stuck would wait too."""
-        room = _PIPE_CHARACTERS - sum(_length(tasks[number]) for number in worker.held)
-        taken: list[int] = []
-        while waiting and len(taken) < min(_CHUNK, -(-len(waiting) // self.size)):
+    def _next_tasks(self, waiting: deque[int], tasks: Sequence[Task], worker: _Worker) -> list[int]:
+        """The next tasks for a worker: as many as its pipe holds, or writing to one that is stuck would wait too."""
+        room = _PIPE_CHARACTERS - sum(_length(tasks[number]) for number in worker.queue)
+        batch: list[int] = []
+        while waiting and len(batch) < min(_CHUNK, -(-len(waiting) // self.size)):
             room -= _length(tasks[waiting[0]])
-            if room < 0 and (taken or worker.held):
+            if room < 0 and (batch or worker.queue):
                 break
-            taken.append(waiting.popleft())
-        return taken
+            batch.append(waiting.popleft())
+        return batch
 
     def _wait(self) -> None:
-        """Until a worker has said something, has died, or is late."""
+        """Wait until a worker has answered, has died, or is late."""
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 assert worker.process.stdout
                 selector.register(worker.process.stdout, selectors.EVENT_READ)
-            busy = [worker.deadline for worker in self._workers if worker.held or not worker.ready]
+            busy = [worker.deadline for worker in self._workers if worker.queue or not worker.ready]
             selector.select(max(0.0, min(busy, default=0.0) - time.monotonic()) + 0.001)
 
     def _close(self) -> None:
@@ -246,8 +254,8 @@ class Checkers:
         self._workers.clear()
 
 
-def _processor_seconds(pid: int) -> float:
-    """That a process has taken; by the clock where the system does not say."""
+def _cpu_seconds(pid: int) -> float:
+    """The CPU time that a process has used; wall-clock time where the system does not report it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -255,11 +263,11 @@ def _processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _quick(task: Task) -> Verdict | None:
-    what, gold, answer = task
-    if what == "check":
-        return quick_check(gold, answer)
-    return "unparsable" if len(answer if what == "score" else gold) > LONGEST else None
+def _quick(task: Task) -> Grade | None:
+    kind, gold, answer = task
+    if kind == "grade":
+        return quick_grade(gold, answer)
+    return "unparsable" if len(answer if kind == "score" else gold) > MAX_CHARACTERS else None
 
 
 def _length(task: Task) -> int:
@@ -269,6 +277,6 @@ def _length(task: Task) -> int:
 def _check_installed(problem: str) -> None:
     if problem:
         raise ValueError(
-            f"judging answers needs a package that is not installed ({problem}): pip install math-verify, and "
+            f"grading answers needs a package that is not installed ({problem}): pip install math-verify, and "
             "reasoning-gym for the problems of its generators"
         )

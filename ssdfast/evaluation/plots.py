@@ -1,6 +1,6 @@
-"""Figures of an evaluation as SVG: accuracy, answers found and lengths against the temperature.
+"""Plots of an evaluation as SVG: accuracy, answer rate and length against the temperature.
 
-Colours are those of Okabe and Ito, which the colour-blind can tell apart; every line also has its own marker.
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish; every line also has its own marker.
 """
 
 from __future__ import annotations
@@ -17,21 +17,25 @@ MARKERS = "osD^vP"
 _INK = "#444444"
 
 Bar = tuple[float, float, float]
-"""a value and how far it reaches down and up"""
+"""A value, and the distances to the lower and the upper end of its bar."""
 
 
 def draw(results: dict[str, Any], directory: Path) -> Iterator[Path]:
-    """Writes accuracy.svg, answered.svg and lengths.svg; the same results make the same bytes."""
-    units = "/".join(sorted({arm["health"]["length_unit"] for arm in results["arms"]}))
+    """Writes accuracy.svg, answer_rate.svg and length.svg; the same results make the same bytes."""
+    units = "/".join(sorted({run["diagnostics"]["length"]["unit"] for run in results["runs"]}))
     for name, label, value in (
-        ("accuracy", "accuracy, %", lambda arm: _percent(arm["accuracy"])),
-        ("answered", "completions with an answer, %", lambda arm: _percent(arm["health"]["answered"])),
-        ("lengths", f"length, {units}: median and quartiles", lambda arm: _quartiles(arm["health"]["lengths"])),
+        ("accuracy", "accuracy, %", lambda run: _percent(run["accuracy"])),
+        ("answer_rate", "completions with an answer, %", lambda run: _percent(run["diagnostics"]["answer_rate"])),
+        (
+            "length",
+            f"length, {units}: median and quartiles",
+            lambda run: _quartiles(run["diagnostics"]["length"]["all"]),
+        ),
     ):
         path = directory / f"{name}.svg"
         with pyplot() as plt, plt.rc_context(style(_INK)):
             figure, axes = plt.subplots(figsize=(5.6, 3.6))
-            _panel(axes, results["arms"], value)
+            _panel(axes, results["runs"], value)
             axes.set_ylabel(label)
             figure.tight_layout()
             with run_dir.atomic(path) as temporary:
@@ -40,32 +44,32 @@ def draw(results: dict[str, Any], directory: Path) -> Iterator[Path]:
         yield path
 
 
-def _panel(axes: Any, arms: list[dict[str, Any]], value: Callable[[dict[str, Any]], Bar]) -> None:
-    lines = _lines(arms)
-    temperatures = sorted({arm["temperature"] for arm in arms if arm["temperature"] is not None})
+def _panel(axes: Any, runs: list[dict[str, Any]], value: Callable[[dict[str, Any]], Bar]) -> None:
+    lines = _lines(runs)
+    temperatures = sorted({run["temperature"] for run in runs if run["temperature"] is not None})
     swept = len(temperatures) > 1
     for number, (name, members) in enumerate(lines.items()):
-        drawn: dict[str, Any] = {
+        line_style: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "marker": MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
             "linewidth": 1.4,
             "label": name,
         }
-        known = [arm for arm in members if arm["temperature"] is not None]
-        if swept and not known:  # sampled at nobody knows what temperature: a level
-            axes.axhline(value(members[0])[0], linestyle="--", **drawn | {"marker": None})
+        known = [run for run in members if run["temperature"] is not None]
+        if swept and not known:  # at an unknown temperature: a horizontal line
+            axes.axhline(value(members[0])[0], linestyle="--", **line_style | {"marker": None})
             continue
-        bars = [value(arm) for arm in (known if swept else members)]
-        # A little apart, so that intervals at the same temperature do not hide one another.
-        apart = (number - (len(lines) - 1) / 2) * 0.006 * (temperatures[-1] - temperatures[0] if swept else 1)
+        bars = [value(run) for run in (known if swept else members)]
+        # A small offset, so that intervals at the same temperature do not hide one another.
+        offset = (number - (len(lines) - 1) / 2) * 0.006 * (temperatures[-1] - temperatures[0] if swept else 1)
         axes.errorbar(
-            [arm["temperature"] + apart for arm in known] if swept else [float(number)] * len(bars),
+            [run["temperature"] + offset for run in known] if swept else [float(number)] * len(bars),
             [bar[0] for bar in bars],
             yerr=[[bar[1] for bar in bars], [bar[2] for bar in bars]],
             linestyle="-" if swept else "none",
             markersize=5,
             capsize=3,
-            **drawn,
+            **line_style,
         )
     if swept:
         axes.set_xlabel("temperature of evaluation")
@@ -78,22 +82,22 @@ def _panel(axes: Any, arms: list[dict[str, Any]], value: Callable[[dict[str, Any
     axes.set_ylim(bottom=0)
 
 
-def _lines(arms: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The arms of each checkpoint and truncation, by rising temperature; named by what differs."""
-    differing = [name for name in ("top_k", "top_p", "min_p") if len({arm[name] for arm in arms}) > 1]
+def _lines(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each checkpoint and truncation, by rising temperature; named by the parameters that differ."""
+    differing = [name for name in ("top_k", "top_p", "min_p") if len({run[name] for run in runs}) > 1]
     lines: dict[str, list[dict[str, Any]]] = {}
-    for arm in sorted(arms, key=lambda arm: (arm["temperature"] is None, arm["temperature"] or 0.0)):
-        said = [f"{name.replace('_', '-')} {arm[name]:g}" for name in differing if arm[name] is not None]
-        lines.setdefault(", ".join([arm["checkpoint"], *said]), []).append(arm)
-    order = {arm["checkpoint"]: place for place, arm in reversed(list(enumerate(arms)))}
+    for run in sorted(runs, key=lambda run: (run["temperature"] is None, run["temperature"] or 0.0)):
+        truncation = [f"{name.replace('_', '-')} {run[name]:g}" for name in differing if run[name] is not None]
+        lines.setdefault(", ".join([run["checkpoint"], *truncation]), []).append(run)
+    order = {run["checkpoint"]: place for place, run in reversed(list(enumerate(runs)))}
     return dict(sorted(lines.items(), key=lambda line: order[line[1][0]["checkpoint"]]))
 
 
-def _percent(share: dict[str, Any]) -> Bar:
-    estimate = share["estimate"]
-    low, high = (estimate if share[end] is None else share[end] for end in ("low", "high"))
-    return 100 * estimate, 100 * (estimate - low), 100 * (high - estimate)
+def _percent(fraction: dict[str, Any]) -> Bar:
+    value = fraction["value"]
+    low, high = (value if fraction[end] is None else fraction[end] for end in ("ci_low", "ci_high"))
+    return 100 * value, 100 * (value - low), 100 * (high - value)
 
 
-def _quartiles(lengths: dict[str, float]) -> Bar:
-    return lengths["p50"], lengths["p50"] - lengths["p25"], lengths["p75"] - lengths["p50"]
+def _quartiles(length: dict[str, float]) -> Bar:
+    return length["p50"], length["p50"] - length["p25"], length["p75"] - length["p50"]

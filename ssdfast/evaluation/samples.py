@@ -1,8 +1,9 @@
-"""The table of samples: one row a completion, what it is like and what it is worth. `eval/samples.parquet` holds it."""
+"""The table of samples: one row per completion, its diagnostics and its grade. `eval/samples.parquet` holds it."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,217 +12,229 @@ import pyarrow as pa
 
 from ..config import ExtractionConfig
 from ..problems.problem import Problem
-from ..progress import progress, say
+from ..progress import progress
 from .completions import Completion
-from .diagnostics import Health, closes_unopened, examine
+from .diagnostics import Diagnostics, closes_unopened, examine
 from .extract import ExtractionRules
-from .grader_pool import Checkers
-from .grading import Judged, judge_answers
-from .runs import Arm, Setting
+from .grader_pool import GraderPool
+from .grading import Graded, grade_answers
+from .runs import KnownSamplingParams, Run
 
 SCHEMA = pa.schema(
     [
         ("checkpoint", pa.string()),
-        ("temperature", pa.float64()),  # of this arm; null where nobody says
+        ("temperature", pa.float64()),  # of the run; null where it is unknown, as are the next three
         ("top_k", pa.int32()),
         ("top_p", pa.float64()),
         ("min_p", pa.float64()),
+        ("trace_id", pa.string()),  # as in the table of traces; null where a file of completions numbers no samples
         ("problem_id", pa.string()),
         ("sample", pa.int32()),
-        ("source", pa.string()),  # of the problem
+        ("source", pa.string()),  # of the problem, as are the next three
         ("difficulty", pa.string()),
-        ("verdict", pa.string()),  # correct, wrong, no_answer, unparsable, timed_out
-        ("score", pa.float64()),  # of a generator's own scorer, else 1 for correct and 0 for all other
-        ("extracted", pa.string()),
+        ("question", pa.string()),
+        ("gold", pa.string()),  # the gold answer; null where a generator's own scorer needs none
+        ("answer", pa.string()),  # as the completion words it; null where it states none
+        ("grade", pa.string()),  # correct, incorrect, no_answer, unparsable, timeout
+        ("score", pa.float64()),  # of a generator's own scorer, else 1 for correct and 0 for every other grade
         ("finish_reason", pa.string()),
-        # As `health.Health` says.
+        # As `diagnostics.Diagnostics` describes.
         ("boxed", pa.bool_()),
-        ("thinks", pa.bool_()),
-        ("closed", pa.bool_()),
+        ("thinking", pa.bool_()),
+        ("think_closed", pa.bool_()),
         ("length", pa.int64()),
-        ("in_tokens", pa.bool_()),
+        ("length_in_tokens", pa.bool_()),
         ("looped", pa.bool_()),
         ("repetition", pa.float64()),
     ]
 )
 _OPENED = 0.1
-"""share of completions that close a thinking part unopened, from which on the prompt is taken to open it"""
+"""The fraction of completions that close an unopened thinking part from which on the prompt is taken to open it."""
 _NAMED = 3
+
+_log = logging.getLogger("ssdfast.evaluation")
 
 
 @dataclass
-class Group:
-    """The completions of one arm, examined; their text is gone."""
+class RunSamples:
+    """The examined completions of one run, without their text."""
 
-    arm: Arm
+    run: Run
     completions: list[Completion] = field(default_factory=list)
-    health: list[Health] = field(default_factory=list)
+    diagnostics: list[Diagnostics] = field(default_factory=list)
     unopened: int = 0
-    """completions that close a thinking part which they did not open, where nothing says that the prompt did"""
+    """The number of completions that close a thinking part which they did not open, where it is unknown whether the
+    prompt opened it."""
 
     def drop(self, problem_ids: Collection[str]) -> int:
-        """Leave out the completions of these problems; returns how many they were."""
+        """Leave out the completions of these problems; returns their number."""
         before = len(self.completions)
-        kept = [place for place, one in enumerate(self.completions) if one.problem_id not in problem_ids]
-        self.completions = [self.completions[place] for place in kept]
-        self.health = [self.health[place] for place in kept]
-        return before - len(kept)
+        places = [place for place, sample in enumerate(self.completions) if sample.problem_id not in problem_ids]
+        self.completions = [self.completions[place] for place in places]
+        self.diagnostics = [self.diagnostics[place] for place in places]
+        return before - len(places)
 
 
-def examined(
-    label: str, completions: Iterable[Completion], config: ExtractionConfig, prompts_open: bool | None = None
-) -> list[Group]:
-    """The completions of a checkpoint by arm, in the order of their first.
+def examine_completions(
+    checkpoint: str, completions: Iterable[Completion], config: ExtractionConfig, prompts_open: bool | None = None
+) -> list[RunSamples]:
+    """The completions of a checkpoint by run, in the order of each run's first.
 
     prompts_open: whether the prompts open the thinking part, where it is known. Where neither that nor the settings
-    say, it is read off the completions: a tenth of an arm that closes what it did not open is no accident, and goes for
-    all of the checkpoint's arms.
+    say, the completions show it: a tenth of a run that closes what it did not open is no accident, and decides for all
+    of the checkpoint's runs.
     """
-    known = config.starts_thinking if config.starts_thinking is not None else prompts_open
-    rules = ExtractionRules(**config.model_dump() | {"starts_thinking": bool(known)})
-    groups: dict[Setting, Group] = {}
-    for one in completions:
-        group = groups.setdefault(one.setting, Group(Arm(label, one.setting)))
-        group.completions.append(dataclasses.replace(one, text="", ids=None))
-        group.health.append(examine(one, rules))
-        group.unopened += closes_unopened(one.text, rules)
-    opened = [group for group in groups.values() if group.unopened >= _OPENED * len(group.health)]
-    if known is None and config.thinking and opened:  # one checkpoint's prompts are the same at every decoding
+    known = config.prompt_opens_thinking if config.prompt_opens_thinking is not None else prompts_open
+    rules = ExtractionRules(**config.model_dump() | {"prompt_opens_thinking": bool(known)})
+    runs: dict[KnownSamplingParams, RunSamples] = {}
+    for completion in completions:
+        samples = runs.setdefault(completion.sampling, RunSamples(Run(checkpoint, completion.sampling)))
+        samples.completions.append(dataclasses.replace(completion, text="", ids=None))
+        samples.diagnostics.append(examine(completion, rules))
+        samples.unopened += closes_unopened(completion.text, rules)
+    opened = [samples for samples in runs.values() if samples.unopened >= _OPENED * len(samples.diagnostics)]
+    if known is None and config.strip_thinking and opened:  # all runs of a checkpoint have the same prompts
         first = opened[0]
-        say(
-            f"{first.arm}: {first.unopened:,} of {len(first.health):,} completions close a thinking part that they"
-            " did not open, so its prompts are taken to open it (--extraction.starts-thinking False says otherwise)"
+        _log.warning(
+            f"{first.run}: {first.unopened:,} of {len(first.diagnostics):,} completions close a thinking part that they"
+            " did not open, so the prompts are taken to open it (--extraction.prompt-opens-thinking False overrides"
+            " this)"
         )
-        for group in groups.values():
-            group.unopened = 0
-            group.health = list(map(_all_thinking, group.health))
+        for samples in runs.values():
+            samples.unopened = 0
+            samples.diagnostics = list(map(_all_thinking, samples.diagnostics))
     if known is not None:
-        for group in groups.values():
-            group.unopened = 0
-    return list(groups.values())
+        for samples in runs.values():
+            samples.unopened = 0
+    return list(runs.values())
 
 
-def check_thinking(groups: Sequence[Group], config: ExtractionConfig) -> None:
-    """Raises ValueError where it is unclear of one arm whether its prompts open the thinking part, and not of another.
+def check_thinking(runs: Sequence[RunSamples], config: ExtractionConfig) -> None:
+    """Raises ValueError where it is unclear whether the prompts of one run open the thinking part, and another's do.
 
-    What of a completion counts as its answer would then differ between arms.
+    The answer of a completion would then be looked for in different parts of the text.
     """
-    unclear = next((group for group in groups if group.unopened), None)
-    thinking = next((group for group in groups if not group.unopened and all(one.thinks for one in group.health)), None)
-    if config.starts_thinking is None and config.thinking and unclear and thinking:
+    unclear = next((samples for samples in runs if samples.unopened), None)
+    thinking = next(
+        (samples for samples in runs if not samples.unopened and all(each.thinking for each in samples.diagnostics)),
+        None,
+    )
+    if config.prompt_opens_thinking is None and config.strip_thinking and unclear and thinking:
         raise ValueError(
-            f"{unclear.arm}: {unclear.unopened:,} of {len(unclear.health):,} completions close a thinking part that"
-            f" they did not open, and all of {thinking.arm} think: say with --extraction.starts-thinking whether the"
-            " prompts open it"
+            f"{unclear.run}: {unclear.unopened:,} of {len(unclear.diagnostics):,} completions close a thinking part"
+            f" that they did not open, and all of {thinking.run} think: set --extraction.prompt-opens-thinking"
         )
 
 
-def _all_thinking(health: Health) -> Health:
-    """As it is where the prompt opens the thinking part: what closes none is nothing but thinking."""
-    if health.closed:
-        return dataclasses.replace(health, thinks=True)
-    return dataclasses.replace(health, thinks=True, extracted=None, boxed=False)
+def _all_thinking(diagnostics: Diagnostics) -> Diagnostics:
+    """The diagnostics where the prompt opens the thinking part: a completion that closes none is all thinking."""
+    if diagnostics.think_closed:
+        return dataclasses.replace(diagnostics, thinking=True)
+    return dataclasses.replace(diagnostics, thinking=True, answer=None, boxed=False)
 
 
-def check_problems(groups: Sequence[Group], problems: dict[str, Problem], keep_uneven: bool = False) -> None:
-    """Raises ValueError where an arm answers a problem that is none, or leaves one out, naming the first.
+def check_problems(runs: Sequence[RunSamples], problems: dict[str, Problem], allow_missing: bool = False) -> None:
+    """Raises ValueError where a run answers an unknown problem, or leaves a problem out, naming the first.
 
-    So it does where an arm has fewer samples of one problem than of another, unless those are to be kept.
+    So it does where a run has fewer samples of one problem than of another, unless `allow_missing`.
     """
-    for group in groups:
-        answered = Counter(one.problem_id for one in group.completions)
-        if strange := [name for name in answered if name not in problems]:
-            where = next(one.where for one in group.completions if one.problem_id == strange[0])
+    for samples in runs:
+        answered = Counter(completion.problem_id for completion in samples.completions)
+        if unknown := [name for name in answered if name not in problems]:
+            where = next(sample.where for sample in samples.completions if sample.problem_id == unknown[0])
             raise ValueError(
-                f"{where}: {group.arm} answers {_few(strange)}, which {'are' if len(strange) > 1 else 'is'} not among"
-                " the problems: name all of them in problems.sources"
+                f"{where}: {samples.run} answers {_first_few(unknown)}, which {'are' if len(unknown) > 1 else 'is'} not"
+                " among the problems: name all of them in problems.sources"
             )
-        if lacking := sorted(name for name in problems if name not in answered):
+        if missing := sorted(name for name in problems if name not in answered):
             raise ValueError(
-                f"{group.arm} has no completion of {_few(lacking)}: complete it, or evaluate problems that all arms"
-                " answer"
+                f"{samples.run} has no completion of {_first_few(missing)}: complete it, or evaluate problems that all"
+                " runs answer"
             )
         most = max(answered.values())
-        if not keep_uneven and (short := sorted(name for name, count in answered.items() if count < most)):
+        if not allow_missing and (short := sorted(name for name, count in answered.items() if count < most)):
             raise ValueError(
-                f"{group.arm} has {answered[short[0]]} of {most} samples of {_few(short)}: complete it, for what is"
-                " missing may be what was long, or take it as it is with --uneven keep"
+                f"{samples.run} has {answered[short[0]]} of {most} samples of {_first_few(short)}: complete it, for the"
+                " missing ones may be the long ones, or take it as it is with --on-missing-samples allow"
             )
-    if len(counts := {len(group.completions) // len(problems) for group in groups}) > 1:
-        say(f"arms have different numbers of samples of a problem, {min(counts)} to {max(counts)}")
+    if len(counts := {len(samples.completions) // len(problems) for samples in runs}) > 1:
+        _log.warning(f"the runs have different numbers of samples per problem, {min(counts)} to {max(counts)}")
 
 
-def check_prompts(groups: Sequence[Group], keep: bool) -> dict[str, int]:
-    """How many problems each arm was asked in other words than the first arm; {} for none.
+def check_prompts(runs: Sequence[RunSamples], allow: bool) -> dict[str, int]:
+    """The number of problems whose prompt in a run differs from the first run's; {} for none.
 
-    Raises ValueError where there are any, unless they are to be kept, and where one arm has asked a problem in two
-    ways. Token ids are compared with token ids and text with text; where nobody says, nothing is compared.
+    Raises ValueError where there are any, unless `allow`, and where one run has a problem with two prompts. Token ids
+    are compared with token ids and text with text; unknown prompts are not compared.
     """
-    first: dict[tuple[str, str], tuple[str, Group]] = {}
-    differing: dict[str, int] = {}
-    for group in groups:
+    first: dict[tuple[str, str], tuple[str, RunSamples]] = {}
+    mismatches: dict[str, int] = {}
+    for samples in runs:
         own: dict[tuple[str, str], str] = {}
-        others: set[str] = set()
-        for one in filter(lambda one: one.prompt, group.completions):
-            key = (one.problem_id, one.prompt.partition(":")[0])
-            if own.setdefault(key, one.prompt) != one.prompt:
+        differing: set[str] = set()
+        for sample in filter(lambda sample: sample.prompt, samples.completions):
+            key = (sample.problem_id, sample.prompt.partition(":")[0])
+            if own.setdefault(key, sample.prompt) != sample.prompt:
                 raise ValueError(
-                    f"{one.where}: {group.arm} has samples of {one.problem_id} from two versions of the prompt:"
+                    f"{sample.where}: {samples.run} has samples of {sample.problem_id} from two versions of the prompt:"
                     " evaluate each by itself"
                 )
-            prompt, owner = first.setdefault(key, (one.prompt, group))
-            if prompt != one.prompt:
-                if not keep:
+            prompt, owner = first.setdefault(key, (sample.prompt, samples))
+            if prompt != sample.prompt:
+                if not allow:
                     raise ValueError(
-                        f"{one.where}: {group.arm} was asked {one.problem_id} in other words than {owner.arm}:"
-                        " sample both with the same prompt, or compare all the same with other_prompts=keep"
+                        f"{sample.where}: the prompt of {sample.problem_id} in {samples.run} differs from that in"
+                        f" {owner.run}: sample both with the same prompt, or compare all the same with"
+                        " --on-prompt-mismatch allow"
                     )
-                others.add(one.problem_id)
-        if others:
-            differing[str(group.arm)] = len(others)
-    return differing
+                differing.add(sample.problem_id)
+        if differing:
+            mismatches[str(samples.run)] = len(differing)
+    return mismatches
 
 
-def judged(groups: Sequence[Group], problems: dict[str, Problem], checkers: Checkers) -> pa.Table:
-    """The verdict on every completion, in SCHEMA, arm by arm. Raises ValueError as `judge_all`."""
+def grade_runs(runs: Sequence[RunSamples], problems: dict[str, Problem], pool: GraderPool) -> pa.Table:
+    """Every completion with its grade, in SCHEMA, run by run. Raises ValueError as `grade_completions`."""
     pairs = [
-        (problems[one.problem_id], health.extracted)
-        for group in groups
-        for one, health in zip(group.completions, group.health, strict=True)
+        (problems[completion.problem_id], diagnostics.answer)
+        for samples in runs
+        for completion, diagnostics in zip(samples.completions, samples.diagnostics, strict=True)
     ]
-    with progress("judging", len(pairs), "answers") as advance:
-        found = judge_answers(pairs, checkers, advance)
-    rows = list(_rows(groups, problems, iter(found)))
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    with progress("grading", len(pairs), "answers") as advance:
+        graded = grade_answers(pairs, pool, advance)
+    return pa.Table.from_pylist(list(_rows(runs, problems, iter(graded))), schema=SCHEMA)
 
 
-def _rows(groups: Sequence[Group], problems: dict[str, Problem], found: Iterator[Judged]) -> Iterator[dict]:
-    for group in groups:
-        for one, health in zip(group.completions, group.health, strict=True):
-            verdict, problem = next(found), problems[one.problem_id]
+def _rows(runs: Sequence[RunSamples], problems: dict[str, Problem], graded: Iterator[Graded]) -> Iterator[dict]:
+    for samples in runs:
+        for completion, diagnostics in zip(samples.completions, samples.diagnostics, strict=True):
+            result, problem = next(graded), problems[completion.problem_id]
             yield {
-                "checkpoint": group.arm.checkpoint,
-                **group.arm.setting._asdict(),
-                "problem_id": one.problem_id,
-                "sample": one.sample,
+                "checkpoint": samples.run.checkpoint,
+                **samples.run.sampling._asdict(),
+                "trace_id": completion.trace_id,
+                "problem_id": completion.problem_id,
+                "sample": completion.sample,
                 "source": problem.source,
                 "difficulty": problem.difficulty,
-                "verdict": verdict.verdict,
-                "score": verdict.score,
-                "finish_reason": one.finish_reason,
-                **dataclasses.asdict(health),
+                "question": problem.question,
+                "gold": problem.answer,
+                "grade": result.grade,
+                "score": result.score,
+                "finish_reason": completion.finish_reason,
+                **dataclasses.asdict(diagnostics),
             }
 
 
-def by_arm(table: pa.Table) -> dict[Arm, pa.Table]:
-    """The rows of each arm, in the order of the table."""
-    columns = [table[name].to_pylist() for name in ("checkpoint", *Setting._fields)]
-    places: dict[Arm, list[int]] = defaultdict(list)
-    for place, (checkpoint, *setting) in enumerate(zip(*columns, strict=True)):
-        places[Arm(checkpoint, Setting(*setting))].append(place)
-    return {arm: table.take(rows) for arm, rows in places.items()}
+def split_by_run(table: pa.Table) -> dict[Run, pa.Table]:
+    """The rows of each run, in the order of the table."""
+    columns = [table[name].to_pylist() for name in ("checkpoint", *KnownSamplingParams._fields)]
+    places: dict[Run, list[int]] = defaultdict(list)
+    for place, (checkpoint, *sampling) in enumerate(zip(*columns, strict=True)):
+        places[Run(checkpoint, KnownSamplingParams(*sampling))].append(place)
+    return {run: table.take(rows) for run, rows in places.items()}
 
 
-def _few(names: Sequence[str]) -> str:
+def _first_few(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more}"

@@ -49,8 +49,8 @@ def generate(name: str, options: Options, seed: int) -> Iterator[Problem]:
 def score(problem: Problem, text: str) -> float:
     """What the problem's generator gives for `text` as the answer, 0 to 1; 0 for a text that its scorer fails on.
 
-    Some scorers hand the text to Python's eval: score a model's answers through `evaluation.pool`, whose workers refuse
-    what an answer has no need of.
+    Some scorers hand the text to Python's eval: score a model's answers through `evaluation.grader_pool`, whose workers
+    refuse what an answer has no need of.
     Raises ValueError for problems that are not a generator's.
     """
     if "generator" not in problem.metadata or "entry" not in problem.metadata:

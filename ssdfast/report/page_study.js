@@ -41,7 +41,7 @@ function drawAccuracy() {
     : intervalPanel({ title, note: `${label}, ${note}`, rows: rows.map((row) => ({ ...row, tone: toneOf(row.model) })) }));
   if (chart) legend(byId("accuracy-legend"), chart.series.map(({ model }) => model));
   byId("comparisons").append(textTable(study.comparisons));
-  byId("health").append(textTable(study.health));
+  byId("diagnostics").append(textTable(study.diagnostics));
 }
 
 function drawTraining() {

@@ -14,7 +14,7 @@ from .page_traces import embed
 from .sanitize import inert_tree
 from .study import Study, Training
 from .study_attribution import attributions, decoding_charts
-from .study_tables import accuracy, arms_table, comparisons, filters, health, training_charts
+from .study_tables import accuracy, arms_table, comparisons, diagnostics, filters, training_charts
 from .study_text import format_lead, format_title
 
 
@@ -43,7 +43,7 @@ def write_study(path: Path, study: Study) -> Path:
             "armsTable": arms_table(study),
             "accuracy": accuracy(study),
             "comparisons": comparisons(study),
-            "health": health(study),
+            "diagnostics": diagnostics(study),
             "training": training_charts(study),
             "attribution": attributions(study),
             "decoding": {arm: decoding_charts(arm, curves) for arm, curves in study.decoding_curves.items()},

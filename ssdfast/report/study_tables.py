@@ -1,4 +1,4 @@
-"""The models of a study for its page: arms, accuracy, health, training and filters, as tables and charts.
+"""The models of a study for its page: arms, accuracy, diagnostics, training and filters, as tables and charts.
 
 A table is ``{"head": [...], "rows": [[...]]}`` of texts, with `words` the columns that are not numbers; a chart has
 series of points [x, y] or [x, y, low, high]; `model` names whose colour a row or a series has.
@@ -51,16 +51,16 @@ def arms_table(study: Study) -> dict[str, Any]:
 
 def accuracy(study: Study) -> dict[str, Any]:
     """A chart against the temperature of evaluation where it was swept, or else a row a model."""
-    arms = study.results["arms"]
+    runs = study.results["runs"]
     values = {"label": "accuracy, %", "title": "Accuracy", "note": f"of {study.results['problems']:,} problems"}
-    if len({arm["temperature"] for arm in arms}) < 2:
-        rows = [_interval_row(arm["checkpoint"], arm["accuracy"]) for arm in arms]
+    if len({run["temperature"] for run in runs}) < 2:
+        rows = [_interval_row(run["checkpoint"], run["accuracy"]) for run in runs]
         return {"rows": rows, **values}
     series: dict[str, list[list[float | None]]] = {}
-    for arm in sorted(arms, key=lambda arm: arm["temperature"]):
-        share = arm["accuracy"]
-        point = [arm["temperature"], *(_hundred(share[name]) for name in ("estimate", "low", "high"))]
-        series.setdefault(arm["checkpoint"], []).append(point)
+    for run in sorted(runs, key=lambda run: run["temperature"]):
+        interval = run["accuracy"]
+        point = [run["temperature"], *(_hundred(interval[name]) for name in ("value", "ci_low", "ci_high"))]
+        series.setdefault(run["checkpoint"], []).append(point)
     return {
         "chart": {
             **values, "x": "temperature of evaluation",
@@ -71,41 +71,48 @@ def accuracy(study: Study) -> dict[str, Any]:
 
 def comparisons(study: Study) -> dict[str, Any]:
     """Every trained model at every decoding against the baseline at its best."""
-    head = ["model", "points over the baseline", "p", "p, corrected", "least seen, points", "problems that differ"]
-    found = sorted(study.results["comparisons"], key=lambda one: not one["chosen"])
-    rows = [
-        [
-            one["arm"] + (" (its best)" if one["chosen"] and len(found) > len(study.trainings) else ""),
-            format_interval({"value": one["points"], "ci_low": one["low"], "ci_high": one["high"]}, signed=True),
-            f"{one['p']:.2g}",
-            f"{one['p_holm']:.2g}",
-            "–" if one["detectable"] is None else f"{one['detectable']:.1f}",
-            f"{one['differing']:,} of {one['problems']:,}",
-        ]
-        for one in found
-    ]
-    return {"head": head, "rows": rows, "models": [_checkpoint(study, one["arm"]) for one in found]}
-
-
-def health(study: Study) -> dict[str, Any]:
     head = [
-        "model", "answered", "thinking closed", "cut off", "loops", "repetition", "length, median (quartiles)",
-        "right: median", "other: median",
+        "model", "difference from the baseline, percentage points", "p-value", "p-value, Holm",
+        "minimum detectable effect, percentage points", "discordant problems",
     ]  # fmt: skip
+    comparisons = sorted(study.results["comparisons"], key=lambda comparison: not comparison["is_best_run"])
     rows = []
-    for arm in study.results["arms"]:
-        at = arm["health"]
-        lengths = at["lengths"]
+    for comparison in comparisons:
+        best = " (its best)" if comparison["is_best_run"] and len(comparisons) > len(study.trainings) else ""
         rows.append(
             [
-                arm["name"],
-                _percent(at["answered"]["estimate"]),
-                *(_percent(at[name]) for name in ("think_closed", "length_stops", "loops", "repetition")),
-                f"{lengths['p50']:,.0f} ({lengths['p25']:,.0f}-{lengths['p75']:,.0f}) {at['length_unit']}",
-                *(_median(at[name]) for name in ("lengths_correct", "lengths_other")),
+                comparison["run"] + best,
+                format_interval(comparison["difference_pp"], signed=True),
+                f"{comparison['p_value']:.2g}",
+                f"{comparison['p_value_holm']:.2g}",
+                "–" if comparison["mde_pp"] is None else f"{comparison['mde_pp']:.1f}",
+                f"{comparison['num_discordant']:,} of {comparison['problems']:,}",
             ]
         )
-    return {"head": head, "rows": rows, "models": [arm["checkpoint"] for arm in study.results["arms"]]}
+    models = [_checkpoint(study, comparison["run"]) for comparison in comparisons]
+    return {"head": head, "rows": rows, "models": models}
+
+
+def diagnostics(study: Study) -> dict[str, Any]:
+    head = [
+        "run", "answered", "thinking closed", "truncated", "loops", "repetition", "length, median (quartiles)",
+        "correct: median length", "incorrect: median length",
+    ]  # fmt: skip
+    rates = ("think_closed_rate", "truncation_rate", "loop_rate", "repetition")
+    rows = []
+    for run in study.results["runs"]:
+        values = run["diagnostics"]
+        length = values["length"]["all"]
+        rows.append(
+            [
+                run["name"],
+                _percent(values["answer_rate"]["value"]),
+                *(_percent(values[name]) for name in rates),
+                f"{length['p50']:,.0f} ({length['p25']:,.0f}-{length['p75']:,.0f}) {values['length']['unit']}",
+                *(_median(values["length"][name]) for name in ("correct", "incorrect")),
+            ]
+        )
+    return {"head": head, "rows": rows, "models": [run["checkpoint"] for run in study.results["runs"]]}
 
 
 def training_charts(study: Study) -> list[dict[str, Any]]:
@@ -163,13 +170,13 @@ def _arm_trainings(study: Study, arm: str) -> list[Training]:
     return [training for training in study.trainings if training.arm == arm]
 
 
-def _checkpoint(study: Study, named: str) -> str:
-    """The checkpoint of an arm of the evaluation."""
-    return next(arm["checkpoint"] for arm in study.results["arms"] if arm["name"] == named)
+def _checkpoint(study: Study, name: str) -> str:
+    """The checkpoint of a run of the evaluation."""
+    return next(run["checkpoint"] for run in study.results["runs"] if run["name"] == name)
 
 
-def _interval_row(name: str, share: dict[str, Any]) -> dict[str, Any]:
-    ends = {end: _hundred(share[key]) for end, key in (("value", "estimate"), ("ci_low", "low"), ("ci_high", "high"))}
+def _interval_row(name: str, interval: dict[str, Any]) -> dict[str, Any]:
+    ends = {key: _hundred(interval[key]) for key in ("value", "ci_low", "ci_high")}
     return {"name": name, "model": name, **ends, "text": format_interval(ends)}
 
 

@@ -1,12 +1,13 @@
-"""``ssdfast eval``: sample checkpoints at every decoding of a sweep, or take completions that exist; judge and compare.
+"""``ssdfast eval``: sample checkpoints over a sweep, or read existing completions; grade and compare them.
 
-Traces of each arm are in traces/CHECKPOINT/DECODING, verdicts in eval/samples.parquet, figures in eval/results.json and
-eval/*.svg. A run that was stopped goes on with the traces that are missing.
+The traces of each run are in traces/CHECKPOINT/SAMPLING, the graded samples in eval/samples.parquet, the numbers in
+eval/results.json and the plots in eval/*.svg. A run that was stopped continues with the traces that are missing.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain
@@ -20,23 +21,30 @@ import torch
 
 from .. import run_dir
 from ..config import EvalConfig, EvalExecution, NamedPath
-from ..evaluation.comparisons import compared
+from ..evaluation.comparisons import compare_runs
 from ..evaluation.completions import problems_beside, problems_file, read, trace_files
 from ..evaluation.diagnostics import prompt_opens
 from ..evaluation.extract import ExtractionRules
-from ..evaluation.grader_pool import Checkers
+from ..evaluation.grader_pool import GraderPool
 from ..evaluation.grading import check_golds
 from ..evaluation.libraries import check_installed
 from ..evaluation.plots import draw
-from ..evaluation.runs import Arm, setting_of
-from ..evaluation.samples import Group, by_arm, check_problems, check_prompts, check_thinking, examined, judged
+from ..evaluation.runs import KnownSamplingParams, Run
+from ..evaluation.samples import (
+    RunSamples,
+    check_problems,
+    check_prompts,
+    check_thinking,
+    examine_completions,
+    grade_runs,
+    split_by_run,
+)
 from ..evaluation.stats.power import ALPHA
-from ..evaluation.stats.sequential import PairedSequence
-from ..evaluation.stats.subsets import subset
-from ..evaluation.summary import outcomes_of, summary_of
+from ..evaluation.stats.sequential import SequentialTest
+from ..evaluation.stats.subsets import stratified_subset
+from ..evaluation.summary import run_scores, summarize_run
 from ..problems.problem import Problem, write_problems
 from ..problems.sources import load_problems
-from ..progress import say
 from ..run_dir import RunError
 from ..sampling.estimate import of_plan
 from ..sampling.requests import Engines, Plan, check_sampling_params, inputs_of, plan_for
@@ -44,16 +52,18 @@ from ..sampling.runner import check_same_problems, fill
 
 RESULTS = ("traces", "eval", "problems.jsonl")
 _TAIL = 64
-"""tokens of a prompt's end, where a thinking part would be opened"""
+"""The tokens of a prompt's end, where a thinking part would be opened."""
+
+_log = logging.getLogger("ssdfast.evaluation")
 
 
 def evaluate(
     config: EvalConfig, out: Path, execution: EvalExecution | None = None, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Fill `out`; returns what eval/results.json holds. Does nothing more where that is there.
+    """Fill `out`; returns the content of eval/results.json. Does nothing more where that is there.
 
-    Raises ValueError for settings, problems, models or completions that will not do, naming file, line and problem;
-    RunError where traces failed, which the same command tries again.
+    Raises ValueError for unusable settings, problems, models or completions, naming file, line and problem; RunError
+    where traces failed, which the same command tries again.
     """
     config.check()
     check_installed()
@@ -63,18 +73,19 @@ def evaluate(
 
 
 def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
-    """What sampling each checkpoint at all decodings may take, from a short trial. Nothing is written."""
+    """The cost of sampling each checkpoint over the sweep, from a short trial. Nothing is written."""
     config.check()
     if not config.models:
-        raise ValueError("there is nothing to sample: completions that exist are judged in seconds")
+        raise ValueError("there is nothing to sample: existing completions are graded in seconds")
     evaluation = _Evaluation(config, out, execution)
     evaluation.prepare()
-    told = []
+    lines = []
     for model in config.models:
-        directories = [out / "traces" / Arm(model.name, setting_of(one)).directory for one in config.decodings]
+        runs = [Run(model.name, KnownSamplingParams.from_config(sampling)) for sampling in config.sampling_grid]
+        directories = [out / "traces" / run.directory for run in runs]
         plan = evaluation.plans[model.name]
-        told += [model.name, str(of_plan(plan, config.sampling_of(model.path), execution, directories))]
-    return "\n".join(told)
+        lines += [model.name, str(of_plan(plan, config.sample_config(model.path), execution, directories))]
+    return "\n".join(lines)
 
 
 class _Evaluation:
@@ -83,193 +94,209 @@ class _Evaluation:
         self.plans: dict[str, Plan] = {}
 
     def prepare(self) -> None:
-        """Read problems and tokenizers; what can be refused is refused here."""
-        for decoding in self.config.decodings if self.config.models else ():
-            check_sampling_params(self.config.sampling_of(""), decoding)
-        problems, self.aliases = _problems(self.config)
-        if self.config.budget > len(problems):
+        """Read problems and tokenizers, and find every mistake that can be found before sampling."""
+        for sampling in self.config.sampling_grid if self.config.models else ():
+            check_sampling_params(self.config.sample_config(""), sampling)
+        problems, self.aliases = _load_problems(self.config)
+        if self.config.limit > len(problems):
             raise ValueError(
-                f"a --budget of {self.config.budget:,} is more than the {len(problems):,} problems there are"
+                f"a --limit of {self.config.limit:,} is more than the {len(problems):,} problems there are: lower it"
             )
         self.all_problems = {problem.problem_id: problem for problem in problems}
-        self.problems = self._asked(problems)
+        self.problems = self._select_problems(problems)
         if len(self.problems) < 2 and len(self.config.models) + len(self.config.completions) > 1:
-            raise ValueError("a comparison over 1 problem says nothing: evaluate at least 2, or a single checkpoint")
+            raise ValueError("a comparison needs at least 2 problems: add problems, or evaluate a single checkpoint")
 
     def run(self) -> dict[str, Any]:
         config = self.config
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         run_dir.write_manifest(self.out, device, config.seed, dict.fromkeys(_inputs(config)))
         if (self.out / "eval" / "results.json").exists():
-            found: dict[str, Any] = run_dir.read_json(self.out / "eval" / "results.json")
-            return found
+            return run_dir.read_json(self.out / "eval" / "results.json")
         self.prepare()
-        with Checkers(self.execution.checkers or None, self.execution.check_seconds) as self.checkers:
-            check_golds(list(self.problems.values()), self.checkers)
-            self._keep_problems()
-            if config.sequential.margin:
-                table, sequences = self._sequential()
-                return self._conclude(table, {}, sequences)
-            groups = [*chain(*map(self._sampled, config.models)), *chain(*map(self._given, config.completions))]
-            check_problems(groups, self.problems, config.uneven == "keep")
-            check_thinking(groups, config.extraction)
-            differing = check_prompts(groups, config.other_prompts == "keep")
-            return self._conclude(judged(groups, self.problems, self.checkers), differing, [])
+        with GraderPool(self.execution.grader_workers or None, self.execution.grader_cpu_seconds) as self.pool:
+            check_golds(list(self.problems.values()), self.pool)
+            self._write_problems()
+            if config.sequential.equivalence_margin:
+                table, sequences = self._run_sequential()
+                return self._write_results(table, {}, sequences)
+            runs = [
+                *chain(*map(self._sample, config.models)),
+                *chain(*map(self._read_completions, config.completions)),
+            ]
+            check_problems(runs, self.problems, config.on_missing_samples == "allow")
+            check_thinking(runs, config.extraction)
+            mismatches = check_prompts(runs, config.on_prompt_mismatch == "allow")
+            return self._write_results(grade_runs(runs, self.problems, self.pool), mismatches, [])
 
-    def _asked(self, problems: list[Problem]) -> dict[str, Problem]:
-        """The budget's part of the problems that every checkpoint can be asked, in the order they are sampled in."""
+    def _select_problems(self, problems: list[Problem]) -> dict[str, Problem]:
+        """The problems within the limit that fit every checkpoint's context, in the order of sampling."""
         strata = [f"{problem.source}/{problem.difficulty}" for problem in problems]
-        order = subset([p.problem_id for p in problems], strata, self.config.budget or len(problems), self.config.seed)
-        asked = {name: self.all_problems[name] for name in order}
+        size = self.config.limit or len(problems)
+        order = stratified_subset([problem.problem_id for problem in problems], strata, size, self.config.seed)
+        selected = {name: self.all_problems[name] for name in order}
         for model in self.config.models:
-            self.plans[model.name] = plan_for(self.config.sampling_of(model.path), list(asked.values()))
-        everywhere = [name for name in asked if all(name in plan.problems for plan in self.plans.values())]
-        if len(everywhere) < len(asked):
-            say(f"{len(everywhere):,} of {len(asked):,} problems fit every checkpoint's context, and are asked")
-        self.plans = {label: _only(plan, everywhere) for label, plan in self.plans.items()}
-        if self.config.other_prompts == "stop":
+            self.plans[model.name] = plan_for(self.config.sample_config(model.path), list(selected.values()))
+        fitting = [name for name in selected if all(name in plan.problems for plan in self.plans.values())]
+        if len(fitting) < len(selected):
+            _log.warning(
+                f"{len(fitting):,} of {len(selected):,} problems fit every checkpoint's context; the rest is left out"
+            )
+        self.plans = {name: _restrict(plan, fitting) for name, plan in self.plans.items()}
+        if self.config.on_prompt_mismatch == "error":
             _check_same_prompts(self.plans)
-        return {name: asked[name] for name in everywhere}
+        return {name: selected[name] for name in fitting}
 
-    def _keep_problems(self) -> None:
+    def _write_problems(self) -> None:
         path = self.out / "problems.jsonl"
         if path.exists():
             check_same_problems(path, self.problems)
         else:
             write_problems(path, self.problems.values())
 
-    def _sampled(self, model: NamedPath) -> list[Group]:
-        """A checkpoint's completions at every decoding."""
+    def _sample(self, model: NamedPath) -> list[RunSamples]:
+        """A checkpoint's completions at all sampling parameters of the sweep."""
         plan, directories = self.plans[model.name], []
-        with Engines(self.config.sampling_of(model.path), self.execution, plan) as engines:
-            for decoding in self.config.decodings:
-                arm = Arm(model.name, setting_of(decoding))
-                at = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, sampling=decoding))
-                directories.append(self.out / "traces" / arm.directory)
-                self._fill(at, engines, directories[-1], str(arm))
-        return self._examined(model.name, plan, directories)
+        with Engines(self.config.sample_config(model.path), self.execution, plan) as engines:
+            for sampling in self.config.sampling_grid:
+                run = Run(model.name, KnownSamplingParams.from_config(sampling))
+                run_plan = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, sampling=sampling))
+                directories.append(self.out / "traces" / run.directory)
+                self._fill(run_plan, engines, directories[-1], str(run))
+        return self._examine(model.name, plan, directories)
 
     def _fill(self, plan: Plan, engines: Engines, directory: Path, what: str) -> None:
         if failure := fill(plan, engines, directory, f"sampling {what}"):
             raise RunError(f"{what}: some traces failed, the first {failure}; the same command tries them again")
 
-    def _examined(self, label: str, plan: Plan, directories: list[Path]) -> list[Group]:
+    def _examine(self, checkpoint: str, plan: Plan, directories: list[Path]) -> list[RunSamples]:
         tail = plan.model.tokenizer.decode(plan.requests[0].prompt_ids[-_TAIL:], skip_special_tokens=False)
         config = self.config.extraction
-        opens = prompt_opens(tail, ExtractionRules(open_tag=config.open_tag, close_tag=config.close_tag))
-        return examined(label, chain(*(read(directory, self.problems) for directory in directories)), config, opens)
+        opens = prompt_opens(tail, ExtractionRules(think_start=config.think_start, think_end=config.think_end))
+        completions = chain(*(read(directory, self.problems) for directory in directories))
+        return examine_completions(checkpoint, completions, config, opens)
 
-    def _given(self, source: NamedPath) -> list[Group]:
-        """Completions from elsewhere, of the problems asked."""
-        groups = examined(source.name, read(Path(source.path), self.all_problems), self.config.extraction)
-        if not groups:
-            raise ValueError(f"{source.path} holds no completion")
-        if repeated := sum(group.drop(self.aliases) for group in groups):
-            say(f"{source.name}: {repeated:,} completions are of problems that repeat an earlier one, and are left out")
+    def _read_completions(self, source: NamedPath) -> list[RunSamples]:
+        """Existing completions, of the selected problems."""
+        completions = read(Path(source.path), self.all_problems)
+        runs = examine_completions(source.name, completions, self.config.extraction)
+        if not runs:
+            raise ValueError(f"{source.path} has no completion: name a file or directory with completions")
+        if repeated := sum(samples.drop(self.aliases) for samples in runs):
+            _log.warning(
+                f"{source.name}: {repeated:,} completions are of problems that repeat an earlier one: left out"
+            )
         if len(self.problems) < len(self.all_problems):
             beyond = {name for name in self.all_problems if name not in self.problems}
-            dropped = sum(group.drop(beyond) for group in groups)
-            say(f"{source.name}: {dropped:,} completions are of problems outside the budget, and are left out")
-        return groups
+            dropped = sum(samples.drop(beyond) for samples in runs)
+            _log.info(f"{source.name}: {dropped:,} completions are of problems outside the limit: left out")
+        return runs
 
-    def _sequential(self) -> tuple[pa.Table, list[dict[str, Any]]]:
-        """Batch after batch of problems, until the question of every checkpoint is decided."""
+    def _run_sequential(self) -> tuple[pa.Table, list[dict[str, Any]]]:
+        """Sample batch after batch of problems, until the comparison of every checkpoint is decided."""
         config = self.config
-        (decoding,) = config.decodings
+        (sampling,) = config.sampling_grid
         models = {model.name: model for model in config.models}
-        baseline = config.baseline_label
-        alpha = ALPHA / (len(models) - 1)  # every checkpoint is a question of its own
-        open_questions = {
-            label: PairedSequence(len(self.problems), config.sequential.margin, alpha)
-            for label in models
-            if label != baseline
+        baseline = config.baseline_name
+        alpha = ALPHA / (len(models) - 1)  # every checkpoint is a comparison of its own
+        open_tests = {
+            checkpoint: SequentialTest(len(self.problems), config.sequential.equivalence_margin, alpha)
+            for checkpoint in models
+            if checkpoint != baseline
         }
-        sequences, tables = dict(open_questions), []
+        tests, tables = dict(open_tests), []
         batches = np.array_split(
-            np.array(list(self.problems), object), min(config.sequential.looks, len(self.problems))
+            np.array(list(self.problems), object), min(config.sequential.max_looks, len(self.problems))
         )
         for number, batch in enumerate(batches, 1):
-            groups: list[Group] = []
-            for label in (baseline, *open_questions):
-                plan = _only(self.plans[label], batch.tolist())
-                directory = self.out / "traces" / Arm(label, setting_of(decoding)).directory / f"batch-{number}"
-                with Engines(config.sampling_of(models[label].path), self.execution, self.plans[label]) as engines:
-                    self._fill(plan, engines, directory, f"{label}, batch {number} of {len(batches)}")
-                groups += self._examined(label, plan, [directory])
-            check_prompts(groups, config.other_prompts == "keep")
-            tables.append(judged(groups, self.problems, self.checkers))
-            means = {arm.checkpoint: outcomes_of(rows).mean_P for arm, rows in by_arm(tables[-1]).items()}
-            for label, sequence in list(open_questions.items()):
-                look = sequence.look(means[label] - means[baseline])
-                say(
-                    f"{label} against {baseline} after {look.problems:,} problems: {look.points:+.1f} points"
-                    f" [{look.low:+.1f}, {look.high:+.1f}], {look.verdict}"
+            runs: list[RunSamples] = []
+            for checkpoint in (baseline, *open_tests):
+                plan = _restrict(self.plans[checkpoint], batch.tolist())
+                run = Run(checkpoint, KnownSamplingParams.from_config(sampling))
+                directory = self.out / "traces" / run.directory / f"batch-{number}"
+                model = config.sample_config(models[checkpoint].path)
+                with Engines(model, self.execution, self.plans[checkpoint]) as engines:
+                    self._fill(plan, engines, directory, f"{checkpoint}, batch {number} of {len(batches)}")
+                runs += self._examine(checkpoint, plan, [directory])
+            check_prompts(runs, config.on_prompt_mismatch == "allow")
+            tables.append(grade_runs(runs, self.problems, self.pool))
+            means = {run.checkpoint: run_scores(rows).mean_P for run, rows in split_by_run(tables[-1]).items()}
+            for checkpoint, test in list(open_tests.items()):
+                look = test.look(means[checkpoint] - means[baseline])
+                difference = look.difference_pp
+                _log.info(
+                    f"{checkpoint} against {baseline} after {look.problems:,} problems: {difference.value:+.1f}"
+                    f" percentage points [{difference.ci_low:+.1f}, {difference.ci_high:+.1f}],"
+                    f" {look.decision.replace('_', ' ')}"
                 )
-                if look.ended:
-                    del open_questions[label]
-            if not open_questions:
+                if look.stopped:
+                    del open_tests[checkpoint]
+            if not open_tests:
                 break
-        told = [
+        sequences = [
             {
                 "baseline": baseline,
-                "arm": label,
-                "margin": sequence.margin,
-                "alpha": sequence.alpha,
-                "maximum": sequence.maximum,
-                "planned": len(batches),
-                "looks": [asdict(look) for look in sequence.looks],
+                "run": checkpoint,
+                "equivalence_margin_pp": test.equivalence_margin_pp,
+                "alpha": test.alpha,
+                "max_problems": test.max_problems,
+                "max_looks": len(batches),
+                "looks": [asdict(look) for look in test.looks],
             }
-            for label, sequence in sequences.items()
+            for checkpoint, test in tests.items()
         ]
-        return pa.concat_tables(tables), told
+        return pa.concat_tables(tables), sequences
 
-    def _conclude(self, table: pa.Table, differing: dict[str, int], sequences: list[dict[str, Any]]) -> dict[str, Any]:
-        """Write the table, the results and the figures."""
+    def _write_results(
+        self, table: pa.Table, mismatches: dict[str, int], sequences: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Write the table, the results and the plots."""
         config, directory = self.config, self.out / "eval"
+        stamp = {name: str(value) for name, value in run_dir.schema_stamp().items()}
         with run_dir.atomic(directory / "samples.parquet") as temporary:
-            pq.write_table(table, temporary, compression="zstd")
-        arms = by_arm(table)
+            pq.write_table(table.replace_schema_metadata(stamp), temporary, compression="zstd")
+        runs = split_by_run(table)
         strata = {name: (problem.source, problem.difficulty) for name, problem in self.problems.items()}
         results: dict[str, Any] = {
-            "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in arms.values()),
-            "planned": len(self.problems),
-            "arms": [summary_of(arm, rows, config.pass_at, config.seed) for arm, rows in arms.items()],
+            "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in runs.values()),
+            "planned_problems": len(self.problems),
+            "runs": [summarize_run(run, rows, config.pass_at_k, config.seed) for run, rows in runs.items()],
             "selection": None,
             "comparisons": [],
             "sequential": sequences,
-            "other_prompts": differing,
+            "prompt_mismatches": mismatches,
         }
         if not sequences:
-            outcomes = {arm: outcomes_of(rows) for arm, rows in arms.items()}
-            results |= compared(outcomes, config.baseline_label, strata, config.seed)
+            scores = {run: run_scores(rows) for run, rows in runs.items()}
+            results |= compare_runs(scores, config.baseline_name, strata, config.seed)
         list(draw(results, directory))
         run_dir.write_json(directory / "results.json", results)
-        return results
+        return run_dir.read_json(directory / "results.json")
 
 
-def _problems(config: EvalConfig) -> tuple[list[Problem], set[str]]:
-    """Those of the settings, or where they name none, those that come with the completions; and ids of repetitions."""
+def _load_problems(config: EvalConfig) -> tuple[list[Problem], set[str]]:
+    """The problems of the settings or else those beside the completions; and the ids of repeated problems."""
     if config.problems.sources:
         loaded = load_problems(config.problems)
         pairs = [*loaded.left_out.duplicates, *((a, b) for a, b, _ in loaded.left_out.near_duplicates)]
         return loaded.problems, {left_out for _, left_out in pairs} - {p.problem_id for p in loaded.problems}
     if config.models:
-        raise ValueError("problems.sources is empty: name the problems that the models are asked")
-    found: dict[str, Problem] = {}
+        raise ValueError("problems.sources is empty: name the problems of the evaluation")
+    problems: dict[str, Problem] = {}
     for source in config.completions:
         for problem in problems_beside(Path(source.path), config.problems):
-            before = found.setdefault(problem.problem_id, problem)
+            before = problems.setdefault(problem.problem_id, problem)
             if (before.question, before.answer) != (problem.question, problem.answer):
                 raise ValueError(
                     f"{source.path}: problem {problem.problem_id} has another question or answer than in an earlier"
                     " file: name the right ones in problems.sources"
                 )
-    return list(found.values()), set()
+    return list(problems.values()), set()
 
 
 def _inputs(config: EvalConfig) -> Iterator[Path]:
     for model in config.models:
-        yield from inputs_of(config.sampling_of(model.path))
+        yield from inputs_of(config.sample_config(model.path))
     yield from (path for path in map(Path, config.problems.sources) if path.exists())
     for source in config.completions:
         path = Path(source.path)
@@ -281,27 +308,28 @@ def _inputs(config: EvalConfig) -> Iterator[Path]:
             yield beside
 
 
-def _only(plan: Plan, problem_ids: list[str]) -> Plan:
+def _restrict(plan: Plan, problem_ids: list[str]) -> Plan:
     """The plan for these problems alone, in this order."""
-    of_problem: dict[str, list] = {name: [] for name in problem_ids}
+    requests: dict[str, list] = {name: [] for name in problem_ids}
     for request in plan.requests:
-        if request.problem_id in of_problem:
-            of_problem[request.problem_id].append(request)
+        if request.problem_id in requests:
+            requests[request.problem_id].append(request)
     return dataclasses.replace(
         plan,
         problems={name: plan.problems[name] for name in problem_ids},
-        requests=list(chain(*of_problem.values())),
+        requests=list(chain(*requests.values())),
     )
 
 
 def _check_same_prompts(plans: dict[str, Plan]) -> None:
-    """Before anything is sampled. Raises ValueError as `check_prompts`."""
+    """`check_prompts` before anything is sampled. Raises ValueError as that does."""
     first: dict[str, tuple[str, list[int]]] = {}
-    for label, plan in plans.items():
+    for checkpoint, plan in plans.items():
         for request in plan.requests:
-            owner, prompt_ids = first.setdefault(request.problem_id, (label, request.prompt_ids))
+            owner, prompt_ids = first.setdefault(request.problem_id, (checkpoint, request.prompt_ids))
             if prompt_ids != request.prompt_ids:
                 raise ValueError(
-                    f"{label} would be asked {request.problem_id} in other tokens than {owner}, by its own tokenizer or"
-                    " chat template: give both --prompt.chat-template, or compare all the same with other_prompts=keep"
+                    f"the prompt of {request.problem_id} has other tokens for {checkpoint} than for {owner}, by its own"
+                    " tokenizer or chat template: give both --prompt.chat-template, or compare all the same with"
+                    " --on-prompt-mismatch allow"
                 )

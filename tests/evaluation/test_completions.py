@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ssdfast import traces
 from ssdfast.config import ProblemsConfig
 from ssdfast.evaluation.completions import NAMES, problems_beside, read
-from ssdfast.evaluation.runs import Setting
+from ssdfast.evaluation.runs import KnownSamplingParams
 from ssdfast.problems.problem import Problem, write_problems
 from tests import tiny
 
@@ -69,7 +69,7 @@ def test_a_question_stands_for_its_id_whatever_its_spacing_and_case(tmp_path, na
 def test_samples_of_one_line_are_numbered_one_by_one(tmp_path):
     found = completions(tmp_path, line(text=["a", "b"]), line(text=["c"]), line(text=["d"], sample=9))
     assert [one.sample for one in found] == [0, 1, 2, 9]
-    with pytest.raises(ValueError, match=r"c.jsonl:1: sample 4 is one, and its text a list of 2"):
+    with pytest.raises(ValueError, match=r"c.jsonl:1: sample 4 has a list of 2 texts"):
         completions(tmp_path, line(text=["a", "b"], sample=4))
 
 
@@ -83,7 +83,7 @@ def test_reasons_to_end_have_one_name_and_strange_ones_are_refused(tmp_path):
         tmp_path, line(finish_reason="max_tokens"), line(finish_reason="eos"), line(finish_reason="loop")
     )
     assert [one.finish_reason for one in found] == ["length", "stop", "loop"]
-    with pytest.raises(ValueError, match=r"c.jsonl:1: the finish_reason 'tired' is none of stop, length, loop"):
+    with pytest.raises(ValueError, match=r"c.jsonl:1: the finish_reason 'tired' is not one of stop, length, loop"):
         completions(tmp_path, line(finish_reason="tired"))
 
 
@@ -100,14 +100,14 @@ def test_lines_that_contradict_one_another_bring_no_problems(tmp_path):
 def test_a_run_that_was_stopped_is_refused(tmp_path):
     tiny.save_traces(tmp_path / "run" / "traces", 2)
     (tmp_path / "run" / "traces" / ".journal-1").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"goes on or was stopped: finish it"):
+    with pytest.raises(ValueError, match=r"is running or was stopped: finish it"):
         list(read(tmp_path / "run", {}))
 
 
 def test_traces_of_all_decodings_of_an_evaluation_are_read(tmp_path):
     for number, name in enumerate(("T0.6", "T1")):
         tiny.save_traces(tmp_path / "base" / name, 2, temperature=[0.6 + 0.4 * number] * 2)
-    assert [one.setting.temperature for one in read(tmp_path / "base", {})] == [0.6, 0.6, 1.0, 1.0]
+    assert [one.sampling.temperature for one in read(tmp_path / "base", {})] == [0.6, 0.6, 1.0, 1.0]
 
 
 def test_an_id_goes_before_a_question(tmp_path):
@@ -120,10 +120,11 @@ def test_what_a_line_does_not_say_stays_unknown_and_what_it_says_is_kept(tmp_pat
         line(),
         line(finish_reason="length", temperature=1, top_k=20.0, top_p=0.95, min_p=0, sample=5, text=r"\boxed{2}"),
     )
-    assert (bare.tokens, bare.finish_reason, bare.prompt, bare.setting) == (None, None, "", Setting())
+    assert (bare.tokens, bare.finish_reason, bare.prompt, bare.sampling) == (None, None, "", KnownSamplingParams())
     assert (full.finish_reason, full.sample, full.text) == ("length", 5, r"\boxed{2}")
-    assert full.setting == Setting(1.0, 20, 0.95, 0.0)
-    assert list(map(type, full.setting)) == [float, int, float, float]
+    assert full.sampling == KnownSamplingParams(1.0, 20, 0.95, 0.0)
+    assert list(map(type, full.sampling)) == [float, int, float, float]
+    assert (bare.trace_id, full.trace_id) == (None, "p#5")
     assert (bare.where, full.where) == (f"{tmp_path}/c.jsonl:1", f"{tmp_path}/c.jsonl:2")
 
 
@@ -134,7 +135,7 @@ def test_a_null_is_as_good_as_no_key(tmp_path):
 
 def test_samples_are_numbered_by_problem_and_by_decoding(tmp_path):
     rows = [line(), line(problem_id="q"), line(text=["a", "b"]), line(temperature=0.7), line(), line(temperature=0.7)]
-    found = [(one.setting.temperature, one.problem_id, one.sample) for one in completions(tmp_path, *rows)]
+    found = [(one.sampling.temperature, one.problem_id, one.sample) for one in completions(tmp_path, *rows)]
     assert found == [
         (None, "p", 0), (None, "q", 0), (None, "p", 1), (None, "p", 2), (0.7, "p", 0), (None, "p", 3), (0.7, "p", 1),
     ]  # fmt: skip
@@ -146,8 +147,8 @@ def test_no_unnumbered_sample_is_lost_or_there_twice(tmp_path_factory, drawn):
     rows = [line(problem_id=name, text=["x"] * many, temperature=t) for name, t, many in drawn]
     found = completions(tmp_path_factory.mktemp("drawn"), *rows)
     assert len(found) == sum(many for _, _, many in drawn)
-    for arm in {(one.problem_id, one.setting) for one in found}:
-        of_arm = [one.sample for one in found if (one.problem_id, one.setting) == arm]
+    for arm in {(one.problem_id, one.sampling) for one in found}:
+        of_arm = [one.sample for one in found if (one.problem_id, one.sampling) == arm]
         assert of_arm == list(range(len(of_arm)))
 
 
@@ -161,17 +162,17 @@ def test_blank_lines_count_in_the_number_of_a_line_and_are_no_completions(tmp_pa
         ("{'problem_id': 'p'}", "not JSON"),
         ('{"problem_id": "p", "text": "2", "temperature": NaN}', r"not JSON \(NaN is no number of JSON\)"),
         ("[1]", "not a JSON object but list"),
-        ({"problem_id": "p"}, "no text: give it one of text, completion, response, output"),
-        (line(text=2), "'text' is to be text, or a list of texts, not int"),
-        (line(text=["2", None]), "'text' is to be text, or a list of texts, not NoneType"),
-        ({"id": "p", "outputs": {"text": "2"}}, "'outputs' is to be text, or a list of texts, not dict"),
-        ({"text": "2"}, "no problem: give it one of problem_id, id, unique_id, uuid, question, problem"),
-        ({"question": "And 3+3?", "text": "6"}, "its question is none of the problems': 'And 3[+]3[?]'"),
-        (line(num_tokens=1.5), "'num_tokens' is to be a whole number, got 1.5"),
-        (line(tokens="12"), "'tokens' is to be a whole number, got '12'"),
-        (line(sample=True), "'sample' is to be a whole number, got True"),
-        (line(top_k=0.5), "'top_k' is to be a whole number, got 0.5"),
-        (line(temperature="hot"), "'temperature' is to be a number, got 'hot'"),
+        ({"problem_id": "p"}, "no text: give one of the keys text, completion, response, output"),
+        (line(text=2), "'text' must be text or a list of texts, not int"),
+        (line(text=["2", None]), "'text' must be text or a list of texts, not NoneType"),
+        ({"id": "p", "outputs": {"text": "2"}}, "'outputs' must be text or a list of texts, not dict"),
+        ({"text": "2"}, "no problem: give one of the keys problem_id, id, unique_id, uuid, question, problem"),
+        ({"question": "And 3+3?", "text": "6"}, "its question is not among the problems, 'And 3[+]3[?]'"),
+        (line(num_tokens=1.5), r"'num_tokens' must be a whole number in \[0, 2\^31\), got 1.5"),
+        (line(tokens="12"), r"'tokens' must be a whole number in \[0, 2\^31\), got '12'"),
+        (line(sample=True), r"'sample' must be a whole number in \[0, 2\^31\), got True"),
+        (line(top_k=0.5), r"'top_k' must be a whole number in \[0, 2\^31\), got 0.5"),
+        (line(temperature="hot"), r"'temperature' must be a number in \[0, 2\^31\), got 'hot'"),
     ],
 )
 def test_what_is_no_completion_is_refused_by_file_and_line(tmp_path, row, message):
@@ -204,7 +205,7 @@ def test_half_a_surrogate_pair_in_a_text_is_replaced(tmp_path):
 
 
 def test_a_sample_that_is_there_twice_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"c.jsonl:2: sample 1 of problem p is there twice$"):
+    with pytest.raises(ValueError, match=r"c.jsonl:2: sample 1 of problem p is there twice: leave one of them out"):
         completions(tmp_path, line(sample=1), line(sample=1))
     with pytest.raises(ValueError, match=r"c.jsonl:3: sample 0 of problem q is there twice at T=0.7 p=0.9"):
         completions(tmp_path, line(), *[line(problem_id="q", sample=0, temperature=0.7, top_p=0.9)] * 2)
@@ -253,8 +254,9 @@ def test_traces_hold_ids_text_and_decoding(tmp_path):
         assert one.ids.dtype == np.int32
         assert one.ids.tolist() == ids
         assert one.tokens == len(ids)
-    assert {one.setting for one in found} == {Setting(1.1, 20, 0.95, 0.05)}
+    assert {one.sampling for one in found} == {KnownSamplingParams(1.1, 20, 0.95, 0.05)}
     assert {one.finish_reason for one in found} == {"stop"}
+    assert found[67].trace_id == "problem67#0"
     assert found[67].where == f"{tmp_path}/part-00001.parquet, trace problem67#0"
 
 
@@ -286,7 +288,9 @@ def test_a_trace_that_was_not_finished_is_refused(tmp_path, reason):
 
 def test_a_trace_that_is_there_twice_is_refused(tmp_path):
     tiny.save_traces(tmp_path, 2, problem_id=["a", "a"])
-    with pytest.raises(ValueError, match=r"trace a#0: sample 0 of problem a is there twice at T=1.1 k=20 p=0.95$"):
+    with pytest.raises(
+        ValueError, match=r"trace a#0: sample 0 of problem a is there twice at T=1.1 k=20 p=0.95: leave"
+    ):
         list(read(tmp_path, {}))
 
 
@@ -316,7 +320,9 @@ def test_problems_lie_beside_the_traces_of_a_run(tmp_path, where):
 
 def test_traces_without_problems_ask_for_them(tmp_path):
     tiny.save_traces(tmp_path / "a/b/c/traces", 2)
-    with pytest.raises(ValueError, match=r"no problems.jsonl lies beside .*traces: name the problems in problems.sour"):
+    with pytest.raises(
+        ValueError, match=r"there is no problems.jsonl beside .*traces: name the problems in problems.sour"
+    ):
         problems_beside(tmp_path / "a/b/c/traces", ProblemsConfig())
 
 
@@ -351,11 +357,11 @@ def test_tokens_without_text_and_temperatures_that_are_no_number_are_refused(tmp
     with pytest.raises(ValueError, match=r"problem0#0 has tokens and no text"):
         list(read(tmp_path / "a", {}))
     tiny.save_traces(tmp_path / "b", 2, temperature=[float("nan")] * 2)
-    with pytest.raises(ValueError, match=r"problem0#0: its decoding is not a number"):
+    with pytest.raises(ValueError, match=r"problem0#0: its sampling parameters are not numbers"):
         list(read(tmp_path / "b", {}))
 
 
 def test_lines_without_questions_name_the_remedy(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"id": "p", "text": "2"}\n')
-    with pytest.raises(ValueError, match=r"c.jsonl brings no problems of its own .*name them in problems.sources"):
+    with pytest.raises(ValueError, match=r"c.jsonl has no problems of its own .*name them in problems.sources"):
         problems_beside(tmp_path / "c.jsonl", ProblemsConfig())

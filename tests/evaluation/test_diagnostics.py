@@ -12,30 +12,30 @@ from hypothesis import strategies as st
 from ssdfast.evaluation.completions import Completion
 from ssdfast.evaluation.diagnostics import (
     LOOP,
-    REPEATED,
+    NGRAM,
     closes_unopened,
     examine,
-    lengths,
+    fraction,
+    length_summary,
     prompt_opens,
     repetition,
-    share,
 )
 from ssdfast.evaluation.extract import ExtractionRules
-from ssdfast.evaluation.runs import Setting
+from ssdfast.evaluation.runs import KnownSamplingParams
 
 RULES = ExtractionRules()
-OPENED = ExtractionRules(starts_thinking=True)
+OPENED = ExtractionRules(prompt_opens_thinking=True)
 PROSE = " ".join(f"step {n} takes {n * n} from {3 * n + 1} and leaves it" for n in range(200))
 
 
 def completion(text="", ids=None, tokens=None):
     ids = None if ids is None else np.asarray(ids, np.int32)
-    return Completion("p", 0, text, ids, tokens, "stop", Setting(), "", "here")
+    return Completion("p", 0, text, ids, tokens, "stop", KnownSamplingParams(), "", "here", None)
 
 
 def brute_force(symbols):
     """1 - distinct n-grams / n-grams, from its words."""
-    grams = [tuple(symbols[at : at + REPEATED]) for at in range(len(symbols) - REPEATED + 1)]
+    grams = [tuple(symbols[at : at + NGRAM]) for at in range(len(symbols) - NGRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
@@ -57,7 +57,7 @@ def test_repetition_by_hand():
 def test_the_words_of_a_text_are_its_symbols_where_there_are_no_ids(text):
     words = text.split()
     found = examine(completion(text), RULES)
-    assert (found.length, found.in_tokens) == (len(words), False)
+    assert (found.length, found.length_in_tokens) == (len(words), False)
     assert found.repetition == pytest.approx(brute_force(words))
 
 
@@ -70,7 +70,7 @@ def test_ids_go_before_words():
 
 def test_lengths_are_tokens_where_somebody_counted_them():
     found = examine(completion("three little words", tokens=17), RULES)
-    assert (found.length, found.in_tokens) == (17, True)
+    assert (found.length, found.length_in_tokens) == (17, True)
     assert examine(completion("", tokens=0), RULES).length == 0
     assert examine(completion("", np.zeros(0), 0), RULES).repetition == 0
 
@@ -92,7 +92,7 @@ def test_ordinary_text_is_no_loop():
 
 
 @pytest.mark.parametrize(
-    ("text", "rules", "thinks", "closed"),
+    ("text", "rules", "thinking", "closed"),
     [
         ("2", RULES, False, False),
         ("<think>hm</think>2", RULES, True, True),
@@ -100,34 +100,34 @@ def test_ordinary_text_is_no_loop():
         ("hm</think>2", RULES, True, True),
         ("hm</think>2", OPENED, True, True),
         ("hm", OPENED, True, False),
-        ("<think>hm</think>2", ExtractionRules(open_tag="<r>", close_tag="</r>"), False, False),
-        ("<r>hm</r>2", ExtractionRules(open_tag="<r>", close_tag="</r>"), True, True),
+        ("<think>hm</think>2", ExtractionRules(think_start="<r>", think_end="</r>"), False, False),
+        ("<r>hm</r>2", ExtractionRules(think_start="<r>", think_end="</r>"), True, True),
     ],
 )
-def test_thinking_is_opened_by_text_or_prompt_and_closed_by_text(text, rules, thinks, closed):
+def test_thinking_is_opened_by_text_or_prompt_and_closed_by_text(text, rules, thinking, closed):
     found = examine(completion(text), rules)
-    assert (found.thinks, found.closed) == (thinks, closed)
+    assert (found.thinking, found.think_closed) == (thinking, closed)
 
 
 @pytest.mark.parametrize(
-    ("text", "settings", "extracted", "boxed"),
+    ("text", "settings", "answer", "boxed"),
     [
         (r"so \boxed{4}", {}, "4", True),
-        (r"so \boxed{4} of 5", {"last_number": True}, "4", True),
+        (r"so \boxed{4} of 5", {"fallback_last_number": True}, "4", True),
         ("so 4", {}, None, False),
-        ("so 4", {"last_number": True}, "4", False),
-        ("The answer is (D)", {"letter": True}, "D", False),
+        ("so 4", {"fallback_last_number": True}, "4", False),
+        ("The answer is (D)", {"fallback_choice_letter": True}, "D", False),
         (r"<think>\boxed{3}</think>so 4", {}, None, False),
-        (r"<think>\boxed{3}</think>so 4", {"last_number": True}, "4", False),
-        (r"<think>\boxed{3}</think>so 4", {"thinking": False}, "3", True),
-        (r"\boxed{3}", {"starts_thinking": True}, None, False),
-        (r"\boxed{3}", {"starts_thinking": True, "last_number": True}, None, False),
-        (r"\boxed{3}</think>\boxed{4}", {"starts_thinking": True}, "4", True),
+        (r"<think>\boxed{3}</think>so 4", {"fallback_last_number": True}, "4", False),
+        (r"<think>\boxed{3}</think>so 4", {"strip_thinking": False}, "3", True),
+        (r"\boxed{3}", {"prompt_opens_thinking": True}, None, False),
+        (r"\boxed{3}", {"prompt_opens_thinking": True, "fallback_last_number": True}, None, False),
+        (r"\boxed{3}</think>\boxed{4}", {"prompt_opens_thinking": True}, "4", True),
     ],
 )
-def test_an_answer_is_boxed_where_a_box_holds_it(text, settings, extracted, boxed):
+def test_an_answer_is_boxed_where_a_box_holds_it(text, settings, answer, boxed):
     found = examine(completion(text), ExtractionRules(**settings))
-    assert (found.extracted, found.boxed) == (extracted, boxed)
+    assert (found.answer, found.boxed) == (answer, boxed)
 
 
 PIECES = st.lists(st.sampled_from(["<think>", "</think>", r"\boxed{1}", "2 ", "x"]), max_size=6).map("".join)
@@ -155,18 +155,18 @@ def test_a_prompt_opens_a_thinking_part_that_it_does_not_close(prompt, opens):
 
 
 def test_tags_of_other_names_open_a_prompt_too():
-    rules = replace(RULES, open_tag="[THINK]", close_tag="[/THINK]")
+    rules = replace(RULES, think_start="[THINK]", think_end="[/THINK]")
     assert prompt_opens("? [THINK]", rules)
     assert not prompt_opens("? <think>", rules)
 
 
 def test_lengths_are_quantiles_of_all():
-    found = lengths(np.arange(101))
-    assert found == {"mean": 50, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "longest": 100}
+    found = length_summary(np.arange(101))
+    assert found == {"mean": 50, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "max": 100}
     assert list(map(type, found.values())) == [float] * 7
 
 
-def test_a_share_of_none_is_unknown():
-    assert share([]) is None
-    assert share(np.zeros(0, bool)) is None
-    assert share([True, False, False, False]) == 0.25
+def test_a_fraction_of_none_is_unknown():
+    assert fraction([]) is None
+    assert fraction(np.zeros(0, bool)) is None
+    assert fraction([True, False, False, False]) == 0.25

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ssdfast.evaluation.extract import ExtractionRules, extract, last_boxed, outside_thinking
 
-FALLBACKS = ExtractionRules(last_number=True, letter=True)
+FALLBACKS = ExtractionRules(fallback_last_number=True, fallback_choice_letter=True)
 _BALANCED = st.recursive(
     st.text("ab1+ \\", max_size=5).map(lambda text: text.replace("\\", "\\{")),
     lambda inner: st.lists(inner, max_size=3).map(lambda parts: "".join(f"{{{part}}}" for part in parts)),
@@ -63,11 +63,11 @@ def test_thinking_is_left_out(text, outside):
 
 
 def test_a_prompt_that_opened_the_thinking_part_leaves_nothing_outside_until_it_closes():
-    rules = ExtractionRules(starts_thinking=True)
+    rules = ExtractionRules(prompt_opens_thinking=True)
     assert extract(r"so \boxed{4}", rules) is None
     assert extract(r"so \boxed{4}</think>\boxed{5}", rules) == "5"
-    assert extract(r"<think>\boxed{4}", ExtractionRules(thinking=False)) == "4"
-    assert extract(r"[T]\boxed{4}[/T]\boxed{5}", ExtractionRules(open_tag="[T]", close_tag="[/T]")) == "5"
+    assert extract(r"<think>\boxed{4}", ExtractionRules(strip_thinking=False)) == "4"
+    assert extract(r"[T]\boxed{4}[/T]\boxed{5}", ExtractionRules(think_start="[T]", think_end="[/T]")) == "5"
 
 
 @pytest.mark.parametrize(

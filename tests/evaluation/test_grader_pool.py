@@ -1,4 +1,4 @@
-"""Workers that check: order, deadlines, deaths, and nothing left behind."""
+"""Workers that grade: order, deadlines, deaths, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ssdfast.evaluation.grader_pool import Checkers
+from ssdfast.evaluation.grader_pool import GraderPool
 
 pytest.importorskip("math_verify")
 
@@ -66,81 +66,81 @@ def test_hostile_answers_take_nothing_else_down():
     pairs = []
     for place, answer in enumerate(ADVERSARIAL.values()):
         pairs += [("7", answer), GOOD[place % len(GOOD)]]
-    with Checkers(workers=2, seconds=0.7) as checkers:
-        verdicts = checkers.check(pairs)
-    assert verdicts[1::2] == ["correct"] * len(ADVERSARIAL)
-    assert not {"correct", "no_answer"} & set(verdicts[::2])
-    by_name = dict(zip(ADVERSARIAL, verdicts[::2], strict=True))
-    assert {by_name[name] for name in ("tower of powers", "determinant", "power of a sum")} == {"timed_out"}
+    with GraderPool(workers=2, cpu_seconds=0.7) as pool:
+        grades = pool.grade(pairs)
+    assert grades[1::2] == ["correct"] * len(ADVERSARIAL)
+    assert not {"correct", "no_answer"} & set(grades[::2])
+    by_name = dict(zip(ADVERSARIAL, grades[::2], strict=True))
+    assert {by_name[name] for name in ("tower of powers", "determinant", "power of a sum")} == {"timeout"}
     assert {by_name[name] for name in ("brackets", "braces", "boxes", "unbalanced", "digits")} == {"unparsable"}
     assert not Path(EXECUTED).exists()
     assert processes() == before
 
 
-def test_verdicts_come_in_order_and_the_same_each_time():
+def test_grades_come_in_order_and_the_same_each_time():
     pairs = [("x+1", "1+x"), ("x+1", "x+2"), ("x+1", r"\frac{x"), *GOOD, ("[0,1)", "[0,1]"), ("x+1", "1+x")]
-    expected = ["correct", "wrong", "unparsable", *["correct"] * len(GOOD), "wrong", "correct"]
-    with Checkers(workers=2) as checkers:
-        assert checkers.check(pairs) == expected
-    with Checkers(workers=1) as checkers:
-        assert checkers.check(pairs) == expected
+    expected = ["correct", "incorrect", "unparsable", *["correct"] * len(GOOD), "incorrect", "correct"]
+    with GraderPool(workers=2) as pool:
+        assert pool.grade(pairs) == expected
+    with GraderPool(workers=1) as pool:
+        assert pool.grade(pairs) == expected
 
 
-def test_a_pair_is_checked_once():
-    with Checkers(workers=1) as checkers:
-        checkers.check([("x+1", "1+x"), ("y", "y^2")])
-        for worker in checkers._workers:
+def test_a_pair_is_graded_once():
+    with GraderPool(workers=1) as pool:
+        pool.grade([("x+1", "1+x"), ("y", "y^2")])
+        for worker in pool._workers:
             worker.kill()  # whoever asks a worker now does not get far
-        assert checkers.check([("y", "y^2"), ("x+1", "1+x")]) == ["wrong", "correct"]
+        assert pool.grade([("y", "y^2"), ("x+1", "1+x")]) == ["incorrect", "correct"]
 
 
 def test_all_are_reported():
     counts: list[int] = []
-    with Checkers(workers=2) as checkers:
-        checkers.check([("5", "5"), *GOOD, *GOOD, ("y", r"\frac{")], counts.append)
+    with GraderPool(workers=2) as pool:
+        pool.grade([("5", "5"), *GOOD, *GOOD, ("y", r"\frac{")], counts.append)
     assert sum(counts) == 2 * len(GOOD) + 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell a process's time")
 def test_what_a_busy_machine_makes_an_answer_wait_is_not_its_time():
-    with Checkers(workers=1, seconds=0.5) as checkers:
-        checkers.check([("x+1", "1+x")])
-        (worker,) = checkers._workers
+    with GraderPool(workers=1, cpu_seconds=0.5) as pool:
+        pool.grade([("x+1", "1+x")])
+        (worker,) = pool._workers
         worker.process.send_signal(signal.SIGSTOP)  # as if others had the processor
         threading.Timer(1.5, worker.process.send_signal, [signal.SIGCONT]).start()
-        assert checkers.check(GOOD[:1]) == ["correct"]
-        assert checkers._workers == [worker]
+        assert pool.grade(GOOD[:1]) == ["correct"]
+        assert pool._workers == [worker]
         worker.process.send_signal(signal.SIGSTOP)
-        assert checkers.check(GOOD[1:2]) == ["timed_out"]  # but its patience ends
+        assert pool.grade(GOOD[1:2]) == ["timeout"]  # but its patience ends
 
 
-@pytest.mark.parametrize(("deaths", "verdict"), [(1, "timed_out"), (2, "unparsable")])
-def test_a_worker_that_dies_costs_the_answer_in_its_hands_alone_and_not_at_once(deaths, verdict):
-    with Checkers(workers=1, seconds=3) as checkers:
-        checkers.check([("x+1", "1+x")])
+@pytest.mark.parametrize(("deaths", "grade"), [(1, "timeout"), (2, "unparsable")])
+def test_a_worker_that_dies_costs_the_answer_in_its_hands_alone_and_not_at_once(deaths, grade):
+    with GraderPool(workers=1, cpu_seconds=3) as pool:
+        pool.grade([("x+1", "1+x")])
 
         def kill() -> None:
             for _ in range(deaths):
-                worker = checkers._workers[0]
-                while not worker.held or worker.held[0] != 1:
+                worker = pool._workers[0]
+                while not worker.queue or worker.queue[0] != 1:
                     time.sleep(0.01)
-                    worker = checkers._workers[0]
+                    worker = pool._workers[0]
                 worker.process.send_signal(signal.SIGSEGV)
-                while checkers._workers[0] is worker:
+                while pool._workers[0] is worker:
                     time.sleep(0.01)
 
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
-        verdicts = checkers.check([GOOD[0], ("7", r"9^{9^{9^{9^9}}}"), *GOOD[1:]])
-    assert verdicts == ["correct", verdict, *["correct"] * (len(GOOD) - 1)]
+        grades = pool.grade([GOOD[0], ("7", r"9^{9^{9^{9^9}}}"), *GOOD[1:]])
+    assert grades == ["correct", grade, *["correct"] * (len(GOOD) - 1)]
 
 
 def test_a_worker_has_so_much_memory_and_no_more():
     hungry = "2^{10^{9}} + x"  # a gigabit, and sympy holds several
-    with Checkers(workers=1, seconds=30, memory_bytes=200 << 20) as checkers:
-        verdicts = checkers.check([GOOD[0], ("7", hungry), GOOD[1]])
-    assert verdicts[0] == verdicts[2] == "correct"
-    assert verdicts[1] != "correct"
+    with GraderPool(workers=1, cpu_seconds=30, memory_bytes=200 << 20) as pool:
+        grades = pool.grade([GOOD[0], ("7", hungry), GOOD[1]])
+    assert grades[0] == grades[2] == "correct"
+    assert grades[1] != "correct"
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
@@ -148,19 +148,19 @@ def test_an_interruption_leaves_no_process(kind):
     before = processes()
 
     def interrupt(_: int) -> None:
-        if checkers._workers:
+        if pool._workers:
             raise kind
 
-    with pytest.raises(kind), Checkers(workers=2) as checkers:
-        checkers.check(GOOD, interrupt)
+    with pytest.raises(kind), GraderPool(workers=2) as pool:
+        pool.grade(GOOD, interrupt)
     assert processes() == before
 
 
 def test_a_worker_whose_parent_is_gone_ends():
-    checkers = Checkers(workers=1)
-    with checkers:
-        checkers.check([("x+1", "1+x")])
-        worker = checkers._workers[0]
+    pool = GraderPool(workers=1)
+    with pool:
+        pool.grade([("x+1", "1+x")])
+        worker = pool._workers[0]
         assert worker.process.stdin
         worker.process.stdin.close()
         deadline = time.monotonic() + 20
@@ -172,11 +172,11 @@ def test_a_worker_whose_parent_is_gone_ends():
 def test_long_answers_do_not_fill_the_pipe_of_a_worker_that_is_stuck():
     stuck = ("7", r"9^{9^{9^{9^9}}}")
     long = [("x", "y+" * 1900 + f"{n}") for n in range(40)]
-    with Checkers(workers=1, seconds=0.7) as checkers:
-        assert checkers.check([GOOD[0], stuck, *long])[:2] == ["correct", "timed_out"]
+    with GraderPool(workers=1, cpu_seconds=0.7) as pool:
+        assert pool.grade([GOOD[0], stuck, *long])[:2] == ["correct", "timeout"]
 
 
-@pytest.mark.parametrize(("workers", "seconds"), [(0, 5), (1, 0)])
-def test_a_pool_needs_workers_and_time(workers, seconds):
+@pytest.mark.parametrize(("workers", "cpu_seconds"), [(0, 5), (1, 0)])
+def test_a_pool_needs_workers_and_time(workers, cpu_seconds):
     with pytest.raises(ValueError, match="needs a worker and time"):
-        Checkers(workers=workers, seconds=seconds)
+        GraderPool(workers=workers, cpu_seconds=cpu_seconds)

@@ -15,16 +15,17 @@ from ssdfast.evaluation.plots import COLOURS, draw
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def arm(label="a", temperature=0.7, estimate=0.5, unit="tokens", **truncation):
-    share = {"estimate": estimate, "low": estimate - 0.1, "high": estimate + 0.05}
-    quantiles = {"p5": 1.0, "p25": 100.0, "p50": 200.0 + 100 * estimate, "p75": 400.0, "p95": 900.0}
-    health = {"length_unit": unit, "answered": {"estimate": 0.8, "low": 0.7, "high": 0.9}, "lengths": quantiles}
+def run(label="a", temperature=0.7, value=0.5, unit="tokens", **truncation):
+    accuracy = {"value": value, "ci_low": value - 0.1, "ci_high": value + 0.05}
+    quantiles = {"p5": 1.0, "p25": 100.0, "p50": 200.0 + 100 * value, "p75": 400.0, "p95": 900.0}
+    answer_rate = {"value": 0.8, "ci_low": 0.7, "ci_high": 0.9}
+    diagnostics = {"answer_rate": answer_rate, "length": {"unit": unit, "all": quantiles}}
     known = {"top_k": 20, "top_p": 0.95, "min_p": 0.0} | truncation
-    return {"checkpoint": label, "temperature": temperature, "accuracy": share, "health": health, **known}
+    return {"checkpoint": label, "temperature": temperature, "accuracy": accuracy, "diagnostics": diagnostics, **known}
 
 
-def drawn(directory, *arms):
-    return {path.stem: path for path in draw({"arms": list(arms)}, directory)}
+def drawn(directory, *runs):
+    return {path.stem: path for path in draw({"runs": list(runs)}, directory)}
 
 
 def texts(path):
@@ -43,17 +44,17 @@ def curves(path):
     return found
 
 
-SWEEP = [arm(label, t, 0.3 + 0.2 * t) for label in ("base", "new") for t in (1.2, 0.6, 0.9)]
+SWEEP = [run(label, t, 0.3 + 0.2 * t) for label in ("base", "new") for t in (1.2, 0.6, 0.9)]
 
 
 def test_a_figure_each_of_accuracy_answers_and_lengths(tmp_path):
     found = drawn(tmp_path / "eval", *SWEEP)
-    assert list(found) == ["accuracy", "answered", "lengths"]
-    assert {path.name for path in (tmp_path / "eval").iterdir()} == {"accuracy.svg", "answered.svg", "lengths.svg"}
+    assert list(found) == ["accuracy", "answer_rate", "length"]
+    assert {path.name for path in (tmp_path / "eval").iterdir()} == {"accuracy.svg", "answer_rate.svg", "length.svg"}
     for name, label in (
         ("accuracy", "accuracy, %"),
-        ("answered", "completions with an answer, %"),
-        ("lengths", "length, tokens: median and quartiles"),
+        ("answer_rate", "completions with an answer, %"),
+        ("length", "length, tokens: median and quartiles"),
     ):
         assert {label, "temperature of evaluation", "base", "new", "0.6", "0.9", "1.2"} <= set(texts(found[name]))
 
@@ -62,15 +63,17 @@ def test_the_same_results_make_the_same_bytes(tmp_path):
     first, second = drawn(tmp_path / "1", *SWEEP), drawn(tmp_path / "2", *copy.deepcopy(SWEEP))
     for name in first:
         assert first[name].read_bytes() == second[name].read_bytes(), name
-    other = drawn(tmp_path / "3", *SWEEP[:-1], arm("new", 0.9, 0.99))
+    other = drawn(tmp_path / "3", *SWEEP[:-1], run("new", 0.9, 0.99))
     assert other["accuracy"].read_bytes() != first["accuracy"].read_bytes()
 
 
-@pytest.mark.parametrize("name", ["accuracy", "answered", "lengths"])
+@pytest.mark.parametrize("name", ["accuracy", "answer_rate", "length"])
 def test_each_figure_shows_its_own_values(tmp_path, name):
     before, changed = drawn(tmp_path / "before", *SWEEP), copy.deepcopy(SWEEP)
-    shown = changed[0] if name == "accuracy" else changed[0]["health"]
-    shown[name] |= {"p50": 300.0} if name == "lengths" else {"estimate": 0.75, "low": 0.6, "high": 0.8}
+    shown = changed[0] if name == "accuracy" else changed[0]["diagnostics"]
+    (shown[name]["all"] if name == "length" else shown[name]).update(
+        {"p50": 300.0} if name == "length" else {"value": 0.75, "ci_low": 0.6, "ci_high": 0.8}
+    )
     after = drawn(tmp_path / "after", *changed)
     assert [one for one in before if before[one].read_bytes() != after[one].read_bytes()] == [name]
 
@@ -102,8 +105,8 @@ def test_nothing_outside_the_file_is_referred_to(tmp_path):
         assert "@import" not in path.read_text()
 
 
-def test_a_line_a_checkpoint_by_rising_temperature_in_the_order_of_the_arms(tmp_path):
-    found = curves(drawn(tmp_path, *SWEEP, arm("base", 1.5, 0.9))["accuracy"])
+def test_a_line_a_checkpoint_by_rising_temperature_in_the_order_of_the_runs(tmp_path):
+    found = curves(drawn(tmp_path, *SWEEP, run("base", 1.5, 0.9))["accuracy"])
     assert set(found) == set(COLOURS[:2])
     base, new = (max(found[colour], key=len) for colour in COLOURS[:2])
     assert (len(base), len(new)) == (4, 3)
@@ -113,55 +116,55 @@ def test_a_line_a_checkpoint_by_rising_temperature_in_the_order_of_the_arms(tmp_
 
 
 def test_bars_reach_from_the_estimate_to_the_ends_of_its_interval():
-    assert plots._percent({"estimate": 0.5, "low": 0.25, "high": 0.625}) == (50, 25, 12.5)
-    assert plots._percent({"estimate": 0.5, "low": None, "high": None}) == (50, 0, 0)
+    assert plots._percent({"value": 0.5, "ci_low": 0.25, "ci_high": 0.625}) == (50, 25, 12.5)
+    assert plots._percent({"value": 0.5, "ci_low": None, "ci_high": None}) == (50, 0, 0)
     assert plots._quartiles({"p5": 1.0, "p25": 100.0, "p50": 250.0, "p75": 300.0, "p95": 900.0}) == (250, 150, 50)
 
 
 def test_lines_are_named_by_the_truncation_that_differs(tmp_path):
-    arms = [arm("a", t, top_k=k) for t in (0.6, 1.2) for k in (20, 0)] + [arm("b", t, top_k=None) for t in (0.6, 1.2)]
-    found = texts(drawn(tmp_path, *arms)["accuracy"])
+    runs = [run("a", t, top_k=k) for t in (0.6, 1.2) for k in (20, 0)] + [run("b", t, top_k=None) for t in (0.6, 1.2)]
+    found = texts(drawn(tmp_path, *runs)["accuracy"])
     assert {"a, top-k 20", "a, top-k 0", "b"} <= set(found)
     assert not any("top-p" in text or "min-p" in text for text in found)
 
 
-def test_arms_at_no_known_temperature_stand_side_by_side(tmp_path):
-    found = drawn(tmp_path, arm("base", None), arm("new", None), arm("third", 0.7), arm("fourth", 0.7, unit="words"))
+def test_runs_at_no_known_temperature_stand_side_by_side(tmp_path):
+    found = drawn(tmp_path, run("base", None), run("new", None), run("third", 0.7), run("fourth", 0.7, unit="words"))
     assert texts(found["accuracy"])[:4] == ["base", "new", "third", "fourth"]
     assert "temperature of evaluation" not in texts(found["accuracy"])
-    assert "length, tokens/words: median and quartiles" in texts(found["lengths"])
+    assert "length, tokens/words: median and quartiles" in texts(found["length"])
 
 
-def test_an_arm_at_no_known_temperature_is_a_level_beside_a_sweep(tmp_path):
-    found = texts(drawn(tmp_path, arm("base", 0.7), arm("base", 1.2), arm("theirs", None))["accuracy"])
+def test_a_run_at_no_known_temperature_is_a_level_beside_a_sweep(tmp_path):
+    found = texts(drawn(tmp_path, run("base", 0.7), run("base", 1.2), run("theirs", None))["accuracy"])
     assert "temperature of evaluation" in found
     assert "theirs" in found
 
 
-def test_one_temperature_is_no_sweep_and_one_arm_is_enough(tmp_path):
-    for arms in ([arm("base"), arm("new")], [arm("only")]):
-        assert "temperature of evaluation" not in texts(drawn(tmp_path, *arms)["accuracy"])
+def test_one_temperature_is_no_sweep_and_one_run_is_enough(tmp_path):
+    for runs in ([run("base"), run("new")], [run("only")]):
+        assert "temperature of evaluation" not in texts(drawn(tmp_path, *runs)["accuracy"])
 
 
-def test_an_arm_without_an_interval_is_drawn(tmp_path):
-    one = arm("base")
-    for share in (one["accuracy"], one["health"]["answered"]):
-        share.update(low=None, high=None)
-    assert "base" in texts(drawn(tmp_path, one)["accuracy"])
+def test_a_run_without_an_interval_is_drawn(tmp_path):
+    only = run("base")
+    for interval in (only["accuracy"], only["diagnostics"]["answer_rate"]):
+        interval.update(ci_low=None, ci_high=None)
+    assert "base" in texts(drawn(tmp_path, only)["accuracy"])
 
 
-@pytest.mark.parametrize("estimate", [0.0, 1.0])
-def test_shares_at_either_end_are_drawn(tmp_path, estimate):
-    one = arm("base", estimate=estimate)
-    one["accuracy"].update(low=max(estimate - 0.1, 0.0), high=min(estimate + 0.1, 1.0))
-    assert len(drawn(tmp_path, one)) == 3
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_fractions_at_either_end_are_drawn(tmp_path, value):
+    only = run("base", value=value)
+    only["accuracy"].update(ci_low=max(value - 0.1, 0.0), ci_high=min(value + 0.1, 1.0))
+    assert len(drawn(tmp_path, only)) == 3
 
 
 @pytest.mark.parametrize("swept", [False, True])
 def test_of_fourteen_checkpoints_none_looks_like_another(tmp_path, swept):
     labels = [f"run{n}" for n in range(14)]
-    arms = [arm(label, t) for label in labels for t in ((0.6, 1.2) if swept else (None,))]
-    path = drawn(tmp_path, *arms)["accuracy"]
+    runs = [run(label, t) for label in labels for t in ((0.6, 1.2) if swept else (None,))]
+    path = drawn(tmp_path, *runs)["accuracy"]
     assert set(labels) <= set(texts(path))
     marks = set()
     for use in ElementTree.parse(path).iter(f"{SVG}use"):
@@ -181,7 +184,7 @@ def config(**values):
 def test_a_label_that_names_no_directory_is_refused(label):
     path = {"name": label, "path": "m"}
     for settings in ({"models": (path,)}, {"models": (), "completions": (path,)}, {"completions": (path,)}):
-        with pytest.raises(ValueError, match=re.escape(f"the label {label!r} is to name a directory")):
+        with pytest.raises(ValueError, match=re.escape(f"the name {label!r} must be able to name a directory")):
             config(**settings).check()
 
 
@@ -200,15 +203,15 @@ def test_a_label_may_be_what_checkpoints_are_called(label):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"models": ()}, "nothing is evaluated: name checkpoints in models, or files of completions"),
-        ({"models": ("a=m", "a=n")}, "the label 'a' is there twice"),
-        ({"completions": ("new=c.jsonl",)}, "the label 'new' is there twice"),
-        ({"baseline": "old"}, "the baseline 'old' is none of base, new"),
-        ({"samples": 4, "pass_at": (1, 5)}, "pass@5 needs as many samples of each problem, not 4"),
-        ({"engine": "server"}, "the server engine asks one model"),
-        ({"sequential": {"margin": 2}, "models": ("a=m",)}, "name two or more models"),
-        ({"sequential": {"margin": 2}, "completions": ("c=c.jsonl",)}, "name two or more models"),
-        ({"sequential": {"margin": 2}, "sweep": {"temperature": (0.6, 1.2)}}, "leave the sweep out here"),
+        ({"models": ()}, "there is nothing to evaluate: name checkpoints in models, or files in completions"),
+        ({"models": ("a=m", "a=n")}, "the name 'a' is given twice"),
+        ({"completions": ("new=c.jsonl",)}, "the name 'new' is given twice"),
+        ({"baseline": "old"}, "the baseline 'old' is not one of base, new"),
+        ({"samples_per_problem": 4, "pass_at_k": (1, 5)}, "pass@5 needs samples_per_problem of at least 5, not 4"),
+        ({"engine": "server"}, "the server engine serves one model"),
+        ({"sequential": {"equivalence_margin": 2}, "models": ("a=m",)}, "name two or more models"),
+        ({"sequential": {"equivalence_margin": 2}, "completions": ("c=c.jsonl",)}, "name two or more models"),
+        ({"sequential": {"equivalence_margin": 2}, "sweep": {"temperature": (0.6, 1.2)}}, "leave the sweep out here"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(values, message):
@@ -220,10 +223,10 @@ def test_settings_that_do_not_go_together_are_refused(values, message):
     "values",
     [
         {"baseline": "new"},
-        {"samples": 4, "pass_at": (1, 4)},
-        {"models": (), "completions": ("c=c.jsonl",), "pass_at": (8,)},
+        {"samples_per_problem": 4, "pass_at_k": (1, 4)},
+        {"models": (), "completions": ("c=c.jsonl",), "pass_at_k": (8,)},
         {"models": ("a=m",), "engine": "server", "completions": ("c=c.jsonl",)},
-        {"sequential": {"margin": 2}, "sweep": {"temperature": (0.6,)}},
+        {"sequential": {"equivalence_margin": 2}, "sweep": {"temperature": (0.6,)}},
         {"sweep": {"temperature": (0.6, 1.2)}},
     ],
 )

@@ -48,11 +48,9 @@ def test_the_page_tells_what_was_found(directory, data):
         name: arm["verdict"]["text"] if "verdict" in arm else None for name, arm in found["arms"].items()
     }
     drawn = {(one["name"], x): y for one in page["accuracy"]["chart"]["series"] for x, y, _, _ in one["points"]}
-    assert drawn == {
-        (arm["checkpoint"], arm["temperature"]): 100 * arm["accuracy"]["estimate"] for arm in results["arms"]
-    }
+    assert drawn == {(run["checkpoint"], run["temperature"]): 100 * run["accuracy"]["value"] for run in results["runs"]}
     assert len(page["comparisons"]["rows"]) == len(results["comparisons"]) == 12
-    assert len(page["health"]["rows"]) == 14
+    assert len(page["diagnostics"]["rows"]) == 14
     beyond = {row["name"]: row["value"] for row in page["attribution"]["ssd"]["beyond"]}
     components = found["arms"]["ssd"]["vs_control"]["components"]
     assert beyond["self-distillation"] == components["ssd"]["value"]

@@ -19,7 +19,7 @@ pytest.importorskip("math_verify")
 pytest.importorskip("matplotlib")
 WORDS = [*tiny.WORDS, *(rf"\boxed{{{n}}}" for n in range(30))]
 TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}"
-FAST = EvalExecution(checkers=1, batch_size=64)
+FAST = EvalExecution(grader_workers=1, batch_size=64)
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def config_of(directory, **changes):
         "problems": {"sources": [str(directory / "asked.jsonl")]},
         "prompt": PromptConfig(instruction="{question}", chat_template=str(directory / "chat.jinja")),
         "sweep": SweepConfig(temperature=(0.8, 1.2)),
-        "samples": 2,
-        "pass_at": (2,),
+        "samples_per_problem": 2,
+        "pass_at_k": (2,),
         "max_new_tokens": 16,
     }
     return EvalConfig(**(given | changes))
@@ -53,20 +53,20 @@ def test_a_sweep_is_sampled_judged_and_compared(inputs):
     results = evaluate.evaluate(config, out, FAST)
     assert json.loads((out / "eval" / "results.json").read_text()) == results
     assert {f.name for f in (out / "eval").iterdir()} == {
-        "accuracy.svg", "answered.svg", "lengths.svg", "results.json", "samples.parquet",
+        "accuracy.svg", "answer_rate.svg", "length.svg", "results.json", "samples.parquet",
     }  # fmt: skip
-    assert [(arm["checkpoint"], arm["temperature"], arm["samples"]) for arm in results["arms"]] == [
+    assert [(arm["checkpoint"], arm["temperature"], arm["samples"]) for arm in results["runs"]] == [
         ("base", 0.8, 24), ("base", 1.2, 24), ("trained", 0.8, 24), ("trained", 1.2, 24),
     ]  # fmt: skip
     rows = pq.read_table(out / "eval" / "samples.parquet").to_pylist()
     golds = {f"p{i}": str(i % 3) for i in range(12)}
-    right = [row["verdict"] == "correct" for row in rows]
+    right = [row["grade"] == "correct" for row in rows]
     assert any(right)
-    assert right == [row["extracted"] == golds[row["problem_id"]] for row in rows]
-    first = [row["verdict"] == "correct" for row in rows if (row["checkpoint"], row["temperature"]) == ("base", 0.8)]
-    assert results["arms"][0]["accuracy"]["estimate"] == pytest.approx(sum(first) / 24)
-    assert results["selection"]["problems"] == results["selection"]["reported_on"] == 6
-    assert [one["arm"] for one in results["comparisons"]] == ["trained T=0.8 k=20 p=0.95", "trained T=1.2 k=20 p=0.95"]
+    assert right == [row["answer"] == golds[row["problem_id"]] for row in rows]
+    first = [row["grade"] == "correct" for row in rows if (row["checkpoint"], row["temperature"]) == ("base", 0.8)]
+    assert results["runs"][0]["accuracy"]["value"] == pytest.approx(sum(first) / 24)
+    assert results["selection"]["selection_problems"] == results["selection"]["reporting_problems"] == 6
+    assert [one["run"] for one in results["comparisons"]] == ["trained T=0.8 k=20 p=0.95", "trained T=1.2 k=20 p=0.95"]
     assert len({one["baseline"] for one in results["comparisons"]}) == 1
 
 
@@ -108,17 +108,17 @@ def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(inputs, monkeypatc
     monkeypatch.setattr(requests, "load", lambda path, dtype: loaded.append(path) or load(path, dtype))
     assert evaluate.evaluate(config, inputs / "out", FAST) == whole
     assert loaded == [str(inputs / "trained")]
-    monkeypatch.setattr(evaluate, "Checkers", None)  # all is there: nothing is judged again
+    monkeypatch.setattr(evaluate, "GraderPool", None)  # all is there: nothing is judged again
     assert evaluate.evaluate(config, inputs / "out", FAST) == whole
 
 
-def test_a_budget_is_inside_a_larger_one(inputs):
+def test_a_limit_is_inside_a_larger_one(inputs):
     asked = {}
-    for budget in (4, 8):
-        config = config_of(inputs, budget=budget, sweep=SweepConfig(), samples=1, pass_at=())
-        evaluate.evaluate(config, inputs / f"out{budget}", FAST)
-        asked[budget] = {
-            trace.problem_id for trace in read(next((inputs / f"out{budget}" / "traces" / "base").iterdir()))
+    for limit in (4, 8):
+        config = config_of(inputs, limit=limit, sweep=SweepConfig(), samples_per_problem=1, pass_at_k=())
+        evaluate.evaluate(config, inputs / f"out{limit}", FAST)
+        asked[limit] = {
+            trace.problem_id for trace in read(next((inputs / f"out{limit}" / "traces" / "base").iterdir()))
         }
     assert len(asked[4]) == 4
     assert asked[4] < asked[8]
@@ -130,40 +130,40 @@ def test_alike_models_end_undecided_or_without_a_difference(inputs):
         inputs,
         models=(NamedPath(name="a", path=str(inputs / "base")), NamedPath(name="b", path=str(inputs / "base"))),
         sweep=SweepConfig(),
-        samples=1,
-        pass_at=(),
-        sequential={"margin": 60, "looks": 3},
+        samples_per_problem=1,
+        pass_at_k=(),
+        sequential={"equivalence_margin": 60, "max_looks": 3},
     )
     tiny.save_model(inputs / "base", words=WORDS)
     results = evaluate.evaluate(config, inputs / "out", FAST)
     (sequence,) = results["sequential"]
     last = sequence["looks"][-1]
-    assert last["ended"]
-    assert last["verdict"] == "no difference"
-    assert [arm["problems"] for arm in results["arms"]] == [last["problems"]] * 2
+    assert last["stopped"]
+    assert last["decision"] == "equivalent"
+    assert [arm["problems"] for arm in results["runs"]] == [last["problems"]] * 2
     assert results["comparisons"] == []
 
 
 def test_a_decided_question_is_sampled_no_further(inputs, monkeypatch):
     """Two of three checkpoints: the third's question ends at the first look, and it is asked nothing more."""
-    config = config_of(inputs, sweep=SweepConfig(), pass_at=(), sequential={"margin": 1, "looks": 4})
+    config = config_of(inputs, sweep=SweepConfig(), pass_at_k=(), sequential={"equivalence_margin": 1, "max_looks": 4})
     extra = NamedPath(name="never", path=str(inputs / "base"))
     config = config.model_copy(update={"models": (*config.models, extra)})
-    look, sequences = evaluate.PairedSequence.look, []
+    look, sequences = evaluate.SequentialTest.look, []
 
     def ending(self, differences):
         if self not in sequences:
             sequences.append(self)
         found = look(self, differences)
         self.looks[-1] = dataclasses.replace(
-            found, ended=self is sequences[-1] is not sequences[0] or found.problems == 12
+            found, stopped=self is sequences[-1] is not sequences[0] or found.problems == 12
         )
         return self.looks[-1]
 
-    monkeypatch.setattr(evaluate.PairedSequence, "look", ending)
+    monkeypatch.setattr(evaluate.SequentialTest, "look", ending)
     results = evaluate.evaluate(config, inputs / "out", FAST)
-    assert {arm["checkpoint"]: arm["problems"] for arm in results["arms"]} == {"base": 12, "trained": 12, "never": 3}
-    assert {one["arm"]: len(one["looks"]) for one in results["sequential"]} == {"trained": 4, "never": 1}
+    assert {arm["checkpoint"]: arm["problems"] for arm in results["runs"]} == {"base": 12, "trained": 12, "never": 3}
+    assert {one["run"]: len(one["looks"]) for one in results["sequential"]} == {"trained": 4, "never": 1}
     assert {one["alpha"] for one in results["sequential"]} == {0.025}
 
 
@@ -174,10 +174,10 @@ def test_other_prompts_are_refused_before_anything_is_sampled(inputs, monkeypatc
     config = config.model_copy(update={"models": (*config.models, NamedPath(name="other", path=str(inputs / "other")))})
     with monkeypatch.context() as patched:
         patched.setattr(requests, "make_engine", None)
-        with pytest.raises(ValueError, match=r"other would be asked p.* in other tokens than base"):
+        with pytest.raises(ValueError, match=r"the prompt of p.* has other tokens for other than for base"):
             evaluate.evaluate(config, inputs / "out", FAST)
-    kept = evaluate.evaluate(config.model_copy(update={"other_prompts": "keep"}), inputs / "out2", FAST)
-    assert kept["other_prompts"] == {"other T=0.8 k=20 p=0.95": 12, "other T=1.2 k=20 p=0.95": 12}
+    kept = evaluate.evaluate(config.model_copy(update={"on_prompt_mismatch": "allow"}), inputs / "out2", FAST)
+    assert kept["prompt_mismatches"] == {"other T=0.8 k=20 p=0.95": 12, "other T=1.2 k=20 p=0.95": 12}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_gold_answers_are_checked_before_anything_is_sampled(inputs, monkeypatch
     monkeypatch.setattr(requests, "make_engine", None)
     file = inputs / "eval.yaml"
     file.write_text(yaml.safe_dump(config_of(inputs).model_dump(mode="json")))
-    assert cli.run(["eval", "--config", str(file), "--out", str(inputs / "out"), "--checkers", "1"]) == 2
+    assert cli.run(["eval", "--config", str(file), "--out", str(inputs / "out"), "--grader-workers", "1"]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -212,8 +212,8 @@ def test_completions_from_elsewhere_are_compared(inputs, capsys):
     args = ["--completions", f"before={before}", f"after={after}", "--problems.sources", str(inputs / "asked.jsonl")]
     assert cli.run(["eval", *args, "--out", str(inputs / "out")]) == 0
     said = capsys.readouterr().out
-    assert "after against before: +41.7 points" in said
-    assert "p = 0.0625, by Holm over 1 p = 0.0625 (exact McNemar, 5 of 12 problems differ)" in said
+    assert "after against before: +41.7 percentage points" in said
+    assert "p = 0.0625, by Holm over 1 p = 0.0625 (exact McNemar, 5 of 12 problems discordant)" in said
 
 
 def test_a_run_of_sampling_is_judged_with_the_problems_beside_it(inputs):
@@ -222,10 +222,10 @@ def test_a_run_of_sampling_is_judged_with_the_problems_beside_it(inputs):
     asked = ["--problems.sources", str(inputs / "asked.jsonl"), "--prompt.instruction", "{question}"]
     asked += ["--prompt.chat-template", str(inputs / "chat.jinja"), "--max-new-tokens", "12", "--purpose", "evaluation"]
     assert cli.run(["sample", "--model", config.models[0].path, *asked, "--out", str(run)]) == 0
-    given = EvalConfig(completions=(NamedPath(name="theirs", path=str(run)),), budget=5)
+    given = EvalConfig(completions=(NamedPath(name="theirs", path=str(run)),), limit=5)
     results = evaluate.evaluate(given, inputs / "out", FAST)
-    (arm,) = results["arms"]
-    assert (arm["problems"], arm["temperature"], arm["health"]["length_unit"]) == (5, 1.0, "tokens")
+    (arm,) = results["runs"]
+    assert (arm["problems"], arm["temperature"], arm["diagnostics"]["length"]["unit"]) == (5, 1.0, "tokens")
 
 
 def test_arms_over_other_problems_are_refused_and_the_problems_named(inputs, capsys):

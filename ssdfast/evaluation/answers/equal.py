@@ -1,215 +1,223 @@
-r"""Whether an answer is the right one.
+r"""Whether an answer equals the gold answer.
 
-``check`` has no time limit and may use any amount of memory: run it through `pool`, except on text of your own.
+``grade_answer`` has no time limit and may use any amount of memory: run it through `grader_pool`, except on text of
+your own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
 from . import wording
-from .latex import Unreadable, expression, has_imaginary, same_expression
-from .normalize import clean
-from .numeric import Number, number, same_number
-from .parse import read
-from .types import Based, Equation, Items, Reading, Region, Residue, Value, Words, as_region, as_sympy
+from .latex import Unparsable, equal_expression, expression, has_imaginary
+from .normalize import normalize
+from .numeric import Number, equal_number, number
+from .parse import parse
+from .types import Answer, Based, Equation, Items, Region, Residue, Value, Words, as_region, as_sympy
 
-Verdict = Literal["correct", "wrong", "no_answer", "unparsable", "timed_out"]
+Grade = Literal["correct", "incorrect", "no_answer", "unparsable", "timeout"]
 _MEASURED = re.compile(r"(.+) (?:[mgshLNJWVAKCF])(?:\s*\^\s*\{?[23]\}?)?")
-"""a number and a unit of one letter, which beside a gold answer that is a number is no variable"""
-LONGEST = 4000
-"""characters of an answer that is looked at; a longer one is unparsable, unless it is the gold answer to the letter"""
+"""A number and a unit of one letter; where the gold answer is a number the letter is no variable."""
+MAX_CHARACTERS = 4000
+"""A longer answer is unparsable, unless it is the text of the gold answer."""
 
 
-def check(gold: str, answer: str) -> Verdict:
-    """ "correct", "wrong" or "unparsable". Raises Unreadable for a gold answer that cannot be read."""
-    if (quick := quick_check(gold, answer)) is not None:
+def grade_answer(gold: str, answer: str) -> Grade:
+    """ "correct", "incorrect" or "unparsable". Raises Unparsable for a gold answer that cannot be parsed."""
+    if (quick := quick_grade(gold, answer)) is not None:
         return quick
-    spelled = clean(answer)
-    complex_numbers = has_imaginary(clean(gold)) or has_imaginary(spelled)
-    golds = _gold(gold, complex_numbers)
-    if any(isinstance(one, Words) and one.said == wording.sentence(spelled) for one in golds):
+    text = normalize(answer)
+    complex_numbers = has_imaginary(normalize(gold)) or has_imaginary(text)
+    golds = _parse_gold(gold, complex_numbers)
+    if any(isinstance(tree, Words) and tree.text == wording.sentence(text) for tree in golds):
         return "correct"
-    if (chosen := wording.choice(clean(gold))) and chosen == wording.choice(spelled):
+    if (letter := wording.choice(normalize(gold))) and letter == wording.choice(text):
         return "correct"
     try:
-        found = read(spelled, complex_numbers)
-    except Unreadable:
+        tree = parse(text, complex_numbers)
+    except Unparsable:
         return "unparsable"
-    return "correct" if any(same(one, found) for one in golds) else "wrong"
+    return "correct" if any(equal(gold_tree, tree) for gold_tree in golds) else "incorrect"
 
 
-def quick_check(gold: str, answer: str) -> Verdict | None:
-    """The verdict where it needs no parser: equal texts, two plain numbers, an answer too long. None elsewhere."""
+def quick_grade(gold: str, answer: str) -> Grade | None:
+    """The grade where it needs no parser: equal texts, two plain numbers, an answer too long. None elsewhere."""
     if gold.strip() == answer.strip():
         return "correct"
-    if len(answer) > LONGEST:
+    if len(answer) > MAX_CHARACTERS:
         return "unparsable"
-    ours, theirs = _number(gold), number(clean(answer)) if len(answer) < 100 else None
-    if ours and theirs:
-        return "correct" if same_number(ours, theirs) else "wrong"
+    gold_number = _gold_number(gold)
+    answer_number = number(normalize(answer)) if len(answer) < 100 else None
+    if gold_number and answer_number:
+        return "correct" if equal_number(gold_number, answer_number) else "incorrect"
     return None
 
 
 @lru_cache(maxsize=8192)
-def _number(gold: str) -> Number | None:
-    return number(clean(gold)) if len(gold) < 100 else None
+def _gold_number(gold: str) -> Number | None:
+    return number(normalize(gold)) if len(gold) < 100 else None
 
 
-def readable(gold: str) -> bool:
+def is_parsable(gold: str) -> bool:
     """Whether a gold answer can be compared with anything."""
-    if len(gold) > LONGEST:
+    if len(gold) > MAX_CHARACTERS:
         return False
     try:
-        return bool(_gold(gold, has_imaginary(clean(gold))))
-    except Unreadable:
+        return bool(_parse_gold(gold, has_imaginary(normalize(gold))))
+    except Unparsable:
         return False
 
 
 @lru_cache(maxsize=8192)
-def _gold(gold: str, complex_numbers: bool) -> tuple[Reading, ...]:
-    found: list[Reading] = []
+def _parse_gold(gold: str, complex_numbers: bool) -> tuple[Answer, ...]:
+    trees: list[Answer] = []
     for spelling in wording.wordings(gold):
         try:
-            found.append(read(clean(spelling), complex_numbers))
-        except Unreadable:
+            trees.append(parse(normalize(spelling), complex_numbers))
+        except Unparsable:
             if spelling == gold:
                 raise
-    return tuple(found)
+    return tuple(trees)
 
 
-def same(gold: Reading, answer: Reading) -> bool:
-    """Whether two readings say the same."""
+def equal(gold: Answer, answer: Answer) -> bool:
+    """Whether two parsed answers are equal."""
     if isinstance(gold, Words) or isinstance(answer, Words):
         return gold == answer
     if isinstance(gold, Based) or isinstance(answer, Based):
-        return _same_based(gold, answer)
+        return _equal_based(gold, answer)
     if isinstance(gold, Residue) or isinstance(answer, Residue):
-        return _same_residue(gold, answer)
+        return _equal_residue(gold, answer)
     if isinstance(gold, Equation) and isinstance(answer, Equation):
-        return _same_equation(gold, answer)
+        return _equal_equation(gold, answer)
     if isinstance(gold, Equation):
-        return bool(gold.name) and same(gold.value, answer)
+        return bool(gold.name) and equal(gold.value, answer)
     if isinstance(answer, Equation):
-        return same(gold, answer.value)
+        return equal(gold, answer.value)
     if isinstance(gold, Region) or isinstance(answer, Region):
-        return _same_region(gold, answer)
+        return _equal_region(gold, answer)
     if isinstance(gold, Value) and isinstance(answer, Value):
-        return _same_value(gold, answer)
-    return _same_items(gold, answer)
+        return _equal_value(gold, answer)
+    return _equal_items(gold, answer)
 
 
-def _same_based(gold: Reading, answer: Reading) -> bool:
+def _equal_based(gold: Answer, answer: Answer) -> bool:
     if isinstance(gold, Based) and isinstance(answer, Based):
         return gold == answer
     based, other = (gold, answer) if isinstance(gold, Based) else (answer, gold)
     return isinstance(based, Based) and isinstance(other, Value) and other.text.lstrip("0") == based.digits
 
 
-def _same_residue(gold: Reading, answer: Reading) -> bool:
+def _equal_residue(gold: Answer, answer: Answer) -> bool:
     if not (isinstance(gold, Residue) and isinstance(answer, Residue)):
         return False
-    named_otherwise = gold.name and answer.name and gold.name != answer.name
-    return not named_otherwise and (gold.value, gold.modulus) == (answer.value, answer.modulus)
+    other_name = gold.name and answer.name and gold.name != answer.name
+    return not other_name and (gold.value, gold.modulus) == (answer.value, answer.modulus)
 
 
-def _same_equation(gold: Equation, answer: Equation) -> bool:
+def _equal_equation(gold: Equation, answer: Equation) -> bool:
     if gold.name and gold.name == answer.name:
-        return same(gold.value, answer.value)
+        return equal(gold.value, answer.value)
     try:
         ours, theirs = expression(gold.text, False), expression(answer.text, False)
-    except Unreadable:
-        return not (gold.name and answer.name) and same(gold.value, answer.value)
-    return same_expression(ours, theirs)
+    except Unparsable:
+        return not (gold.name and answer.name) and equal(gold.value, answer.value)
+    return equal_expression(ours, theirs)
 
 
-def _same_region(gold: Reading, answer: Reading) -> bool:
+def _equal_region(gold: Answer, answer: Answer) -> bool:
     if isinstance(gold, Region) and isinstance(answer, Region):
         if gold.name and answer.name and gold.name != answer.name:
             return False
         if gold.sympy is None or answer.sympy is None:
-            both = gold.relation is not None and answer.relation is not None
-            return both and same_expression(gold.relation, answer.relation)
+            known = gold.relation is not None and answer.relation is not None
+            return known and equal_expression(gold.relation, answer.relation)
     ours, theirs = as_region(gold), as_region(answer)
     if ours is None or theirs is None:
         return False
-    return bool(ours == theirs) or same_expression(ours, theirs)
+    return bool(ours == theirs) or equal_expression(ours, theirs)
 
 
-def _same_value(gold: Value, answer: Value) -> bool:
+def _equal_value(gold: Value, answer: Value) -> bool:
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return False
     if gold.number and answer.number:
-        return same_number(gold.number, answer.number)
-    if gold.number and (measured := _MEASURED.fullmatch(answer.text)) and (count := number(measured[1])):
-        return same_number(gold.number, count)
+        return equal_number(gold.number, answer.number)
+    if gold.number and (match := _MEASURED.fullmatch(answer.text)) and (count := number(match[1])):
+        return equal_number(gold.number, count)
     ours, theirs = as_sympy(gold), as_sympy(answer)
-    if same_expression(ours, theirs):
+    if equal_expression(ours, theirs):
         return True
     if "degree" in (gold.unit, answer.unit) and gold.unit != answer.unit:
         from sympy import pi
 
-        ours, theirs = (one * pi / 180 if unit else one for one, unit in ((ours, gold.unit), (theirs, answer.unit)))
-        return same_expression(ours, theirs)
+        ours, theirs = (
+            angle * pi / 180 if unit else angle for angle, unit in ((ours, gold.unit), (theirs, answer.unit))
+        )
+        return equal_expression(ours, theirs)
     return False
 
 
-def _same_items(gold: Reading, answer: Reading) -> bool:
+def _equal_items(gold: Answer, answer: Answer) -> bool:
     if isinstance(gold, Value) or isinstance(answer, Value):
-        return _same_alone(gold, answer)
+        return _equal_single(gold, answer)
     assert isinstance(gold, Items)
     assert isinstance(answer, Items)
     kinds = {gold.kind, answer.kind}
     if kinds == {"tuple", "set"}:
         return False
     if "tuple" in kinds:
-        if gold.kind == answer.kind and "" not in (gold.brackets, answer.brackets) and not _alike(gold, answer):
+        if (
+            gold.kind == answer.kind
+            and "" not in (gold.brackets, answer.brackets)
+            and not _compatible_brackets(gold, answer)
+        ):
             return False
-        return len(gold.items) == len(answer.items) and all(map(same, gold.items, answer.items))
+        return len(gold.items) == len(answer.items) and all(map(equal, gold.items, answer.items))
     ours, theirs = gold.items, answer.items
     if "set" in kinds:
-        ours, theirs = _distinct(ours, same), _distinct(theirs, same)
-    return len(ours) == len(theirs) and _matched(ours, theirs)
+        ours, theirs = _distinct(ours), _distinct(theirs)
+    return len(ours) == len(theirs) and _equal_in_any_order(ours, theirs)
 
 
-def _alike(gold: Items, answer: Items) -> bool:
-    """[1, 2] is no pair (1, 2); x=1, y=2 is one, and is not a=1, b=2."""
+def _compatible_brackets(gold: Items, answer: Items) -> bool:
+    """[1, 2] is no pair (1, 2); x=1, y=2 is such a pair, and is not a=1, b=2."""
     named = gold.brackets[0] == "=", answer.brackets[0] == "="
     return any(named) != all(named) or gold.brackets == answer.brackets
 
 
-def _same_alone(gold: Reading, answer: Reading) -> bool:
+def _equal_single(gold: Answer, answer: Answer) -> bool:
     """A set of one value and the value; a tuple and a matrix of one row or column."""
     items, other = (gold, answer) if isinstance(gold, Items) else (answer, gold)
     assert isinstance(items, Items)
     assert isinstance(other, Value)
     if len(items.items) == 1:
-        return same(items.items[0], other)
+        return equal(items.items[0], other)
     shape = getattr(other.sympy, "shape", None)
     if items.kind != "tuple" or not shape or 1 not in shape or len(items.items) != shape[0] * shape[1]:
         return False
     return all(
-        isinstance(item, Value) and same_expression(as_sympy(item), entry)
+        isinstance(item, Value) and equal_expression(as_sympy(item), entry)
         for item, entry in zip(items.items, other.sympy, strict=True)
     )
 
 
-def _distinct(items: Sequence[Reading], equal: Callable[[Reading, Reading], bool]) -> tuple[Reading, ...]:
-    kept: list[Reading] = []
+def _distinct(items: Sequence[Answer]) -> tuple[Answer, ...]:
+    distinct: list[Answer] = []
     for item in items:
-        if not any(equal(one, item) for one in kept):
-            kept.append(item)
-    return tuple(kept)
+        if not any(equal(earlier, item) for earlier in distinct):
+            distinct.append(item)
+    return tuple(distinct)
 
 
-def _matched(gold: Sequence[Reading], answer: Sequence[Reading]) -> bool:
+def _equal_in_any_order(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
     left = list(answer)
-    for one in gold:
-        found = next((at for at, other in enumerate(left) if same(one, other)), None)
-        if found is None:
+    for item in gold:
+        index = next((index for index, other in enumerate(left) if equal(item, other)), None)
+        if index is None:
             return False
-        left.pop(found)
+        left.pop(index)
     return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from ..extract import last_boxed
+from .boxed import last_boxed
 
 _SYMBOLS = {
     "−": "-", "–": "-", "—": "-", "×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ", "÷": "/", "∕": "/",
@@ -53,7 +53,7 @@ _MIXED = re.compile(
     r"(?<![0-9.,/^_{\\A-Za-z])(-?)\s*([0-9]+)\s*"
     r"(?:(?<=\s)([0-9]+)/([0-9]+)|\\frac\s*(?:\{([0-9]+)\}|([0-9]))\s*(?:\{([0-9]+)\}|([0-9])))(?![0-9^])"
 )
-_HALF_DAY = re.compile(
+_AM_PM = re.compile(
     r"(?<=[0-9])\s*(?:\\text\s*\{\s*([APap])\.?\s*[Mm]\.?\s*\}|(?<=:[0-9]{2})\s*([APap])\.?\s*[Mm](?![A-Za-z])\.?)"
 )
 _COMBINATIONS = re.compile(r"(?<![A-Za-z\\])C\(([^(),]+),([^(),]+)\)")
@@ -72,15 +72,15 @@ _INFINITY = frozenset(("infty", "infinity", "inf", "oo"))
 _SPACES = re.compile(r"\s+")
 
 
-def clean(text: str) -> str:
-    """`text` in the one spelling; two answers of one spelling are the same answer."""
+def normalize(text: str) -> str:
+    """`text` in one common spelling; two answers with the same spelling are the same answer."""
     if "boxed" in text or "fbox" in text:
         text = last_boxed(text) or text
     if "\\begin" not in text:  # where a doubled backslash is a row's end
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
-    text = _SYMBOL.sub(lambda found: _SYMBOLS[found.group()], text)
-    text = _RAISED.sub(lambda found: f"^{{{found.group().translate(_RAISED_DIGITS)}}}", text)
-    text = _ROOT.sub(lambda found: f"\\sqrt{{{found[1] or found[2]}}}", text)
+    text = _SYMBOL.sub(lambda match: _SYMBOLS[match.group()], text)
+    text = _RAISED.sub(lambda match: f"^{{{match.group().translate(_RAISED_DIGITS)}}}", text)
+    text = _ROOT.sub(lambda match: f"\\sqrt{{{match[1] or match[2]}}}", text)
     text = _THOUSANDS.sub("", text)
     text = re.sub(r"(?<=[0-9A-Za-z)])\*\*(?=[0-9A-Za-z(-])", "^", text)
     text = _MATH_MARKS.sub("", text)
@@ -92,38 +92,38 @@ def clean(text: str) -> str:
     )
     text = _COMMAND.sub(_command, text)
     text = text.replace("{:}", ":")
-    text = _HALF_DAY.sub(lambda found: f" \\text{{{(found[1] or found[2]).lower()}m}}", text)
-    text = _TEXT_NUMBER.sub(lambda found: f" {found[1] or found[2]} ", text)
+    text = _AM_PM.sub(lambda match: f" \\text{{{(match[1] or match[2]).lower()}m}}", text)
+    text = _TEXT_NUMBER.sub(lambda match: f" {match[1] or match[2]} ", text)
     text = text.replace(">=", "\\ge ").replace("<=", "\\le ").replace("!=", "\\ne ").replace("==", "=")
     text = _plain_functions(text)
     text = _SCIENTIFIC.sub(r"\1\\cdot 10^{\2}", text)
     text = _REPEATING.sub(_repeating, text)
     text = _MIXED.sub(_mixed, text)
     text = _SPACES.sub(" ", text).strip()
-    return _without_ends(text)
+    return _strip_ends(text)
 
 
-def _command(found: re.Match[str]) -> str:
-    name = found[1]
+def _command(match: re.Match[str]) -> str:
+    name = match[1]
     if _DROPPED.fullmatch(name):
         return ""
     same = _SAME.get(name)
     if same is None:
-        return found.group()
+        return match.group()
     return f"\\{same}" if same.isalpha() else same
 
 
 def _plain_functions(text: str) -> str:
     r"""``sqrt(2)``, ``C(n, 2)``, ``floor(n/2)``, ``sin x``, ``pi`` as LaTeX writes them."""
     text = _COMBINATIONS.sub(r"\\binom{\1}{\2}", text)
-    text = _PLAIN_COMMANDS.sub(lambda found: "\\infty " if found[1] in _INFINITY else f"\\{found[1]} ", text)
+    text = _PLAIN_COMMANDS.sub(lambda match: "\\infty " if match[1] in _INFINITY else f"\\{match[1]} ", text)
     for _ in range(20):
-        found = _PLAIN.search(text)
-        end = closing(text, found.end() - 1) if found else -1
-        if found is None or end < 0:
+        match = _PLAIN.search(text)
+        end = closing(text, match.end() - 1) if match else -1
+        if match is None or end < 0:
             break
-        before, after = _PLAIN_SPELLING[found[1]]
-        text = f"{text[: found.start()]}{before}{text[found.end() : end]}{after}{text[end + 1 :]}"
+        before, after = _PLAIN_SPELLING[match[1]]
+        text = f"{text[: match.start()]}{before}{text[match.end() : end]}{after}{text[end + 1 :]}"
     for _ in range(20):
         start = text.find("^(")
         end = closing(text, start + 1) if start >= 0 else -1
@@ -133,23 +133,23 @@ def _plain_functions(text: str) -> str:
     return text
 
 
-def _repeating(found: re.Match[str]) -> str:
-    whole, fixed, period = found[1] or "0", found[2], found[3] or found[4]
+def _repeating(match: re.Match[str]) -> str:
+    whole, fixed, period = match[1] or "0", match[2], match[3] or match[4]
     if len(whole + fixed + period) > 100:
-        return found.group()
+        return match.group()
     value = Fraction(int(whole + fixed + period) - int(whole + fixed), 10 ** len(fixed) * (10 ** len(period) - 1))
     return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
-def _mixed(found: re.Match[str]) -> str:
-    sign, whole = found[1], found[2]
-    over, under = found[3] or found[5] or found[6], found[4] or found[7] or found[8]
+def _mixed(match: re.Match[str]) -> str:
+    sign, whole = match[1], match[2]
+    over, under = match[3] or match[5] or match[6], match[4] or match[7] or match[8]
     if len(whole + over + under) > 300:
-        return found.group()
+        return match.group()
     return f"{sign}\\frac{{{int(whole) * int(under) + int(over)}}}{{{under}}}"
 
 
-def _without_ends(text: str) -> str:
+def _strip_ends(text: str) -> str:
     """Without the punctuation that ends a sentence, and a brace pair around everything."""
     while text and (text[-1] in ".,;:" or text[0] in ":,;"):
         text = text[:-1].rstrip() if text[-1] in ".,;:" else text[1:].lstrip()
@@ -161,28 +161,28 @@ def _without_ends(text: str) -> str:
 def closing(text: str, start: int) -> int:
     r"""Where the bracket at `start` closes, -1 if it does not. Brackets of any kind close each other: ``[0, 1)``."""
     depth = 0
-    for at in range(start, len(text)):
-        if text[at] in "([{":
+    for index in range(start, len(text)):
+        if text[index] in "([{":
             depth += 1
-        elif text[at] in ")]}":
+        elif text[index] in ")]}":
             depth -= 1
             if depth == 0:
-                return at
+                return index
     return -1
 
 
 def split_top(text: str, separators: re.Pattern[str]) -> list[str]:
-    """`text` cut at the separators that no bracket and no environment holds."""
-    depth, parts, begun = 0, [], 0
-    for found in re.finditer(
+    """`text` split at the separators outside all brackets and environments."""
+    depth, parts, start = 0, [], 0
+    for match in re.finditer(
         rf"(?P<open>[(\[{{]|\\begin|\\langle)|(?P<close>[)\]}}]|\\end|\\rangle)|{separators.pattern}", text
     ):
-        if found["open"]:
+        if match["open"]:
             depth += 1
-        elif found["close"]:
+        elif match["close"]:
             depth -= 1
         elif depth == 0:
-            parts.append(text[begun : found.start()])
-            begun = found.end()
-    parts.append(text[begun:])
+            parts.append(text[start : match.start()])
+            start = match.end()
+    parts.append(text[start:])
     return [part.strip() for part in parts]

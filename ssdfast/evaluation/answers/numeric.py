@@ -1,7 +1,7 @@
-r"""Plain numbers, compared exactly and without a parser: most answers are one, and a check of them takes microseconds.
+r"""Plain numbers, compared exactly and without a parser. Most answers are plain numbers, graded in microseconds.
 
-Where both answers are plain numbers the outcome is math-verify's: equal where exact, equal when rounded to six decimals
-where one is a decimal; here small numbers must in addition agree to five digits, so that 10^-8 is not 2·10^-8.
+Where both answers are plain numbers the result is math-verify's: equal where exact, and where one is a decimal, equal
+when rounded to six decimals. Here small numbers must in addition agree to five digits, so that 10^-8 is not 2·10^-8.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-_LONGEST = 4000  # Python converts no longer text to int
+_MAX_CHARACTERS = 4000  # Python converts no longer text to int
 _PLACES = 6
 _RELATIVE = Fraction(1, 10**5)
 
@@ -32,37 +32,37 @@ class Number:
 
 
 def number(text: str) -> Number | None:
-    """The plain number that `text`, in the spelling of `clean`, is; None for anything else."""
-    if len(text) > _LONGEST or not (found := _PATTERN.fullmatch(text)):
+    """The plain number that `text`, as `normalize` spells it, is; None for anything else."""
+    if len(text) > _MAX_CHARACTERS or not (match := _PATTERN.fullmatch(text)):
         return None
-    if found["decimal"]:
-        value = Fraction(found["decimal"] if found["decimal"][-1] != "." else found["decimal"][:-1])
-        if power := found["e"] or found["f"]:
+    if match["decimal"]:
+        value = Fraction(match["decimal"] if match["decimal"][-1] != "." else match["decimal"][:-1])
+        if power := match["e"] or match["f"]:
             value *= Fraction(10) ** int(power)
     else:
-        over, under = (int(found["a"] or found["c"] or found["n"]), int(found["b"] or found["d"] or found["m"]))
+        over, under = (int(match["a"] or match["c"] or match["n"]), int(match["b"] or match["d"] or match["m"]))
         if under == 0:
             return None
         value = Fraction(over, under)
-    exact = not (found["decimal"] and "." in found["decimal"])
-    return Number(-value if found["sign"] == "-" else value, exact, bool(found["percent"]))
+    exact = not (match["decimal"] and "." in match["decimal"])
+    return Number(-value if match["sign"] == "-" else value, exact, bool(match["percent"]))
 
 
-def same_number(gold: Number, answer: Number) -> bool:
+def equal_number(gold: Number, answer: Number) -> bool:
     """Whether the two agree; a percent sign may be a unit that the other leaves out.
 
     "50%" agrees with 0.5 and with 50; 0.5 does not agree with "0.5%", for what is below 1 is no count of percents.
     """
     if gold.percent == answer.percent:
         return _agree(gold.value, answer.value, gold.exact and answer.exact)
-    if _agree(_fraction(gold), _fraction(answer), gold.exact and answer.exact):
+    if _agree(_as_fraction(gold), _as_fraction(answer), gold.exact and answer.exact):
         return True
-    counts = gold.percent or abs(gold.value) > 1
-    return counts and _agree(gold.value, answer.value, gold.exact and answer.exact)
+    counts_percents = gold.percent or abs(gold.value) > 1
+    return counts_percents and _agree(gold.value, answer.value, gold.exact and answer.exact)
 
 
-def _fraction(one: Number) -> Fraction:
-    return one.value / 100 if one.percent else one.value
+def _as_fraction(number: Number) -> Fraction:
+    return number.value / 100 if number.percent else number.value
 
 
 def _agree(gold: Fraction, answer: Fraction, exact: bool) -> bool:

@@ -1,4 +1,4 @@
-"""The tree that an answer is read into, and the sympy objects of its leaves."""
+"""The tree that an answer is parsed into, and the sympy objects of its leaves."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
-from .latex import Unreadable, interval
+from .latex import Unparsable, interval
 from .numeric import Number
 
 
 @dataclass(frozen=True)
 class Words:
-    said: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number, or anything else that sympy has an object for."""
+    """A number, or any other expression that sympy has an object for."""
 
     text: str
     number: Number | None
     sympy: Any
-    """None where the number says it all"""
+    """None where `number` is the whole value."""
     unit: str = ""
 
 
@@ -37,7 +37,7 @@ class Based:
 
 @dataclass(frozen=True)
 class Residue:
-    """value mod modulus"""
+    """An integer modulo another."""
 
     value: int
     modulus: int
@@ -47,8 +47,8 @@ class Residue:
 @dataclass(frozen=True)
 class Items:
     kind: Literal["tuple", "set", "list"]
-    """ordered; each value once; bare, in any order"""
-    items: tuple[Reading, ...]
+    """A tuple is ordered, a set has each value once, a list is without brackets and in any order."""
+    items: tuple[Answer, ...]
     brackets: str = ""
 
 
@@ -58,7 +58,7 @@ class Region:
 
     sympy: Any
     name: str = ""
-    """of the variable, where the answer has one"""
+    """The name of the variable, where the answer has one."""
     relation: Any = None
 
 
@@ -66,27 +66,27 @@ class Region:
 class Equation:
     text: str
     name: str
-    """what stands on the left, if it is a name; the rest is then its value"""
-    value: Reading
+    """The left side, if it is a name; the rest is then its value."""
+    value: Answer
 
 
-Reading = Words | Value | Based | Residue | Items | Region | Equation
+Answer = Words | Value | Based | Residue | Items | Region | Equation
 
 
-def as_region(reading: Reading) -> Any:
-    """The sympy set that `reading` can be taken for, None where it is none."""
-    if isinstance(reading, Region):
-        return reading.sympy
-    if isinstance(reading, Items) and all(isinstance(item, Value) for item in reading.items):
-        values = [exact_sympy(item) for item in reading.items if isinstance(item, Value)]
-        if reading.kind == "set":
+def as_region(answer: Answer) -> Any:
+    """The sympy set that an answer can be taken for, None where there is none."""
+    if isinstance(answer, Region):
+        return answer.sympy
+    if isinstance(answer, Items) and all(isinstance(item, Value) for item in answer.items):
+        values = [exact_sympy(item) for item in answer.items if isinstance(item, Value)]
+        if answer.kind == "set":
             from sympy import FiniteSet
 
             return FiniteSet(*values)
-        if len(values) == 2 and reading.brackets in ("()", "[]"):
+        if len(values) == 2 and answer.brackets in ("()", "[]"):
             try:
-                return interval(values[0], values[1], reading.brackets)
-            except Unreadable:
+                return interval(values[0], values[1], answer.brackets)
+            except Unparsable:
                 return None
     return None
 

@@ -1,6 +1,6 @@
-r"""What in an answer is language: units, choices, "no solution", "1 and 19", "x > 2 or x < 0".
+r"""Language in an answer: units, choices, "no solution", "1 and 19", "x > 2 or x < 0".
 
-Working on text that `clean` has been over.
+All functions but `wordings` take text that `normalize` has spelled.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ _VALUE_AND_WORDS = re.compile(
 
 
 def plain(text: str) -> str:
-    r"""With the content of ``\text{...}`` as it stands, set off by spaces."""
-    return " ".join(_TEXT.sub(lambda found: f" {found[1]} ", text).split())
+    r"""`text` with the content of ``\text{...}`` in its place, set off by spaces."""
+    return " ".join(_TEXT.sub(lambda match: f" {match[1]} ", text).split())
 
 
-def words_of(text: str) -> list[str]:
-    r"""The words in `text`: what ``\text`` holds, and runs of letters that cannot be a product of variables."""
-    held = [word for inner in _TEXT.findall(text) for word in re.findall(r"[A-Za-z]+", inner)]
+def find_words(text: str) -> list[str]:
+    r"""The words in `text`: the content of ``\text``, and runs of letters that cannot be a product of variables."""
+    in_text = [word for inner in _TEXT.findall(text) for word in re.findall(r"[A-Za-z]+", inner)]
     outside = re.sub(r"\\begin\{[^{}]*\}|\\end\{[^{}]*\}", " ", _TEXT.sub(" ", text))
-    return [word for word in [*held, *_RUN.findall(outside)] if _is_word(word, word in held)]
+    return [word for word in [*in_text, *_RUN.findall(outside)] if _is_word(word, word in in_text)]
 
 
 def _is_word(run: str, in_text: bool) -> bool:
@@ -67,72 +67,71 @@ def _is_word(run: str, in_text: bool) -> bool:
 
 
 def sentence(text: str) -> str:
-    """`text` as words are compared: lower case, no punctuation, no plural, one space."""
-    found = [word[:-1] if len(word) > 3 and word[-1] == "s" and word[-2] != "s" else word for word in _tokens(text)]
-    if len(found) > 1 and found[0] in ("a", "an", "the") and len(found[1]) > 2 and found[1].isalpha():
-        found = found[1:]
-    said = " ".join(found)
-    return EMPTY if said in _NOTHING else said
+    """`text` in the form in which words are compared: lower case, no punctuation, no plural, one space."""
+    words = [word[:-1] if len(word) > 3 and word[-1] == "s" and word[-2] != "s" else word for word in _tokens(text)]
+    if len(words) > 1 and words[0] in ("a", "an", "the") and len(words[1]) > 2 and words[1].isalpha():
+        words = words[1:]
+    joined = " ".join(words)
+    return EMPTY if joined in _NOTHING else joined
 
 
 def _tokens(text: str) -> list[str]:
-    spoken = plain(text).lower()
-    # what stands for a value is kept to the letter, so that "at most 5" is not "at most 5!" or "-5"
-    return [token for token in re.findall(r"[a-z0-9]+|[^\sa-z0-9]", spoken) if token not in ".,;:'\"`*"]
+    lower = plain(text).lower()
+    # Every other character stays, so that "at most 5" is not "at most 5!" or "-5".
+    return [token for token in re.findall(r"[a-z0-9]+|[^\sa-z0-9]", lower) if token not in ".,;:'\"`*"]
 
 
 def choice(text: str) -> str | None:
     """The letter of "D", "(D)", "D." or "(D) 42"; None for anything else."""
-    found = _CHOICE.fullmatch(plain(text))
-    return found[1].upper() if found and (len(plain(text)) > 1 or found[1].isupper()) else None
+    match = _CHOICE.fullmatch(plain(text))
+    return match[1].upper() if match and (len(plain(text)) > 1 or match[1].isupper()) else None
 
 
-def joined(text: str) -> tuple[list[str], str]:
-    """The parts of an answer that "and" or "or" joins, and which of the two it was ("" for a single part)."""
-    spoken = plain(text)
+def split_conjunction(text: str) -> tuple[list[str], str]:
+    """The parts of an answer that "and" or "or" joins, and which of the two joins them ("" for a single part)."""
+    text_plain = plain(text)
     for word, pattern in (("or", _OR), ("and", _AND)):
-        parts = [part for part in pattern.split(spoken) if part.strip()]
+        parts = [part for part in pattern.split(text_plain) if part.strip()]
         if len(parts) > 1:
             return parts, word
     return [text], ""
 
 
-def unit_of(text: str) -> tuple[str, str]:
-    """`text` without the words that follow its value, and the unit that they are ("" for none or an unknown one).
+def split_unit(text: str) -> tuple[str, str]:
+    """`text` without the words after its value, and the unit that they name ("" for no unit or an unknown unit).
 
-    ``5 \\text{ cm}^2`` is ``5`` and ``cm2``; so is "5 square centimeters". Text without such words comes back as it is.
+    ``5 \\text{ cm}^2`` is ``5`` and ``cm2``; so is "5 square centimeters". Text without such words is returned as is.
     """
-    spoken = plain(text)
-    match = _VALUE_AND_WORDS.fullmatch(spoken)
-    if not match or not words_of(_as_text(match["words"], text)):
+    match = _VALUE_AND_WORDS.fullmatch(plain(text))
+    if not match or not find_words(_as_text(match["words"], text)):
         return text, ""
-    said = re.findall(r"[A-Za-z]+", match["words"])
+    words = re.findall(r"[A-Za-z]+", match["words"])
     power = re.sub(r"[^23]", "", match["power"] or "")
-    if said[0].lower() in ("square", "sq", "cubic", "cu"):
-        power = "2" if said[0].lower() in ("square", "sq") else "3"
-        said = said[1:]
-    name = said[0] if said else ""
+    if words[0].lower() in ("square", "sq", "cubic", "cu"):
+        power = "2" if words[0].lower() in ("square", "sq") else "3"
+        words = words[1:]
+    name = words[0] if words else ""
     known = UNIT.get(name) or UNIT.get(name.lower()) or UNIT.get(name.lower().rstrip("s")) or ""
     if not known and match["value"].strip() in ("a", "A"):
         return text, ""  # "a circle", "A wins"
-    return match["value"].strip(), f"{known}{power}" if known and len(said) == 1 else ""
+    return match["value"].strip(), f"{known}{power}" if known and len(words) == 1 else ""
 
 
 def _as_text(words: str, text: str) -> str:
-    held = {word for inner in _TEXT.findall(text) for word in re.findall(r"[A-Za-z]+", inner)}
-    return " ".join(f"\\text{{{word}}}" if word in held else word for word in re.findall(r"[A-Za-z]+", words))
+    in_text = {word for inner in _TEXT.findall(text) for word in re.findall(r"[A-Za-z]+", inner)}
+    return " ".join(f"\\text{{{word}}}" if word in in_text else word for word in re.findall(r"[A-Za-z]+", words))
 
 
 def wordings(gold: str) -> list[str]:
-    """The right answers that a gold answer states in words around it.
+    """The correct answers that a gold answer states, with and without the words around them.
 
-    "C(10, 5), or equivalently 252" are two; "100 (i.e., all values)" and "The limit exists and is equal to 3" are
-    the value alone, beside the whole sentence.
+    "C(10, 5), or equivalently 252" states two; "100 (i.e., all values)" and "The limit exists and is equal to 3" state
+    the value alone and the whole sentence.
     """
     without = _ASIDE.sub("", gold).strip() or gold
-    found = [gold, *_EQUIVALENTLY.split(without)]
-    for text in found[1:]:
+    texts = [gold, *_EQUIVALENTLY.split(without)]
+    for text in texts[1:]:
         value = _CONCLUSION.sub("", text)
         if value != text and not _QUALIFIER.search(text):
-            found.append(value)
-    return list(dict.fromkeys(text for text in found if text.strip()))
+            texts.append(value)
+    return list(dict.fromkeys(text for text in texts if text.strip()))

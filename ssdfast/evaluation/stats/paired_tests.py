@@ -1,6 +1,6 @@
-"""Two arms over the same problems: the difference, its interval and p-value, and what the comparison could have seen.
+"""Two runs over the same problems: the difference, its interval and p-value, and the minimum detectable effect.
 
-    print(compare(gather(problem_N, baseline_N), gather(problem_M, trained_M)))
+    print(compare(gather_scores(problem_N, baseline_N), gather_scores(problem_M, trained_M)))
 
 A sweep has many of these: `ssdfast.statistics.holm` adjusts their p-values.
 """
@@ -11,91 +11,90 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..libraries import scipy_stats
-from .intervals import LEVEL, RESAMPLES, by_problem
-from .power import POWER, detectable
-from .scores import Outcomes, check_same_problems
+from .intervals import LEVEL, RESAMPLES, Interval, bootstrap_by_problem
+from .libraries import scipy_stats
+from .power import POWER, minimum_detectable_effect
+from .scores import Scores, check_same_problems
 
 _FEWEST = 5
-"""differing problems from which on their variance says what could be seen"""
+"""The discordant problems from which on their variance determines a minimum detectable effect."""
 _BATCH = 500  # resamples of the sign-flip test held in memory at a time
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Second arm less first, in percentage points."""
+class PairedComparison:
+    """A run minus its baseline."""
 
-    points: float
-    low: float
-    high: float
-    level: float
-    interval: str
-    """"bootstrap by problem" or "all problems agree" """
-    p: float
-    """two-sided, of no difference; it and not the interval is what decides where few problems differ"""
+    difference_pp: Interval
+    """In percentage points."""
+    p_value: float
+    """Two-sided, of no difference. Where few problems are discordant it decides, and not the interval."""
     test: str
-    """"exact McNemar" or "sign flips by problem" """
+    """ "exact McNemar" or "sign flips by problem"."""
     problems: int
-    differing: int
-    """problems on which the arms' mean scores are not the same"""
-    detectable: float | None
-    """the least true difference, in points, that such a comparison sees with a power of 80 % at alpha = 1 - level; None
-    where there is none up to 100, or where fewer than 5 problems differ, which show no variance to tell it by"""
+    num_discordant: int
+    """The problems on which the runs' mean scores differ."""
+    mde_pp: float | None
+    """The minimum detectable effect in percentage points: the smallest true difference that such a comparison detects
+    with a power of 80 % at alpha = 1 - level. None where it is above 100, or where fewer than 5 problems are discordant
+    and show no variance to compute it from."""
 
     def __str__(self) -> str:
-        seen = "nothing to tell it by" if self.detectable is None else f"{self.detectable:.1f} points"
+        detectable = "unknown" if self.mde_pp is None else f"{self.mde_pp:.1f} percentage points"
+        difference = self.difference_pp
         return (
-            f"{self.points:+.1f} points [{self.low:+.1f}, {self.high:+.1f}], p = {self.p:.3g} ({self.test}, "
-            f"{self.differing:,} of {self.problems:,} problems differ); detectable: {seen}"
+            f"{difference.value:+.1f} percentage points [{difference.ci_low:+.1f}, {difference.ci_high:+.1f}], "
+            f"p = {self.p_value:.3g} ({self.test}, {self.num_discordant:,} of {self.problems:,} problems discordant); "
+            f"minimum detectable effect: {detectable}"
         )
 
 
 def compare(
-    first: Outcomes, second: Outcomes, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> Difference:
-    """Mean over problems of the difference of the arms' mean scores.
+    baseline: Scores, run: Scores, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> PairedComparison:
+    """The mean over problems of the difference of the runs' mean scores.
 
     The interval is a bootstrap over problems. The p-value is McNemar's exact one where every problem has one sample,
-    right or wrong, in each arm; otherwise that of flipping the signs of the problems' differences, which is exact
-    where the arms are exchangeable.
+    correct or incorrect, in each run; otherwise that of flipping the signs of the problems' differences, which is exact
+    where the runs are exchangeable.
     Raises ValueError for unequal problems, naming the first that differ, and for fewer than 2.
     """
-    check_same_problems(first, second)
-    difference_P = second.mean_P - first.mean_P
-    share = by_problem(difference_P, (-1.0, 1.0), level, resamples, seed)
-    single = all(arm.samples_P.max() == 1 and np.isin(arm.score_N, (0, 1)).all() for arm in (first, second))
+    check_same_problems(baseline, run)
+    difference_P = run.mean_P - baseline.mean_P
+    fraction = bootstrap_by_problem(difference_P, (-1.0, 1.0), level, resamples, seed)
+    single = all(scores.samples_P.max() == 1 and np.isin(scores.score_N, (0, 1)).all() for scores in (baseline, run))
     gained, lost = int((difference_P > 0).sum()), int((difference_P < 0).sum())
     deviation = float(np.std(difference_P, ddof=1)) if np.ptp(difference_P) > 0 else None
-    least = None if deviation is None else 100 * detectable(deviation, len(difference_P), 1 - level, POWER)
-    return Difference(
-        points=100 * share.estimate,
-        low=100 * share.low,
-        high=100 * share.high,
-        level=level,
-        interval=share.method,
-        p=mcnemar(gained, lost) if single else sign_flips(difference_P, resamples, seed),
+    mde_pp = (
+        None if deviation is None else 100 * minimum_detectable_effect(deviation, len(difference_P), 1 - level, POWER)
+    )
+    return PairedComparison(
+        difference_pp=Interval(
+            100 * fraction.value, 100 * fraction.ci_low, 100 * fraction.ci_high, level, fraction.ci_method
+        ),
+        p_value=mcnemar(gained, lost) if single else sign_flips(difference_P, resamples, seed),
         test="exact McNemar" if single else "sign flips by problem",
         problems=len(difference_P),
-        differing=gained + lost,
-        detectable=least if least is not None and least <= 100 and gained + lost >= _FEWEST else None,
+        num_discordant=gained + lost,
+        mde_pp=mde_pp if mde_pp is not None and mde_pp <= 100 and gained + lost >= _FEWEST else None,
     )
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The two-sided exact p-value of problems that one arm alone got right against those that the other alone did."""
+    """McNemar's two-sided exact p-value, from the problems that only one run and only the other got right."""
     return float(scipy_stats().binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def sign_flips(difference_P: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> float:
     """The two-sided p-value of the differences' sum among those with signs drawn at random (all of them where few).
 
-    At least 1 / (resamples + 1), so that a correction over a sweep never works on a 0.
+    It is at least 1 / (resamples + 1), so that a correction over a sweep never works on a 0.
     """
-    moved = difference_P[difference_P != 0]
-    if len(moved) < 2:
+    nonzero = difference_P[difference_P != 0]
+    if len(nonzero) < 2:
         return 1.0  # flipping a single one, or none, leaves the size of the sum
     test = scipy_stats().permutation_test(
-        (moved,),
+        (nonzero,),
         np.sum,
         permutation_type="samples",
         vectorized=True,

@@ -1,6 +1,6 @@
-"""Scores of samples, gathered by problem: what every figure of an evaluation is made from.
+"""Scores of samples, gathered by problem: every number of an evaluation is computed from them.
 
-Samples of one problem are not independent, so problems and not samples are what is counted, resampled and paired.
+Samples of one problem are not independent, so problems and not samples are counted, resampled and paired.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class Scores:
     """P problems in the order of their ids, their N samples in the order of the problems."""
 
     problem_ids: tuple[str, ...]
     samples_P: np.ndarray
-    """int64, at least 1: samples of each problem"""
+    """int64, at least 1: the number of samples of each problem."""
     score_N: np.ndarray
-    """float64, 0 wrong to 1 correct"""
+    """float64, 0 (incorrect) to 1 (correct)."""
 
     @property
     def mean_P(self) -> np.ndarray:
@@ -36,8 +36,8 @@ class Outcomes:
             row = int(between.argmax())
             problem = self.problem_ids[int(np.searchsorted(self._starts, row, side="right")) - 1]
             raise ValueError(
-                f"a sample of problem {problem!r} scores {self.score_N[row]:g}: this figure counts samples that are "
-                "right, give scores of 0 and 1"
+                f"a sample of problem {problem!r} scores {self.score_N[row]:g}: correct samples can be counted only "
+                "where every score is 0 or 1"
             )
         return np.add.reduceat(self.score_N, self._starts).astype(np.int64)
 
@@ -48,54 +48,54 @@ class Outcomes:
         squares_P = np.add.reduceat(centred_N**2, self._starts)
         return np.divide(squares_P, self.samples_P - 1, out=np.full(squares_P.shape, np.nan), where=self.samples_P > 1)
 
-    def only(self, problem_ids: Collection[str]) -> Outcomes:
-        """Of these problems alone. Raises ValueError where none of them is here."""
-        wanted = set(problem_ids)
-        mask_P = np.array([name in wanted for name in self.problem_ids])
+    def select(self, problem_ids: Collection[str]) -> Scores:
+        """The scores of these problems alone. Raises ValueError where none of them is here."""
+        names = set(problem_ids)
+        mask_P = np.array([name in names for name in self.problem_ids])
         if not mask_P.any():
-            raise ValueError("none of the problems asked for has a sample: name problems that were evaluated")
-        kept = tuple(name for name in self.problem_ids if name in wanted)
-        return Outcomes(kept, self.samples_P[mask_P], self.score_N[np.repeat(mask_P, self.samples_P)])
+            raise ValueError("none of these problems has a sample: name problems that were evaluated")
+        remaining = tuple(name for name in self.problem_ids if name in names)
+        return Scores(remaining, self.samples_P[mask_P], self.score_N[np.repeat(mask_P, self.samples_P)])
 
     @property
     def _starts(self) -> np.ndarray:
         return np.concatenate([[0], np.cumsum(self.samples_P)[:-1]])
 
 
-def gather(problem_N: np.ndarray, score_N: np.ndarray) -> Outcomes:
-    """Outcomes of N samples in any order: the problem of each, and its score, 0 to 1 (or a bool).
+def gather_scores(problem_N: np.ndarray, score_N: np.ndarray) -> Scores:
+    """The scores of N samples in any order, from the problem and the score of each; a score is in [0, 1] or a bool.
 
-    Raises ValueError for no samples, unequal lengths, and a score that is no number of 0 to 1, naming its problem.
+    Raises ValueError for no samples, unequal lengths, and a score outside [0, 1], naming its problem.
     """
     problem_N, score_N = np.asarray(problem_N), np.asarray(score_N, np.float64)
     if problem_N.ndim != 1 or problem_N.shape != score_N.shape:
         raise ValueError(
-            f"{problem_N.shape} problem ids and {score_N.shape} scores do not match: give one of each a sample"
+            f"{problem_N.shape} problem ids and {score_N.shape} scores do not match: give one of each per sample"
         )
     if not len(score_N):
         raise ValueError("there are no samples to evaluate: give at least one")
     bad = ~((score_N >= 0) & (score_N <= 1))  # NaN fails both
     if bad.any():
         raise ValueError(
-            f"{bad.sum()} of {len(bad)} scores are no number of 0 to 1, the first {score_N[bad.argmax()]:g} of problem "
-            f"{str(problem_N[bad.argmax()])!r}: mend or leave out these samples"
+            f"{bad.sum()} of {len(bad)} scores are outside [0, 1], the first {score_N[bad.argmax()]:g} of problem "
+            f"{str(problem_N[bad.argmax()])!r}: correct or leave out these samples"
         )
-    ids, problem_of_N, samples_P = np.unique(problem_N.astype(str), return_inverse=True, return_counts=True)
-    order = np.argsort(problem_of_N, kind="stable")
-    return Outcomes(tuple(ids.tolist()), samples_P.astype(np.int64), score_N[order])
+    ids, problem_index_N, samples_P = np.unique(problem_N.astype(str), return_inverse=True, return_counts=True)
+    order = np.argsort(problem_index_N, kind="stable")
+    return Scores(tuple(ids.tolist()), samples_P.astype(np.int64), score_N[order])
 
 
-def check_same_problems(first: Outcomes, second: Outcomes) -> None:
-    """Raises ValueError where two arms answered different problems, naming the first few that differ."""
-    only = [
+def check_same_problems(baseline: Scores, run: Scores) -> None:
+    """Raises ValueError where two runs answered different problems, naming the first few that differ."""
+    lacking = [
         (which, sorted(set(these.problem_ids) - set(those.problem_ids)))
-        for which, these, those in (("first", first, second), ("second", second, first))
+        for which, these, those in (("first", baseline, run), ("second", run, baseline))
     ]
-    if said := [f"{len(ids)} only in the {which} ({_few(ids)})" for which, ids in only if ids]:
+    if texts := [f"{len(ids)} only in the {which} ({_first_few(ids)})" for which, ids in lacking if ids]:
         raise ValueError(
-            f"the arms answer different problems, {' and '.join(said)}: compare arms over the same problems"
+            f"the runs answer different problems, {' and '.join(texts)}: compare runs over the same problems"
         )
 
 
-def _few(ids: list[str]) -> str:
+def _first_few(ids: list[str]) -> str:
     return ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")

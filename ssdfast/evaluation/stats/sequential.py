@@ -1,15 +1,17 @@
-"""A paired comparison that ends as soon as its question is decided, so that the rest need not be sampled.
+"""A paired comparison that stops as soon as its question is decided, so that the rest need not be sampled.
 
-    sequence = PairedSequence(maximum=1000, margin=2.0)
-    for batch in batches:                        # problems in the order of `budgets.subset`
-        look = sequence.look(second_B - first_B)
-        if look.ended: break
+    test = SequentialTest(max_problems=1000, equivalence_margin_pp=2.0)
+    for batch in batches:                        # problems in the order of `stratified_subset`
+        look = test.look(run_B - baseline_B)
+        if look.stopped: break
 
-Group sequential: alpha is spent by the share of problems seen, little of it early (Lan and DeMets 1983, after O'Brien
-and Fleming), so batches may be of any size and may be chosen by what is idle, though not by what was seen. Each look
-gives a repeated confidence interval (Jennison and Turnbull 1989); all of a study's intervals hold together with
+Group sequential: alpha is spent by the fraction of problems seen, little of it early (Lan and DeMets 1983, after
+O'Brien and Fleming), so batches may be of any size and may be chosen by what is idle, though not by what was seen. Each
+look gives a repeated confidence interval (Jennison and Turnbull 1989); all of a study's intervals hold together with
 probability 1 - alpha, so both a difference and its absence within the margin may be read off the first that shows it.
-A study whose question the remaining problems will hardly decide ends too; that can only make false findings rarer.
+A study whose question the remaining problems will hardly decide stops too; that can only make false positives rarer.
+
+Shape legend: B problems of a batch.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from typing import Literal
 
 import numpy as np
 
-from ..libraries import scipy_stats
+from .intervals import Interval
+from .libraries import scipy_stats
 from .power import ALPHA
 
-Verdict = Literal["undecided", "first is better", "second is better", "no difference"]
+Decision = Literal["undecided", "baseline_better", "run_better", "equivalent"]
 
 _HOPELESS = 0.1
 _GRID = 501  # odd, for Simpson's rule
@@ -32,64 +35,67 @@ _FAR = 8.5  # standard deviations beyond which nothing is left to spend: 1e-17
 
 @dataclass(frozen=True)
 class Look:
-    """What is known after some of the problems; differences are second less first, in percentage points."""
+    """The state of a study after some of the problems."""
 
-    verdict: Verdict
-    """"no difference" where the interval lies inside the margin; a difference of either kind ends the study too"""
+    decision: Decision
+    """ "equivalent" where the interval lies inside the margin; a difference of either sign stops the study too."""
     problems: int
-    points: float
-    low: float
-    high: float
-    ended: bool
-    """decided, at the maximum, or undecided with a chance under 10 % that the maximum would decide it"""
+    difference_pp: Interval
+    """The run minus the baseline in percentage points, with the repeated confidence interval."""
+    stopped: bool
+    """Decided, at the maximum, or undecided with a chance below 10 % that the maximum would decide it."""
 
 
-class PairedSequence:
-    """Looks at the paired differences of a study of at most `maximum` problems.
+class SequentialTest:
+    """Looks at the paired differences of a study of at most `max_problems` problems.
 
-    margin: percentage points; a true difference inside ± margin is as good as none.
-    alpha: the chance of a finding where the arms are alike, over all looks together.
+    equivalence_margin_pp: percentage points; a true difference inside ± the margin counts as none.
+    alpha: the chance of finding a difference where there is none, over all looks together.
     """
 
-    def __init__(self, maximum: int, margin: float, alpha: float = ALPHA) -> None:
-        if maximum < 2 or not margin > 0 or not 0 < alpha < 1:
+    def __init__(self, max_problems: int, equivalence_margin_pp: float, alpha: float = ALPHA) -> None:
+        if max_problems < 2 or not equivalence_margin_pp > 0 or not 0 < alpha < 1:
             raise ValueError(
-                f"a maximum of {maximum} problems, margin of {margin:g} points and alpha of {alpha:g} make no "
-                "sequential test: give at least 2 problems, a margin over 0 and an alpha between 0 and 1"
+                f"there is no sequential test of at most {max_problems} problems, a margin of "
+                f"{equivalence_margin_pp:g} percentage points and an alpha of {alpha:g}: give at least 2 problems, a "
+                "margin above 0 and an alpha in (0, 1)"
             )
-        self.maximum, self.margin, self.alpha = maximum, margin, alpha
+        self.max_problems, self.equivalence_margin_pp, self.alpha = max_problems, equivalence_margin_pp, alpha
         self.looks: list[Look] = []
         self._fractions: tuple[float, ...] = ()
         self._count, self._sum, self._squares = 0, 0.0, 0.0
 
     def look(self, difference_B: np.ndarray) -> Look:
-        """The state after a further batch of problems, at least 1, each with its second mean score less its first.
+        """The state after a further batch of problems, at least 1, each with the run's mean score minus the baseline's.
 
-        Raises ValueError for an empty batch, a difference that is no number of -1 to 1, more problems than the maximum,
-        and a study that has ended.
+        Raises ValueError for an empty batch, a difference outside [-1, 1], more problems than the maximum, and a study
+        that has stopped.
         """
         difference_B = np.asarray(difference_B, np.float64)
         self._check(difference_B)
         self._count += len(difference_B)
         self._sum += float(difference_B.sum())
         self._squares += float(np.square(difference_B).sum())
-        self._fractions += (self._count / self.maximum,)
+        self._fractions += (self._count / self.max_problems,)
         mean = self._sum / self._count
         half = self._half_width()
         low, high = max(100 * (mean - half), -100.0), min(100 * (mean + half), 100.0)
-        verdict: Verdict = "undecided"
+        decision: Decision = "undecided"
         if low > 0:
-            verdict = "second is better"
+            decision = "run_better"
         elif high < 0:
-            verdict = "first is better"
-        elif -self.margin < low and high < self.margin:
-            verdict = "no difference"
-        ended = verdict != "undecided" or self._count == self.maximum or self._chance(mean) < _HOPELESS
-        self.looks.append(Look(verdict, self._count, 100 * mean, low, high, ended))
+            decision = "baseline_better"
+        elif -self.equivalence_margin_pp < low and high < self.equivalence_margin_pp:
+            decision = "equivalent"
+        stopped = (
+            decision != "undecided" or self._count == self.max_problems or self._chance_of_decision(mean) < _HOPELESS
+        )
+        interval = Interval(100 * mean, low, high, 1 - self.alpha, "repeated")
+        self.looks.append(Look(decision, self._count, interval, stopped))
         return self.looks[-1]
 
     def _half_width(self) -> float:
-        """Of the repeated interval, a share."""
+        """Half the width of the repeated interval, a fraction."""
         if self._count < 2:
             return np.inf
         stats = scipy_stats()
@@ -97,15 +103,15 @@ class PairedSequence:
         return float(stats.t.isf(tail, self._count - 1)) * self._error()
 
     def _error(self) -> float:
-        """The standard error of the mean difference, a share.
+        """The standard error of the mean difference, a fraction.
 
-        Two further problems, won outright by one arm each, count in the variance (as in Bonett and Price 2012, the
-        centre left where it is): without them a handful of problems that differ all one way would decide a study.
+        Two further problems, one won by each run, count in the variance (as in Bonett and Price 2012, without moving
+        the centre): without them a handful of problems that all favour one run would decide a study.
         """
         squares = max(self._squares - self._sum**2 / self._count, 0.0) + 2.0
         return float(np.sqrt(squares)) / self._count
 
-    def _chance(self, mean: float) -> float:
+    def _chance_of_decision(self, mean: float) -> float:
         """The chance that a single further look, at the maximum, decides the question either way.
 
         Predictive power (Spiegelhalter, Freedman and Blackburn 1986): with no prior knowledge of the true difference
@@ -116,27 +122,26 @@ class PairedSequence:
         far = bound((*self._fractions, 1.0), self.alpha)
         centre, spread = abs(mean) / error, np.sqrt((1 - seen) / seen)
         differs = norm.sf((far - centre) / spread) + norm.cdf((-far - centre) / spread)
-        inside = max(self.margin / 100 / error - far, 0.0)
+        inside = max(self.equivalence_margin_pp / 100 / error - far, 0.0)
         return float(differs + norm.cdf((inside - centre) / spread) - norm.cdf((-inside - centre) / spread))
 
     def _check(self, difference_B: np.ndarray) -> None:
-        if self.looks and self.looks[-1].ended:
+        if self.looks and self.looks[-1].stopped:
             raise ValueError(
-                f"the study ended after {self._count} problems ({self.looks[-1].verdict}): a look after that would be "
-                "a new study"
+                f"the study ended after {self._count} problems ({self.looks[-1].decision}): begin a new study for more"
             )
         if difference_B.ndim != 1 or not len(difference_B):
-            raise ValueError(f"a batch of shape {difference_B.shape} is no list of differences: give one a problem")
+            raise ValueError(f"a batch of shape {difference_B.shape} is no list of differences: give one per problem")
         bad = ~(np.abs(difference_B) <= 1)
         if bad.any():
             raise ValueError(
-                f"difference {bad.argmax()} of the batch is {difference_B[bad.argmax()]:g}: give mean scores less mean "
-                "scores, -1 to 1"
+                f"difference {bad.argmax()} of the batch is {difference_B[bad.argmax()]:g}: give differences of mean "
+                "scores, in [-1, 1]"
             )
-        if self._count + len(difference_B) > self.maximum:
+        if self._count + len(difference_B) > self.max_problems:
             raise ValueError(
-                f"{self._count + len(difference_B)} problems are more than the maximum of {self.maximum} that the test "
-                "was planned for: leave out the last, a longer study is a new one"
+                f"{self._count + len(difference_B)} problems are more than the maximum of {self.max_problems} that the "
+                "test was planned for: leave out the last, or begin a longer study anew"
             )
 
 
@@ -149,8 +154,8 @@ def spent(fraction: float, alpha: float = ALPHA) -> float:
 def bound(fractions: tuple[float, ...], alpha: float = ALPHA) -> float:
     """The |z| at which the last of these looks decides, inf where next to no alpha is left for it.
 
-    fractions: of the maximum, rising, at each look so far. By recursive integration (Armitage, McPherson and Rowe
-    1969).
+    fractions: the fraction of the maximum at each look so far, rising.
+    By recursive integration (Armitage, McPherson and Rowe 1969).
     """
     return _walk(fractions, alpha)[0]
 

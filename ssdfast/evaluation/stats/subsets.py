@@ -1,8 +1,8 @@
-"""Smaller sets of problems that are a fair part of the larger: nested, in proportion, and the same every time.
+"""Stratified subsets of problems: nested, in proportion to the strata, and the same every time.
 
-    subset(ids, difficulties, 300, seed=0)
+    stratified_subset(ids, difficulties, 300, seed=0)
 
-are the first 300 of `subset(ids, difficulties, 1000, seed=0)`, whatever the order of ids.
+are the first 300 of `stratified_subset(ids, difficulties, 1000, seed=0)`, whatever the order of ids.
 """
 
 from __future__ import annotations
@@ -13,32 +13,39 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 
 
-def subset(problem_ids: Sequence[str], strata: Sequence[Hashable], size: int, seed: int = 0) -> tuple[str, ...]:
-    """`size` of the problems, the first of one order of all of them that depends on ids, strata and seed alone.
+def stratified_subset(
+    problem_ids: Sequence[str], strata: Sequence[Hashable], size: int, seed: int = 0
+) -> tuple[str, ...]:
+    """The first `size` problems of an order of all problems that depends on ids, strata and seed alone.
 
-    strata: of each problem, such as its difficulty or source. Of any size, each stratum's count is less than 1 away
-    from its share; within a stratum the order is random by the seed.
+    strata: the stratum of each problem, such as its difficulty or source. At any size each stratum's count differs by
+    less than 1 from its proportion; within a stratum the order is random by the seed.
     Raises ValueError for ids given twice, naming the first, unequal lengths, and a size that is not 1 to all problems.
     """
     if len(problem_ids) != len(strata):
-        raise ValueError(f"{len(problem_ids)} problems and {len(strata)} strata do not match: give each problem one")
+        raise ValueError(
+            f"{len(problem_ids)} problems and {len(strata)} strata do not match: give one of each per problem"
+        )
     twice = [name for name, count in Counter(problem_ids).items() if count > 1]
     if twice:
         raise ValueError(
             f"{len(twice)} problem ids appear twice, the first {min(twice)!r}: give each problem its own id"
         )
     if not 1 <= size <= len(problem_ids):
-        raise ValueError(f"{size} of {len(problem_ids)} problems cannot be chosen: ask for 1 to {len(problem_ids)}")
-    drawn = defaultdict(list)
+        raise ValueError(
+            f"{size} of {len(problem_ids)} problems cannot be selected: give a size from 1 to {len(problem_ids)}"
+        )
+    ids_by_stratum = defaultdict(list)
     for problem_id, stratum in zip(problem_ids, strata, strict=True):
-        drawn[str(stratum)].append(problem_id)
-    for name in drawn:
-        drawn[name].sort(key=lambda problem_id: _draw(seed, problem_id))
-    return tuple(drawn[name][turn] for name, turn in _turns({name: len(drawn[name]) for name in drawn}, size))
+        ids_by_stratum[str(stratum)].append(problem_id)
+    for ids in ids_by_stratum.values():
+        ids.sort(key=lambda problem_id: _random_key(seed, problem_id))
+    sizes = {name: len(ids) for name, ids in ids_by_stratum.items()}
+    return tuple(ids_by_stratum[name][turn] for name, turn in _turns(sizes, size))
 
 
 def _turns(sizes: dict[str, int], count: int) -> list[tuple[str, int]]:
-    """The first `count` turns of an order that keeps every stratum less than 1 from its share at every turn.
+    """The first `count` turns of an order that keeps every stratum within 1 of its proportion at every turn.
 
     The i-th problem of n in a stratum, out of N in all, may come no sooner than turn floor((i-1) N/n) + 1 and no later
     than ceil(i N/n); taking the one due first among those that may come meets them all (Tijdeman 1980; Steiner and
@@ -59,5 +66,5 @@ def _turns(sizes: dict[str, int], count: int) -> list[tuple[str, int]]:
     return turns
 
 
-def _draw(seed: int, problem_id: str) -> bytes:
+def _random_key(seed: int, problem_id: str) -> bytes:
     return hashlib.sha256(f"{seed}/{problem_id}".encode()).digest()

@@ -25,8 +25,8 @@ def with_grades(sampled: Path, samples: Path | None) -> pa.Table:
     table = table.filter(pc.invert(pc.is_in(table["finish_reason"], pa.array(UNFINISHED))))
     if samples is None:
         return table.append_column("correct", pa.nulls(len(table), pa.bool_()))
-    rows = pq.read_table(samples, columns=["problem_id", "sample", "verdict"]).to_pylist()
-    correct = {(row["problem_id"], row["sample"]): row["verdict"] == "correct" for row in rows}
+    rows = pq.read_table(samples, columns=["problem_id", "sample", "grade"]).to_pylist()
+    correct = {(row["problem_id"], row["sample"]): row["grade"] == "correct" for row in rows}
     keys = zip(table["problem_id"].to_pylist(), table["sample"].to_pylist(), strict=True)
     return table.append_column("correct", pa.array([correct.get(key) for key in keys], pa.bool_()))
 

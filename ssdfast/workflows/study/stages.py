@@ -30,7 +30,7 @@ from ...config import (
     TrainingRunConfig,
 )
 from ...config.study import RECIPES
-from ...evaluation.runs import Arm, setting_of
+from ...evaluation.runs import KnownSamplingParams, Run
 from ...probing.runner import probe
 from ...report.study import Training
 from ...sampling.runner import sample
@@ -82,7 +82,7 @@ class Stages:
             if failure := stats["first_failure"]:
                 raise run_dir.RunError(f"some traces failed, the first {failure}; the same command tries them again")
 
-        label = f"{setting_of(sampling)}-{seed}".replace(" ", "-").replace("=", "")
+        label = f"{KnownSamplingParams.from_config(sampling)}-{seed}".replace(" ", "-").replace("=", "")
         tokens = self.num_train_problems * self.config.train_max_new_tokens
         return self._stage("sample", label, _json(config), run, [], tokens)
 
@@ -145,9 +145,9 @@ class Stages:
                 models=(NamedPath(name=name, path=self._model_path(trained)),),
                 problems=self.config.eval_problems,
                 prompt=self.config.prompt,
-                decoding=self.config.eval_sampling,
+                sampling=self.config.eval_sampling,
                 sweep=self.config.sweep,
-                samples=self.config.samples_per_problem,
+                samples_per_problem=self.config.samples_per_problem,
                 max_new_tokens=self.config.eval_max_new_tokens,
                 extraction=self.config.extraction,
                 engine=self.config.engine,
@@ -156,7 +156,7 @@ class Stages:
         def run(directory: Path) -> None:
             evaluate(config(), directory, self._eval_execution)
 
-        combinations = len(self.config.sweep.of(self.config.eval_sampling))
+        combinations = len(self.config.sweep.grid(self.config.eval_sampling))
         samples = self.num_eval_problems * self.config.samples_per_problem * combinations
         settings = _json(config()) | {"models": name}
         needs = [trained] if trained else []
@@ -166,11 +166,11 @@ class Stages:
     def probe_traces(self) -> Stage:
         """The baseline's graded answers at which all models are probed."""
         answers = self.eval(BASELINE, 0)
-        sampling = self.config.sweep.of(self.config.eval_sampling)[0]
+        sampling = self.config.sweep.grid(self.config.eval_sampling)[0]
         count = self.config.num_probe_traces
 
         def run(directory: Path) -> None:
-            traces = answers.directory / "traces" / Arm(BASELINE, setting_of(sampling)).directory
+            traces = answers.directory / "traces" / Run(BASELINE, KnownSamplingParams.from_config(sampling)).directory
             graded = select_traces.with_grades(traces, answers.directory / "eval" / "samples.parquet")
             select_traces.write(select_traces.subsample(graded, count, seed=0), directory / "traces")
 
@@ -242,7 +242,8 @@ class Stages:
         """What the report shows of each training, once its stages are done."""
         for arm, seed in self._arm_seeds():
             metrics = self.train(arm, seed).directory / "train" / "metrics.jsonl"
-            description = f"{setting_of(self.config.arm_sampling(arm))}; {self.config.arm_training(arm).loss} loss"
+            sampling = KnownSamplingParams.from_config(self.config.arm_sampling(arm))
+            description = f"{sampling}; {self.config.arm_training(arm).loss} loss"
             yield Training(
                 arm,
                 seed,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast.evaluation.stats.paired_tests import compare, mcnemar, sign_flips
-from ssdfast.evaluation.stats.scores import gather
+from ssdfast.evaluation.stats.scores import gather_scores
 
 
 def arms(seed, problems=200, samples=4, effect=0.1):
@@ -16,7 +16,7 @@ def arms(seed, problems=200, samples=4, effect=0.1):
     chance = rng.beta(0.3, 0.3, problems) * (1 - effect)
     ids = np.repeat([f"p{n}" for n in range(problems)], samples)
     return tuple(
-        gather(ids, rng.random(problems * samples) < np.repeat(chance + shift, samples)) for shift in (0, effect)
+        gather_scores(ids, rng.random(problems * samples) < np.repeat(chance + shift, samples)) for shift in (0, effect)
     )
 
 
@@ -31,11 +31,11 @@ def test_one_sample_a_problem_goes_to_mcnemar():
     ids = np.arange(100)
     first, second = np.zeros(100), np.zeros(100)
     first[:2], second[2:12], first[50:], second[50:] = 1, 1, 1, 1
-    found = compare(gather(ids, first), gather(ids, second))
-    assert (found.test, found.p) == ("exact McNemar", mcnemar(10, 2))
-    assert found.points == pytest.approx(8)
-    assert (found.problems, found.differing) == (100, 12)
-    assert found.low < 8 < found.high
+    found = compare(gather_scores(ids, first), gather_scores(ids, second))
+    assert (found.test, found.p_value) == ("exact McNemar", mcnemar(10, 2))
+    assert found.difference_pp.value == pytest.approx(8)
+    assert (found.problems, found.num_discordant) == (100, 12)
+    assert found.difference_pp.ci_low < 8 < found.difference_pp.ci_high
 
 
 @settings(max_examples=30, deadline=None)
@@ -55,52 +55,57 @@ def test_sign_flips_agree_with_the_exact_test_and_are_never_zero():
 def test_arms_change_places():
     first, second = arms(0)
     there, back = compare(first, second), compare(second, first)
-    assert there.points == -back.points > 0
-    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1.0)
+    assert there.difference_pp.value == -back.difference_pp.value > 0
+    assert (there.difference_pp.ci_low, there.difference_pp.ci_high) == pytest.approx(
+        (-back.difference_pp.ci_high, -back.difference_pp.ci_low), abs=1.0
+    )
     assert there.test == "sign flips by problem"
-    assert there.p < 0.01
+    assert there.p_value < 0.01
 
 
 def test_pairing_takes_the_problems_own_difficulty_out():
     rng = np.random.default_rng(1)
     hard = rng.random(400) < 0.5
     ids = np.repeat(np.arange(400), 2)
-    first = gather(ids, np.repeat(hard, 2))
+    first = gather_scores(ids, np.repeat(hard, 2))
     better = hard | (rng.random(400) < 0.12)
-    found = compare(first, gather(ids, np.repeat(better, 2)))
+    found = compare(first, gather_scores(ids, np.repeat(better, 2)))
     alone = 1.96 * np.sqrt(2 * 0.25 / 400) * 100
-    assert found.high - found.low < alone
-    assert found.p < 0.01
+    assert found.difference_pp.ci_high - found.difference_pp.ci_low < alone
+    assert found.p_value < 0.01
 
 
 def test_the_order_of_samples_does_not_matter_and_the_seed_does():
     rng = np.random.default_rng(2)
     ids, first, second = np.repeat(np.arange(50), 3), rng.random(150) < 0.5, rng.random(150) < 0.5
     order = rng.permutation(150)
-    there = compare(gather(ids, first), gather(ids, second))
-    assert there == compare(gather(ids, first), gather(ids[order], second[order]))
-    assert there.low != compare(gather(ids, first), gather(ids, second), seed=9).low
+    there = compare(gather_scores(ids, first), gather_scores(ids, second))
+    assert there == compare(gather_scores(ids, first), gather_scores(ids[order], second[order]))
+    assert (
+        there.difference_pp.ci_low
+        != compare(gather_scores(ids, first), gather_scores(ids, second), seed=9).difference_pp.ci_low
+    )
 
 
 def test_arms_that_never_differ_say_how_much_could_hide():
     ids = np.repeat(np.arange(80), 2)
-    same = gather(ids, np.repeat(np.arange(80) % 2, 2))
+    same = gather_scores(ids, np.repeat(np.arange(80) % 2, 2))
     found = compare(same, same)
-    assert (found.points, found.p, found.detectable, found.differing) == (0, 1, None, 0)
-    assert found.low == -found.high < -1
-    assert "nothing to tell it by" in str(found)
+    assert (found.difference_pp.value, found.p_value, found.mde_pp, found.num_discordant) == (0, 1, None, 0)
+    assert found.difference_pp.ci_low == -found.difference_pp.ci_high < -1
+    assert "minimum detectable effect: unknown" in str(found)
 
 
 def test_the_detectable_effect_stands_beside_the_difference():
     found = compare(*arms(3))
     spread = np.std(np.subtract(*(arm.mean_P for arm in arms(3))), ddof=1)
-    assert found.detectable == pytest.approx(100 * (1.960 + 0.842) * spread / np.sqrt(200), rel=0.02)
-    assert f"{found.detectable:.1f} points" in str(found)
+    assert found.mde_pp == pytest.approx(100 * (1.960 + 0.842) * spread / np.sqrt(200), rel=0.02)
+    assert f"{found.mde_pp:.1f} percentage points" in str(found)
 
 
 def test_different_problems_are_refused_and_named():
-    first = gather(np.array(["a", "b", "c"]), np.ones(3))
-    second = gather(np.array(["b", "x1", "x2", "x3", "x4"]), np.ones(5))
+    first = gather_scores(np.array(["a", "b", "c"]), np.ones(3))
+    second = gather_scores(np.array(["b", "x1", "x2", "x3", "x4"]), np.ones(5))
     with pytest.raises(
         ValueError, match=r"2 only in the first \(a, c\) and 4 only in the second \(x1, x2, x3, \.\.\.\)"
     ):

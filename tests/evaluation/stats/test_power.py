@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from ssdfast.evaluation.stats.power import PairedDesign, PairedVariance, detectable, paired_variance, split_variance
-from ssdfast.evaluation.stats.scores import gather
+from ssdfast.evaluation.stats.power import (
+    PairedDesign,
+    PairedVariance,
+    minimum_detectable_effect,
+    paired_variance,
+    variance_components,
+)
+from ssdfast.evaluation.stats.scores import gather_scores
 
 
 def test_parts_by_hand():
     # means 1, 1/2, 0; MSB = 2 * (1/4 + 0 + 1/4) / 2 = 1/2, MSW = 1/2 / 3 = 1/6, between = (1/2 - 1/6) / 2
-    found = split_variance(gather(np.array(list("aabbcc")), np.array([1, 1, 1, 0, 0, 0])))
+    found = variance_components(gather_scores(np.array(list("aabbcc")), np.array([1, 1, 1, 0, 0, 0])))
     assert (found.between, found.within) == pytest.approx((1 / 6, 1 / 6))
-    assert found.share_between == pytest.approx(0.5)
+    assert found.fraction_between == pytest.approx(0.5)
     assert not found.clipped
 
 
@@ -26,7 +32,9 @@ def test_parts_are_unbiased(unequal):
     for _ in range(300):
         samples = rng.integers(1, 8, 100) if unequal else np.full(100, 4)
         chance = np.repeat(rng.beta(a, b, 100), samples)
-        parts.append(split_variance(gather(np.repeat(np.arange(100), samples), rng.random(len(chance)) < chance)))
+        parts.append(
+            variance_components(gather_scores(np.repeat(np.arange(100), samples), rng.random(len(chance)) < chance))
+        )
     for found, true in (
         ([p.unclipped_between for p in parts], between),
         ([p.within for p in parts], whole - between),
@@ -35,18 +43,18 @@ def test_parts_are_unbiased(unequal):
 
 
 def test_a_part_that_noise_takes_under_zero_is_clipped_and_says_so():
-    found = split_variance(gather(np.array(list("aabbcc")), np.array([1, 0, 0, 1, 1, 0])))
+    found = variance_components(gather_scores(np.array(list("aabbcc")), np.array([1, 0, 0, 1, 1, 0])))
     assert (found.between, found.clipped) == (0, True)
     assert found.unclipped_between == pytest.approx(-0.25)
 
 
 def test_one_sample_of_each_problem_cannot_be_split():
-    single = gather(np.arange(5), np.array([0, 1, 1, 0, 1]))
-    for call in (lambda: split_variance(single), lambda: paired_variance(single, single)):
+    single = gather_scores(np.arange(5), np.array([0, 1, 1, 0, 1]))
+    for call in (lambda: variance_components(single), lambda: paired_variance(single, single)):
         with pytest.raises(ValueError, match="at least 2 samples"):
             call()
     with pytest.raises(ValueError, match="1 problem"):
-        split_variance(gather(np.array(["a", "a"]), np.array([0, 1])))
+        variance_components(gather_scores(np.array(["a", "a"]), np.array([0, 1])))
 
 
 def draw(rng, studies, problems, samples, effect):
@@ -54,10 +62,10 @@ def draw(rng, studies, problems, samples, effect):
     first = rng.choice([0.2, 0.9], (studies, problems))
     second = first + effect + rng.choice([-0.1, 0.1], (studies, problems)) * (first == 0.2)
     scores = [rng.binomial(samples, chance) / samples for chance in (first, second)]
-    within_second = (0.25 * sum((c + effect) * (1 - c - effect) for c in (0.1, 0.3))) + 0.5 * (0.9 + effect) * (
+    within_run = (0.25 * sum((c + effect) * (1 - c - effect) for c in (0.1, 0.3))) + 0.5 * (0.9 + effect) * (
         0.1 - effect
     )
-    return scores, PairedVariance(0.5 * 0.01, 0.5 * (0.16 + 0.09), within_second, 0.005)
+    return scores, PairedVariance(0.5 * 0.01, 0.5 * (0.16 + 0.09), within_run, 0.005)
 
 
 def test_paired_parts_are_unbiased():
@@ -65,9 +73,9 @@ def test_paired_parts_are_unbiased():
     found, ids = [], np.repeat(np.arange(400), 3)
     for _ in range(60):
         (first, second), true = draw(rng, 1, 400, 3, 0.05)
-        arms = [gather(ids, (np.arange(3) < np.rint(3 * arm[0])[:, None]).ravel()) for arm in (first, second)]
+        arms = [gather_scores(ids, (np.arange(3) < np.rint(3 * arm[0])[:, None]).ravel()) for arm in (first, second)]
         found.append(paired_variance(*arms))
-    for name in ("unclipped_interaction", "within_first", "within_second"):
+    for name in ("unclipped_interaction", "within_baseline", "within_run"):
         values = [getattr(parts, name) for parts in found]
         assert np.mean(values) == pytest.approx(getattr(true, name), abs=4 * np.std(values) / np.sqrt(60)), name
 
@@ -84,16 +92,16 @@ def test_power_is_the_share_of_studies_that_find_the_effect(problems, samples):
 
 def test_the_detectable_effect_is_the_one_seen_with_that_power():
     design = PairedDesign(300, 2, PairedVariance(0.02, 0.03, 0.04, 0.02))
-    least = design.detectable_effect(power=0.9)
+    least = design.minimum_detectable_effect(power=0.9)
     assert design.power(least) == pytest.approx(0.9, abs=1e-4)
     assert least == pytest.approx((1.960 + 1.282) * np.sqrt((0.02 + 0.07 / 2) / 300), rel=0.01)
-    assert detectable(2.0, 300) == pytest.approx(2 * detectable(1.0, 300))
+    assert minimum_detectable_effect(2.0, 300) == pytest.approx(2 * minimum_detectable_effect(1.0, 300))
 
 
 def test_more_samples_help_until_the_interaction_is_left():
     parts = PairedVariance(0.02, 0.04, 0.04, 0.02)
-    seen = [PairedDesign(300, samples, parts).detectable_effect() for samples in (1, 4, 1000)]
-    assert seen[0] > seen[1] > seen[2] > 0.99 * detectable(np.sqrt(0.02), 300)
+    seen = [PairedDesign(300, samples, parts).minimum_detectable_effect() for samples in (1, 4, 1000)]
+    assert seen[0] > seen[1] > seen[2] > 0.99 * minimum_detectable_effect(np.sqrt(0.02), 300)
 
 
 def test_a_design_without_variance_is_refused():

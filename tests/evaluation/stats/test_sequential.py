@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from ssdfast.evaluation.stats.sequential import PairedSequence, bound, spent
+from ssdfast.evaluation.stats.sequential import SequentialTest, bound, spent
 
 
 def run(differences, looks=5, margin=2.0, maximum=None):
-    test = PairedSequence(maximum or len(differences), margin)
+    test = SequentialTest(maximum or len(differences), margin)
     for batch in np.array_split(differences, looks):
-        if test.look(batch).ended:
+        if test.look(batch).stopped:
             break
     return test.looks[-1]
 
@@ -58,7 +58,7 @@ def share_better(effect, studies, problems=400):
         second = np.where(rng.random(problems) < 0.1, rng.beta(0.115, 0.062, problems), first)
         second = 1 - (1 - second) * (1 - effect / 0.35)
         ends.append(run((rng.random(problems) < second) * 1.0 - (rng.random(problems) < first)))
-    return np.mean(["better" in end.verdict for end in ends]), np.mean([end.problems for end in ends]) / problems, ends
+    return np.mean(["better" in end.decision for end in ends]), np.mean([end.problems for end in ends]) / problems, ends
 
 
 def test_false_findings_keep_to_alpha():
@@ -71,42 +71,44 @@ def test_a_real_difference_is_found_early_and_on_its_own_side():
     found, problems, ends = share_better(0.12, 300)
     assert found > 0.97
     assert problems < 0.8
-    assert not any(end.verdict == "first is better" for end in ends)
+    assert not any(end.decision == "baseline_better" for end in ends)
 
 
 def test_the_interval_holds_the_truth_at_all_looks_together():
     rng, missed = np.random.default_rng(5), 0
     for _ in range(1500):
-        test = PairedSequence(400, 1e-9)
+        test = SequentialTest(400, 1e-9)
         for batch in np.array_split(rng.choice([-1.0, 0.0, 1.0], 400, p=[0.15, 0.7, 0.15]), 5):
-            if test.look(batch).ended:
+            if test.look(batch).stopped:
                 break
-        missed += any(not look.low <= 0 <= look.high for look in test.looks)
+        missed += any(not look.difference_pp.ci_low <= 0 <= look.difference_pp.ci_high for look in test.looks)
     assert missed / 1500 <= 0.05 + 2.33 * np.sqrt(0.05 * 0.95 / 1500)
 
 
 def test_each_side_is_named():
     better = np.tile([1.0, 1.0, 0.0, 1.0, -1.0], 80)
-    assert run(better).verdict == "second is better"
-    assert run(-better).verdict == "first is better"
+    assert run(better).decision == "run_better"
+    assert run(-better).decision == "baseline_better"
     assert run(better).problems < 400
     up, down = run(better), run(-better)
-    assert (up.points, up.low, up.high) == pytest.approx((-down.points, -down.high, -down.low))
+    assert (up.difference_pp.value, up.difference_pp.ci_low, up.difference_pp.ci_high) == pytest.approx(
+        (-down.difference_pp.value, -down.difference_pp.ci_high, -down.difference_pp.ci_low)
+    )
 
 
 def test_arms_that_agree_everywhere_end_with_no_difference_within_the_margin():
     end = run(np.zeros(1000))
-    assert end.verdict == "no difference"
+    assert end.decision == "equivalent"
     assert end.problems < 1000
-    assert -2 < end.low < 0 < end.high < 2
+    assert -2 < end.difference_pp.ci_low < 0 < end.difference_pp.ci_high < 2
 
 
 def test_a_handful_of_problems_all_one_way_decide_nothing():
     differences = np.zeros(1000)
     differences[:: 1000 // 5] = 1.0  # 5 of 5: the exact two-sided p-value is 1/16
-    assert run(differences).verdict in ("undecided", "no difference")
+    assert run(differences).decision in ("undecided", "equivalent")
     differences[np.arange(12) * 80 + 1] = 1.0
-    assert run(differences).verdict == "second is better"
+    assert run(differences).decision == "run_better"
 
 
 def test_a_hopeless_question_ends_early_and_undecided():
@@ -114,29 +116,29 @@ def test_a_hopeless_question_ends_early_and_undecided():
     differences = rng.permutation(np.repeat([1.0, -1.0, 0.0], [60, 60, 80]))
     differences = np.concatenate([differences] * 5)  # as noisy as can be, no difference at all, margin out of reach
     end = run(differences, margin=0.5)
-    assert (end.verdict, end.ended) == ("undecided", True)
+    assert (end.decision, end.stopped) == ("undecided", True)
     assert end.problems < 1000
 
 
 def test_the_first_problems_never_end_it_by_themselves():
     rng = np.random.default_rng(7)
-    test = PairedSequence(500, 2.0)
+    test = SequentialTest(500, 2.0)
     for _ in range(50):
-        assert not test.look(rng.choice([-1.0, 0.0, 1.0], 1)).ended
+        assert not test.look(rng.choice([-1.0, 0.0, 1.0], 1)).stopped
 
 
 def test_misuse_is_refused_by_name():
     for maximum, margin, alpha in ((1, 2.0, 0.05), (10, 0.0, 0.05), (10, 2.0, 5)):
-        with pytest.raises(ValueError, match="no sequential test"):
-            PairedSequence(maximum, margin, alpha)
-    test = PairedSequence(20, 2.0)
+        with pytest.raises(ValueError, match="there is no sequential test"):
+            SequentialTest(maximum, margin, alpha)
+    test = SequentialTest(20, 2.0)
     for bad, said in (([], "no list"), ([0.0, np.nan], "difference 1 of the batch is nan"), ([100.0], "is 100")):
         with pytest.raises(ValueError, match=said):
             test.look(np.array(bad))
     with pytest.raises(ValueError, match="21 problems are more than the maximum of 20"):
         test.look(np.zeros(21))
     assert test.looks == []
-    assert test.look(np.tile([1.0, -1.0], 10)).ended
+    assert test.look(np.tile([1.0, -1.0], 10)).stopped
     with pytest.raises(ValueError, match="ended after 20 problems"):
         test.look(np.zeros(1))
 
@@ -146,7 +148,7 @@ def test_the_chance_of_deciding_is_that_of_simulated_remainders(seen, points):
     """The truth drawn about the mean so far, the rest drawn about the truth, and a last look at the maximum."""
     maximum, deviation, rng = 1000, 0.3, np.random.default_rng(8)
     batch = rng.permutation(np.tile([1.0, -1.0], seen // 2)) * deviation + points / 100
-    test = PairedSequence(maximum, margin=2.5)
+    test = SequentialTest(maximum, equivalence_margin_pp=2.5)
     test.look(batch)
     deviation = np.sqrt(deviation**2 + 2 / seen)  # with the two further problems
     truth = points / 100 + rng.normal(size=100_000) * deviation / np.sqrt(seen)
@@ -155,4 +157,4 @@ def test_the_chance_of_deciding_is_that_of_simulated_remainders(seen, points):
     half = bound((seen / maximum, 1.0)) * deviation / np.sqrt(maximum)
     decided = np.mean((end > half) | (end < 0.025 - half))
     assert 0.01 < decided < 0.999
-    assert test._chance(points / 100) == pytest.approx(decided, abs=0.01)
+    assert test._chance_of_decision(points / 100) == pytest.approx(decided, abs=0.01)

@@ -47,7 +47,7 @@ def test_truncated_traces_are_left_out():
 
 def test_grades_go_to_their_traces_by_problem_and_sample(tmp_path):
     tiny.save_traces(tmp_path / "traces", 4, problem_id=list("aabc"), sample=[0, 1, 0, 0], finish_reason=["stop"] * 4)
-    rows = {"problem_id": list("aab"), "sample": [0, 1, 0], "verdict": ["wrong", "correct", "no_answer"]}
+    rows = {"problem_id": list("aab"), "sample": [0, 1, 0], "grade": ["incorrect", "correct", "no_answer"]}
     pq.write_table(pa.table(rows), tmp_path / "verdicts.parquet")
     table = with_grades(tmp_path / "traces", tmp_path / "verdicts.parquet")
     assert table["correct"].to_pylist() == [False, True, False, None]

@@ -50,7 +50,7 @@ def test_a_study_ends_in_verdicts_and_a_changed_arm_alone_runs_again(inputs, mon
     assert json.loads((out / "attribution.json").read_text()) == found
     assert found["arms"]["ssd"]["verdict"]["headline"] in (out / "report.html").read_text()
     results = json.loads((out / "results.json").read_text())
-    assert {arm["checkpoint"] for arm in results["arms"]} == {"baseline", "ssd-0", "control-0"}
+    assert {run["checkpoint"] for run in results["runs"]} == {"baseline", "ssd-0", "control-0"}
     assert (
         len(names)
         == len(set(names))
@@ -85,7 +85,7 @@ def test_every_recipe_is_an_arm_that_runs(inputs):
     recipes = ["ssd", "ssd-soft", "control", "length-matched", "temperature-only", "correct-only"]
     changes = {
         "train_sampling": {"temperature": 1.3},
-        "extraction": {"last_number": True},
+        "extraction": {"fallback_last_number": True},
     }  # or a random model is never right
     evaluation = {"sources": [str(inputs / "eval.jsonl")]}
     config = read_study(file_of(inputs, arms=recipes, eval_problems=evaluation, **changes))
