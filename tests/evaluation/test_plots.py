@@ -181,22 +181,22 @@ def config(**values):
 
 
 @pytest.mark.parametrize("label", ["a/b", "../x", "..", ".a", "-a", " ", "a b", "a\n", "é", "<b>", "a$x$", '"', "a&b"])
-def test_a_label_that_names_no_directory_is_refused(label):
+def test_a_name_that_names_no_directory_is_refused(label):
     path = {"name": label, "path": "m"}
     for settings in ({"models": (path,)}, {"models": (), "completions": (path,)}, {"completions": (path,)}):
         with pytest.raises(ValueError, match=re.escape(f"the name {label!r} must be able to name a directory")):
             config(**settings).check()
 
 
-def test_an_empty_label_is_refused():
+def test_an_empty_name_is_refused():
     with pytest.raises(ValueError, match="at least 1 character"):
         config(models=({"name": "", "path": "m"},))
-    with pytest.raises(ValueError, match="written LABEL=PATH"):
+    with pytest.raises(ValueError, match="must be NAME=PATH"):
         config(models=("=m",))
 
 
 @pytest.mark.parametrize("label", ["a", "step-100", "T1.1", "lr1e-5+wd", "A_b"])
-def test_a_label_may_be_what_checkpoints_are_called(label):
+def test_a_name_may_be_what_checkpoints_are_called(label):
     config(models=(f"{label}=m",)).check()
 
 
