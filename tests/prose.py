@@ -23,7 +23,7 @@ RULES = {
     r"\boverlong\b": "truncated (stopped by max tokens), or too long (does not fit the context)",
     r"\bcarriers\b": "the traces that are scored: max_traces",
     r"\bresidency\b": "model_loading",
-    r"\b(nats|tokens|bytes|rows|gradients) an? ": "per: nats per position, tokens per second",
+    r"\b(nats|tokens|bytes) an? ": "per: nats per position, tokens per second",
     r"\bhitherto\b": "until now",
     r"\bmend(s|ed|ing)?\b": "repair, or fix",
     r"\bgo(es|ing)? in circles\b": "loop",
