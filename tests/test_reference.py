@@ -57,3 +57,15 @@ def test_every_column_has_a_sentence_and_every_sentence_a_column():
         assert set(texts[name]) == set(schema.names), name
         assert [column for column, text in texts[name].items() if not sentences(text)] == [], name
     assert "`kl_trained_base`" in reference.columns()
+
+
+FOREIGN = {"--help", "--version", "--no-build-isolation", "--nproc-per-node"}
+
+
+def test_the_guides_name_only_flags_that_exist():
+    known = {option.flag for model in reference.command_models().values() for option in reference.options(model)}
+    known |= {flag.replace("--", "--no-", 1) for flag in known} | FOREIGN
+    for path in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]", path.read_text(encoding="utf-8")))
+        unknown = {flag for flag in named - known if not any(other.startswith(f"{flag}.") for other in known)}
+        assert not unknown, (path.name, sorted(unknown))
