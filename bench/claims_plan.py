@@ -14,7 +14,8 @@ from ssdfast.training.planning.plan import plan
 def claims() -> Iterator[Claim]:
     for model in ("qwen3-4b", "qwen3.5-4b"):
         for point in plan(PlanConfig(model=model, seq_lengths=(32768, 49152), compare_settings=False)):
-            what = f"planned peak of {model}, fp32 AdamW, {point.tokens:,} tokens, activation checkpointing and tiles"
+            length = point.seq_length
+            what = f"planned peak of {model}, fp32 AdamW, {length:,} tokens, activation checkpointing and tiles"
             yield Claim(what, point.peak / GB, 80, "GB")
     worst = 0.0
     for what, planned, measured in errors():

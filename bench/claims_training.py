@@ -10,7 +10,7 @@ import training
 from claim import Claim
 
 from ssdfast.problems.reasoning_gym import chain_sums
-from ssdfast.training.trainer import LEAST_CHANGED
+from ssdfast.training.step_log import MIN_FRAC_CHANGED
 
 
 def on_cpu() -> Iterator[Claim]:
@@ -34,7 +34,7 @@ def on_cpu() -> Iterator[Claim]:
     changes = training.weight_changes(traces)
     nearest, stochastic = changes["bfloat16"], changes["stochastic rounding"]
     what = "fraction of weights that the sixth step at 1e-6 changes in bfloat16"
-    yield Claim(what, nearest.frac_weights_changed, LEAST_CHANGED)
+    yield Claim(what, nearest.frac_weights_changed, MIN_FRAC_CHANGED)
     yield Claim("the same in float32", changes["float32"].frac_weights_changed, 0.9, at_least=True)
     yield Claim("fraction of the update of six steps that remains in bfloat16", nearest.update_fraction, 0.5)
     yield Claim("the same with stochastic rounding", stochastic.update_fraction, 0.9, at_least=True)

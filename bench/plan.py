@@ -21,7 +21,7 @@ from memory import python
 from ssdfast import memory_usage
 from ssdfast.config import PlanConfig, TrainConfig
 from ssdfast.training.diagnostics import NoiseScale
-from ssdfast.training.optimizers import optimizer_of
+from ssdfast.training.optimizers import optimizer_cls_and_kwargs
 from ssdfast.training.planning.plan import plan
 from ssdfast.training.prepare_model import prepare
 
@@ -77,7 +77,7 @@ def _steps(shape: Any, config: TrainConfig, lengths: tuple[int, ...]) -> None:
     network = transformers.AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa").train()
     network = prepare(network, config, on_gpu=False)
     NoiseScale(network.parameters())
-    cls, options = optimizer_of(config)
+    cls, options = optimizer_cls_and_kwargs(config)
     optimizer = cls(network.parameters(), **options)
     for tokens in lengths:
         ctypes.CDLL(None).malloc_trim(0)

@@ -28,12 +28,12 @@ from ssdfast.problems.reasoning_gym import chain_sums
 from ssdfast.sampling.requests import Engines, plan_for
 from ssdfast.sampling.runner import fill
 from ssdfast.training.activation_checkpointing import accumulate_in_float32
-from ssdfast.training.collate import padded
+from ssdfast.training.collate import collate_padded
 from ssdfast.training.diagnostics import WeightWatch
 from ssdfast.training.examples import Example, read_examples
-from ssdfast.training.label_source import Labels
+from ssdfast.training.label_source import LabelSource
 from ssdfast.training.loss import make_trainable
-from ssdfast.training.optimizers import optimizer_of
+from ssdfast.training.optimizers import optimizer_cls_and_kwargs
 from ssdfast.training.runner import fit
 from ssdfast.workflows.study import demo
 
@@ -101,12 +101,12 @@ def held_out(seed: int) -> dict[str, float]:
 
 def _cross_entropy(path: Path, traces: list[Example]) -> float:
     model = models.load(str(path), "float32")
-    network, labels = make_trainable(model.model), Labels(DECODING, model.vocabulary)
+    network, source = make_trainable(model.model), LabelSource(DECODING, model.vocabulary)
     total, tokens = 0.0, 0
     with torch.inference_mode():
         for example in traces:
-            batch = padded([example])
-            ids_SK, probs_SK = labels.of(batch)
+            batch = collate_padded([example])
+            ids_SK, probs_SK = source.labels(batch)
             ones_S = torch.ones(len(ids_SK))
             total += float(network(batch, ids_SK, probs_SK, ones_S)["loss"])
             tokens += len(ids_SK)
@@ -114,23 +114,23 @@ def _cross_entropy(path: Path, traces: list[Example]) -> float:
 
 
 def _entropy(traces: list[Example]) -> float:
-    probs_SK = torch.cat([Labels(DECODING, 0).of(padded([example]))[1] for example in traces])
+    probs_SK = torch.cat([LabelSource(DECODING, 0).labels(collate_padded([example]))[1] for example in traces])
     return float(torch.special.entr(probs_SK.double()).sum() / len(probs_SK))
 
 
 def gradient_noise(traces: list[Example]) -> Noise:
     model = models.load(str(HOME / "model"), "float32")
-    labels = {"sampled": Labels(None, model.vocabulary), "soft": Labels(DECODING, model.vocabulary)}
+    sources = {"sampled": LabelSource(None, model.vocabulary), "soft": LabelSource(DECODING, model.vocabulary)}
     network = make_trainable(model.model)
     parameters = list(network.parameters())
-    sums = {name: [torch.zeros_like(p) for p in parameters] for name in labels}
-    squares = dict.fromkeys(labels, 0.0)
+    sums = {name: [torch.zeros_like(p) for p in parameters] for name in sources}
+    squares = dict.fromkeys(sources, 0.0)
     cosines = {}
     for count, example in enumerate(traces, 1):
-        batch = padded([example])
-        for name, source in labels.items():
+        batch = collate_padded([example])
+        for name, source in sources.items():
             network.zero_grad()
-            ids_SK, probs_SK = source.of(batch)
+            ids_SK, probs_SK = source.labels(batch)
             weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
             network(batch, ids_SK, probs_SK, weight_S)["loss"].backward()
             for total, parameter in zip(sums[name], parameters, strict=True):
@@ -141,8 +141,8 @@ def gradient_noise(traces: list[Example]) -> Noise:
             cosines[count] = _dot(a, b) / (_dot(a, a) * _dot(b, b)) ** 0.5
     n = len(traces)
     mean = {name: _dot(total, total) / n**2 for name, total in sums.items()}
-    variance = {name: (squares[name] - n * mean[name]) / (n - 1) for name in labels}
-    return Noise(variance, {name: mean[name] - variance[name] / n for name in labels}, cosines)
+    variance = {name: (squares[name] - n * mean[name]) / (n - 1) for name in sources}
+    return Noise(variance, {name: mean[name] - variance[name] / n for name in sources}, cosines)
 
 
 def converging(traces: list[Example], draws: tuple[int, ...] = (1, 100, 10_000)) -> dict[int, float]:
@@ -152,14 +152,14 @@ def converging(traces: list[Example], draws: tuple[int, ...] = (1, 100, 10_000))
     positions.
     """
     model = models.load(str(HOME / "model"), "float32")
-    network, labels = make_trainable(model.model), Labels(DECODING, model.vocabulary)
+    network, source = make_trainable(model.model), LabelSource(DECODING, model.vocabulary)
     chance = torch.Generator().manual_seed(0)
 
     def gradient(count: int) -> list[torch.Tensor]:
         network.zero_grad()
         for example in traces:
-            batch = padded([example])
-            ids_SK, probs_SK = labels.of(batch)
+            batch = collate_padded([example])
+            ids_SK, probs_SK = source.labels(batch)
             if count:
                 sampled = torch.multinomial(probs_SK, count, replacement=True, generator=chance)
                 probs_SK = torch.zeros_like(probs_SK).scatter_add_(1, sampled, torch.full(sampled.shape, 1 / count))
@@ -198,18 +198,18 @@ def weight_changes(traces: list[Example], lr: float = 1e-6, steps: int = 6) -> d
         if config.optimizer == "adamw_bf16":
             accumulate_in_float32(network)
         before = [p.detach().clone() for p in network.parameters()]
-        cls, settings = optimizer_of(config)
+        cls, settings = optimizer_cls_and_kwargs(config)
         optimizer = cls([{"params": list(network.parameters()), "weight_decay": config.weight_decay}], **settings)
         watch = WeightWatch(network.parameters())
         for step in range(steps):
-            batch = padded(traces[2 * step : 2 * step + 2])
-            ids_SK, probs_SK = Labels(None, model.vocabulary).of(batch)
+            batch = collate_padded(traces[2 * step : 2 * step + 2])
+            ids_SK, probs_SK = LabelSource(None, model.vocabulary).labels(batch)
             weight_S = torch.full((len(ids_SK),), 1 / len(ids_SK))
             network.zero_grad()
             network(batch, ids_SK, probs_SK, weight_S)["loss"].backward()
-            watch.before()
+            watch.record()
             optimizer.step()
-        fractions[name] = watch.after().share
+        fractions[name] = watch.compare().frac_changed
         updates[name] = [p.detach().float() - b.float() for p, b in zip(network.parameters(), before, strict=True)]
     full = updates["float32"]
     along = {name: _dot(update, full) / _dot(full, full) for name, update in updates.items()}

@@ -1,13 +1,12 @@
-"""Training memory that grows with the sequence by one layer's needs instead of all layers'.
+"""Activation checkpointing: the activations of one layer exist at a time, instead of those of all layers.
 
-    checkpoint_layers(model, offload=True)    # one layer's activations at a time; layer inputs wait in host memory
-    tile_mlps(model, 8192)                    # tiles.py: an MLP's intermediate exists for 8,192 tokens at a time
-    tile_linear_attention(model, 8192)        # likewise a gated delta net's, and tile_norms a norm's
+    checkpoint_layers(model, offload=True)    # stores only layer inputs, in host memory
+    tile_mlps(model, 8192)                    # tiled_layers.py: an MLP's intermediate exists for 8,192 tokens at a time
+    tile_linear_attention(model, 8192)        # the same for gated delta nets, and tile_norms for norms
     accumulate_in_float32(model)              # bf16 weights, float32 gradients
 
-Each changes a loaded transformers model in place, alone or together with the others, and none changes what is
-computed: losses and gradients are those of the untouched model up to the order of sums. ``save_pretrained`` writes the
-same files.
+Each changes a loaded transformers model in place, alone or together with the others. None changes the results: losses
+and gradients are those of the original model up to the order of sums, and ``save_pretrained`` writes the same files.
 """
 
 from __future__ import annotations
@@ -24,49 +23,51 @@ from torch.utils.checkpoint import checkpoint
 
 
 def decoder(model: nn.Module) -> Any:
-    """The part of a causal LM with `layers` and `norm`. Raises ValueError where there is none."""
+    """The part of a causal LM with `layers` and `norm`. Raises ValueError if there is none."""
     base: Any = getattr(model, "base_model", None)
     if not isinstance(getattr(base, "layers", None), nn.ModuleList) or not hasattr(base, "norm"):
-        raise ValueError(f"{type(model).__name__} has no list of decoder layers: its memory cannot be bounded")
+        raise ValueError(
+            f"{type(model).__name__} has no list of decoder layers: activation checkpointing and tiling need one"
+        )
     return base
 
 
 def checkpoint_layers(model: Any, *, offload: bool, dtype: torch.dtype | None = None) -> None:
-    """Keep the input of each decoder layer, and compute the layer again in the backward pass. Sets train mode.
+    """Store only the input of each decoder layer, and compute the layer again in the backward pass. Sets train mode.
 
-    offload: the inputs wait in pinned host memory, copied beside the computation. Host bytes are
-        layers x tokens x hidden size x bytes of a number, each input rounded up to a power of two by torch's allocator
+    offload: the inputs are copied to pinned host memory while the computation goes on. Host bytes are
+        layers x tokens x hidden size x bytes per number, each input rounded up to a power of two by torch's allocator
         of pinned memory. Tensors on a CPU stay where they are.
-    dtype: what a layer computes in, if not in its weights' dtype: its weights are converted each time it runs, so that
-        float32 weights need no second copy. Its results are those of a model loaded in `dtype`.
+    dtype: the dtype that a layer computes in, if not its weights': its weights are converted each time it runs, so that
+        float32 weights need no second copy. The results are those of a model loaded in `dtype`.
     Raises ValueError for an architecture whose layers transformers cannot checkpoint.
     """
     base = decoder(model)
-    host = _HostMemory() if offload else None
+    offloader = _HostOffload() if offload else None
     for layer in base.layers:
         if not hasattr(layer, "gradient_checkpointing"):
             raise ValueError(f"{type(layer).__name__} cannot be checkpointed")
         layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = _again(layer, host, dtype)
-    # The final norm converts all hidden states to float32, and would keep them until the backward pass has begun.
-    norm, whole = _again(base.norm, host, dtype), base.norm.forward
-    base.norm.forward = lambda hidden: norm(whole, hidden)
+        layer._gradient_checkpointing_func = _checkpointed(layer, offloader, dtype)
+    # The final norm converts all hidden states to float32, and would hold them until the backward pass starts.
+    norm, norm_forward = _checkpointed(base.norm, offloader, dtype), base.norm.forward
+    base.norm.forward = lambda hidden: norm(norm_forward, hidden)
     if dtype is not None:
         model.get_input_embeddings().register_forward_hook(lambda module, args, embedded: embedded.to(dtype))
     model.train()
 
 
 def accumulate_in_float32(model: nn.Module) -> None:
-    """Sum gradients in float32 whatever the weights' dtype, so that a batch of many traces loses no small ones.
+    """Accumulate gradients in float32 whatever the weights' dtype, so that a batch of many traces loses no small ones.
 
-    The gradients then take 4 bytes a parameter.
+    The gradients then take 4 bytes per parameter.
     """
     for parameter in model.parameters():
         parameter.grad_dtype = torch.promote_types(parameter.dtype, torch.float32)
 
 
 def call_with(module: nn.Module, parameters: dict[str, Tensor], run: Callable[..., Any], *args: Any) -> Any:
-    """``run(*args)`` while `parameters`, named as in `module`, stand in the places of its own."""
+    """``run(*args)`` while `parameters`, named as in `module`, replace its own."""
     values = {f"module.{name}": value for name, value in parameters.items()}
     return functional_call(_Bound(module, run), values, args)
 
@@ -80,8 +81,8 @@ class _Bound(nn.Module):
         return self.run(*args)
 
 
-def _again(module: nn.Module, host: _HostMemory | None, dtype: torch.dtype | None) -> Callable[..., Any]:
-    """Run a function of `module` now, keeping its inputs alone, and again in the backward pass."""
+def _checkpointed(module: nn.Module, offloader: _HostOffload | None, dtype: torch.dtype | None) -> Callable[..., Any]:
+    """Runs a function of `module`, stores only its inputs, and runs it again in the backward pass."""
 
     def converted(run: Callable[..., Any], *inputs: Any) -> Any:
         if dtype is None:
@@ -91,62 +92,62 @@ def _again(module: nn.Module, host: _HostMemory | None, dtype: torch.dtype | Non
     def checkpointed(run: Callable[..., Any], *inputs: Any) -> Any:
         if not torch.is_grad_enabled():
             return converted(run, *inputs)
-        if host is None:
+        if offloader is None:
             return checkpoint(converted, run, *inputs, use_reentrant=False)
-        # These hooks see what `checkpoint` keeps; inside, its own hooks take their place.
-        with torch.autograd.graph.saved_tensors_hooks(host.pack, host.unpack):
+        # These hooks get the tensors that `checkpoint` stores; inside, its own hooks replace them.
+        with torch.autograd.graph.saved_tensors_hooks(offloader.pack, offloader.unpack):
             return checkpoint(converted, run, *inputs, use_reentrant=False)
 
     return checkpointed
 
 
 @dataclass(eq=False)
-class _Saved:
+class _Offloaded:
     host: Tensor
     device: torch.device
-    before: Callable[[], _Saved | None]
-    back: Tensor | None = None
+    previous: Callable[[], _Offloaded | None]
+    fetched: Tensor | None = None
 
 
-class _HostMemory:
-    """Saved tensors on the host. On a GPU the copies run on a stream of their own: out while the layer computes, back
-    while the layer behind it does."""
+class _HostOffload:
+    """Saved tensors in host memory. On a GPU the copies run on a stream of their own: to the host while the layer
+    computes, back while the next layer's backward pass runs."""
 
     def __init__(self) -> None:
         self.stream = torch.cuda.Stream() if torch.cuda.is_available() else None
-        self.last: Callable[[], _Saved | None] = lambda: None
+        self.last: Callable[[], _Offloaded | None] = lambda: None
 
-    def pack(self, x: Tensor) -> Tensor | _Saved:
+    def pack(self, x: Tensor) -> Tensor | _Offloaded:
         if x.device.type == "cpu":
             return x
-        saved = _Saved(torch.empty_like(x, device="cpu", pin_memory=self.stream is not None), x.device, self.last)
+        saved = _Offloaded(torch.empty_like(x, device="cpu", pin_memory=self.stream is not None), x.device, self.last)
         self._copy(saved.host, x)
         if self.stream is not None:
             x.record_stream(self.stream)  # x may be freed before the copy has run
         self.last = weakref.ref(saved)
         return saved
 
-    def unpack(self, saved: Tensor | _Saved) -> Tensor:
+    def unpack(self, saved: Tensor | _Offloaded) -> Tensor:
         if isinstance(saved, Tensor):
             return saved
         self._fetch(saved)
         if self.stream is not None:
             torch.cuda.current_stream().wait_stream(self.stream)
-        if before := saved.before():  # the backward pass will want it next
-            self._fetch(before)
-        back, saved.back = saved.back, None
-        assert back is not None
-        return back
+        if previous := saved.previous():  # the backward pass needs it next
+            self._fetch(previous)
+        fetched, saved.fetched = saved.fetched, None
+        assert fetched is not None
+        return fetched
 
-    def _fetch(self, saved: _Saved) -> None:
-        if saved.back is None:
-            saved.back = torch.empty_like(saved.host, device=saved.device)
-            self._copy(saved.back, saved.host)
+    def _fetch(self, saved: _Offloaded) -> None:
+        if saved.fetched is None:
+            saved.fetched = torch.empty_like(saved.host, device=saved.device)
+            self._copy(saved.fetched, saved.host)
 
-    def _copy(self, to: Tensor, x: Tensor) -> None:
+    def _copy(self, target: Tensor, source: Tensor) -> None:
         if self.stream is None:
-            to.copy_(x)
+            target.copy_(source)
             return
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
-            to.copy_(x, non_blocking=True)
+            target.copy_(source, non_blocking=True)

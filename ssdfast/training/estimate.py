@@ -10,7 +10,7 @@ from .examples import Example
 from .filters import read_training_examples
 from .label_source import RECOMPUTED_LABELS
 from .planning.plan import plan_training
-from .step_dataset import Steps
+from .step_dataset import StepDataset
 
 
 def estimate(config: TrainingRunConfig) -> str:
@@ -20,13 +20,13 @@ def estimate(config: TrainingRunConfig) -> str:
     """
     info = models.outline(config.model)
     examples, report = read_training_examples(config, info)
-    steps = Steps(examples, config, config.seed, 1, True)
+    dataset = StepDataset(examples, config, config.seed, 1, True)
     trained_on = sum(len(example.trace.completion_ids) for example in examples)
     all_tokens = sum(len(example) for example in examples)
     return "\n".join(
         [
             f"traces  {len(examples):,} of {report['before']['traces']:,}",
-            f"steps   {len(steps.steps):,} (epochs: {config.num_train_epochs}, traces per step: {config.batch_size})",
+            f"steps   {len(dataset.steps):,} (epochs: {config.num_train_epochs}, traces per step: {config.batch_size})",
             f"tokens  {trained_on:,} completion tokens per epoch, {all_tokens:,} with prompts",
             *_memory(config, info, examples),
             "speed   not estimated: --trial-steps 5 measures tokens per second",

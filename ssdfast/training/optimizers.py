@@ -1,8 +1,8 @@
-"""AdamW in the memory there is: its moments in float32, in 8 bits, in bfloat16, or on the host.
+"""AdamW with its moments in float32, in 8 bits, in bfloat16, or on the host.
 
-bfloat16 has spacings of 1/256: an update of a weight that is smaller than half of one is lost when it is rounded to the
-nearest, and at fine-tuning's learning rates nearly all are. Weights in bfloat16 are therefore rounded up or down by
-chance, so that they move as they should on average.
+A bfloat16 weight has ULPs of 1/256 to 1/128 of its size. Rounding to nearest loses an update below half an ULP, and at
+the learning rates of fine-tuning nearly all are. Weights in bfloat16 are therefore rounded stochastically, so that they
+change by the right amount on average.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from ..config import TrainConfig
 BETAS, EPS = (0.9, 0.95), 1e-8
 
 
-def optimizer_of(config: TrainConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-    """The class and its settings, the groups' weight decay apart. Raises ValueError where a library is missing."""
-    settings: dict[str, Any] = {"lr": config.learning_rate, "betas": BETAS, "eps": EPS}
+def optimizer_cls_and_kwargs(config: TrainConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """The class and its arguments, without weight decay, which parameter groups set. Raises ValueError if torchao is
+    missing."""
+    kwargs: dict[str, Any] = {"lr": config.learning_rate, "betas": BETAS, "eps": EPS}
     if config.optimizer == "adamw":
-        return (HostAdamW, settings) if config.offload_optimizer else (torch.optim.AdamW, settings | {"fused": True})
+        return (HostAdamW, kwargs) if config.offload_optimizer else (torch.optim.AdamW, kwargs | {"fused": True})
     try:
         import torchao.optim
     except ImportError:
         raise ValueError(f"optimizer={config.optimizer} needs torchao: pip install 'ssdfast[train]'") from None
     if config.optimizer == "adamw_8bit":
-        return torchao.optim.AdamW8bit, settings
-    return torchao.optim._AdamW, settings | {"bf16_stochastic_round": True}
+        return torchao.optim.AdamW8bit, kwargs
+    return torchao.optim._AdamW, kwargs | {"bf16_stochastic_round": True}
 
 
 class HostAdamW(torch.optim.Optimizer):
-    """AdamW whose moments, 8 bytes a weight, stay on the host, and which computes there, a weight tensor at a time.
+    """AdamW whose moments, 8 bytes per weight, stay on the host, and which computes there, one weight tensor at a time.
 
-    A step takes each gradient and weight to the host and the weight back: 12 bytes a weight over the bus. The results
-    are those of ``torch.optim.AdamW`` on the host. (torchao's CPUOffloadOptimizer takes gradients before they are
-    clipped, so that clipping would do nothing.)
+    A step copies each gradient and weight to the host and the weight back: 12 bytes per weight over the bus. The
+    results are those of ``torch.optim.AdamW`` on the host. (torchao's CPUOffloadOptimizer copies gradients before they
+    are clipped, so that clipping would do nothing.)
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class HostAdamW(torch.optim.Optimizer):
         p.copy_(weight)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Moments stay on the host, where torch would take them to their weights."""
+        """Moments stay on the host, where torch would copy them to their weights' device."""
         super().load_state_dict({**state_dict, "state": {}})
         weights = [p for group in self.param_groups for p in group["params"]]
         self.state = defaultdict(dict)

@@ -1,6 +1,6 @@
-"""A loaded model as training runs it: its loss as its forward, in memory that the settings bound.
+"""Prepares a loaded model for training: its loss as its forward, in the memory that the settings allow.
 
-The trainer and the memory plan both come here, so that what is planned is what runs.
+The trainer and the memory plan both call `prepare`, so that the plan is of the model that runs.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import transformers
 from ..config import TrainConfig
 from .activation_checkpointing import accumulate_in_float32, checkpoint_layers
 from .loss import make_trainable
-from .packed_attention import separate
+from .packed_attention import isolate_traces
 from .tiled_layers import tile_linear_attention, tile_mlps, tile_norms
 
 
 def prepare(network: Any, config: TrainConfig, on_gpu: bool) -> Any:
-    """`network`, a causal LM of transformers, changed in place; its forward is that of `make_trainable`.
+    """`network`, a causal LM of transformers, changed in place. Its forward is that of `make_trainable`.
 
-    on_gpu: layers that are recomputed wait on the host and compute in bfloat16. Raises ValueError for settings that
-    this model or this machine has nothing for.
+    on_gpu: checkpointed layers compute in bfloat16, and their inputs are in host memory for full_offload. Raises
+    ValueError for settings that this model or this machine does not support.
     """
     if _uses_liger(config, on_gpu):
         _use_liger(network)
@@ -35,29 +35,29 @@ def prepare(network: Any, config: TrainConfig, on_gpu: bool) -> Any:
     if config.activation_checkpointing != "none":
         offload = on_gpu and config.activation_checkpointing == "full_offload"
         checkpoint_layers(network, offload=offload, dtype=torch.bfloat16 if on_gpu else None)
-    separate(network)
+    isolate_traces(network)
     return network
 
 
 def weights_dtype(config: TrainConfig) -> str:
-    """What the weights are kept in."""
+    """The dtype of the weights."""
     return "bfloat16" if config.optimizer == "adamw_bf16" else "float32"
 
 
-def autocasts(config: TrainConfig, on_gpu: bool) -> bool:
-    """Whether products are converted to bfloat16 as they come; otherwise layers or weights see to it themselves."""
+def uses_autocast(config: TrainConfig, on_gpu: bool) -> bool:
+    """Whether matrix products run under autocast to bfloat16. Checkpointed layers and bfloat16 weights need none."""
     return on_gpu and config.activation_checkpointing == "none" and weights_dtype(config) == "float32"
 
 
-def attention_for(config: TrainConfig, on_gpu: bool) -> str:
-    """What computes attention, by transformers' name. Raises ValueError where that is not to be had here."""
+def attn_implementation(config: TrainConfig, on_gpu: bool) -> str:
+    """The attention implementation, by transformers' name. Raises ValueError if it is not available here."""
     available = {
         "flash_attention_4": on_gpu and transformers.utils.is_flash_attn_4_available(),
         "flash_attention_2": on_gpu and transformers.utils.is_flash_attn_2_available(),
         "sdpa": True,
     }
     if config.attn_implementation == "auto":
-        return next(name for name, here in available.items() if here)
+        return next(name for name, is_available in available.items() if is_available)
     if not available[config.attn_implementation]:
         raise ValueError(
             f"attn_implementation={config.attn_implementation} needs a GPU and flash-attn: use sdpa, or install it"
@@ -65,9 +65,9 @@ def attention_for(config: TrainConfig, on_gpu: bool) -> str:
     return config.attn_implementation
 
 
-def adapted(network: Any, rank: int) -> Any:
-    """The peft model around `network`, whose only weights to train are adapters of this rank beside its linear layers
-    (Hu et al. 2021), the head apart. Raises ValueError where peft is missing."""
+def add_lora(network: Any, rank: int) -> Any:
+    """The peft model around `network`, whose only trainable weights are LoRA adapters of this rank on all linear layers
+    but the head (Hu et al. 2021). Raises ValueError if peft is missing."""
     try:
         import peft
     except ImportError:
@@ -85,7 +85,7 @@ def _uses_liger(config: TrainConfig, on_gpu: bool) -> bool:
 
 
 def _use_liger(network: Any) -> None:
-    """Norms, MLPs and rotary embeddings; the loss is ours."""
+    """For norms, MLPs and rotary embeddings; the loss is our own."""
     from transformers.integrations.liger import apply_liger_kernel
 
     apply_liger_kernel(network, {"fused_linear_cross_entropy": False, "cross_entropy": False})

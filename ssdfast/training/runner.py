@@ -1,12 +1,12 @@
-"""``ssdfast train``: fine-tune a model on traces, resume to the last bit, and see within minutes whether it learns.
+"""``ssdfast train``: fine-tune a model on traces, resume bit for bit, and show within minutes whether it learns.
 
-`train/metrics.jsonl` has a line a step, `train/checkpoints/` the last two states to go on from, `train/model` the
-result.
+`train/metrics.jsonl` has a line per step, `train/checkpoints/` the last two checkpoints, `train/model` the result.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -18,18 +18,21 @@ import torch
 from .. import models, run_dir
 from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
-from ..progress import progress, say
+from ..progress import progress
 from ..traces import files, within
 from .examples import Example
 from .filters import format_filters, read_training_examples
-from .label_source import Labels, of_adapted, of_frozen
-from .packed_attention import packs_exactly, separate
-from .prepare_model import adapted, attention_for, prepare, weights_dtype
-from .step_dataset import Steps
-from .trainer import WHOLE, SsdTrainer, arguments
+from .label_source import LabelSource, from_disabled_adapters, from_frozen_copy
+from .packed_attention import is_packing_exact, isolate_traces
+from .prepare_model import add_lora, attn_implementation, prepare, weights_dtype
+from .step_dataset import StepDataset
+from .step_log import COMPLETE
+from .trainer import SsdTrainer, training_arguments
 
 RESULTS = ("train",)
 MODEL = "model"
+
+_log = logging.getLogger("ssdfast.training.runner")
 
 
 def train(
@@ -37,8 +40,9 @@ def train(
 ) -> Path:
     """Fill `out` with config.yaml, manifest.json and train/; returns the trained model, `out/train/model`.
 
-    A run that was stopped goes on from its last whole checkpoint; on a CPU it then makes the same losses to the last
-    bit. Raises ValueError for settings, traces or a model that will not do.
+    A run that was stopped continues from its last complete checkpoint; on a CPU its losses are then the same to the
+    last bit. With trial steps it leaves nothing in `out`. Raises ValueError for settings, traces or a model that cannot
+    be used.
     """
     execution = execution or TrainExecution()
     if execution.trial_steps:
@@ -53,7 +57,7 @@ def train(
 
 
 def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -> Path:
-    """Train in `directory`, which is this run's own; returns the model there. Does nothing where that is."""
+    """Train in `directory`, which must be this run's own; returns the model there. Does nothing if the model exists."""
     trained = directory / MODEL
     if trained.is_dir():
         return trained
@@ -62,36 +66,40 @@ def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -
     on_gpu = torch.cuda.is_available()
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if config.offload_optimizer and execution.fsdp and ranks > 1:
-        raise ValueError("offload_optimizer with --fsdp: sharded moments stay on their devices, leave one of them out")
-    model = models.load(config.model, weights_dtype(config), attention_for(config, on_gpu))
+        raise ValueError(
+            "offload_optimizer with --fsdp: sharded moments stay on their devices, so use only one of the two"
+        )
+    model = models.load(config.model, weights_dtype(config), attn_implementation(config, on_gpu))
     examples, report = read_training_examples(config, model)
     network = prepare(model.model, config, on_gpu)
-    packs = packs_exactly(network)
+    packs = is_packing_exact(network)
     if is_first():
-        _tell(report, network, packs)
+        _log_preparation(report, network, packs)
         run_dir.write_json(directory / "filters.json", report)
     if config.lora_rank:
         torch.manual_seed(config.seed)
-        network = adapted(network, config.lora_rank)
-    labels = _labels(config, model, network, examples)
-    steps = Steps(examples, config, config.seed, ranks, packs)
-    options = arguments(config, directory / "checkpoints", config.seed, config.save_steps, execution)
-    checkpoint, begun = _last_whole(directory / "checkpoints")
+        network = add_lora(network, config.lora_rank)
+    label_source = _label_source(config, model, network, examples)
+    dataset = StepDataset(examples, config, config.seed, ranks, packs)
+    args = training_arguments(config, directory / "checkpoints", config.seed, config.save_steps, execution)
+    checkpoint, done = _last_complete(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / "metrics.jsonl"
     if is_first():
-        _cut(metrics, begun)
-    trainer = SsdTrainer(network, steps, labels, metrics, config, options)
-    trainer.step.last = min(len(steps.steps), execution.trial_steps or len(steps.steps))
-    with progress("training", trainer.step.last, "steps", begun, shown=is_first()) as advance:
-        advance.note = lambda: f"loss {trainer.step.shown['loss']:.4f}" if trainer.step.shown else ""
-        trainer.step.advance = advance
+        _drop_steps_after(metrics, done)
+    trainer = SsdTrainer(network, dataset, label_source, metrics, config, args)
+    step_log, num_steps = trainer.step_log, len(dataset.steps)
+    step_log.last_step = min(num_steps, execution.trial_steps or num_steps)
+    with progress("training", step_log.last_step, "steps", done, shown=is_first()) as advance:
+        advance.note = lambda: f"loss {step_log.values['loss']:.4f}" if step_log.values else ""
+        step_log.advance = advance
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if labels.missed > 0 and is_first():
-        say(f"the labels miss at most {100 * labels.missed:.2g} % of the sampling distribution at a position")
+    if label_source.max_missing_mass > 0 and is_first():
+        percent = 100 * label_source.max_missing_mass
+        _log.warning("soft labels miss at most %.2g %% of the sampling distribution at a position", percent)
     if execution.trial_steps:
         if is_first():
-            print(_told(metrics))
+            print(format_metrics(metrics))
         return trained
     _save(trainer, model, trained)
     if is_first():
@@ -99,37 +107,40 @@ def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -
     return trained
 
 
-def _tell(report: dict[str, Any], network: Any, packs: bool) -> None:
+def _log_preparation(report: dict[str, Any], network: Any, packs: bool) -> None:
     for line in format_filters(report):
-        say(line)
+        _log.info(line)
     if not packs:
-        say(f"traces are padded, not packed: {type(network).__name__} would let one read another")
+        kind = type(network).__name__
+        _log.warning("traces are padded, not packed: packed traces would attend to one another in a %s", kind)
 
 
-def _labels(config: TrainingRunConfig, model: models.LanguageModel, network: Any, examples: list[Example]) -> Labels:
-    """Raises ValueError where the traces do not hold what the expected loss needs."""
+def _label_source(
+    config: TrainingRunConfig, model: models.LanguageModel, network: Any, examples: list[Example]
+) -> LabelSource:
+    """Raises ValueError if the traces lack what the soft loss needs."""
     if config.loss == "sampled":
-        return Labels(None, model.vocabulary)
-    decoding = config.train_sampling if config.sampling_from == "config" else _decoding_of(examples, config.traces)
+        return LabelSource(None, model.vocabulary)
+    sampling = config.train_sampling if config.sampling_from == "config" else _common_sampling(examples, config.traces)
     if config.soft_labels == "recompute":
         if config.lora_rank:
-            return Labels(decoding, model.vocabulary, of_adapted(network, model.head))
-        frozen = models.load(config.model, "float32", attention_for(config, torch.cuda.is_available()))
-        separate(frozen.model)
-        return Labels(decoding, model.vocabulary, of_frozen(frozen))
+            return LabelSource(sampling, model.vocabulary, from_disabled_adapters(network, model.head))
+        frozen = models.load(config.model, "float32", attn_implementation(config, torch.cuda.is_available()))
+        isolate_traces(frozen.model)
+        return LabelSource(sampling, model.vocabulary, from_frozen_copy(frozen))
     without = [example for example in examples if example.top_ids_LK is None]
     if without:
         raise ValueError(
-            f"{without[0].trace}: it has no likeliest tokens (and {len(without) - 1:,} others): sample with"
-            f" --top-logprobs {max(20, decoding.top_k)}, or compute them with soft_labels=recompute"
+            f"{without[0].trace} has no top log-probabilities (nor have {len(without) - 1:,} others): sample with"
+            f" --top-logprobs {max(20, sampling.top_k)}, or compute them with soft_labels=recompute"
         )
-    return Labels(decoding, model.vocabulary)
+    return LabelSource(sampling, model.vocabulary)
 
 
 def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> None:
-    """The trained model, whole, adapters merged into it. Every rank takes part where the weights are shared out."""
+    """Writes the full trained model, with adapters merged into it. Every rank must call it if weights are sharded."""
     network: Any = trainer.model
-    weights = trainer.whole_weights()
+    weights = trainer.gather_weights()
     if not is_first():
         return
     plain = model.model
@@ -142,38 +153,39 @@ def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> 
     models.save(model, directory, weights)
 
 
-def _decoding_of(examples: list[Example], source: str) -> EngineSamplingParams:
-    found = {example.decoding for example in examples}
-    if len(found) > 1 or None in found:
+def _common_sampling(examples: list[Example], source: str) -> EngineSamplingParams:
+    distinct = {example.sampling for example in examples}
+    if len(distinct) > 1 or None in distinct:
         raise ValueError(
-            f"{source} does not say how its traces were sampled, or says several things: say it with"
+            f"{source} has no sampling parameters, or different ones for its traces: set them with"
             " --sampling-from config --train-sampling.temperature 1.1 ..."
         )
-    (decoding,) = found
-    assert decoding
-    return decoding
+    (sampling,) = distinct
+    assert sampling
+    return sampling
 
 
-def _last_whole(checkpoints: Path) -> tuple[Path | None, int]:
-    """The newest checkpoint that was written to its end, and its step; others are removed."""
-    found: tuple[Path | None, int] = (None, 0)
+def _last_complete(checkpoints: Path) -> tuple[Path | None, int]:
+    """The newest checkpoint that was written completely, and its step. Incomplete ones are removed."""
+    newest: tuple[Path | None, int] = (None, 0)
     for path in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])):
-        if (path / WHOLE).exists():
-            found = path, int(path.name.rpartition("-")[2])
+        if (path / COMPLETE).exists():
+            newest = path, int(path.name.rpartition("-")[2])
         elif is_first():
             shutil.rmtree(path)
-    return found
+    return newest
 
 
-def _cut(metrics: Path, steps: int) -> None:
-    """Leave the lines of the steps that a checkpoint holds: those after it are made again."""
+def _drop_steps_after(metrics: Path, steps: int) -> None:
+    """Keep only the lines of steps up to a checkpoint: the later ones are run again."""
     if metrics.exists():
-        kept = [line for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        kept = [line for line in kept if json.loads(line)["step"] <= steps]
-        run_dir.write_text(metrics, "".join(f"{line}\n" for line in kept))
+        complete = [line for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        before = [line for line in complete if json.loads(line)["step"] <= steps]
+        run_dir.write_text(metrics, "".join(f"{line}\n" for line in before))
 
 
-def _told(metrics: Path) -> str:
+def format_metrics(metrics: Path) -> str:
+    """A row per metric, a column per step."""
     lines: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     names = list(dict.fromkeys(name for line in lines for name in line))
     width = max(map(len, names))

@@ -1,9 +1,10 @@
-"""Labels of the expected loss: at every position the baseline's decoding distribution q, from its likeliest tokens.
+"""Soft labels: at every position the distribution q that the token was sampled from, from the baseline's top
+log-probabilities.
 
-A sampled token is one draw from q. Putting q in its place leaves the expected gradient as it is and takes the draw's
-noise out.
+A sampled token is one draw from q. The soft loss, cross-entropy against q, is the expectation of the sampled loss: its
+gradient is the same on average, without the noise of the draw.
 
-Shape legend: S scored positions, K likeliest tokens.
+Shape legend: S scored positions, K top log-probabilities of each.
 """
 
 from __future__ import annotations
@@ -24,65 +25,66 @@ class SoftLabels:
     ids_SK: Tensor
     """int64; -1 in an empty slot"""
     probs_SK: Tensor
-    """float32, of mass 1 a row; 0 outside the support"""
-    missed_S: Tensor
-    """float32: at most this share of q's mass lies on tokens that the list does not hold; 0 where it holds them all"""
+    """float32; each row sums to 1; 0 outside the support"""
+    missing_mass_S: Tensor
+    """float32: an upper bound on q's mass on tokens outside the list; 0 if the list holds the whole support"""
 
 
 def soft_labels(
-    top_ids_SK: Tensor, top_logprobs_SK: Tensor, decoding: EngineSamplingParams, vocabulary: int
+    top_ids_SK: Tensor, top_logprobs_SK: Tensor, sampling: EngineSamplingParams, vocabulary: int
 ) -> SoftLabels:
-    """q from lists of the K likeliest tokens and their log-probabilities before temperature and truncation.
+    """q from the K top tokens and their log-probabilities before temperature and truncation.
 
-    top_ids_SK: integer, falling log-probability, -1 (with -inf) in slots beyond the tokens that can occur.
-    Operators in the order of decoding: temperature, min-p, top-k, top-p. Where `decoding` keeps at most K tokens q is
-    exact; otherwise it is q restricted to the list.
-    Raises ValueError for a presence penalty, which makes q depend on what the completion holds already.
+    top_ids_SK: integer, by descending log-probability, -1 (with -inf) in slots beyond the possible tokens.
+    The operators are those of sampling, in its order: temperature, min-p, top-k, top-p. q is exact if its support has
+    at most K tokens; otherwise it is q restricted to the list.
+    Raises ValueError for a presence penalty, with which q depends on the completion so far.
     """
-    if decoding.presence_penalty:
+    if sampling.presence_penalty:
         raise ValueError(
-            f"a presence penalty of {decoding.presence_penalty:g} makes the sampling distribution depend on the text so"
-            " far, which stored probabilities do not show: train on the sampled tokens (loss=sampled)"
+            f"a presence penalty of {sampling.presence_penalty:g} makes the sampling distribution depend on the text so"
+            " far, which stored log-probabilities do not show: train on the sampled tokens (loss=sampled)"
         )
     possible_SK = (top_ids_SK >= 0) & (top_logprobs_SK > -torch.inf)
-    z_SK = torch.where(possible_SK, top_logprobs_SK.double() / decoding.temperature, -torch.inf)
-    kept_SK = possible_SK.clone()
-    if decoding.min_p:
-        kept_SK &= z_SK >= z_SK[:, :1] + math.log(decoding.min_p)
-    if decoding.top_k:
-        kept_SK[:, decoding.top_k :] = False
-    missed_S = _missed(z_SK, kept_SK, decoding, vocabulary)
-    mass_SK = torch.where(kept_SK, z_SK, -torch.inf).softmax(1)
-    if decoding.top_p < 1:
-        # The mass before a token, of all tokens, decides whether it belongs to the shortest prefix that reaches top_p.
-        before_SK = (mass_SK.cumsum(1) - mass_SK) * (1 - missed_S)[:, None]
-        kept_SK &= before_SK < decoding.top_p
-        # The prefix goes beyond top_p by less than its last token, which is no likelier than the list's last.
-        reached_S = (decoding.top_p + mass_SK[:, -1:].sum(1) * (1 - missed_S)).clamp(max=1)
-        missed_S = (1 - (1 - missed_S) / reached_S).clamp(min=0)
-        mass_SK = torch.where(kept_SK, z_SK, -torch.inf).softmax(1)
-    probs_SK = torch.where(kept_SK, mass_SK, 0.0).float()
-    return SoftLabels(torch.where(kept_SK, top_ids_SK.long(), -1), probs_SK, missed_S.float())
+    z_SK = torch.where(possible_SK, top_logprobs_SK.double() / sampling.temperature, -torch.inf)
+    support_SK = possible_SK.clone()
+    if sampling.min_p:
+        support_SK &= z_SK >= z_SK[:, :1] + math.log(sampling.min_p)
+    if sampling.top_k:
+        support_SK[:, sampling.top_k :] = False
+    missing_S = _missing_mass(z_SK, support_SK, sampling, vocabulary)
+    mass_SK = torch.where(support_SK, z_SK, -torch.inf).softmax(1)
+    if sampling.top_p < 1:
+        # A token belongs to the shortest prefix that reaches top_p, by the mass of all tokens before it.
+        before_SK = (mass_SK.cumsum(1) - mass_SK) * (1 - missing_S)[:, None]
+        support_SK &= before_SK < sampling.top_p
+        # The prefix exceeds top_p by less than its last token, which is no likelier than the list's last.
+        reached_S = (sampling.top_p + mass_SK[:, -1:].sum(1) * (1 - missing_S)).clamp(max=1)
+        missing_S = (1 - (1 - missing_S) / reached_S).clamp(min=0)
+        mass_SK = torch.where(support_SK, z_SK, -torch.inf).softmax(1)
+    probs_SK = torch.where(support_SK, mass_SK, 0.0).float()
+    return SoftLabels(torch.where(support_SK, top_ids_SK.long(), -1), probs_SK, missing_S.float())
 
 
-def _missed(z_SK: Tensor, kept_SK: Tensor, decoding: EngineSamplingParams, vocabulary: int) -> Tensor:
-    """float64 [S]: the most that tokens beyond the list can have of the tempered mass, before top-p.
+def _missing_mass(z_SK: Tensor, support_SK: Tensor, sampling: EngineSamplingParams, vocabulary: int) -> Tensor:
+    """float64 [S]: an upper bound on the tempered mass of tokens outside the list, before top-p.
 
-    They are at most n, none likelier than the list's last token, and together have the mass that the list leaves. Above
-    T = 1 their tempered mass is largest where that is spread evenly, below where it is on as few tokens as can be.
+    There are at most n of them, none likelier than the list's last token, and together they have the mass that the list
+    leaves. Above T = 1 their tempered mass is largest if that mass is spread evenly, below if it is on as few tokens as
+    possible.
     """
-    listed = kept_SK.shape[1]
-    more = (min(decoding.top_k, vocabulary) if decoding.top_k else vocabulary) - listed
+    listed = support_SK.shape[1]
+    more = (min(sampling.top_k, vocabulary) if sampling.top_k else vocabulary) - listed
     if more <= 0:
-        return kept_SK.new_zeros(len(kept_SK), dtype=torch.float64)
-    t = decoding.temperature
-    head_S = torch.where(kept_SK, z_SK, -torch.inf).logsumexp(1).exp()
+        return support_SK.new_zeros(len(support_SK), dtype=torch.float64)
+    t = sampling.temperature
+    head_S = torch.where(support_SK, z_SK, -torch.inf).logsumexp(1).exp()
     last_S = (z_SK[:, -1] * t).exp()
     left_S = torch.minimum((1 - (z_SK * t).exp().sum(1)).clamp(min=0), more * last_S)
     if t >= 1:
         tail_S = more * (left_S / more) ** (1 / t)
     else:
         tail_S = torch.where(last_S > 0, left_S * last_S ** (1 / t - 1), 0.0)
-    # min-p leaves out whatever is less likely than what it has left out already.
-    tail_S = torch.where(kept_SK[:, -1], tail_S, 0.0)
+    # min-p removes every token that is less likely than one it has removed.
+    tail_S = torch.where(support_SK[:, -1], tail_S, 0.0)
     return tail_S / (tail_S + head_S)

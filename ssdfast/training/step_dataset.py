@@ -1,7 +1,7 @@
-"""Which traces each step learns from, and in which forward passes.
+"""Which traces each optimizer step trains on, and in which micro-batches.
 
-A step's traces are drawn first and laid into passes then, so that a step has `batch_size` traces whatever their
-lengths are, and which traces meet in a step does not depend on packing or on the number of devices.
+A step's traces are drawn first and then packed into micro-batches. So a step has `batch_size` traces whatever their
+lengths are, and neither packing nor the number of devices changes which traces meet in a step.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ..config import TrainConfig
-from .collate import packed, padded
+from .collate import collate_packed, collate_padded
 from .examples import Example
-from .packing import first_fit_decreasing, padded_bins, shared
+from .packing import distribute, first_fit_decreasing, padded_bins
 
 
-class Steps(Dataset):
-    """Item i is what rank ``i % ranks`` does in step ``i // ranks``, of all epochs: ``{"passes": [...], "tokens":
-    completion tokens of the whole step}``, each pass as `batches.py` makes it.
+class StepDataset(Dataset):
+    """Item i is the work of rank ``i % ranks`` in step ``i // ranks``, over all epochs: ``{"micro_batches": [...],
+    "tokens": completion tokens of the whole step}``, each micro-batch as `collate.py` makes it.
 
-    pack: several traces in a row; otherwise they are padded. An epoch's last step has what traces are left. Each epoch
-    has an order of its own, drawn from the seed.
+    pack: several traces per row; otherwise they are padded. The last step of an epoch has the remaining traces. Each
+    epoch has an order of its own, drawn from the seed.
     """
 
     def __init__(self, examples: Sequence[Example], config: TrainConfig, seed: int, ranks: int, pack: bool) -> None:
         self.examples, self.budget, self.ranks = examples, config.micro_batch_tokens, ranks
-        self.bins, self.collate = (first_fit_decreasing, packed) if pack else (padded_bins, padded)
+        self.make_bins, self.collate = (first_fit_decreasing, collate_packed) if pack else (padded_bins, collate_padded)
         self.steps: list[np.ndarray] = []
         for epoch in range(config.num_train_epochs):
             order = np.random.default_rng((seed, epoch)).permutation(len(examples))
@@ -39,16 +39,19 @@ class Steps(Dataset):
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         step, rank = divmod(i, self.ranks)
-        examples = [self.examples[place] for place in self.steps[step]]
+        examples = [self.examples[index] for index in self.steps[step]]
         lengths = [len(example) - 1 for example in examples]  # the last token of a trace is no input
-        mine = shared(self.bins(lengths, self.budget), lengths, self.ranks)[rank]
+        bins = distribute(self.make_bins(lengths, self.budget), lengths, self.ranks)[rank]
         shortest = min(examples, key=len)
         return {
-            "passes": [self.collate([examples[place] for place in one]) if one else _idle(shortest) for one in mine],
+            "micro_batches": [
+                self.collate([examples[index] for index in indices]) if indices else _dummy(shortest)
+                for indices in bins
+            ],
             "tokens": sum(len(example.trace.completion_ids) for example in examples),
         }
 
 
-def _idle(example: Example) -> dict[str, Any]:
-    """A pass for a device that has no trace while others do, which wait for its gradients: it counts for nothing."""
-    return padded([example]) | {"counts": False}
+def _dummy(example: Example) -> dict[str, Any]:
+    """A micro-batch of weight 0, for a rank without traces in a step: the other ranks wait for its gradients."""
+    return collate_padded([example]) | {"dummy": True}

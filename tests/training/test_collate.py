@@ -6,9 +6,9 @@ import torch
 
 from ssdfast import models
 from ssdfast.traces import read
-from ssdfast.training.collate import packed, padded
+from ssdfast.training.collate import collate_packed, collate_padded
 from ssdfast.training.examples import Example
-from ssdfast.training.label_source import Labels
+from ssdfast.training.label_source import LabelSource
 from ssdfast.training.loss import make_trainable
 
 from .. import tiny
@@ -33,26 +33,28 @@ def test_the_loss_is_that_of_each_trace_alone(tmp_path):
         logp_LV = model.model(input_ids=ids[None]).logits[0].double().log_softmax(1)
         for place in range(len(trace.prompt_ids), len(ids)):
             total -= logp_LV[place - 1, ids[place]]
-    inputs = padded(examples)
-    loss = make_trainable(model.model)(inputs, *Labels(None, tiny.VOCABULARY).of(inputs), torch.full((9,), 1 / 9))
+    inputs = collate_padded(examples)
+    loss = make_trainable(model.model)(
+        inputs, *LabelSource(None, tiny.VOCABULARY).labels(inputs), torch.full((9,), 1 / 9)
+    )
     torch.testing.assert_close(loss["loss"].double(), total / 9, rtol=1e-5, atol=0)
 
 
 def test_labels_are_the_sampled_tokens_and_no_end_is_added(tmp_path):
     examples = three_examples(tmp_path)
-    for inputs in (padded(examples), packed(examples)):
+    for inputs in (collate_padded(examples), collate_packed(examples)):
         assert inputs["labels"].tolist() == [8, 2, 1, 70, 71, 72, 73, 74, 11]
 
 
 def test_each_label_is_predicted_where_the_token_before_it_stands(tmp_path):
     examples = three_examples(tmp_path)
     before = [4, 8, 2, 6, 70, 71, 72, 73, 10]
-    for inputs in (padded(examples), packed(examples)):
+    for inputs in (collate_padded(examples), collate_packed(examples)):
         assert inputs["input_ids"].flatten()[inputs["row_S"]].tolist() == before
 
 
 def test_a_packed_row_holds_the_traces_without_their_last_tokens_and_begins_positions_again(tmp_path):
-    inputs = packed(three_examples(tmp_path))
+    inputs = collate_packed(three_examples(tmp_path))
     assert inputs["input_ids"].tolist() == [[3, 9, 4, 8, 2, 5, 6, 70, 71, 72, 73, 7, 8, 9, 10]]
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3]]
     assert inputs["trace_lengths"] == (5, 6, 4)

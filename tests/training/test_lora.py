@@ -1,18 +1,18 @@
-"""Adapters are all that is trained, the model without them is the baseline, and what is saved is one model."""
+"""Only adapters are trained, the model without them is the baseline, and the saved model is a whole one."""
 
 import pytest
 import torch
 
 from ssdfast import models
 from ssdfast.training import runner
-from ssdfast.training.collate import packed
+from ssdfast.training.collate import collate_packed
 from ssdfast.training.examples import read_examples
-from ssdfast.training.label_source import Labels, of_adapted, of_frozen
-from ssdfast.training.prepare_model import adapted, prepare
+from ssdfast.training.label_source import LabelSource, from_disabled_adapters, from_frozen_copy
+from ssdfast.training.prepare_model import add_lora, prepare
 
 from .. import tiny
 from .test_optimizers import _stop_after
-from .test_train import DECODING, config_of, losses
+from .test_train import SAMPLING, config_of, losses
 
 
 def test_the_result_is_a_whole_model_that_differs_by_the_rank_of_the_adapters(inputs):
@@ -25,26 +25,26 @@ def test_the_result_is_a_whole_model_that_differs_by_the_rank_of_the_adapters(in
         assert torch.linalg.matrix_rank(b[name] - a[name], rtol=1e-3) <= 2
 
 
-def test_the_adapted_model_with_its_adapters_off_is_the_baseline(inputs):
+def test_the_model_with_its_adapters_disabled_is_the_baseline(inputs):
     config = config_of(inputs, lora_rank=2)
     model = models.load(config.model, "float32")
-    network = adapted(prepare(model.model, config, on_gpu=False), 2)
+    network = add_lora(prepare(model.model, config, on_gpu=False), 2)
     with torch.no_grad():
         for p in network.parameters():
             if p.requires_grad:
                 p += torch.randn(p.shape)
-    inputs_of_pass = packed(list(read_examples(inputs / "traces", tiny.VOCABULARY))[:3])
+    micro_batch = collate_packed(list(read_examples(inputs / "traces", tiny.VOCABULARY))[:3])
     baseline = models.load(config.model, "float32")
-    found, want = (
-        Labels(DECODING, tiny.VOCABULARY, one).of(inputs_of_pass)
-        for one in (of_adapted(network, model.head), of_frozen(baseline))
+    got, want = (
+        LabelSource(SAMPLING, tiny.VOCABULARY, top_logprobs).labels(micro_batch)
+        for top_logprobs in (from_disabled_adapters(network, model.head), from_frozen_copy(baseline))
     )
-    assert torch.equal(found[0], want[0])
-    torch.testing.assert_close(found[1], want[1], rtol=1e-4, atol=1e-6)
+    assert torch.equal(got[0], want[0])
+    torch.testing.assert_close(got[1], want[1], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [{}, {"activation_checkpointing": "full_offload", "sequence_tile_size": 4}])
-def test_expected_labels_by_the_adapters_switched_off_train(inputs, settings):
+def test_soft_labels_from_disabled_adapters_train(inputs, settings):
     given = {
         "lora_rank": 4,
         "loss": "soft",
@@ -54,8 +54,8 @@ def test_expected_labels_by_the_adapters_switched_off_train(inputs, settings):
         "learning_rate": 1e-2,
     }
     runner.train(config_of(inputs, **given, **settings), inputs / "out")
-    found = losses(inputs / "out")
-    assert sum(found[-6:]) < sum(found[:6])
+    curve = losses(inputs / "out")
+    assert sum(curve[-6:]) < sum(curve[:6])
 
 
 def test_a_run_that_was_stopped_makes_the_same_losses(inputs, monkeypatch):

@@ -7,7 +7,7 @@ from ssdfast import models
 from ssdfast.config import TrainConfig, TrainingRunConfig
 from ssdfast.training import runner
 from ssdfast.training.diagnostics import WeightWatch
-from ssdfast.training.optimizers import HostAdamW, optimizer_of
+from ssdfast.training.optimizers import HostAdamW, optimizer_cls_and_kwargs
 
 from .test_train import config_of, losses
 
@@ -41,7 +41,7 @@ def test_moments_on_the_host_change_no_bit(saved_after):
 
 
 def test_the_default_is_torch_s_own_in_float32():
-    cls, settings = optimizer_of(TrainConfig(learning_rate=3e-6))
+    cls, settings = optimizer_cls_and_kwargs(TrainConfig(learning_rate=3e-6))
     assert cls is torch.optim.AdamW
     assert settings == {"lr": 3e-6, "betas": (0.9, 0.95), "eps": 1e-8, "fused": True}
 
@@ -88,11 +88,11 @@ def test_small_steps_in_bfloat16_are_kept_by_chance_and_lost_without():
         optimizer, watch = make([weight]), WeightWatch([weight])
         for _ in range(5):
             weight.grad = torch.ones_like(weight)
-            watch.before()
+            watch.record()
             optimizer.step()
-        return watch.after().share, float(weight.float().mean()) - 1
+        return watch.compare().frac_changed, float(weight.float().mean()) - 1
 
-    cls, settings = optimizer_of(TrainConfig(optimizer="adamw_bf16", learning_rate=1e-4))
+    cls, settings = optimizer_cls_and_kwargs(TrainConfig(optimizer="adamw_bf16", learning_rate=1e-4))
     share, mean = moved(lambda weights: cls(weights, weight_decay=0.0, **settings))
     assert 0 < share < 0.2
     assert mean == pytest.approx(-5e-4, rel=0.1)

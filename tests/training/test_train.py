@@ -1,4 +1,4 @@
-"""A run of training: whole, killed, shared by two processes, refused; and what it says of itself."""
+"""A training run: complete, killed, rejected; and its metrics and warnings."""
 
 import json
 import multiprocessing
@@ -13,15 +13,15 @@ import torch
 from ssdfast import cli, models
 from ssdfast.config import EngineSamplingParams, TrainingRunConfig
 from ssdfast.sampling.token_sampling import likeliest
-from ssdfast.training import runner, trainer
-from ssdfast.training.collate import padded
+from ssdfast.training import runner, step_log, trainer
+from ssdfast.training.collate import collate_padded
 from ssdfast.training.examples import read_examples
-from ssdfast.training.label_source import Labels, of_frozen
+from ssdfast.training.label_source import LabelSource, from_frozen_copy
 from ssdfast.training.loss import make_trainable
 
 from .. import tiny
 
-DECODING = EngineSamplingParams(temperature=1.2, top_k=20, top_p=0.95)
+SAMPLING = EngineSamplingParams(temperature=1.2, top_k=20, top_p=0.95)
 
 
 def config_of(directory, **changes):
@@ -33,12 +33,12 @@ def losses(out):
     return [json.loads(line)["loss"] for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_learns_what_it_is_shown_and_is_not_repeated(inputs):
+def test_a_run_learns_its_traces_and_is_not_repeated(inputs):
     config = config_of(inputs, learning_rate=1e-2, min_learning_rate=1e-3, num_train_epochs=20)
     trained = runner.train(config, inputs / "out")
-    found = losses(inputs / "out")
-    assert len(found) == 120
-    assert sum(found[-6:]) < 0.5 * sum(found[:6])
+    curve = losses(inputs / "out")
+    assert len(curve) == 120
+    assert sum(curve[-6:]) < 0.5 * sum(curve[:6])
     model = models.load(str(trained), "float32")
     models.check_same_vocabulary(models.outline(str(inputs / "model")), models.outline(str(trained)))
     assert model.model.lm_head.weight.dtype == torch.float32
@@ -61,7 +61,7 @@ def _train(directory):
     runner.train(config_of(directory, num_train_epochs=6), directory / "killed")
 
 
-def test_a_killed_run_goes_on_and_makes_the_same_losses_to_the_last_bit(inputs):
+def test_a_killed_run_continues_with_the_same_losses_to_the_last_bit(inputs):
     runner.train(config_of(inputs, num_train_epochs=6), inputs / "whole")
     metrics = inputs / "killed" / "train" / "metrics.jsonl"
     for steps in (5, 16):
@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_and_makes_the_same_losses_to_the_last_bit(inputs):
         assert torch.equal(a, b)
 
 
-def test_a_checkpoint_that_is_not_whole_is_passed_over(inputs, monkeypatch):
+def test_an_incomplete_checkpoint_is_skipped(inputs, monkeypatch):
     """The disk was full, or the process died, while it was written."""
     runner.train(config_of(inputs), inputs / "whole")
 
@@ -88,51 +88,54 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(inputs, monkeypatch):
             raise OSError("no room")
         return on_save(self, *args, **rest)
 
-    on_save = trainer._Step.on_save
+    on_save = step_log.StepLog.on_save
     with monkeypatch.context() as patched:
-        patched.setattr(trainer._Step, "on_save", dying)
+        patched.setattr(step_log.StepLog, "on_save", dying)
         with pytest.raises(OSError, match="no room"):
             runner.train(config_of(inputs), inputs / "out")
     assert (inputs / "out" / "train" / "checkpoints" / "checkpoint-6").exists()
-    assert runner._last_whole(inputs / "out" / "train" / "checkpoints")[1] == 4
+    assert runner._last_complete(inputs / "out" / "train" / "checkpoints")[1] == 4
     runner.train(config_of(inputs), inputs / "out")
     assert losses(inputs / "out") == losses(inputs / "whole")
 
 
 def save_tops(directory, k=20):
-    """The traces with the baseline's likeliest tokens, as sampling keeps them."""
+    """The traces with the baseline's top log-probabilities, as sampling stores them."""
     model = models.load(str(directory / "model"), "float32")
     tops = []
     for example in read_examples(directory / "traces", tiny.VOCABULARY):
         ids = torch.tensor([*example.trace.prompt_ids, *example.trace.completion_ids])
         logits_LV = model.model(input_ids=ids[None]).logits[0, len(example.trace.prompt_ids) - 1 : -1]
-        tops.append([found.tolist() for found in likeliest(logits_LV.detach(), k)])
-    said = {name: [value] * len(tops) for name, value in DECODING.model_dump().items()}
-    columns = {"top_ids": [top[0] for top in tops], "top_logprobs": [top[1] for top in tops], **said}
+        tops.append([tensor.tolist() for tensor in likeliest(logits_LV.detach(), k)])
+    sampling = {name: [value] * len(tops) for name, value in SAMPLING.model_dump().items()}
+    columns = {"top_ids": [top[0] for top in tops], "top_logprobs": [top[1] for top in tops], **sampling}
     tiny.save_traces(directory / "traces", len(tops), **columns)
 
 
-def test_expected_labels_that_were_kept_are_those_a_frozen_copy_computes(inputs):
+def test_stored_soft_labels_are_those_that_a_frozen_copy_computes(inputs):
     save_tops(inputs)
     examples = list(read_examples(inputs / "traces", tiny.VOCABULARY))
-    batch = padded(examples[:5])
+    batch = collate_padded(examples[:5])
     frozen = models.load(str(inputs / "model"), "float32")
-    kept, computed = (Labels(DECODING, tiny.VOCABULARY, one).of(batch) for one in (None, of_frozen(frozen)))
+    stored, computed = (
+        LabelSource(SAMPLING, tiny.VOCABULARY, top_logprobs).labels(batch)
+        for top_logprobs in (None, from_frozen_copy(frozen))
+    )
     dense = [
         torch.zeros(len(ids), tiny.VOCABULARY).scatter_add_(1, ids.clamp(min=0), probs)
-        for ids, probs in (kept, computed)
+        for ids, probs in (stored, computed)
     ]
     torch.testing.assert_close(dense[0], dense[1], rtol=1e-4, atol=1e-6)
-    assert examples[0].decoding == DECODING
+    assert examples[0].sampling == SAMPLING
 
 
-def test_the_expected_gradient_is_the_mean_of_sampled_ones(inputs):
+def test_the_gradient_of_the_soft_loss_is_the_expectation_of_the_sampled_one(inputs):
     """At every position, over all tokens that could have been drawn there."""
     save_tops(inputs)
     example = next(iter(read_examples(inputs / "traces", tiny.VOCABULARY)))
-    batch = padded([example])
+    batch = collate_padded([example])
     network = make_trainable(models.load(str(inputs / "model"), "float32").model)
-    ids_SK, probs_SK = Labels(DECODING, tiny.VOCABULARY).of(batch)
+    ids_SK, probs_SK = LabelSource(SAMPLING, tiny.VOCABULARY).labels(batch)
     weight_S = torch.ones(len(ids_SK))
 
     def gradient(ids, probs):
@@ -147,7 +150,7 @@ def test_the_expected_gradient_is_the_mean_of_sampled_ones(inputs):
     torch.testing.assert_close(gradient(ids_SK, probs_SK), mean, rtol=1e-4, atol=1e-6)
 
 
-def test_the_expected_loss_trains(inputs):
+def test_the_soft_loss_trains(inputs):
     save_tops(inputs)
     runner.train(config_of(inputs, loss="soft", num_train_epochs=1), inputs / "out")
     assert len(losses(inputs / "out")) == 6
@@ -170,7 +173,7 @@ def test_bounded_memory_changes_no_loss(inputs, settings):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, capsys):
+def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, caplog):
     compute = trainer.SsdTrainer.compute_loss
     weights = []
 
@@ -181,8 +184,8 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, cap
 
     monkeypatch.setattr(trainer.SsdTrainer, "compute_loss", poisoned)
     runner.train(config_of(inputs, num_train_epochs=1), inputs / "out")
-    assert "step 3 was skipped" in capsys.readouterr().err
-    assert torch.equal(weights[4], weights[6])  # two passes a step
+    assert "step 3 was skipped" in caplog.text
+    assert torch.equal(weights[4], weights[6])  # two micro-batches per step
     assert not torch.equal(weights[6], weights[8])
     assert weights[-1].isfinite().all()
 
@@ -191,50 +194,50 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(inputs, monkeypatch, cap
     ("dtype", "optimizer", "warns"),
     [
         (torch.bfloat16, "adamw", True),
-        (torch.bfloat16, "adamw_bf16", False),  # rounded by chance
+        (torch.bfloat16, "adamw_bf16", False),  # stochastic rounding
         (torch.float32, "adamw", False),
     ],
 )
-def test_updates_below_the_spacing_of_the_weights_are_said(inputs, monkeypatch, capsys, dtype, optimizer, warns):
+def test_updates_below_one_ulp_are_warned_of(inputs, monkeypatch, caplog, dtype, optimizer, warns):
     prepare = runner.prepare
     monkeypatch.setattr(runner, "prepare", lambda *given: prepare(*given).to(dtype))
     runner.train(
         config_of(inputs, learning_rate=1e-7, min_learning_rate=1e-7, num_train_epochs=1, optimizer=optimizer),
         inputs / "out",
     )
-    assert ("smaller than one ULP" in capsys.readouterr().err) == warns
+    assert ("smaller than one ULP" in caplog.text) == warns
 
 
-def test_a_dry_run_says_what_steps_show_and_leaves_nothing(inputs, capsys):
+def test_a_trial_prints_metrics_and_leaves_nothing(inputs, capsys):
     args = ["--model", str(inputs / "model"), "--traces", str(inputs / "traces"), "--batch-size", "4"]
     args += ["--trial-steps", "5"]
     assert cli.run(["train", *args, "--out", str(inputs / "out")]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert {"loss", "grad_norm", "frac_weights_changed", "grad_noise_var"} <= {
-        line.split()[0] for line in said.splitlines() if line
+        line.split()[0] for line in printed.splitlines() if line
     }
     assert not (inputs / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("columns", "settings", "said"),
+    ("columns", "settings", "message"),
     [
         ({"completion_ids": [[]] * 3}, {}, "holds no completion tokens"),
         ({"completion_ids": [[3], [200], [4]]}, {}, "problem1#0: completion position 0 holds token id 200"),
-        ({}, {"loss": "soft"}, "does not say how its traces were sampled"),
-        ({}, {"loss": "soft", "sampling_from": "config"}, "it has no likeliest tokens (and 2 others)"),
+        ({}, {"loss": "soft"}, "has no sampling parameters"),
+        ({}, {"loss": "soft", "sampling_from": "config"}, "has no top log-probabilities (nor have 2 others)"),
         ({"completion_ids": [[3] * 60] * 3}, {}, "problem0#0 has"),
         ({"completion_ids": [[4, 6]] * 3, "text": ["Let us see"] * 3}, {}, "this model's tokenizer reads '7 +'"),
     ],
 )
-def test_what_cannot_be_learnt_is_refused_by_name(inputs, columns, settings, said):
+def test_traces_that_cannot_be_trained_on_are_rejected_by_name(inputs, columns, settings, message):
     tiny.save_traces(inputs / "bad", 3, **({"temperature": [None] * 3} | columns))
     config = config_of(inputs, **settings).model_copy(update={"traces": str(inputs / "bad")})
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         runner.train(config, inputs / "out")
 
 
-def test_other_settings_are_refused_under_a_run_that_was_begun(inputs):
+def test_other_settings_are_rejected_for_a_run_that_has_results(inputs):
     runner.train(config_of(inputs), inputs / "out")
     with pytest.raises(ValueError, match=r"learning_rate: 0\.001 there, 0\.002 here"):
         runner.train(config_of(inputs, learning_rate=2e-3), inputs / "out")

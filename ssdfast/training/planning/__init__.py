@@ -1,1 +1,1 @@
-"""What a training step would take, found out without weights and without a GPU."""
+"""Plans the memory of a training step, without weights and without a GPU."""

@@ -1,4 +1,4 @@
-"""Published shapes of models, for plans without their files."""
+"""Configurations of published models, for plans without their files."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _QWEN3_5_4B: dict[str, Any] = {
     "max_position_embeddings": 262144,
     "tie_word_embeddings": True,
 }
-KNOWN = ("qwen3-4b", "qwen3.5-4b")
+KNOWN_MODELS = ("qwen3-4b", "qwen3.5-4b")
 
 
-def settings_of(model: str) -> Any:
-    """Settings of the text model of that name, or of the directory with its config.json.
+def text_config(model: str) -> Any:
+    """The configuration of the text model of that name, or of the directory with its config.json.
 
-    Raises ValueError for what is neither.
+    Raises ValueError for any other name, and for a config.json that cannot be read.
     """
     if model == "qwen3-4b":
         return transformers.Qwen3Config(**_QWEN3_4B)
@@ -48,9 +48,11 @@ def settings_of(model: str) -> Any:
         return transformers.Qwen3_5TextConfig(**_QWEN3_5_4B)
     path = Path(model)
     if not (path / "config.json").is_file():
-        raise ValueError(f"{model} is no directory with a config.json, and none of {', '.join(KNOWN)}")
+        raise ValueError(f"{model} is neither a directory with a config.json nor one of {', '.join(KNOWN_MODELS)}")
     try:
         config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path / 'config.json'} is no model's settings: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{path / 'config.json'} cannot be read as a model's configuration: {' '.join(str(error).split())}"
+        ) from error
     return config.get_text_config()

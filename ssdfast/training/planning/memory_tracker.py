@@ -1,9 +1,9 @@
-"""Counts the bytes of tensors that are alive, by what they are for, and keeps the peak.
+"""Counts the bytes of live tensors by category, and keeps the peak.
 
-Tensors are torch's own fakes, those of the `meta` device: shapes, dtypes, storages and a graph, but no numbers, so that
-a model of any size runs in no memory and little time. (A `FakeTensorMode` would call them CUDA's, for which autograd
-wants a torch that was built with CUDA.) What asks for a place on the "cpu" gets one on the host of the device that is
-planned, which is counted by itself.
+The tensors are meta tensors: they have shapes, dtypes, storages and a graph, but no numbers, so a model of any size
+runs in no memory and little time. (A `FakeTensorMode` would say that they are on CUDA, for which autograd requires a
+torch that was built with CUDA.) A tensor that is created on the "cpu" counts for the host of the planned device, which
+has a category of its own.
 """
 
 from __future__ import annotations
@@ -18,35 +18,37 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .shape_cache import Remembered
+from .shape_cache import ShapeCache
 
 DEVICE = "meta"
 HOST = "host"
-"""the part of tensors beside the device"""
+"""the category of tensors that are not on the device"""
 
 aten = torch.ops.aten
-Rooms = Mapping[Any, Callable[..., int]]
-"""of operators that take memory while they compute: bytes, from the operator's arguments"""
+Workspaces = Mapping[Any, Callable[..., int]]
+"""for operators that take memory while they compute: bytes, from the operator's arguments"""
 
 
-class LiveBytes(TorchDispatchMode):
-    """While it is entered, each new storage counts for `part`, until it is freed or given to another part.
+class MemoryTracker(TorchDispatchMode):
+    """While it is entered, each new storage counts for `category`, until it is freed or moved to another category.
 
-    rooms: memory of operators beside their results, which a tensor without numbers never takes.
-    copies: a conversion of a tensor of the first part makes one of the second, whatever `part` is.
+    workspaces: memory of operators beside their results, which meta tensors never take.
+    copies: a conversion of a tensor of the first category makes one of the second, whatever `category` is.
     """
 
-    def __init__(self, part: str, rooms: Rooms | None = None, copies: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, category: str, workspaces: Workspaces | None = None, copies: tuple[str, str] | None = None
+    ) -> None:
         super().__init__()
-        self.part, self.rooms, self.copies = part, rooms or {}, copies
-        self._remembered = Remembered()
-        self.now: Counter[str] = Counter()
-        """bytes of each part"""
+        self.category, self.workspaces, self.copies = category, workspaces or {}, copies
+        self._cache = ShapeCache()
+        self.current: Counter[str] = Counter()
+        """bytes of each category"""
         self.peak: Counter[str] = Counter()
-        """bytes of each part when those on the device were most; of the host its own most"""
-        self.total = self.most = 0
+        """bytes of each category when the device had its maximum; for the host its own maximum"""
+        self.total = self.max_total = 0
         """bytes on the device, now and at the peak"""
-        self._parts: dict[int, tuple[str, int, Any]] = {}
+        self._storages: dict[int, tuple[str, int, Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is aten.add.Tensor and _sums_gradients(*args):
@@ -55,78 +57,78 @@ class LiveBytes(TorchDispatchMode):
         on_host = kwargs.get("device") is not None and torch.device(kwargs["device"]).type == "cpu"
         if on_host:
             kwargs = {**kwargs, "device": DEVICE}
-        part, room = self._part_of(func, args, on_host), self.rooms.get(func)
-        held = room(*args, **kwargs) if room else 0
-        found = self._remembered.call(func, args, kwargs)
-        for x in (found,) if isinstance(found, Tensor) else tree_leaves(found):
+        category, workspace = self._new_category(func, args, on_host), self.workspaces.get(func)
+        extra = workspace(*args, **kwargs) if workspace else 0
+        result = self._cache.call(func, args, kwargs)
+        for x in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(x, Tensor) and x.device.type == DEVICE:
-                self.count(x, part, pinned=on_host and func is not aten._to_copy.default)
-        if held:
-            self._grow(part, held)
-            self._grow(part, -held)
-        return found
+                self.count(x, category, pinned=on_host and func is not aten._to_copy.default)
+        if extra:
+            self._grow(category, extra)
+            self._grow(category, -extra)
+        return result
 
-    def count(self, x: Tensor, part: str, pinned: bool = False) -> None:
-        """The storage of `x` counts for `part`, if it counts for none yet."""
+    def count(self, x: Tensor, category: str, pinned: bool = False) -> None:
+        """Counts the storage of `x` for `category`, if it is not counted yet."""
         storage = x.untyped_storage()
         key = storage._cdata
-        if key in self._parts:
+        if key in self._storages:
             return
         size = storage.nbytes()
         if pinned and size:  # torch's allocator of pinned memory takes powers of two
             size = 1 << (size - 1).bit_length()
-        self._parts[key] = part, size, weakref.ref(storage, lambda _: self._free(key))
-        self._grow(part, size)
+        self._storages[key] = category, size, weakref.ref(storage, lambda _: self._free(key))
+        self._grow(category, size)
 
-    def start(self) -> None:
+    def reset_peak(self) -> None:
         """Forget the peak so far."""
-        self.peak, self.most = self.now.copy(), self.total
+        self.peak, self.max_total = self.current.copy(), self.total
 
-    def give(self, x: Tensor, part: str) -> None:
-        """The storage of `x` counts for another part from now on."""
+    def move(self, x: Tensor, category: str) -> None:
+        """Counts the storage of `x` for another category from now on."""
         key = x.untyped_storage()._cdata
-        was, size, reference = self._parts[key]
-        self._parts[key] = part, size, reference
-        self.now[was] -= size
-        self.now[part] += size
+        previous, size, reference = self._storages[key]
+        self._storages[key] = category, size, reference
+        self.current[previous] -= size
+        self.current[category] += size
 
-    def give_all(self, was: str, part: str) -> None:
-        """Likewise all that counts for the part `was`."""
-        for key, (now, size, reference) in self._parts.items():
-            if now == was:
-                self._parts[key] = part, size, reference
-        self.now[part] += self.now.pop(was, 0)
+    def move_all(self, previous: str, category: str) -> None:
+        """Counts all storages of one category for another from now on."""
+        for key, (counted_for, size, reference) in self._storages.items():
+            if counted_for == previous:
+                self._storages[key] = category, size, reference
+        self.current[category] += self.current.pop(previous, 0)
 
-    def part_of(self, x: Tensor) -> str | None:
-        found = self._parts.get(x.untyped_storage()._cdata)
-        return found[0] if found else None
+    def _category(self, x: Tensor) -> str | None:
+        entry = self._storages.get(x.untyped_storage()._cdata)
+        return entry[0] if entry else None
 
-    def _part_of(self, func: Any, args: Any, on_host: bool) -> str:
+    def _new_category(self, func: Any, args: Any, on_host: bool) -> str:
         if on_host:
             return HOST
-        if self.copies and func is aten._to_copy.default and self.part_of(args[0]) == self.copies[0]:
+        if self.copies and func is aten._to_copy.default and self._category(args[0]) == self.copies[0]:
             return self.copies[1]
-        return self.part
+        return self.category
 
     def _free(self, key: int) -> None:
-        part, size, _ = self._parts.pop(key)
-        self._grow(part, -size)
+        category, size, _ = self._storages.pop(key)
+        self._grow(category, -size)
 
-    def _grow(self, part: str, size: int) -> None:
-        self.now[part] += size
-        if part == HOST:
-            self.peak[HOST] = max(self.peak[HOST], self.now[HOST])
+    def _grow(self, category: str, size: int) -> None:
+        self.current[category] += size
+        if category == HOST:
+            self.peak[HOST] = max(self.peak[HOST], self.current[HOST])
             return
         self.total += size
-        if self.total > self.most:
-            self.most = self.total
+        if self.total > self.max_total:
+            self.max_total = self.total
             host = self.peak[HOST]
-            self.peak = self.now.copy()
+            self.peak = self.current.copy()
             self.peak[HOST] = host
 
 
 def _sums_gradients(x: Any, y: Any) -> bool:
-    """Whether autograd adds up what flows into a node: in place, but not while a mode looks on."""
+    """Whether autograd sums the gradients of a node. It does so in place, but not while a dispatch mode is active."""
     return (
         torch._C._current_graph_task_id() >= 0
         and not torch.is_grad_enabled()

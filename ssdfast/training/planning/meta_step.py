@@ -1,8 +1,7 @@
-"""A training step of the trainer's own network, loss and optimizer, on tensors without numbers: what is alive at the
-peak.
+"""A training step of the trainer's own network, loss and optimizer on meta tensors: the bytes at its peak by category.
 
-Forward and backward pass run by themselves, and so does the optimizer: what it keeps is there all the time, and adds to
-any pass. The optimizer's own step is looked at too.
+Forward and backward pass run without the optimizer. Its states are there all the time and are added to the peak of the
+passes. The step of the optimizer has a peak of its own.
 """
 
 from __future__ import annotations
@@ -20,42 +19,43 @@ from torch import Tensor
 from ...config import TrainConfig
 from ..activation_checkpointing import decoder
 from ..diagnostics import NoiseScale
-from ..optimizers import optimizer_of
-from ..prepare_model import autocasts, prepare, weights_dtype
-from .device_emulation import Autocast, attention, rooms
-from .memory_tracker import DEVICE, HOST, LiveBytes
+from ..optimizers import optimizer_cls_and_kwargs
+from ..prepare_model import prepare, uses_autocast, weights_dtype
+from .device_emulation import Autocast, attention, workspaces
+from .memory_tracker import DEVICE, HOST, MemoryTracker
 from .op_costs import measured_delta_rules
 
 WEIGHTS = "weights"
 """that layers compute with"""
 MASTER = "master weights"
-"""float32 weights that are converted to be computed with"""
-MOMENTS = "moments"
+"""float32 weights that are converted for computation"""
+OPTIMIZER = "optimizer states"
 GRADIENTS = "gradients"
 SAVED = "saved activations"
 LOSS = "loss workspace"
 LAYER = "one layer"
-"""that is computed, or computed again, with the gradients that flow through it"""
-PARTS = (WEIGHTS, MASTER, MOMENTS, GRADIENTS, SAVED, LOSS, LAYER)
+"""activations of a layer that is computed, or computed again, and their gradients"""
+CATEGORIES = (WEIGHTS, MASTER, OPTIMIZER, GRADIENTS, SAVED, LOSS, LAYER)
 
 Bytes = Counter[str]
-"""of each of PARTS, and of HOST"""
+"""of each of CATEGORIES, and of HOST"""
 
 
-def of_passes(model: Any, config: TrainConfig, on_gpu: bool, tokens: int, labels: int) -> Bytes:
-    """A forward and a backward pass, and clipping, at their peak, without moments; HOST at its own.
+def forward_backward_peak(model: Any, config: TrainConfig, on_gpu: bool, tokens: int, labels: int) -> Bytes:
+    """A forward and a backward pass, and clipping, at their peak, without optimizer states; HOST at its own.
 
-    The pass is a step's second or a later one: what has come before it has left its gradients.
+    It is the second micro-batch of a step or a later one: the gradients of the earlier ones exist.
 
-    model: settings of a causal LM of transformers. One trace of so many tokens, each scored, with so many labels.
-    Raises ValueError for a model that cannot be bounded, or whose layers look at numbers.
+    model: configuration of a causal LM of transformers. The micro-batch is one trace of so many tokens, all of them
+    scored, with so many labels per position.
+    Raises ValueError for a model without decoder layers, or whose layers read the values of tensors.
     """
-    network, live = _prepared(model, config, on_gpu)
+    network, tracker = _prepare(model, config, on_gpu)
     NoiseScale(network.parameters())
-    autocast = Autocast() if autocasts(config, on_gpu) else contextlib.nullcontext()
-    with _elsewhere(on_gpu), measured_delta_rules(network), live:
-        _fill_gradients(network, live)
-        _attribute(network, live)
+    autocast = Autocast() if uses_autocast(config, on_gpu) else contextlib.nullcontext()
+    with _emulated_device(on_gpu), measured_delta_rules(network), tracker:
+        _fill_gradients(network, tracker)
+        _set_categories(network, tracker)
         inputs, *rest = _inputs(tokens, labels)
         try:
             with autocast:
@@ -66,63 +66,63 @@ def of_passes(model: Any, config: TrainConfig, on_gpu: bool, tokens: int, labels
                 f"a {type(network).__name__} cannot be planned: {' '.join(str(error).split())[:200]}"
             ) from error
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
-    assert live.peak[GRADIENTS] == live.now[GRADIENTS]  # summed in place
-    return live.peak
+    assert tracker.peak[GRADIENTS] == tracker.current[GRADIENTS]  # summed in place
+    return tracker.peak
 
 
-def of_optimizer(model: Any, config: TrainConfig, on_gpu: bool) -> tuple[Bytes, Bytes]:
-    """What the optimizer keeps, MOMENTS and HOST; and its second step at its peak, all of it.
+def optimizer_peak(model: Any, config: TrainConfig, on_gpu: bool) -> tuple[Bytes, Bytes]:
+    """The optimizer's states, OPTIMIZER and HOST; and all categories at the peak of its second step.
 
-    Of adamw the optimizer itself runs, that on the host too. Those of torchao are compiled, which only real tensors can
-    be: their moments are counted by their bytes a weight, and their steps take nothing beside them, as fused kernels.
+    adamw itself runs, on the host too. The optimizers of torchao are compiled, which only real tensors can be: their
+    states are counted by their bytes per weight, and their steps take nothing beside them, as fused kernels.
     """
-    network, live = _prepared(model, config, on_gpu)
+    network, tracker = _prepare(model, config, on_gpu)
     parameters = list(network.parameters())
-    with _elsewhere(on_gpu), live:
-        _fill_gradients(network, live)
-        live.part = MOMENTS
+    with _emulated_device(on_gpu), tracker:
+        _fill_gradients(network, tracker)
+        tracker.category = OPTIMIZER
         if config.optimizer == "adamw":
-            cls, settings = optimizer_of(config)
-            optimizer = cls(parameters, **settings)
+            cls, kwargs = optimizer_cls_and_kwargs(config)
+            optimizer = cls(parameters, **kwargs)
             optimizer.step()
-            live.start()
+            tracker.reset_peak()
             optimizer.step()
         else:
-            sizes = [_moment_bytes(p, config.optimizer) for p in parameters]
-            moments = [torch.empty(size, dtype=torch.uint8, device=DEVICE) for size in sizes]
-            live.start()
-            assert moments
-        return Counter({part: live.now[part] for part in (MOMENTS, HOST)}), live.peak
+            sizes = [_state_bytes(p, config.optimizer) for p in parameters]
+            states = [torch.empty(size, dtype=torch.uint8, device=DEVICE) for size in sizes]
+            tracker.reset_peak()
+            assert states
+        return Counter({category: tracker.current[category] for category in (OPTIMIZER, HOST)}), tracker.peak
 
 
-def of_step(passes: Bytes, kept: Bytes, stepping: Bytes) -> Bytes:
-    """The peak of a whole step, from the two above."""
-    passes = passes + kept
-    return max(passes, stepping | Counter({HOST: passes[HOST]}), key=on_device)
+def step_peak(passes: Bytes, states: Bytes, optimizer_step: Bytes) -> Bytes:
+    """The peak of a whole step, from the two functions above."""
+    passes = passes + states
+    return max(passes, optimizer_step | Counter({HOST: passes[HOST]}), key=device_bytes)
 
 
-def on_device(found: Bytes) -> int:
-    """Bytes of all parts but the host's."""
-    return sum(size for part, size in found.items() if part != HOST)
+def device_bytes(by_category: Bytes) -> int:
+    """Bytes of all categories but the host's."""
+    return sum(size for category, size in by_category.items() if category != HOST)
 
 
-def _prepared(model: Any, config: TrainConfig, on_gpu: bool) -> tuple[Any, LiveBytes]:
+def _prepare(model: Any, config: TrainConfig, on_gpu: bool) -> tuple[Any, MemoryTracker]:
     dtype = getattr(torch, weights_dtype(config))
     try:
         with torch.device(DEVICE):
             network = transformers.AutoModelForCausalLM.from_config(model, dtype=dtype, attn_implementation="sdpa")
     except ValueError as error:
-        raise ValueError(f"{type(model).__name__} is of no causal language model of transformers") from error
+        raise ValueError(f"{type(model).__name__} is not a causal language model of transformers") from error
     network = prepare(network.train(), config, on_gpu)
-    live = LiveBytes(LAYER, rooms(on_gpu), copies=(MASTER, WEIGHTS))
+    tracker = MemoryTracker(LAYER, workspaces(on_gpu), copies=(MASTER, WEIGHTS))
     for x in (*network.parameters(), *network.buffers()):
-        live.count(x, MASTER if on_gpu and dtype == torch.float32 else WEIGHTS)
-    return network, live
+        tracker.count(x, MASTER if on_gpu and dtype == torch.float32 else WEIGHTS)
+    return network, tracker
 
 
 @contextlib.contextmanager
-def _elsewhere(on_gpu: bool) -> Iterator[None]:
-    """No GPU of this machine is asked for streams; fused optimizers and attention take what has no device."""
+def _emulated_device(on_gpu: bool) -> Iterator[None]:
+    """No stream is created on a GPU of this machine; fused optimizers and attention accept meta tensors."""
     with (
         patch("torch.cuda.is_available", return_value=False),
         patch("torch.optim.optimizer._get_fused_kernels_supported_devices", return_value=[DEVICE]),
@@ -131,14 +131,14 @@ def _elsewhere(on_gpu: bool) -> Iterator[None]:
         yield
 
 
-def _fill_gradients(network: Any, live: LiveBytes) -> None:
-    live.part = GRADIENTS
+def _fill_gradients(network: Any, tracker: MemoryTracker) -> None:
+    tracker.category = GRADIENTS
     for p in network.parameters():
         p.grad = torch.zeros(p.shape, dtype=p.grad_dtype or p.dtype, device=DEVICE)
 
 
-def _moment_bytes(p: Tensor, optimizer: str) -> int:
-    """Of both moments of a weight tensor: in bfloat16; or in 8 bits with a scale to 256 of them, where it has 4,096."""
+def _state_bytes(p: Tensor, optimizer: str) -> int:
+    """Of both moments of a weight tensor: in bfloat16; or in 8 bits with one scale per 256 of them, if it has 4,096."""
     if optimizer == "adamw_bf16":
         return 4 * p.numel()
     if p.numel() < 4096 or p.numel() % 256:
@@ -146,29 +146,29 @@ def _moment_bytes(p: Tensor, optimizer: str) -> int:
     return 2 * p.numel() + 8 * p.numel() // 256
 
 
-def _attribute(network: Any, live: LiveBytes) -> None:
-    """What new tensors count for as a pass goes on."""
-    live.part = LAYER
+def _set_categories(network: Any, tracker: MemoryTracker) -> None:
+    """Changes the category of new tensors as the forward and the backward pass proceed."""
+    tracker.category = LAYER
 
-    def outlived(*_: Any) -> None:  # the layer before, which has ended
-        live.give_all(LAYER, SAVED)
+    def save_layer(*_: Any) -> None:  # what is left of the layer that has ended
+        tracker.move_all(LAYER, SAVED)
 
-    def layers_are_behind(_: Tensor) -> None:
-        live.part = LAYER
+    def enter_backward(_: Tensor) -> None:
+        tracker.category = LAYER
 
-    def layers_are_done(module: Any, args: Any, outputs: Any) -> None:
-        outlived()
-        live.part = LOSS
-        outputs.last_hidden_state.register_hook(layers_are_behind)
+    def enter_loss(module: Any, args: Any, outputs: Any) -> None:
+        save_layer()
+        tracker.category = LOSS
+        outputs.last_hidden_state.register_hook(enter_backward)
 
     base = decoder(network)
     for layer in base.layers:
-        layer.register_forward_pre_hook(outlived)
-    base.register_forward_hook(layers_are_done)
+        layer.register_forward_pre_hook(save_layer)
+    base.register_forward_hook(enter_loss)
 
 
 def _inputs(tokens: int, labels: int) -> tuple[Any, ...]:
-    """A trace, and its labels and weights at each of its places."""
+    """A trace, and the labels and weights of each of its positions."""
     ids = torch.zeros(1, tokens, dtype=torch.int64, device=DEVICE)
     row_S = torch.zeros(tokens, dtype=torch.int64, device=DEVICE)
     label_ids_SK = torch.zeros(tokens, labels, dtype=torch.int64, device=DEVICE)

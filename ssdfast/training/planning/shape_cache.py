@@ -1,7 +1,7 @@
-"""Results of operators on tensors without numbers, whose layout is worked out once.
+"""Caches the layouts of the results of operators on meta tensors.
 
-torch works out many of them in Python, half a millisecond each, and a training step repeats the same few hundred tens
-of thousands of times.
+torch computes many of them in Python, half a millisecond each, and a training step repeats the same few hundred
+operators tens of thousands of times.
 """
 
 from __future__ import annotations
@@ -19,61 +19,61 @@ class Layout(NamedTuple):
     dtype: torch.dtype
 
     @staticmethod
-    def of(x: Tensor) -> Layout:
+    def from_tensor(x: Tensor) -> Layout:
         return Layout(x.shape, x.stride(), x.dtype)
 
-    def made(self) -> Tensor:
-        """A new tensor without numbers."""
+    def empty(self) -> Tensor:
+        """A new meta tensor."""
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
 
 
 class _Results(NamedTuple):
     leaves: list[Any]
-    """a layout in the place of each tensor"""
+    """a layout for each tensor, other values as they are"""
     structure: TreeSpec
 
 
 _ITSELF, _VIEW = object(), object()
 
 
-class Remembered:
-    """``call(operator, args, kwargs)`` as the operator itself; all tensors are on the `meta` device."""
+class ShapeCache:
+    """``call(operator, args, kwargs)`` returns what the operator returns. All tensors are meta tensors."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, Any] = {}
+        self._cached: dict[Any, Any] = {}
 
     def call(self, func: Any, args: Any, kwargs: Any) -> Any:
         if func.namespace != "aten":
             return func(*args, **kwargs)
         key = func, _key(args), _key(tuple(kwargs.items()))
-        known = self._known.get(key)
-        if known is None:
-            found = func(*args, **kwargs)
-            self._known[key] = _kept(found, args, kwargs)
-            return found
-        if known is _ITSELF:
+        cached = self._cached.get(key)
+        if cached is None:
+            result = func(*args, **kwargs)
+            self._cached[key] = _cache_entry(result, args, kwargs)
+            return result
+        if cached is _ITSELF:
             return args[0]
-        if known is _VIEW:
+        if cached is _VIEW:
             return func(*args, **kwargs)
-        if isinstance(known, Layout):
-            return known.made()
-        made = [leaf.made() if isinstance(leaf, Layout) else leaf for leaf in known.leaves]
-        return tree_unflatten(made, known.structure)
+        if isinstance(cached, Layout):
+            return cached.empty()
+        leaves = [leaf.empty() if isinstance(leaf, Layout) else leaf for leaf in cached.leaves]
+        return tree_unflatten(leaves, cached.structure)
 
 
-def _kept(found: Any, args: Any, kwargs: Any) -> Any:
-    """What tells a later call its results: an operator that works in place returns its argument."""
-    if args and found is args[0]:
+def _cache_entry(result: Any, args: Any, kwargs: Any) -> Any:
+    """What a later call makes its result from. An operator that works in place returns its argument."""
+    if args and result is args[0]:
         return _ITSELF
-    given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
-    leaves, structure = tree_flatten(found)
+    arguments = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+    leaves, structure = tree_flatten(result)
     tensors = [x for x in leaves if isinstance(x, Tensor)]
-    if any(x.untyped_storage()._cdata in given or x.device.type != "meta" for x in tensors):
+    if any(x.untyped_storage()._cdata in arguments or x.device.type != "meta" for x in tensors):
         return _VIEW
-    if isinstance(found, Tensor):
-        return Layout.of(found)
-    kept = [Layout.of(x) if isinstance(x, Tensor) else x for x in leaves]
-    return _Results(kept, structure)
+    if isinstance(result, Tensor):
+        return Layout.from_tensor(result)
+    layouts = [Layout.from_tensor(x) if isinstance(x, Tensor) else x for x in leaves]
+    return _Results(layouts, structure)
 
 
 def _key(x: Any) -> Any:
