@@ -104,7 +104,7 @@ def held_out(label: str) -> Path:
 
 
 def long_trace(tokens: int) -> Path:
-    """One trace of so many tokens: what both models were asked and answered, end to end, as often as needed."""
+    """One trace of so many tokens: prompts and answers of both models, end to end, as often as needed."""
     directory = HOME / f"trace-{tokens}"
     if not directory.exists():
         every = [trace for label in ("train", "baseline", "trained") for trace in traces.read(held_out(label))]
@@ -190,7 +190,7 @@ def _timed(run: str, args: list[str]) -> Run:
 
 
 def worst_column(ours: Path, theirs: Path) -> tuple[str, float]:
-    """The column of two tables of the same traces in which most values differ, and their share.
+    """The column of two tables of the same traces in which most values differ, and their fraction.
 
     Values differ when they are 1e-3 apart, absolute plus relative. A few do: products in another order move a float32
     logit by 1e-5, which may decide where a nucleus ends. Ids count where no other token of the list is as likely:
@@ -200,7 +200,7 @@ def worst_column(ours: Path, theirs: Path) -> tuple[str, float]:
         _by_trace(pq.ParquetDataset(sorted(directory.glob("*.parquet"))).read())
         for directory in (ours / "positions", theirs)
     )
-    shares = {}
+    fractions = {}
     for name in other.column_names:
         if name == "trace_id":
             assert mine[name].to_pylist() == other[name].to_pylist()
@@ -212,9 +212,9 @@ def worst_column(ours: Path, theirs: Path) -> tuple[str, float]:
                 apart = apart[np.logical_and(*(variance > 1e-3 for variance in variances))]
             if name.endswith("top_ids"):
                 apart = apart[_alone(np.array(mine[name.replace("ids", "logprobs")].to_pylist()))]
-            shares[name] = float(apart.mean())
-    worst = max(shares, key=lambda name: shares[name])
-    return worst, shares[worst]
+            fractions[name] = float(apart.mean())
+    worst = max(fractions, key=lambda name: fractions[name])
+    return worst, fractions[worst]
 
 
 def _alone(falling_NK: np.ndarray) -> np.ndarray:

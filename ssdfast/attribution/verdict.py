@@ -116,8 +116,9 @@ def _format_components(shift: Mapping[str, Any], control: str, comparison: Mappi
     components = ", ".join(
         f"{_TITLES[component]} {_format_interval(interval)}" for component, interval in comparison["components"].items()
     )
+    titles = {**_TITLES, "truncation": "any temperature, top-k and top-p"}
     unexplained = ", ".join(
-        f"{name} {fit['unexplained_fraction']:.0%}"
+        f"{titles[name]} {fit['unexplained_fraction']:.0%}"
         for name, fit in shift["single_component_fits"].items()
         if fit["unexplained_fraction"] is not None
     )

@@ -1,4 +1,4 @@
-"""What all settings share: strict, frozen, read from YAML, and refused in one sentence."""
+"""The base of all settings: strict, frozen, read from YAML, and rejected in one sentence."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def dump(config: Settings) -> str:
 
 
 def _keys_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The field names of the model found by walking `loc` from `cls`."""
+    """The field names of the model at `loc`, which starts from `cls`."""
     for step in loc:
         if isinstance(step, str) and step in cls.model_fields:
             cls = _settings_within(cls.model_fields[step].annotation) or cls
@@ -83,4 +83,4 @@ def _keys_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
 def _settings_within(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := _settings_within(inner))), None)
+    return next((settings for inner in get_args(annotation) if (settings := _settings_within(inner))), None)

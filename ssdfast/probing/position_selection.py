@@ -79,7 +79,7 @@ def select_traces(candidates: Sequence[Candidate], count: int, seed: int) -> np.
     """The indices, sorted, of `count` traces sampled evenly from all strata; all where there are no more.
 
     A stratum is a quarter by length (of all traces; equal lengths stay together), times correct, incorrect or unknown,
-    times the source. Strata too small for an equal number are taken whole, and the others share the rest: their numbers
+    times the source. Strata too small for an equal number are taken whole; the numbers of the others
     differ by at most one. Within a stratum, and for the remainder, chance decides, from the seed and the traces' keys.
     The order of the traces does not matter.
     """

@@ -61,7 +61,7 @@ function stepTrace(step) {
   if (trace && trace !== state.trace) openTrace(trace);
 }
 
-// Texts are read out of the tokens when they are first asked for, which may take a second for long traces.
+// Texts are put together at the first search, which may take a second for long traces.
 async function search() {
   drawList();
   if (byId("search").value === "" || data.traces.every((trace) => trace.text !== undefined)) return;
@@ -162,7 +162,7 @@ function scrollInside(box, node) {
   }
 }
 
-// Positions of another kind than the chosen one step back.
+// Positions of other kinds than the selected one are dimmed.
 function chooseKind() {
   state.kind = byId("kind").value;
   state.jumps = 0;
@@ -187,7 +187,7 @@ function otherModel() {
   openTwin(byId("label").value);
 }
 
-// To the largest KL among the chosen positions of the trace; pressed again there, to the next largest.
+// To the largest KL among the positions of the selected kind of the trace; pressed again there, to the next largest.
 function jumpToLargest() {
   const { columns } = state.trace ?? {};
   const byShift = columns?.byShift.filter((position) => ofKind(columns, position));

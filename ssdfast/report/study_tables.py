@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..number_format import NBSP, format_interval
+from ..number_format import NBSP, format_interval, format_p_value, format_percent
 from .study import Study, Training
 from .study_text import CATEGORIES
 
@@ -40,7 +40,7 @@ def arms_table(study: Study) -> dict[str, Any]:
                 trainings[0].learns_from,
                 ", ".join(str(training.seed) for training in trainings),
                 " + ".join(f"{selection['traces']:,}" for selection in selected),
-                _percent(sum(fractions) / len(fractions)) if fractions else "–",
+                format_percent(sum(fractions) / len(fractions)) if fractions else "–",
                 f"{sum(losses) / len(losses):.3f}" if losses else "–",
                 format_interval(entry["shift"]["kl_trained_base"]),
                 CATEGORIES[entry["verdict"]["category"]] if "verdict" in entry else "the control",
@@ -50,7 +50,7 @@ def arms_table(study: Study) -> dict[str, Any]:
 
 
 def accuracy(study: Study) -> dict[str, Any]:
-    """A chart against the temperature of evaluation where it was swept, or else a row a model."""
+    """A chart against the temperature of evaluation where it was swept, or else a row per model."""
     runs = study.results["runs"]
     values = {"label": "accuracy, %", "title": "Accuracy", "note": f"of {study.results['problems']:,} problems"}
     if len({run["temperature"] for run in runs}) < 2:
@@ -63,14 +63,14 @@ def accuracy(study: Study) -> dict[str, Any]:
         series.setdefault(run["checkpoint"], []).append(point)
     return {
         "chart": {
-            **values, "x": "temperature of evaluation",
+            **values, "x": "sampling temperature",
             "series": [{"name": name, "model": name, "points": points} for name, points in series.items()],
         }
     }  # fmt: skip
 
 
 def comparisons(study: Study) -> dict[str, Any]:
-    """Every trained model at every decoding against the baseline at its best."""
+    """Every run of every trained model against the baseline's best run."""
     head = [
         "model", "difference from the baseline, percentage points", "p-value", "p-value, Holm",
         "minimum detectable effect, percentage points", "discordant problems",
@@ -83,8 +83,8 @@ def comparisons(study: Study) -> dict[str, Any]:
             [
                 comparison["run"] + best,
                 format_interval(comparison["difference_pp"], signed=True),
-                f"{comparison['p_value']:.2g}",
-                f"{comparison['p_value_holm']:.2g}",
+                format_p_value(comparison["p_value"]),
+                format_p_value(comparison["p_value_holm"]),
                 "–" if comparison["mde_pp"] is None else f"{comparison['mde_pp']:.1f}",
                 f"{comparison['num_discordant']:,} of {comparison['problems']:,}",
             ]
@@ -106,8 +106,8 @@ def diagnostics(study: Study) -> dict[str, Any]:
         rows.append(
             [
                 run["name"],
-                _percent(values["answer_rate"]["value"]),
-                *(_percent(values[name]) for name in rates),
+                format_percent(values["answer_rate"]["value"]),
+                *(format_percent(values[name]) for name in rates),
                 f"{length['p50']:,.0f} ({length['p25']:,.0f}-{length['p75']:,.0f}) {values['length']['unit']}",
                 *(_median(values["length"][name]) for name in ("correct", "incorrect")),
             ]
@@ -225,9 +225,5 @@ def _pair(before: float | None, after: float | None, form: str) -> list[str]:
     return [words[0] if words[0] == words[1] else f"{words[0]} → {words[1]}"]
 
 
-def _hundred(share: float | None) -> float | None:
-    return None if share is None else 100 * share
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}{NBSP}%"
+def _hundred(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction

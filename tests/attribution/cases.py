@@ -1,6 +1,6 @@
-"""Two hundred models of known making, in groups with a baseline and a control of their own.
+"""Two hundred synthetic models with a known cause, in groups with a baseline and a control of their own.
 
-A mixture's parts are about as large as each other in KL, within a factor of e^±0.5 of the first.
+A mixture's components are about as large as each other in KL, within a factor of e^±0.5 of the first.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def groups() -> list[list[Case]]:
 
 
 def classify(cases: list[Case], directory: Path, base: Baseline, seed: int) -> list[Outcome]:
-    """What the attribution says of each, beside one control."""
+    """The attribution of each, compared with one control."""
     rng = np.random.default_rng(seed)
     arms = {"control": [write(directory / "control", base, Planted(seed=100_000 + seed).logits(base))]}
     fractions = {}
@@ -106,7 +106,7 @@ def classify(cases: list[Case], directory: Path, base: Baseline, seed: int) -> l
 
 
 def confusion(outcomes: list[Outcome]) -> str:
-    """A table of what was planted against what was named."""
+    """A table of planted against named categories."""
     names = list(KINDS)
     counts = Counter((one.case.kind, one.category) for one in outcomes)
     lines = [f"| planted | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
@@ -116,7 +116,7 @@ def confusion(outcomes: list[Outcome]) -> str:
 
 
 def null_pair(directory: Path, seed: int) -> dict[str, Any]:
-    """What `attribute` says of an arm that differs from the control by nothing but independent noise."""
+    """The attribution of an arm that differs from the control by independent noise alone."""
     base = baseline(traces=100, positions=4, seed=seed, vocabulary=512)
     arms = {
         name: [write(directory / name, base, Planted(seed=2 * seed + i).logits(base, 0.1))]

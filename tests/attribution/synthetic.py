@@ -108,7 +108,7 @@ def of_logits(z_NV: Tensor, scored: list[LoadedTrace], known: TokenClasses) -> B
 
 @dataclass(frozen=True)
 class Planted:
-    """What moves a model away from its baseline."""
+    """The components of a planted shift."""
 
     strength: float = 0.0
     """s of (1 - s) p_a + s q"""
@@ -124,11 +124,11 @@ class Planted:
     shared: float = 0.5
     """fraction of its variance that is the same at all positions"""
     on_logits: bool = False
-    """residual is noise on the logits instead. Its mean is not 0: softmax makes tails heavier of it, as heat does"""
+    """the residual is noise on the logits instead. Its mean is not 0: like a temperature it makes the tails heavier"""
     seed: int = 0
 
     def steps(self, base: Baseline) -> dict[str, Tensor]:
-        """[N, V] or smaller, for each part: what it adds to the logits."""
+        """[N, V] or smaller, for each component: what it adds to the logits."""
         rng = torch.Generator().manual_seed(1 + self.seed)
         found = {}
         n, v = base.logp_NV.shape
@@ -156,7 +156,7 @@ class Planted:
         if self.on_logits:
             return z_NV + self._residual(torch.randn(n, v, generator=rng), torch.randn(v, generator=rng))
         # Uniform, so that no probability falls below 0; the mean is taken out, so that probabilities change by 0 on
-        # average over drifts and the residual has no part of the others.
+        # average over residuals and the residual has nothing of the other components.
         flat = [math.sqrt(12) * (torch.rand(shape, generator=rng) - 0.5) for shape in ((n, v), (v,))]
         change_NV = self._residual(*flat).clamp(-0.49, 0.49)
         p_NV = z_NV.softmax(1)
@@ -166,7 +166,7 @@ class Planted:
         return self.residual * (math.sqrt(1 - self.shared) * own_NV + math.sqrt(self.shared) * shared_V)
 
     def fractions(self, base: Baseline, logits_b_NV: Tensor) -> dict[str, float]:
-        """The fraction of KL(p_b ‖ p_a) that each part takes off, averaged over the orders in which they can come."""
+        """The fraction of KL(trained ‖ baseline) that each component explains, averaged over the orders to add them in."""
         log_b_NV = logits_b_NV.log_softmax(1)
         p_b_NV = log_b_NV.exp()
         steps = self.steps(base)
@@ -190,7 +190,7 @@ class Planted:
         return found | {"residual": 1 - sum(found.values())}
 
     def scaled(self, base: Baseline, rng: np.random.Generator) -> Planted:
-        """The parts present, made about as large as the first of them in KL, up to a factor of 1.6 either way."""
+        """The components present, about as large as the first of them in KL, up to a factor of 1.6 either way."""
         kl = {name: self.only(name).logits(base, 0.0) for name in self.present}
         size = {name: _kl(z, base) for name, z in kl.items()}
         first, *others = self.present
@@ -211,7 +211,7 @@ class Planted:
         return [name for name, value in values.items() if value]
 
     def only(self, name: str) -> Planted:
-        """One part alone."""
+        """One component alone."""
         return replace(
             self,
             strength=self.strength if name == "ssd" else 0.0,
@@ -221,7 +221,7 @@ class Planted:
         )
 
     def times(self, name: str, factor: float) -> Planted:
-        """The same with one part that many times as large."""
+        """The same with one component that many times as large."""
         if name == "ssd":
             return replace(self, strength=min(self.strength * factor, 1.0))
         if name == "temperature":

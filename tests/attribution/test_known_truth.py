@@ -31,13 +31,13 @@ def test_each_is_named(outcomes):
     assert [one.category for one in outcomes] == [case.kind for case in CASES], confusion(outcomes)
 
 
-def test_the_share_of_self_distillation_is_the_planted_one(outcomes):
+def test_the_fraction_of_self_distillation_is_the_planted_one(outcomes):
     for one in outcomes:
         if one.case.kind == "mixture":
             assert one.ssd == pytest.approx(one.planted_ssd, abs=0.05), one.case
 
 
-def test_a_verdict_says_what_would_turn_it(outcomes):
+def test_a_verdict_says_what_would_change_it(outcomes):
     for one in outcomes:
         assert "would change if" in one.text
         assert "With one seed" in one.text
@@ -58,8 +58,8 @@ def test_noise_alone_is_no_effect(tmp_path):
     assert 0.15 < sum(p_values) / len(p_values) < 0.85
 
 
-def test_seeds_widen_the_intervals_and_show_whether_a_drift_is_chance(tmp_path):
-    """The shared part of a residual is another one in each training; a shared seed makes the same one again."""
+def test_seeds_widen_the_intervals_and_show_whether_a_residual_is_chance(tmp_path):
+    """The shared noise of a residual differs in each training; a shared seed makes it the same."""
     base = baseline(traces=60)
 
     def arm(name, *planted):

@@ -81,7 +81,7 @@ def test_no_other_numbers_explain_more(pair):
         assert model.gains(best + step)[0].mean() < most
 
 
-def test_parts_and_drift_add_up_to_the_movement(pair):
+def test_components_and_residual_add_up_to_the_shift(pair):
     one = pair[2]
     its = fit(one)
     components_7 = its.components(its.sums_TX.sum(0))

@@ -1,4 +1,4 @@
-"""Planted movements on the logits of a real model, SmolLM2-135M, along completions that it sampled itself."""
+"""Planted shifts on the logits of a real model, SmolLM2-135M, along completions that it sampled itself."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def base(smollm2):
     return of_logits(logits_NV.float(), scored, classes)
 
 
-def test_what_was_planted_is_named_and_its_share_told(base, tmp_path):
+def test_planted_components_are_named_with_their_fraction(base, tmp_path):
     outcomes = classify(CASES, tmp_path, base, 0)
     assert [one.category for one in outcomes] == [case.kind for case in CASES], confusion(outcomes)
     for one in outcomes:

@@ -42,7 +42,7 @@ def test_published_cases(head, want):
     assert class_of(head) == want
 
 
-def test_the_published_lock_on_wait_is_a_swap_and_a_self_correction():
+def test_the_published_lock_on_wait_changes_the_top1_and_is_a_self_correction():
     wait, close = 0, 1
     in_class_V = np.arange(V) == wait
     a_top, b_top = np.array([wait]), np.array([close])  # the trained model puts </think> .4392 over Wait .3876

@@ -155,7 +155,7 @@ def stratum_by_hand(trace, everyone):
     return sum(trace.tokens > cut for cut in cuts), trace.correct, trace.trace_source
 
 
-def shares_by_hand(sizes, count):
+def counts_by_hand(sizes, count):
     """Give one to each stratum that has one left, turn by turn: the least and the most that each may have."""
     turns = [0] * len(sizes)
     left = min(count, sum(sizes))
@@ -166,7 +166,7 @@ def shares_by_hand(sizes, count):
 
 
 @given(described, st.integers(1, 90), st.integers(0, 5))
-def test_carriers_come_in_equal_shares(traces, count, seed):
+def test_traces_are_sampled_evenly_from_the_strata(traces, count, seed):
     got = select_traces(traces, count, seed).tolist()
     assert got == sorted(set(got) & set(range(len(traces))))
     sizes, taken = {}, {}
@@ -174,7 +174,7 @@ def test_carriers_come_in_equal_shares(traces, count, seed):
         name = stratum_by_hand(trace, traces)
         sizes[name] = sizes.get(name, 0) + 1
         taken[name] = taken.get(name, 0) + (index in got)
-    least, more = shares_by_hand(list(sizes.values()), count)
+    least, more = counts_by_hand(list(sizes.values()), count)
     extra = [taken[name] - share for name, share in zip(sizes, least, strict=True)]
     assert set(extra) <= {0, 1}
     assert sum(extra) == more
@@ -182,7 +182,7 @@ def test_carriers_come_in_equal_shares(traces, count, seed):
 
 
 @given(described, st.integers(1, 90), st.integers(0, 5), st.randoms())
-def test_carriers_do_not_depend_on_the_order_of_the_traces(traces, count, seed, random):
+def test_sampled_traces_do_not_depend_on_the_order_of_the_traces(traces, count, seed, random):
     other = random.sample(traces, len(traces))
     assert {traces[i].key for i in select_traces(traces, count, seed)} == {
         other[i].key for i in select_traces(other, count, seed)
@@ -227,15 +227,15 @@ def test_within_a_stratum_chance_decides():
     assert abs(hits - 600).max() < 5 * 20.5
 
 
-def test_the_odd_carrier_favours_no_stratum():
+def test_the_remainder_favours_no_stratum():
     traces = [Candidate(label, 5, None, f"{label}{i}") for label in "abc" for i in range(4)]
     label_of = [traces[i].trace_source for seed in range(900) for i in select_traces(traces, 1, seed)]
     assert {label for label in label_of if 230 < label_of.count(label) < 370} == set("abc")
 
 
-def test_carriers_are_pinned():
+def test_sampled_traces_are_pinned():
     traces = [Candidate("ab"[i % 2], i * i, [True, False, None][i % 3], f"key{i}") for i in range(30)]
-    assert select_traces(traces, 7, seed=1).tolist() == PINNED_CARRIERS
+    assert select_traces(traces, 7, seed=1).tolist() == PINNED_TRACES
 
 
-PINNED_CARRIERS = [10, 13, 17, 20, 25, 26, 29]
+PINNED_TRACES = [10, 13, 17, 20, 25, 26, 29]

@@ -171,7 +171,7 @@ def test_texts_of_the_vocabulary(finished):
     assert {texts[str(i)].strip() for i in range(len(tiny.WORDS))} == set(tiny.WORDS)
 
 
-def test_batches_and_parts_do_not_change_the_numbers(finished, tmp_path):
+def test_batches_and_shards_do_not_change_the_numbers(finished, tmp_path):
     config, out = finished
     probe(config.model_copy(update={"max_batch_tokens": 7, "positions_per_shard": 1000}), tmp_path)
     assert len(parts(tmp_path)) == 1
@@ -231,7 +231,7 @@ def test_hidden_states_of_other_work_are_not_used(finished, tmp_path, monkeypatc
     assert contents(tmp_path) == contents(out)
 
 
-def test_parts_may_lie_behind_a_url(finished, tmp_path):
+def test_the_table_may_be_behind_a_url(finished, tmp_path):
     config, out = finished
     url = f"memory://{tmp_path}"
     probe(config.model_copy(update={"table_dir": url}), tmp_path / "out")
@@ -258,7 +258,7 @@ def test_only_the_positions_asked_for(finished, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["selected"]["positions"] == len(some)
 
 
-def test_carriers_are_whole_traces(finished, tmp_path):
+def test_sampled_traces_are_whole(finished, tmp_path):
     config, out = finished
     probe(config.model_copy(update={"positions": PositionConfig(max_traces=4)}), tmp_path)
     some, every = by_trace(table_of(tmp_path)), by_trace(table_of(out))
@@ -290,7 +290,7 @@ def test_only_what_is_missing_is_made_again(finished, tmp_path):
     assert parts(tmp_path)[0].stat().st_mtime_ns == kept
 
 
-def test_a_part_cut_short_is_named_and_made_again(finished, tmp_path, caplog):
+def test_a_truncated_shard_is_named_and_made_again(finished, tmp_path, caplog):
     config, out = finished
     probe(config, tmp_path)
     (tmp_path / "summary.json").unlink()
@@ -353,7 +353,7 @@ def test_a_trace_that_a_model_fails_on_is_recorded_and_the_run_goes_on(tmp_path,
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_a_part_of_failures_alone_has_the_columns(tmp_path, monkeypatch):
+def test_a_shard_of_failures_alone_has_the_columns(tmp_path, monkeypatch):
     config = config_of(tmp_path, positions_per_shard=1, max_batch_tokens=1)
     ids = [[4, FAILING, 6, 7], [7, 8]]
     some = NamedPath(name="some", path=tiny.save_traces(tmp_path / "some", 2, completion_ids=ids))
@@ -408,7 +408,7 @@ def test_a_trace_without_a_completion_has_no_positions(tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["left_out"]["empty"] == 1
 
 
-def test_the_same_trace_twice_under_a_label_is_refused(tmp_path):
+def test_the_same_trace_twice_under_a_name_is_refused(tmp_path):
     config = config_of(tmp_path)
     twice = NamedPath(name="baseline", path=config.traces[1].path)
     with pytest.raises(ValueError, match=r"trace problem0#0 occurs twice under the name 'baseline'"):

@@ -93,7 +93,7 @@ def _trace(problem: str, label: str, passage: list[int], n: int, v: int, generat
     sureness_N = torch.multinomial(torch.tensor([0.08, 0.2, 0.17, 0.55]), n, replacement=True, generator=generator)
     a_NV[torch.arange(n), rival_N] += torch.tensor([1.0, 8.5, 5.5, 4.0])[sureness_N]
     a_NV[torch.arange(n), likely_N] += torch.tensor([2.0, 8.0, 7.0, 12.0])[sureness_N]
-    # Sharpening, as self-distillation asks for, and movement of another kind on top.
+    # Sharpening, as self-distillation predicts, and a shift of another kind on top.
     noise_N1 = torch.rand(n, 1, generator=generator) ** 4
     b_NV = a_NV * (1 + 0.2 * torch.rand(n, 1, generator=generator)) + noise_N1 * torch.randn(n, v, generator=generator)
     token_N = torch.multinomial((a_NV if label == "baseline" else b_NV).softmax(1), 1, generator=generator)[:, 0]

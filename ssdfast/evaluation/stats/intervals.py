@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...statistics import bootstrap_means
 from .libraries import scipy_stats
 from .scores import Scores
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-_BLOCK = 1 << 22  # draws held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,9 @@ def bootstrap_by_problem(
         low, high = value - unseen * (value - lowest), value + unseen * (highest - value)
         return Interval(value, low, high, level, "all problems agree")
     percentile = float(stats.norm.cdf(stats.t.ppf(tail, problems - 1) * np.sqrt(problems / (problems - 1))))
-    low, high = np.quantile(resampled_means(value_P, resamples, seed), (percentile, 1 - percentile))
+    means_R = bootstrap_means(value_P, resamples, np.random.default_rng(seed))
+    low, high = np.quantile(means_R, (percentile, 1 - percentile))
     return Interval(value, float(low), float(high), level, "bootstrap by problem")
-
-
-def resampled_means(value_P: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """float64 [resamples]: means of P values drawn with replacement from `value_P`."""
-    rng, problems = np.random.default_rng(seed), len(value_P)
-    rows = max(1, _BLOCK // problems)
-    return np.concatenate(
-        [
-            value_P[rng.integers(problems, size=(min(rows, resamples - done), problems), dtype=np.int32)].mean(axis=1)
-            for done in range(0, resamples, rows)
-        ]
-    )
 
 
 def check_level(level: float) -> None:
