@@ -25,7 +25,7 @@ from tests.report.synthetic import write_run
 
 HOME = ROOT / "runs" / "bench-report"
 PROBLEMS, TOKENS = 100, 2000
-"""two traces a problem"""
+"""two traces per problem"""
 OPENINGS = 5
 _FLAGS = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
 # Long tasks are those of more than 50 ms, by the browser's own count.
@@ -34,7 +34,7 @@ window.longTasks = [];
 new PerformanceObserver((list) => list.getEntries().forEach((one) => window.longTasks.push(one.duration)))
   .observe({ type: "longtask", buffered: true });
 """
-# The page from top to bottom and the tokens of the trace likewise, a step a frame.
+# The page from top to bottom and the tokens of the trace likewise, one step per frame.
 _SCROLL = """
 const done = arguments[arguments.length - 1], flow = document.getElementById("flow");
 let step = 0;
@@ -73,12 +73,11 @@ def study_page(file: str, study: Path) -> Path:
     probe_page()
     config = read_study(file)
     page = finished_study(make_stages(config, study, StudyExecution()), study)
-    return write_study(
-        HOME / "study.html", replace(page, trainings=[replace(one, probe=HOME / "probe") for one in page.trainings])
-    )
+    trainings = [replace(training, probe=HOME / "probe") for training in page.trainings]
+    return write_study(HOME / "study.html", replace(page, trainings=trainings))
 
 
-def measured(path: Path) -> Page:
+def measure(path: Path) -> Page:
     """Opens the page afresh OPENINGS times, then scrolls and reads the last one. Needs Chromium and its driver."""
     browser = _browser()
     try:
@@ -111,8 +110,8 @@ def measured(path: Path) -> Page:
 def _longest(browser: Any) -> float:
     """ms of the longest task since the last call, 0 where none took 50 ms."""
     time.sleep(0.2)
-    found: list[float] = browser.execute_script("return window.longTasks.splice(0)")
-    return max(found, default=0.0)
+    tasks: list[float] = browser.execute_script("return window.longTasks.splice(0)")
+    return max(tasks, default=0.0)
 
 
 def _browser() -> Any:
@@ -131,4 +130,4 @@ def _home() -> Path:
 
 
 if __name__ == "__main__":
-    print(measured(probe_page()))
+    print(measure(probe_page()))

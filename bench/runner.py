@@ -61,7 +61,7 @@ def studied() -> Pair:
     demo.write_sums(home / "train_problems.jsonl", home / "eval_problems.jsonl")
 
     def draw(model: Path, problems: str, count: int, directory: Path) -> None:
-        sources = ProblemsConfig(sources=(str(home / problems),), count=count, near_duplicates=1.0)
+        sources = ProblemsConfig(sources=(str(home / problems),), limit_per_source=count, near_duplicate_threshold=1.0)
         sample(SampleConfig(model=str(model), problems=sources, prompt=demo.PROMPT, max_new_tokens=48), directory)
 
     draw(baseline, "train_problems.jsonl", 32, home / "train")

@@ -71,7 +71,7 @@ def candidates(
 
 
 def truncate(top_logprobs_NK: np.ndarray, sampling: dict[str, Any] | None) -> tuple[list[int], np.ndarray] | None:
-    """How many of its most likely tokens a model can sample at each of N positions, and the sum of p^(1/T) over them.
+    """The number of tokens that a model can sample at each of N positions, and the sum of p^(1/T) over them.
 
     None where the sampling parameters are unknown or allow more tokens than the top lists hold.
     """

@@ -166,7 +166,7 @@ class Planted:
         return self.residual * (math.sqrt(1 - self.shared) * own_NV + math.sqrt(self.shared) * shared_V)
 
     def fractions(self, base: Baseline, logits_b_NV: Tensor) -> dict[str, float]:
-        """The fraction of KL(trained ‖ baseline) that each component explains, averaged over the orders to add them in."""
+        """The fraction of KL(trained ‖ baseline) that each component explains, averaged over orders of adding them."""
         log_b_NV = logits_b_NV.log_softmax(1)
         p_b_NV = log_b_NV.exp()
         steps = self.steps(base)

@@ -107,6 +107,7 @@ def _trace(problem: str, label: str, passage: list[int], n: int, v: int, generat
         "token_id": pa.array(token_N.tolist(), pa.int32()),
     }
     columns |= {name: _arrow(torch.from_numpy(column)) for name, column in gather([stats]).items() if column.size}
+    assert stats.trained
     top_a_N, top_b_N = stats.base.top_ids[:, 0], stats.trained.top_ids[:, 0]
     turning = torch.tensor(
         [i for i, text in enumerate(vocabulary()) if text.strip() in ("Wait", "But", "Hmm", "Actually")]
