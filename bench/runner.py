@@ -51,7 +51,7 @@ class Pair:
     @property
     def weight_bytes(self) -> int:
         """Of both, in float32."""
-        return 4 * sum(models.outline(str(path)).parameters for path in (self.baseline, self.trained))
+        return 4 * sum(models.model_info(str(path)).parameters for path in (self.baseline, self.trained))
 
 
 def studied() -> Pair:
@@ -172,7 +172,7 @@ def probe(pair: Pair, sources: list[Path], out: Path, *more: str) -> Run:
 
 
 def straightforward(pair: Pair, source: Path, out: Path) -> Run:
-    outline = models.outline(str(pair.baseline))
+    outline = models.model_info(str(pair.baseline))
     classes = out.with_suffix(".npy")
     out.mkdir(parents=True, exist_ok=True)
     texts = token_classes.token_texts(outline.tokenizer, outline.vocabulary)

@@ -153,7 +153,7 @@ def _command(out: Path, batch: int) -> subprocess.Popen[bytes]:
 
 def _written(out: Path) -> int:
     """Grows with each trace that is on disk."""
-    parts = len(list((out / "traces").glob("part-*")))
+    parts = len(list((out / "traces").glob("shard-*")))
     return sum(path.stat().st_size for path in (out / "traces").glob(".journal-*")) + 10**6 * parts
 
 

@@ -25,7 +25,7 @@ from ssdfast.config import (
 )
 from ssdfast.problems.problem import Problem
 from ssdfast.problems.reasoning_gym import chain_sums
-from ssdfast.sampling.requests import Engines, plan_for
+from ssdfast.sampling.requests import LazyEngine, plan_for
 from ssdfast.sampling.runner import fill
 from ssdfast.training.activation_checkpointing import accumulate_in_float32
 from ssdfast.training.collate import collate_padded
@@ -73,9 +73,9 @@ def examples(directory: Path, problems: list[Problem], seed: int = 0) -> list[Ex
         model=str(baseline), prompt=demo.PROMPT, sampling=DECODING, max_new_tokens=TOKENS, top_logprobs=20, seed=seed
     )
     plan = plan_for(config, problems)
-    with Engines(config, SampleExecution(), plan) as engines:
+    with LazyEngine(config, SampleExecution(), plan) as engines:
         fill(plan, engines, directory, "traces")
-    model = models.outline(str(baseline))
+    model = models.model_info(str(baseline))
     return list(read_examples(directory, model.vocabulary))
 
 

@@ -211,7 +211,9 @@ def _positions_schema() -> Any:
     stats = probe_stats(logits, logits, torch.zeros(1, dtype=torch.int64), spec, backend="reference")
     item = TraceItem(*["x"] * len(TraceItem._fields))._replace(correct=True)
     trace = LoadedTrace(item, np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32))
-    return make_table([trace], gather([stats]), TokenClasses(of_token=of_token, names=BUILT_IN), PositionClassConfig()).schema
+    return make_table(
+        [trace], gather([stats]), TokenClasses(of_token=of_token, names=BUILT_IN), PositionClassConfig()
+    ).schema
 
 
 def sentences() -> dict[str, dict[str, str]]:

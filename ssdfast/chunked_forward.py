@@ -1,18 +1,19 @@
-"""Last hidden states of chosen rows, in memory that the chunk bounds and not the sequence.
+"""Last hidden states of selected rows, in memory that the chunk bounds and not the sequence.
 
-What fits into `chunk_tokens` goes through the model at once: short sequences together, padded on the right. Nothing
-masks the padding, because a causal model never looks at what comes later.
+Sequences that fit into `chunk_tokens` go through the model together, padded on the right. Nothing masks the padding,
+because a causal model never attends to later tokens.
 
-A longer sequence goes in chunks, in one of three ways; `prepare` takes the first that gives this model's own numbers:
+A longer sequence is processed in chunks, by one of three strategies; `prepare` selects the first that reproduces this
+model's own hidden states:
 
 * ``layers``: all chunks pass a layer before any of them passes the next. The past that a chunk needs is then one
   layer's keys and values, or one layer's recurrent state, and never that of all layers: for SmolLM2 in bf16, 768 bytes
-  a token instead of 23 kB, beside the hidden states themselves (1.2 kB). No layer works twice; each costs one more
+  per token instead of 23 kB, beside the hidden states themselves (1.2 kB). No layer runs twice; each costs one more
   embedding, mask and final norm of the chunk, a few percent.
-* ``cache``: every chunk passes all layers, as in generation, and leaves its past in all of them.
-* ``whole``: no chunks, for a model that cannot continue where it stopped.
+* ``cache``: every chunk passes all layers, as in generation, and the cache holds the past of all layers.
+* ``whole``: no chunks, for a model that cannot continue from a cache.
 
-Shape legend: B sequences, L tokens of the longest, N chosen rows, H hidden size.
+Shape legend: B sequences, L tokens of the longest, N selected rows, H hidden size.
 """
 
 from __future__ import annotations
@@ -30,59 +31,63 @@ from transformers import DynamicCache
 from . import chunked_attention
 from .models import LanguageModel
 
-Way = Literal["layers", "cache", "whole"]
+ChunkStrategy = Literal["layers", "cache", "whole"]
 
 _TRIAL_LENGTH, _TRIAL_CHUNK = 40, 16
 
 
 @torch.inference_mode()
 def hidden_states(
-    model: LanguageModel, sequences: Sequence[np.ndarray], rows: Sequence[np.ndarray], chunk_tokens: int, way: Way
+    model: LanguageModel,
+    sequences: Sequence[np.ndarray],
+    rows: Sequence[np.ndarray],
+    chunk_tokens: int,
+    strategy: ChunkStrategy,
 ) -> list[Tensor]:
     """The last hidden states [N, H] at `rows` of each sequence, in the model's dtype, after the final norm.
 
     sequences: token ids, each at least one. rows: indices into its sequence. Several sequences are padded to the
-    longest and pass together, so the caller groups those of similar length. way: from `prepare`.
+    longest and processed together, so the caller groups those of similar length. strategy: from `prepare`.
     """
     length = max(map(len, sequences))
     ids_BL = torch.zeros(len(sequences), length, dtype=torch.int64)
-    for mine_L, ids in zip(ids_BL, sequences, strict=True):
-        mine_L[: len(ids)] = torch.from_numpy(np.asarray(ids, np.int64))
+    for row_L, ids in zip(ids_BL, sequences, strict=True):
+        row_L[: len(ids)] = torch.from_numpy(np.asarray(ids, np.int64))
     chunk = max(1, chunk_tokens // len(sequences))
-    hidden_BLH = _run(model, ids_BL.to(model.device), chunk, way)
+    hidden_BLH = _run(model, ids_BL.to(model.device), chunk, strategy)
     return [hidden_LH[torch.from_numpy(r).to(model.device)] for hidden_LH, r in zip(hidden_BLH, rows, strict=True)]
 
 
 @torch.inference_mode()
-def prepare(model: LanguageModel) -> Way:
-    """How this model takes a sequence in chunks without changing its hidden states, found out on a short one.
+def prepare(model: LanguageModel) -> ChunkStrategy:
+    """The first strategy that leaves the hidden states of a short trial sequence unchanged.
 
-    On a CPU the model gets an attention that needs no mask for its past, if it can use it.
+    On a CPU the model gets an attention that needs no mask for the past, if the model supports it.
     """
     ids_BL = (torch.arange(_TRIAL_LENGTH, device=model.device) * 7919 % model.vocabulary)[None]
-    want_BLH = _run(model, ids_BL, _TRIAL_CHUNK, "whole").float()
+    expected_BLH = _run(model, ids_BL, _TRIAL_CHUNK, "whole").float()
     rounding = 1e-4 if model.head.weight_VH.dtype == torch.float32 else 3e-2
     own = model.model.config._attn_implementation
     attentions = [chunked_attention.NAME, own] if own == "sdpa" and model.device.type == "cpu" else [own]
-    ways: tuple[Way, ...] = ("layers", "cache")
-    for name, way in itertools.product(attentions, ways):
+    strategies: tuple[ChunkStrategy, ...] = ("layers", "cache")
+    for name, strategy in itertools.product(attentions, strategies):
         try:
             model.model.set_attn_implementation(name)
-            got_BLH = _run(model, ids_BL, _TRIAL_CHUNK, way).float()
-        except Exception:  # an architecture without such layers or such a cache fails in ways of its own
+            actual_BLH = _run(model, ids_BL, _TRIAL_CHUNK, strategy).float()
+        except Exception:  # an architecture without such layers or such a cache can fail in any way
             continue
-        if torch.allclose(got_BLH, want_BLH, rtol=rounding, atol=rounding * float(want_BLH.abs().max())):
-            return way
+        if torch.allclose(actual_BLH, expected_BLH, rtol=rounding, atol=rounding * float(expected_BLH.abs().max())):
+            return strategy
     model.model.set_attn_implementation(own)
     return "whole"
 
 
-def _run(model: LanguageModel, ids_BL: Tensor, chunk: int, way: Way) -> Tensor:
+def _run(model: LanguageModel, ids_BL: Tensor, chunk: int, strategy: ChunkStrategy) -> Tensor:
     base = model.model.base_model
-    if way == "whole" or ids_BL.shape[1] <= chunk:
+    if strategy == "whole" or ids_BL.shape[1] <= chunk:
         hidden_BLH: Tensor = base(input_ids=ids_BL, use_cache=False).last_hidden_state
         return hidden_BLH
-    return (_by_layers if way == "layers" else _with_cache)(base, ids_BL, chunk)
+    return (_by_layers if strategy == "layers" else _with_cache)(base, ids_BL, chunk)
 
 
 def _with_cache(base: Any, ids_BL: Tensor, chunk: int) -> Tensor:
@@ -91,15 +96,15 @@ def _with_cache(base: Any, ids_BL: Tensor, chunk: int) -> Tensor:
 
 
 def _by_layers(base: Any, ids_BL: Tensor, chunk: int) -> Tensor:
-    """The model's own forward of each chunk, which knows masks and position embeddings, with a single layer awake."""
+    """The model's own forward of each chunk, with its masks and position embeddings, and a single active layer."""
     layers: nn.ModuleList = base.layers
     flow_BLH: Tensor | None = None
     for index, layer in enumerate(layers):
-        cache = _cache_of_one_layer(base.config, index)
+        cache = _single_layer_cache(base.config, index)
         forward = layer.forward
         for span in _spans(ids_BL, chunk):
 
-            def awake(
+            def active(
                 embedded_BLH: Tensor, *args: Any, forward=forward, span=span, index=index, **kwargs: Any
             ) -> Tensor:
                 nonlocal flow_BLH
@@ -110,7 +115,7 @@ def _by_layers(base: Any, ids_BL: Tensor, chunk: int) -> Tensor:
                 flow_BLH[:, span] = after_BLH
                 return after_BLH
 
-            with _only(layers, index, awake):
+            with _only(layers, index, active):
                 last_BLH = _continue(base, ids_BL, span, cache)
             if index == len(layers) - 1 and flow_BLH is not None:
                 flow_BLH[:, span] = last_BLH
@@ -118,30 +123,30 @@ def _by_layers(base: Any, ids_BL: Tensor, chunk: int) -> Tensor:
     return flow_BLH
 
 
-def _cache_of_one_layer(config: Any, index: int) -> DynamicCache:
-    """A cache in which the layer's past stands for that of every layer of its kind.
+def _single_layer_cache(config: Any, index: int) -> DynamicCache:
+    """A cache in which the layer's past replaces that of every layer of its kind.
 
-    A model sizes its masks by the first layer of a kind, which here has been and gone.
+    A model sizes its masks by the first layer of a kind, whose past is no longer there.
     """
     cache = DynamicCache(config=config)
-    mine = cache.layers[index]
-    cache.layers = [mine if type(other) is type(mine) else other for other in cache.layers]
+    own = cache.layers[index]
+    cache.layers = [own if type(other) is type(own) else other for other in cache.layers]
     return cache
 
 
 @contextmanager
-def _only(layers: nn.ModuleList, index: int, awake: Callable[..., Tensor]) -> Iterator[None]:
-    """Every layer but one passes on what it gets."""
+def _only(layers: nn.ModuleList, index: int, active: Callable[..., Tensor]) -> Iterator[None]:
+    """Every layer but one returns its input."""
     for i, layer in enumerate(layers):
-        layer.forward = awake if i == index else _asleep
+        layer.forward = active if i == index else _identity
     try:
         yield
     finally:
         for layer in layers:
-            del layer.forward  # the class's own shows again
+            del layer.forward  # the class's own forward applies again
 
 
-def _asleep(hidden_BLH: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _identity(hidden_BLH: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return hidden_BLH
 
 

@@ -1,8 +1,9 @@
-"""Finding out, while a completion grows, that it repeats one period again and again.
+"""Loop detection: a completion that repeats one period of tokens is detected while it is sampled.
 
-The rule is exact and the same for every engine: the first token at which, for some period p up to `max_period`, the
-last repeats * p tokens, and at least `min_tokens`, are p tokens over and over. Nearly all text has no such period, so
-whole chunks are compared with the past at once; only a period that matched a chunk is then followed token by token.
+The rule is exact and the same for every engine: a loop ends at the first token at which, for some period p up to
+`max_period`, the last min_repeats * p tokens, and at least `min_tokens`, repeat the same p tokens. Nearly all text has
+no such period, so whole chunks are compared with the past at once; only a period that matched a chunk is then followed
+token by token.
 
 Shape legend: C tokens of a chunk, P periods 1..max_period.
 """
@@ -20,7 +21,7 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class LoopRule:
-    """repeats >= 2 times a period of at most max_period tokens, together at least min_tokens >= 4 * CHUNK."""
+    """At least min_repeats >= 2 times a period of at most max_period tokens, in total min_tokens >= 4 * CHUNK."""
 
     min_repeats: int = 4
     min_tokens: int = 128
@@ -28,38 +29,38 @@ class LoopRule:
 
     def __post_init__(self) -> None:
         if self.min_repeats < 2 or self.max_period < 1 or self.min_tokens < 4 * CHUNK:
-            raise ValueError(f"a loop is at least 2 repetitions and {4 * CHUNK} tokens, got {self}")
+            raise ValueError(f"a loop has at least 2 repetitions and {4 * CHUNK} tokens, got {self}")
 
     def matches_needed(self, period: int) -> int:
-        """Tokens in a row that equal the one a period before."""
+        """The number of consecutive tokens that must equal the token one period before."""
         return max(self.min_repeats * period, self.min_tokens) - period
 
 
 class LoopDetector:
-    """Follows one completion."""
+    """Detects the first loop of one completion."""
 
     def __init__(self, rule: LoopRule) -> None:
         self.rule = rule
-        self.seen = 0
-        self.found_at: int | None = None
-        """tokens up to where the rule first held"""
+        self.num_tokens = 0
+        self.loop_at: int | None = None
+        """The number of tokens up to the end of the loop."""
         # A period is followed from its first whole chunk on, when less than two chunks have matched. -1 is no token.
         self._past = np.full(rule.max_period + 2 * CHUNK, -1, np.int64)  # newest last
-        self._waiting: list[int] = []  # of the chunk that is filling
-        self._followed: dict[int, int] = {}  # period: tokens in a row that matched
+        self._waiting: list[int] = []  # tokens of the current chunk
+        self._followed: dict[int, int] = {}  # period: number of consecutive matches
 
     def feed(self, tokens: Iterable[int]) -> bool:
-        """Take in what was drawn; True once the rule has held. Tokens after that are ignored."""
+        """Process sampled tokens; True once a loop is detected. Tokens after that are ignored."""
         for token in tokens:
-            if self.found_at is not None:
+            if self.loop_at is not None:
                 break
-            self.seen += 1
+            self.num_tokens += 1
             self._waiting.append(token)
             if self._followed:
                 self._follow(token)
             if len(self._waiting) == CHUNK:
                 self._compare_chunk()
-        return self.found_at is not None
+        return self.loop_at is not None
 
     def _follow(self, token: int) -> None:
         for period, run in list(self._followed.items()):
@@ -68,7 +69,7 @@ class LoopDetector:
                 continue
             self._followed[period] = run + 1
             if run + 1 >= self.rule.matches_needed(period):
-                self.found_at = self.seen
+                self.loop_at = self.num_tokens
 
     def _before(self, period: int) -> int:
         """The token `period` before the newest."""
@@ -82,15 +83,16 @@ class LoopDetector:
         self._waiting.clear()
         # Row p - 1 of the windows ends p tokens before the chunk does: the chunk as it would be with that period.
         windows_PC = sliding_window_view(past[:-1], CHUNK)[::-1][: self.rule.max_period]
-        # Two columns first: they leave almost nothing to compare.
-        maybe_P = np.flatnonzero((windows_PC[:, -1] == past[-1]) & (windows_PC[:, 0] == past[-CHUNK]))
-        whole = (windows_PC[maybe_P] == past[-CHUNK:]).all(1)
-        for period in (maybe_P[whole] + 1).tolist():
+        # Two columns are compared first: they rule out almost every period.
+        candidates_P = np.flatnonzero((windows_PC[:, -1] == past[-1]) & (windows_PC[:, 0] == past[-CHUNK]))
+        whole = (windows_PC[candidates_P] == past[-CHUNK:]).all(1)
+        for period in (candidates_P[whole] + 1).tolist():
             if period not in self._followed:
                 self._followed[period] = self._run(period)
 
     def _run(self, period: int) -> int:
-        """Tokens in a row, up to the newest, that equal the one a period before; known as far as the past goes."""
+        """The number of consecutive tokens, up to the newest, that equal the token one period before; limited by the
+        length of the past."""
         past = self._past
         differ = np.flatnonzero(past[period:] != past[:-period])
         return len(past) - period - 1 - int(differ[-1]) if differ.size else len(past) - period

@@ -1,4 +1,4 @@
-"""Models: what they are, loading them, and the head that makes logits of their hidden states.
+"""Models: their properties, loading them, and the head that computes logits from hidden states.
 
 Shape legend: N rows, H hidden size, V rows of lm_head.
 """
@@ -22,20 +22,20 @@ from torch import Tensor
 from .kernels import LmHead, lm_head_logits
 from .run_dir import atomic_directory
 
-# transformers imports torchao where that is installed, which reports the kernels that it does not load.
+# transformers imports torchao where it is installed, and torchao reports the kernels that it does not load.
 for _name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
-    """What is known of a model before its weights are read."""
+class ModelInfo:
+    """What a model's files tell without reading its weights."""
 
     path: str
     config: Any
     tokenizer: Any
     parameters: int
-    """numbers of all weights together, 0 where the files do not say"""
+    """The number of parameters, 0 where it is not stored."""
 
     @property
     def vocabulary(self) -> int:
@@ -44,7 +44,7 @@ class Outline:
 
     @property
     def context(self) -> float:
-        """Longest sequence in tokens, infinite where the model does not say."""
+        """The length of the context in tokens, infinite where the configuration has none."""
         return _context(self.config)
 
 
@@ -67,25 +67,25 @@ class LanguageModel:
 
     @property
     def context(self) -> float:
-        """Longest sequence in tokens, infinite where the model does not say."""
+        """The length of the context in tokens, infinite where the configuration has none."""
         return _context(self.model.config.get_text_config())
 
 
-def outline(path: str) -> Outline:
-    """The tokenizer and the settings of a model, without its weights. Raises ValueError as `load`."""
+def model_info(path: str) -> ModelInfo:
+    """The tokenizer and the configuration of a model, without its weights. Raises ValueError as `load`."""
     directory, options = _source(path)
     with _reading(path, options):
         config = transformers.AutoConfig.from_pretrained(directory, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
-    return Outline(path, config.get_text_config(), tokenizer, _parameters(directory))
+    return ModelInfo(path, config.get_text_config(), tokenizer, _parameters(directory))
 
 
 def load(path: str, dtype: str, attention: str | None = None) -> LanguageModel:
     """Load a directory of safetensors, or a GGUF file (dequantised), onto the GPU if there is one.
 
-    attention: what computes it, by transformers' name; None leaves that to transformers.
-    Nothing is fetched, unpickled, or run from the model's directory.
-    Raises ValueError for what is not there or cannot be read, and for a head that is not linear.
+    attention: the attention implementation, by transformers' name; None is transformers' default.
+    Nothing is downloaded or unpickled, and no code of the model's directory runs.
+    Raises ValueError for a model that is missing or cannot be read, and for a head that is not linear.
     """
     torch_dtype = getattr(torch, dtype)
     directory, options = _source(path)
@@ -105,7 +105,7 @@ def load(path: str, dtype: str, attention: str | None = None) -> LanguageModel:
 def save(model: LanguageModel, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
     """Write weights (safetensors) and tokenizer as `directory`, whole or not at all.
 
-    weights: to write in place of the model's own, by its names.
+    weights: written instead of the model's own, by the model's names.
     """
     with atomic_directory(directory) as temporary:
         model.model.save_pretrained(temporary, state_dict=weights)
@@ -113,9 +113,9 @@ def save(model: LanguageModel, directory: Path, weights: dict[str, Tensor] | Non
 
 
 def linear_head(model: Any, dtype: torch.dtype | None = None) -> LmHead:
-    """The head of a causal LM of transformers, its parameters themselves, so that gradients flow to them.
+    """The head of a causal LM of transformers, with the parameters themselves, so that gradients flow to them.
 
-    dtype: convert them first, if they are of another.
+    dtype: the parameters are converted to it.
     """
     head, config = model.get_output_embeddings(), model.config.get_text_config()
     weight_VH, bias_V = head.weight, getattr(head, "bias", None)
@@ -125,14 +125,14 @@ def linear_head(model: Any, dtype: torch.dtype | None = None) -> LmHead:
     return LmHead(weight_VH, bias_V, float(scale), getattr(config, "final_logit_softcapping", None))
 
 
-def check_same_vocabulary(a: Outline, b: Outline) -> None:
-    """Raises ValueError that says how the two differ, unless every token id means the same to both."""
+def check_same_vocabulary(a: ModelInfo, b: ModelInfo) -> None:
+    """Raises ValueError with the first difference unless every token id means the same to both models."""
     ids_a, ids_b = a.tokenizer.get_vocab(), b.tokenizer.get_vocab()
     what = f"the tokenizers of {a.path} and {b.path} differ"
-    for one, other, name in ((ids_a, ids_b, a.path), (ids_b, ids_a, b.path)):
-        if only := sorted(one.keys() - other.keys(), key=one.__getitem__):
+    for ids, other_ids, name in ((ids_a, ids_b, a.path), (ids_b, ids_a, b.path)):
+        if only := sorted(ids.keys() - other_ids.keys(), key=ids.__getitem__):
             raise ValueError(
-                f"{what}: {len(only)} tokens are in {name} alone, the first is {only[0]!r} (id {one[only[0]]})"
+                f"{what}: {len(only)} tokens are in {name} alone, the first is {only[0]!r} (id {ids[only[0]]})"
             )
     for token, token_id in sorted(ids_a.items(), key=lambda item: item[1]):
         if ids_b[token] != token_id:
@@ -148,10 +148,10 @@ def _locate(path: Path) -> tuple[Path, str | None]:
     if path.is_file() and path.suffix == ".gguf":
         return path.parent, path.name
     if not path.is_dir():
-        raise ValueError(f"there is no model at {path}: name a directory of safetensors, or a .gguf file")
+        raise ValueError(f"there is no model at {path}: name a directory of safetensors or a .gguf file")
     if not (path / "config.json").is_file():
         inside = sorted(p.name for p in path.glob("*.gguf"))
-        remedy = f"name the file, {path / inside[0]}" if inside else "is it the directory that save_pretrained wrote?"
+        remedy = f"name the file, {path / inside[0]}" if inside else "name a directory that save_pretrained wrote"
         raise ValueError(f"{path} has no config.json: {remedy}")
     return path, None
 
@@ -168,9 +168,9 @@ def _source(path: str) -> tuple[Path, dict[str, Any]]:
 
 @contextlib.contextmanager
 def _reading(path: str, options: dict[str, Any]) -> Iterator[None]:
-    """Without bars, and with one kind of error."""
+    """Silences progress bars and turns every error into a ValueError."""
     transformers.utils.logging.disable_progress_bar()
-    # The GGUF reader draws a bar of its own, terminal or not.
+    # The GGUF reader shows its own progress bar even without a terminal.
     quiet = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in options else contextlib.nullcontext()
     try:
         with quiet:
@@ -180,7 +180,7 @@ def _reading(path: str, options: dict[str, Any]) -> Iterator[None]:
 
 
 def _parameters(directory: Path) -> int:
-    """Counted in the headers of the safetensors files."""
+    """The number of parameters by the headers of the safetensors files."""
     count = 0
     for file in directory.glob("*.safetensors"):
         with safetensors.safe_open(file, "numpy") as tensors:
@@ -196,12 +196,12 @@ def _with_head(path: str, model: Any, tokenizer: Any) -> LanguageModel:
 
 @torch.inference_mode()
 def _check_head(loaded: LanguageModel) -> None:
-    """An architecture may do to its logits what no setting here names; find out now rather than in the results."""
+    """Compare the head with the model's own logits: an architecture can transform them in ways that LmHead lacks."""
     ids = torch.arange(8, device=loaded.device)[None] % loaded.vocabulary
-    want_NV = loaded.model(input_ids=ids, use_cache=False).logits[0].float()
+    expected_NV = loaded.model(input_ids=ids, use_cache=False).logits[0].float()
     hidden_NH = loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-    got_NV = lm_head_logits(hidden_NH, loaded.head)
+    actual_NV = lm_head_logits(hidden_NH, loaded.head)
     rounding = 1e-4 if hidden_NH.dtype == torch.float32 else 2e-2
-    if not torch.allclose(got_NV, want_NV, rtol=rounding, atol=rounding * float(want_NV.abs().max())):
+    if not torch.allclose(actual_NV, expected_NV, rtol=rounding, atol=rounding * float(expected_NV.abs().max())):
         kind = type(loaded.model).__name__
-        raise ValueError(f"{loaded.path} cannot be probed: {kind} makes its logits by more than a linear head")
+        raise ValueError(f"{loaded.path} is not supported: the logits of {kind} are not those of a linear head")

@@ -1,11 +1,14 @@
-"""The trace table: what was asked, which tokens were sampled, and how. Parquet, a row a trace.
+"""The trace table: prompts, sampled tokens, and how they were sampled. Parquet, one row per trace.
 
-Token ids are what counts; `text` is for people. Columns beyond the schema are kept as they are; a boolean `correct`
-among them says whether the answer was right.
+Token ids are authoritative; `text` is for people. Columns beyond the schema are copied unchanged; one of them, a
+boolean `correct`, is the grade of the answer. Shards have the schema version and the version of ssdfast in their
+Parquet metadata, as JSON under the key ``ssdfast``. Parquet files of other programs with these columns can be read as
+well.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .run_dir import atomic
+from .run_dir import atomic, schema_stamp
 
 SCHEMA = pa.schema(
     [
@@ -24,8 +27,8 @@ SCHEMA = pa.schema(
         ("sample", pa.int32()),
         ("prompt_ids", pa.list_(pa.int32())),
         ("completion_ids", pa.list_(pa.int32())),
-        # "stop": the model ended it; "length": it was cut off; "loop": ended because it repeated itself;
-        # "abort", "error": there is no such trace yet, `note` says why
+        # "stop": the model ended it; "length": truncated at the maximum; "loop": stopped because it looped;
+        # "abort", "error": not finished, `note` has the reason
         ("finish_reason", pa.string()),
         ("seed", pa.int64()),
         ("engine", pa.string()),
@@ -34,17 +37,18 @@ SCHEMA = pa.schema(
         ("top_p", pa.float64()),
         ("min_p", pa.float64()),
         ("presence_penalty", pa.float64()),
-        ("loop_at", pa.int32()),  # tokens up to where a loop was seen, null for none
+        ("loop_at", pa.int32()),  # number of tokens up to the end of a detected loop, null for none
         ("source", pa.string()),  # of the problem
         ("difficulty", pa.string()),  # of the problem
-        # The model's likeliest tokens at each step, [tokens, K], and their log-probabilities (nats) before penalty,
-        # temperature and truncation; null where they were not asked for.
+        # The most likely tokens at each step, [tokens, K], and their log-probabilities (nats) before penalty,
+        # temperature and truncation; null where top_logprobs is 0.
         ("top_ids", pa.list_(pa.list_(pa.int32()))),
         ("top_logprobs", pa.list_(pa.list_(pa.float32()))),
         ("text", pa.string()),
         ("note", pa.string()),
     ]
 )
+METADATA_KEY = b"ssdfast"
 UNFINISHED = ("abort", "error")
 REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
 OPTIONAL = ("correct", "finish_reason")
@@ -70,53 +74,60 @@ class Trace:
         return f"{self.file}, trace {self.trace_id}"
 
 
-def part_path(directory: Path, index: int) -> Path:
-    return directory / f"part-{index:05d}.parquet"
+def shard_path(directory: Path, index: int) -> Path:
+    return directory / f"shard-{index:05d}.parquet"
 
 
-def append(directory: Path, index: int, table: pa.Table) -> Path:
-    """Write `table` as part `index` of `directory`, whole or not at all. Raises ValueError for a missing column."""
-    path = part_path(directory, index)
-    table = _conform(table, path, REQUIRED)
+def write_shard(directory: Path, index: int, table: pa.Table) -> Path:
+    """Write `table` as shard `index` of `directory`, whole or not at all. Raises ValueError for a missing column."""
+    path = shard_path(directory, index)
+    table = with_metadata(_conform(table, path, REQUIRED))
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return path
 
 
-def within(path: Path) -> Path:
-    """Where the traces of a run are; any other path as it is."""
+def with_metadata(table: pa.Table) -> pa.Table:
+    """The table with the schema version and the version of ssdfast in its metadata."""
+    metadata = {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(schema_stamp()).encode()}
+    return table.replace_schema_metadata(metadata)
+
+
+def traces_path(path: Path) -> Path:
+    """The directory of traces inside a run; any other path is returned unchanged."""
     return path / "traces" if (path / "traces").is_dir() else path
 
 
 def files(path: Path) -> list[Path]:
-    """The Parquet files of a source: itself, or all that a directory holds, by name. Raises ValueError for none."""
+    """The Parquet files of a source, sorted by name: the file itself, or those of a directory. Raises ValueError for
+    none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise ValueError(f"there are no traces at {path}: name a Parquet file or a directory of them")
-    found = sorted(path.glob("*.parquet"))
-    if not found:
-        raise ValueError(f"the directory {path} holds no .parquet file")
-    return found
+    shards = sorted(path.glob("*.parquet"))
+    if not shards:
+        raise ValueError(f"the directory {path} holds no .parquet file: name a directory of traces")
+    return shards
 
 
 def read(path: Path) -> Iterator[Trace]:
-    """The traces of a source that were finished, in order, a few in memory at a time. Raises ValueError as `rows`."""
+    """The finished traces of a source, in order, a few in memory at a time. Raises ValueError as `rows`."""
     return (trace for trace, _ in rows(path, ()))
 
 
 def rows(path: Path, optional: Sequence[str]) -> Iterator[tuple[Trace, dict[str, pa.Scalar]]]:
-    """The traces of a source that were finished, in order, a few in memory at a time, each with those of the optional
-    columns that its file has.
+    """The finished traces of a source, in order, a few in memory at a time, each with the optional columns that its
+    file has.
 
-    Raises ValueError that names the file, for one that is no whole Parquet file or no trace table, and the trace, for
-    an empty prompt or a trace that is there twice.
+    Raises ValueError for a file that is no complete Parquet file or no trace table, and for an empty prompt or a
+    duplicate trace.
     """
     seen: set[str] = set()
     for file in files(path):
         for table in tables(file, REQUIRED, tuple(dict.fromkeys((*OPTIONAL, *optional)))):
-            for place in range(len(table)):
-                row = {name: table[name][place] for name in table.column_names}
+            for i in range(len(table)):
+                row = {name: table[name][i] for name in table.column_names}
                 if "finish_reason" in row and row["finish_reason"].as_py() in UNFINISHED:
                     continue
                 trace = Trace(
@@ -130,9 +141,7 @@ def rows(path: Path, optional: Sequence[str]) -> Iterator[tuple[Trace, dict[str,
                 if not len(trace.prompt_ids):
                     raise ValueError(f"{trace}: the prompt is empty, so nothing predicts the first token")
                 if trace.trace_id in seen:
-                    raise ValueError(
-                        f"{trace}: it is there twice; problem_id and sample together must be unique in {path}"
-                    )
+                    raise ValueError(f"{trace} occurs twice: problem_id and sample together must be unique in {path}")
                 seen.add(trace.trace_id)
                 yield trace, {name: row[name] for name in optional if name in row}
 
@@ -142,32 +151,32 @@ def check_ids(trace: Trace, vocabulary: int) -> None:
     for where, ids in (("prompt", trace.prompt_ids), ("completion", trace.completion_ids)):
         outside = np.flatnonzero((ids < 0) | (ids >= vocabulary))
         if outside.size:
-            at = int(outside[0])
+            position = int(outside[0])
             raise ValueError(
-                f"{trace}: {where} position {at} holds token id {ids[at]}, outside the models' vocabulary of"
-                f" {vocabulary}: were the traces made with another tokenizer?"
+                f"{trace}: {where} position {position} holds token id {ids[position]}, outside the models' vocabulary"
+                f" of {vocabulary}: use traces made with the models' tokenizer"
             )
 
 
 def check_texts(path: Path, decode: Callable[[list[int]], str]) -> None:
-    """Raises ValueError where the first traces with a text have none that `decode` reads in their token ids.
+    """Raises ValueError where no text of the first traces matches their ids as `decode` decodes them.
 
-    Ids of another tokenizer are often ids of this one too. A text may leave out what surrounds it, as control tokens.
+    Ids of a different tokenizer are often valid ids of this one. A text may omit control tokens around it.
     """
-    shown = ((trace, rest["text"].as_py()) for trace, rest in rows(path, ("text",)) if "text" in rest)
-    texts = [(trace, text.strip()) for trace, text in islice(shown, _TEXTS) if text and text.strip()]
-    read = [decode(trace.completion_ids.tolist()) for trace, _ in texts]
-    if texts and not any(text in decoded for (_, text), decoded in zip(texts, read, strict=True)):
+    with_text = ((trace, columns["text"].as_py()) for trace, columns in rows(path, ("text",)) if "text" in columns)
+    texts = [(trace, text.strip()) for trace, text in islice(with_text, _TEXTS) if text and text.strip()]
+    decoded = [decode(trace.completion_ids.tolist()) for trace, _ in texts]
+    if texts and not any(text in of_ids for (_, text), of_ids in zip(texts, decoded, strict=True)):
         raise ValueError(
-            f"{texts[0][0]}: its text is {texts[0][1][:40]!r}, but this model's tokenizer reads {read[0][:40]!r} in its"
-            " token ids: the traces were made with another tokenizer (or leave their column text out)"
+            f"{texts[0][0]}: its text is {texts[0][1][:40]!r}, but this model's tokenizer decodes its token ids as"
+            f" {decoded[0][:40]!r}: use traces made with the model's tokenizer, or remove the column text"
         )
 
 
 def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.Table]:
-    """These columns of a file, the optional ones where it has them, a few rows at a time, in the types of SCHEMA.
+    """The required columns of a file and the optional ones that it has, a few rows at a time, in the types of SCHEMA.
 
-    Raises ValueError that names the file, for one that is no whole Parquet file or lacks a column.
+    Raises ValueError for a file that is no complete Parquet file or lacks a column.
     """
     try:
         with pq.ParquetFile(file) as source:
@@ -178,7 +187,7 @@ def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iter
                 yield _conform(pa.Table.from_batches([batch]), file, required)
     except (pa.ArrowInvalid, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{file} is not a whole Parquet file ({reason}): write it again") from None
+        raise ValueError(f"{file} is not a complete Parquet file ({reason}): write it again") from None
 
 
 def _check_columns(names: list[str], path: Path, required: Sequence[str]) -> None:
@@ -195,8 +204,8 @@ def _conform(table: pa.Table, path: Path, required: Sequence[str]) -> pa.Table:
         try:
             column = table[field.name].cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            got = table.schema.field(field.name).type
-            raise ValueError(f"{path}: column {field.name} should be {field.type}, it is {got}") from None
+            kind = table.schema.field(field.name).type
+            raise ValueError(f"{path}: column {field.name} must have the type {field.type}, not {kind}") from None
         if field.name in REQUIRED and (column.null_count or (pa.types.is_list(field.type) and _null_inside(column))):
             raise ValueError(f"{path}: column {field.name} has empty (null) values")
         table = table.set_column(table.column_names.index(field.name), field, column)

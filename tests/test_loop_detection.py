@@ -27,7 +27,7 @@ def found(ids, rule, pieces):
         if detector.feed(ids[start : start + size]):
             break
         start += size
-    return detector.found_at
+    return detector.loop_at
 
 
 @st.composite
@@ -59,7 +59,7 @@ def test_each_period_is_found_within_four_of_them_or_the_least_tokens(period, be
     detector = LoopDetector(LoopRule())
     ids = [rng.randrange(5000, 9000) for _ in range(before)] + once * 200
     detector.feed(ids)
-    assert detector.found_at == before + max(4 * period, 128)
+    assert detector.loop_at == before + max(4 * period, 128)
 
 
 def test_a_period_that_is_too_long_or_broken_by_one_token_is_no_loop():
@@ -73,9 +73,9 @@ def test_a_period_that_is_too_long_or_broken_by_one_token_is_no_loop():
 def test_nothing_is_looked_at_after_it_was_found():
     detector = LoopDetector(LoopRule())
     assert detector.feed([7] * 500)
-    assert detector.found_at == 128
+    assert detector.loop_at == 128
     assert detector.feed([1, 2, 3])
-    assert detector.found_at == 128
+    assert detector.loop_at == 128
 
 
 @pytest.mark.parametrize("wrong", [{"min_repeats": 1}, {"min_tokens": 63}, {"max_period": 0}])

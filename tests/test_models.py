@@ -71,34 +71,34 @@ def test_a_head_that_does_more_than_is_known_is_refused(tmp_path, monkeypatch):
         return out
 
     monkeypatch.setattr(models.transformers.LlamaForCausalLM, "forward", shifted)
-    with pytest.raises(ValueError, match="LlamaForCausalLM makes its logits by more than a linear head"):
+    with pytest.raises(ValueError, match="logits of LlamaForCausalLM are not those of a linear head"):
         models.load(path, "float32")
 
 
 def test_tokenizers_that_differ_are_refused_with_the_difference(tmp_path):
-    a = models.outline(tiny.save_model(tmp_path / "a"))
+    a = models.model_info(tiny.save_model(tmp_path / "a"))
     swapped = [*tiny.WORDS[:2], "But", "Wait", *tiny.WORDS[4:]]
-    b = models.outline(tiny.save_model(tmp_path / "b", words=swapped))
+    b = models.model_info(tiny.save_model(tmp_path / "b", words=swapped))
     with pytest.raises(
         ValueError, match=r"tokenizers .*/a and .*/b differ: 'Wait' is id 2 in the first and 3 in the sec"
     ):
         models.check_same_vocabulary(a, b)
     renamed = [*tiny.WORDS[:2], "Hmm", *tiny.WORDS[3:]]
-    c = models.outline(tiny.save_model(tmp_path / "c", words=renamed))
+    c = models.model_info(tiny.save_model(tmp_path / "c", words=renamed))
     with pytest.raises(ValueError, match=r"1 tokens are in .*/a alone, the first is 'Wait' \(id 2\)"):
         models.check_same_vocabulary(a, c)
 
 
 def test_heads_of_different_height_are_refused(tmp_path):
-    a = models.outline(tiny.save_model(tmp_path / "a"))
-    b = models.outline(tiny.save_model(tmp_path / "b", rows=128))
+    a = models.model_info(tiny.save_model(tmp_path / "a"))
+    b = models.model_info(tiny.save_model(tmp_path / "b", rows=128))
     with pytest.raises(ValueError, match=r"lm_head has 96 rows in .*/a and 128 in .*/b"):
         models.check_same_vocabulary(a, b)
 
 
 def test_an_outline_says_what_loading_would_find(tmp_path):
     path = tiny.save_model(tmp_path, rows=128)
-    outline, model = models.outline(path), models.load(path, "float32")
+    outline, model = models.model_info(path), models.load(path, "float32")
     assert (outline.vocabulary, outline.context) == (model.vocabulary, model.context) == (128, tiny.CONTEXT)
     assert outline.parameters == sum(weight.numel() for weight in model.model.parameters())
     assert outline.tokenizer.get_vocab() == model.tokenizer.get_vocab()
@@ -107,10 +107,10 @@ def test_an_outline_says_what_loading_would_find(tmp_path):
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"there is no model at .*nowhere"):
         models.load(str(tmp_path / "nowhere"), "float32")
-    with pytest.raises(ValueError, match=r"has no config.json: is it the directory"):
+    with pytest.raises(ValueError, match=r"has no config.json: name a directory"):
         models.load(str(tmp_path), "float32")
     with pytest.raises(ValueError, match=r"there is no model at .*nowhere"):
-        models.outline(str(tmp_path / "nowhere"))
+        models.model_info(str(tmp_path / "nowhere"))
     (tmp_path / "small.gguf").write_bytes(b"GGUF")
     with pytest.raises(ValueError, match=r"has no config.json: name the file, .*small.gguf"):
         models.load(str(tmp_path), "float32")

@@ -13,13 +13,13 @@ from . import tiny
 
 def test_a_part_comes_back_as_it_was(tmp_path):
     table = tiny.trace_table(3, difficulty=["easy", "hard", "hard"])
-    traces.append(tmp_path, 0, table)
-    assert pq.read_table(traces.part_path(tmp_path, 0)).equals(table)
+    traces.write_shard(tmp_path, 0, table)
+    assert pq.read_table(traces.shard_path(tmp_path, 0)).equals(table)
 
 
 def test_parts_are_read_in_order(tmp_path):
     for index in (1, 0):
-        traces.append(tmp_path, index, tiny.trace_table(2, problem_id=[f"{index}a", f"{index}b"]))
+        traces.write_shard(tmp_path, index, tiny.trace_table(2, problem_id=[f"{index}a", f"{index}b"]))
     assert [trace.trace_id for trace in traces.read(tmp_path)] == ["0a#0", "0b#0", "1a#0", "1b#0"]
 
 
@@ -37,14 +37,14 @@ def test_columns_that_only_tell_the_origin_may_be_missing(tmp_path):
 
 def test_a_part_without_a_column_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="lacks sample"):
-        traces.append(tmp_path, 0, tiny.trace_table(1).drop_columns("sample"))
+        traces.write_shard(tmp_path, 0, tiny.trace_table(1).drop_columns("sample"))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_truncated_file_is_named(tmp_path):
-    file = traces.append(tmp_path, 0, tiny.trace_table(50))
+    file = traces.write_shard(tmp_path, 0, tiny.trace_table(50))
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"part-00000.parquet is not a whole Parquet file"):
+    with pytest.raises(ValueError, match=r"shard-00000.parquet is not a complete Parquet file"):
         list(traces.read(tmp_path))
 
 
@@ -59,7 +59,7 @@ def test_a_foreign_table_is_named_with_what_it_lacks(tmp_path):
 def test_a_column_of_another_type_is_named(tmp_path):
     table = tiny.trace_table(1).drop_columns("completion_ids").append_column("completion_ids", pa.array(["7 8"]))
     pq.write_table(table, tmp_path / "text.parquet")
-    with pytest.raises(ValueError, match=r"text.parquet: column completion_ids should be list.*it is string"):
+    with pytest.raises(ValueError, match=r"text.parquet: column completion_ids must have the type list.*not string"):
         list(traces.read(tmp_path))
 
 
@@ -77,7 +77,7 @@ def test_an_id_outside_the_vocabulary_is_named_with_its_place(tmp_path, bad):
     path = tiny.save_traces(tmp_path, count=1, completion_ids=[[4, 4, bad]])
     (trace,) = traces.read(Path(path))
     with pytest.raises(
-        ValueError, match=f"part-00000.parquet, trace problem0#0: completion position 2 holds.* {bad}, "
+        ValueError, match=f"shard-00000.parquet, trace problem0#0: completion position 2 holds.* {bad}, "
     ):
         traces.check_ids(trace, tiny.VOCABULARY)
 
@@ -90,8 +90,8 @@ def test_an_empty_prompt_is_refused(tmp_path):
 
 def test_a_repeated_trace_is_refused(tmp_path):
     for index in (0, 1):
-        traces.append(tmp_path, index, tiny.trace_table(1))
-    with pytest.raises(ValueError, match="problem0#0: it is there twice"):
+        traces.write_shard(tmp_path, index, tiny.trace_table(1))
+    with pytest.raises(ValueError, match="problem0#0 occurs twice"):
         list(traces.read(tmp_path))
 
 
@@ -111,7 +111,16 @@ def test_texts_that_are_not_what_the_ids_say_are_refused(tmp_path):
 
     traces.check_texts(tmp_path, decode)  # one that agrees is enough: texts are a convenience
     words[2] = "d"
-    with pytest.raises(ValueError, match=r"problem1#0: its text is 'other', but .* reads 'b d'"):
+    with pytest.raises(ValueError, match=r"problem1#0: its text is 'other', but .* decodes .* 'b d'"):
         traces.check_texts(tmp_path, decode)
     tiny.save_traces(tmp_path / "without", 3)
     traces.check_texts(tmp_path / "without", decode)
+
+
+def test_shards_have_the_versions_in_their_metadata(tmp_path):
+    file = traces.write_shard(tmp_path, 0, tiny.trace_table(2))
+    assert json.loads(pq.read_schema(file).metadata[b"ssdfast"]) == run_dir.schema_stamp()
+    foreign = tmp_path / "foreign" / "data.parquet"
+    foreign.parent.mkdir()
+    pq.write_table(tiny.trace_table(2), foreign)
+    assert len(list(traces.read(foreign.parent))) == 2

@@ -80,5 +80,5 @@ def trace_table(count: int, seed: int = 0, longest: int = 20, **columns: list) -
 
 
 def save_traces(directory: Path, count: int = 10, seed: int = 0, **columns: list) -> str:
-    traces.append(directory, 0, trace_table(count, seed, **columns))
+    traces.write_shard(directory, 0, trace_table(count, seed, **columns))
     return str(directory)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..sampling_distribution import truncated_distribution
 from ..sharded_table import trace_starts
 from .probe_reader import Probe, list_values
 from .resampling import interval, resample
-from .target_distribution import truncate
 
 TEMPERATURES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0)
 TOP_MASS_EDGES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
@@ -66,8 +66,8 @@ def _values(logp_NK: np.ndarray, temperature: float, top_k: int, top_p: float) -
     valid_N1 = ~np.isnan(logp_NK[:, :1])
     logp_NK = np.where(valid_N1, logp_NK, 0.0)
     mass_NK = np.cumsum(np.exp(logp_NK), 1)
-    truncated = [truncate(logp_NK, t, top_k, top_p) for t in TEMPERATURES]
-    entropy_N = _entropy(truncate(logp_NK, temperature, top_k, top_p))
+    truncated = [truncated_distribution(logp_NK, t, top_k, top_p) for t in TEMPERATURES]
+    entropy_N = _entropy(truncated_distribution(logp_NK, temperature, top_k, top_p))
     bins = len(TOP_MASS_EDGES) - 1
     bin_N = np.clip(np.searchsorted(TOP_MASS_EDGES, mass_NK[:, -1], side="right") - 1, 0, bins - 1)
     in_bin_NB = bin_N[:, None] == np.arange(bins)

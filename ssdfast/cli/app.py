@@ -105,17 +105,16 @@ def _sample(args: list[str]) -> int:
 
         print(estimate_sampling(config, execution, command.out))
         return 0
-    from ..sampling.run_stats import told
+    from ..sampling.run_stats import format_summary
     from ..sampling.runner import sample
 
-    found = sample(config, command.out, execution, command.overwrite)
-    print(told(found))
+    summary = sample(config, command.out, execution, command.overwrite)
+    print(format_summary(summary))
     print(f"traces: {command.out / 'traces'}")
-    if found["first_failure"]:
-        print(
-            f"ssdfast: some failed, the first {found['first_failure']}; the same command tries again", file=sys.stderr
-        )
-    return 1 if found["first_failure"] else 0
+    if failure := summary["first_failure"]:
+        print(f"ssdfast: some traces failed, the first {failure}; the same command retries them", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _eval(args: list[str]) -> int:

@@ -128,7 +128,7 @@ def trace_files(path: Path) -> list[Path]:
     """
     if path.is_file() and path.suffix != ".parquet":
         raise ValueError(f"{path} is neither .parquet nor .jsonl, which completions come in: convert it")
-    below = traces.within(path)
+    below = traces.traces_path(path)
     if unfinished := next(below.rglob(".journal-*"), None):
         raise ValueError(
             f"{unfinished.parent} is a run that is running or was stopped: finish it with the command that began it,"

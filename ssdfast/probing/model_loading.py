@@ -34,9 +34,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import memory_usage, models
-from ..chunked_forward import Way, prepare
+from ..chunked_forward import ChunkStrategy, prepare
 from ..config import ExecutionConfig, ProbeConfig
-from ..models import LanguageModel, Outline
+from ..models import LanguageModel, ModelInfo
 from ..run_dir import atomic
 from .plan import LoadedTrace, Plan
 from .position_stats import Failure, ScoredTrace, TableBuilder, forward
@@ -52,10 +52,10 @@ FinishedShard = tuple[int, pa.Table, Failed]  # its index and its rows
 @dataclass(frozen=True)
 class LoadedModel:
     model: LanguageModel
-    way: Way
+    way: ChunkStrategy
 
 
-def load(outline: Outline, dtype: str) -> LoadedModel:
+def load(outline: ModelInfo, dtype: str) -> LoadedModel:
     """Raises ValueError as `models.load`, and for a model whose vocabulary differs from its config.json."""
     model = models.load(outline.path, dtype)
     if model.vocabulary != outline.vocabulary:
@@ -66,7 +66,7 @@ def load(outline: Outline, dtype: str) -> LoadedModel:
     return LoadedModel(model, prepare(model))
 
 
-def both_fit(baseline: Outline, trained: Outline, dtype: str) -> bool:
+def both_fit(baseline: ModelInfo, trained: ModelInfo, dtype: str) -> bool:
     """Whether the weights of both models and the workspace fit into free memory."""
     if not (baseline.parameters and trained.parameters):
         return True
@@ -79,8 +79,8 @@ class Prober:
     """Makes shards of a plan. `spill` is a directory for the hidden states of mode `sequential`."""
 
     plan: Plan
-    baseline: Outline
-    trained: Outline
+    baseline: ModelInfo
+    trained: ModelInfo
     classes: TokenClasses
     execution: ExecutionConfig
     spill: Path

@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import models, traces
 from ..config import ProbeConfig, dump
-from ..models import Outline
+from ..models import ModelInfo
 from .position_selection import Candidate, select_positions, select_traces, strata_counts
 from .token_classes import token_texts
 
@@ -106,7 +106,7 @@ class Plan:
         return hashlib.sha256(f"{settings}\n{items}".encode()).hexdigest()[:32]
 
 
-def make_plan(config: ProbeConfig, baseline: Outline, trained: Outline) -> Plan:
+def make_plan(config: ProbeConfig, baseline: ModelInfo, trained: ModelInfo) -> Plan:
     """Read all traces once and lay out the work; the same settings and traces give the same plan anywhere.
 
     Raises ValueError for models that do not fit together, for the first trace that does not fit them, and where

@@ -25,7 +25,7 @@ def position_table(config: ProbeConfig, out: Path) -> ShardedTable:
 
 def prepare(config: ProbeConfig, execution: ExecutionConfig, out: Path) -> Prober:
     """What a process needs to make shards. It loads no model yet."""
-    baseline, trained = models.outline(config.baseline), models.outline(config.trained)
+    baseline, trained = models.model_info(config.baseline), models.model_info(config.trained)
     plan = make_plan(config, baseline, trained)
     classes = classify(baseline.tokenizer, plan.texts, config.token_classes)
     return Prober(plan, baseline, trained, classes, execution, out / "spill")

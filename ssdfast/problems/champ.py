@@ -6,9 +6,9 @@ from .problem import Problem
 
 
 def load() -> list[Problem]:
-    """All of them; metadata holds the category and the number of steps of the worked solution.
+    """All problems; metadata holds the category and the number of steps of the worked solution.
 
-    CHAMP grades no difficulty. Raises ValueError where the package is not installed.
+    CHAMP has no difficulties. Raises ValueError where the package is not installed.
     """
     try:
         from champ_dataset import load as load_version
@@ -16,11 +16,11 @@ def load() -> list[Problem]:
         raise ValueError("champ comes from a package that is not installed: pip install champ-dataset") from None
     return [
         Problem(
-            problem_id=f"champ/{found.identifier.removeprefix('P_')}",
-            question=found.text,
-            answer=found.answer,
+            problem_id=f"champ/{entry.identifier.removeprefix('P_')}",
+            question=entry.text,
+            answer=entry.answer,
             source="champ",
-            metadata={"category": found.category, "steps": len(found.solution.steps)},
+            metadata={"category": entry.category, "steps": len(entry.solution.steps)},
         )
-        for found in load_version("v0").problems.values()
+        for entry in load_version("v0").problems.values()
     ]

@@ -1,9 +1,9 @@
-"""Problems that say the same: equal texts, and near duplicates by the Jaccard similarity of word 3-grams.
+"""Duplicate problems: equal texts, and near duplicates by the Jaccard similarity of word 3-grams.
 
-Numbers matter in mathematics: texts with different numbers are different problems, however alike their words are. The
+Texts with different numbers are different problems, however similar their words are. The
 search is exact. Texts of similarity t share one of the rarest 1 - t of their grams (prefix filtering: Chaudhuri et al.
-2006, Bayardo et al. 2007), so an index of those gives all candidates; bit strings of their grams rule out most of them
-before sets are compared.
+2006, Bayardo et al. 2007), so an index of those gives all candidates; bit signatures of their grams rule out most of
+them before sets are compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Pair = tuple[int, int, float]
 
 
 def normalise(text: str) -> str:
-    """`text` without what does not tell problems apart: whitespace, case, spacing commands of LaTeX.
+    """`text` without whitespace, case, and LaTeX's spacing commands, which do not distinguish problems.
 
     Words, numbers and single symbols remain, with a space between them.
     """
@@ -39,31 +39,31 @@ def near_duplicates(texts: Sequence[str], threshold: float) -> list[Pair]:
 
     The earlier one is the first of similarity >= `threshold` that repeats none itself. Similarity is the Jaccard
     similarity of the sets of word 3-grams where both texts hold the same numbers equally often, else 0; a text of
-    fewer than three words is one gram. A threshold of 1 asks for texts that are equal after `normalise`. Raises
+    fewer than three words is one gram. A threshold of 1 requires texts that are equal after `normalise`. Raises
     ValueError for a threshold outside 0 < t <= 1.
     """
     index = _Index(threshold)
-    found = []
+    pairs = []
     for later, grams in enumerate(_grams(texts, threshold)):
         match = next(index.similar(grams), None)
         if match is None:
             index.add(later, grams)
         else:
-            found.append((match[0], later, match[1]))
-    return found
+            pairs.append((match[0], later, match[1]))
+    return pairs
 
 
 def near_duplicates_between(texts: Sequence[str], others: Sequence[str], threshold: float) -> list[Pair]:
     """(position in `texts`, position in `others`, similarity) for all pairs as similar as `near_duplicates` asks."""
     index = _Index(threshold)
     grams = _grams([*texts, *others], threshold)
-    for position, of_other in enumerate(grams[len(texts) :]):
-        index.add(position, of_other)
+    for position, other_grams in enumerate(grams[len(texts) :]):
+        index.add(position, other_grams)
     return [(i, j, similarity) for i in range(len(texts)) for j, similarity in index.similar(grams[i])]
 
 
 class _Index:
-    """Texts by the rarest of their grams, as far as these are needed to find all that is similar."""
+    """Texts by the rarest of their grams, as many as are needed to find every similar text."""
 
     def __init__(self, threshold: float) -> None:
         if not 0 < threshold <= 1:
@@ -126,8 +126,8 @@ def _grams(texts: Sequence[str], threshold: float) -> list[list[int]]:
     text_T = np.repeat(np.arange(len(texts)), length_N)
     group_T = np.repeat(group_N, length_N)
     word_T = np.array(words_T)
-    gram_T = _joined(_joined(group_T, word_T)[:-2], word_T[1:-1])
-    gram_T = _joined(gram_T, word_T[2:])
+    gram_T = _pair_ids(_pair_ids(group_T, word_T)[:-2], word_T[1:-1])
+    gram_T = _pair_ids(gram_T, word_T[2:])
     inside_T = text_T[:-2] == text_T[2:]
     grams = int(gram_T.max()) + 1
     text_G, gram_G = np.divmod(np.unique(text_T[:-2][inside_T] * grams + gram_T[inside_T]), grams)
@@ -135,11 +135,11 @@ def _grams(texts: Sequence[str], threshold: float) -> list[list[int]]:
     rank_G = rank[gram_G]
     order = np.lexsort((rank_G, text_G))
     ends = np.cumsum(np.bincount(text_G, minlength=len(texts)))
-    return [part.tolist() for part in np.split(rank_G[order], ends[:-1])]
+    return [group.tolist() for group in np.split(rank_G[order], ends[:-1])]
 
 
-def _joined(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A number for each pair, the same for the same pair."""
+def _pair_ids(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """An integer for each pair, the same for the same pair."""
     return np.unique(left * (int(right.max()) + 1) + right, return_inverse=True)[1]
 
 
@@ -148,5 +148,5 @@ def _words(text: str) -> list[str]:
 
 
 def _numbers(words: list[str]) -> tuple[str, ...]:
-    """What is a number among `words`, in digits or in letters, sorted."""
+    """The numbers among `words`, in digits or in letters, sorted."""
     return tuple(sorted(_DIGITS.get(word, word) for word in words if word in _DIGITS or word.isdecimal()))

@@ -1,4 +1,4 @@
-"""Problems from a file: a row, a line or an object each."""
+"""Problems from a file: one per row, line or object."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..config import ProblemsConfig
-from .rows import Read, Row, problems_of
+from .rows import Read, Row, parse_rows
 
 _BOM = b"\xef\xbb\xbf"
 
 
 def load(path: Path, config: ProblemsConfig) -> Read:
-    """The problems of a file with one of the suffixes in `READERS`. Raises ValueError for what is wrong with it."""
+    """The problems of a file with one of the suffixes in `READERS`. Raises ValueError for an invalid file."""
     try:
-        return problems_of(READERS[path.suffix.lower()](path), str(path), path.stem, config)
+        return parse_rows(READERS[path.suffix.lower()](path), str(path), path.stem, config)
     except FileNotFoundError:
         raise ValueError(
             f"there is no file {path} (problems.sources and problems.decontaminate_against name files)"
@@ -28,16 +28,16 @@ def load(path: Path, config: ProblemsConfig) -> Read:
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
-    """The number of each line that is not blank, and the object in it, or why there is none."""
+    """The number of each line that is not blank, and its object or the reason why it has none."""
     for number, line in enumerate(path.read_bytes().removeprefix(_BOM).split(b"\n"), 1):
         if line.strip():
             yield number, _object(line)
 
 
 def _object(line: bytes) -> dict | str:
-    """The JSON object in `line`, or why there is none."""
+    """The JSON object in `line`, or the reason why it is malformed."""
     try:
-        value = json.loads(line.decode(), parse_constant=_refuse)
+        value = json.loads(line.decode(), parse_constant=_reject)
     except UnicodeDecodeError as error:
         return f"not UTF-8 ({error.reason} at byte {error.start + 1})"
     except (ValueError, RecursionError) as error:
@@ -45,8 +45,8 @@ def _object(line: bytes) -> dict | str:
     return value if isinstance(value, dict) else f"not a JSON object but {type(value).__name__}"
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
+def _reject(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not allowed in JSON")
 
 
 def _csv(path: Path) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import ProblemsConfig
 from ..run_dir import RunError
-from .rows import Read, Row, problems_of
+from .rows import Read, Row, parse_rows
 
 SCHEME = "hf:"
 
@@ -16,9 +16,9 @@ SCHEME = "hf:"
 def load(source: str, config: ProblemsConfig) -> Read:
     """The problems of ``hf:ORG/NAME[/SUBSET][@SPLIT]`` or ``hf:DIRECTORY[@SPLIT]``.
 
-    A directory is one written by save_to_disk, or one of data files; it begins with a dot, a slash or ~, or exists. The
-    split may be left out where there is one alone. Raises ValueError for what cannot be loaded, RunError where the Hub
-    cannot be reached. No code of a dataset's is ever run.
+    A directory was written by save_to_disk or holds data files; its name begins with a dot, a slash or ~, or it exists.
+    The split can be omitted where there is only one. Raises ValueError for a dataset that cannot be loaded, RunError
+    where the Hub cannot be reached. No code of a dataset runs.
     """
     try:
         import datasets
@@ -34,32 +34,32 @@ def load(source: str, config: ProblemsConfig) -> Read:
         name, _, subset = name.rpartition("/")
     try:
         if local and ((directory / "dataset_dict.json").exists() or (directory / "dataset_info.json").exists()):
-            found = datasets.load_from_disk(str(directory))
+            dataset = datasets.load_from_disk(str(directory))
         else:
-            found = datasets.load_dataset(str(directory) if local else name, subset, split=split or None)
+            dataset = datasets.load_dataset(str(directory) if local else name, subset, split=split or None)
     except ConnectionError as error:
         remedy = f"go online, or bring a copy made by save_to_disk and name it, {SCHEME}DIRECTORY"
         raise RunError(f"{source}: {_sentence(error)}: {remedy}") from None
-    except Exception as error:  # of some twenty types, each with a sentence of its own
+    except Exception as error:  # datasets raises some twenty types
         remedy = f"write {SCHEME}DATASET[/SUBSET]@SPLIT"
         raise ValueError(f"{source} cannot be loaded ({_sentence(error)}): {remedy}") from None
-    return problems_of(_rows(_one_split(found, split, source)), source, name, config)
+    return parse_rows(_rows(_select_split(dataset, split, source)), source, name, config)
 
 
-def _one_split(found: Any, split: str, source: str) -> Any:
-    """The rows of one split, whether `found` is these or a mapping of splits."""
-    if not isinstance(found, dict):
-        own = str(found.split or "")
+def _select_split(dataset: Any, split: str, source: str) -> Any:
+    """The rows of one split, where `dataset` is one split or a mapping of splits."""
+    if not isinstance(dataset, dict):
+        own = str(dataset.split or "")
         if split and own and split != own:
-            raise ValueError(f"{source} holds the split {own} alone: write @{own}, or leave it out")
-        return found
-    if split in found or (not split and len(found) == 1):
-        return found[split or next(iter(found))]
-    raise ValueError(f"{source} has the splits {', '.join(found)}: name one of them after @")
+            raise ValueError(f"{source} has only the split {own}: write @{own}, or omit it")
+        return dataset
+    if split in dataset or (not split and len(dataset) == 1):
+        return dataset[split or next(iter(dataset))]
+    raise ValueError(f"{source} has the splits {', '.join(dataset)}: name one of them after @")
 
 
-def _rows(found: Any) -> Iterator[Row]:
-    yield from enumerate(found, 1)
+def _rows(dataset: Any) -> Iterator[Row]:
+    yield from enumerate(dataset, 1)
 
 
 def _sentence(error: Exception) -> str:

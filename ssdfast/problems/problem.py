@@ -1,4 +1,4 @@
-"""A problem, whatever it comes from, and the file of a run that holds its problems."""
+"""A problem of any source, and the file of a run with its problems."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ..run_dir import atomic
 
 @dataclass(frozen=True)
 class Problem:
-    """What is asked, and what is needed to judge an answer."""
+    """A question, and what is needed to grade an answer."""
 
     problem_id: str
-    """the same for the same problem, whatever is chosen beside it"""
+    """The same for the same problem in every run."""
     question: str
     answer: str | None = None
-    """the right one, as its source words it"""
+    """The correct answer, as its source words it."""
     source: str = ""
     difficulty: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
-    """what the source's own scorer needs besides; JSON"""
+    """What the source's own scorer needs in addition, as JSON."""
 
 
 def question_id(source: str, question: str) -> str:
-    """An id that depends on the two alone."""
+    """An id that depends on the two arguments only."""
     return f"{source}/{hashlib.sha256(question.encode()).hexdigest()[:12]}"
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
-    """One JSON object a line, whole or not at all. Raises ValueError for metadata that is not strict JSON."""
+    """Write one JSON object per line, atomically. Raises ValueError for metadata that is not strict JSON."""
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for problem in problems:
             try:

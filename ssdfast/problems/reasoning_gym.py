@@ -1,4 +1,4 @@
-"""Problems from the generators of reasoning-gym, each with what its generator needs to score an answer."""
+"""Problems from the generators of reasoning-gym, each with the metadata that its generator needs to score an answer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SCHEME = "reasoning-gym:"
 Options = dict[str, Any]
 
 _DRAWS = 64
-"""for each new problem; a generator that needs more has no more to offer"""
+"""Draws per new problem after which a generator counts as exhausted."""
 
 
 def generate(name: str, options: Options, seed: int) -> Iterator[Problem]:
-    """Different problems of the generator `name` without end, in an order that the seed decides.
+    """Distinct problems of the generator `name`, endless, in an order that the seed decides.
 
     Raises ValueError where reasoning-gym is not installed, for an unknown name or option, and when the generator
-    repeats itself: it then says how many problems there are.
+    has no more problems.
     """
     _check(name, options)
     seen: set[str] = set()
@@ -34,44 +34,43 @@ def generate(name: str, options: Options, seed: int) -> Iterator[Problem]:
     while True:
         before = len(seen)
         for entry in _draw(name, options, seed, start, size):
-            said = normalise(entry["question"])
-            if said not in seen:
-                seen.add(said)
+            text = normalise(entry["question"])
+            if text not in seen:
+                seen.add(text)
                 yield _problem(name, options, entry)
         if (len(seen) - before) * _DRAWS < size - start:
             raise ValueError(
-                f"{SCHEME}{name} gave {len(seen)} different problems in {size:,} draws: lower"
+                f"{SCHEME}{name} gave {len(seen)} distinct problems in {size:,} draws: lower"
                 " problems.limit_per_source, or change problems.generator_options or problems.seed"
             )
         start, size = size, 2 * size
 
 
 def score(problem: Problem, text: str) -> float:
-    """What the problem's generator gives for `text` as the answer, 0 to 1; 0 for a text that its scorer fails on.
+    """The score of `text` as the answer by the problem's generator, in [0, 1]; 0 for a text that its scorer fails on.
 
-    Some scorers hand the text to Python's eval: score a model's answers through `evaluation.grader_pool`, whose workers
-    refuse what an answer has no need of.
-    Raises ValueError for problems that are not a generator's.
+    Some scorers pass the text to Python's eval: score a model's answers in `evaluation.grader_pool`, whose workers
+    restrict what such code can do. Raises ValueError for problems of other sources.
     """
     if "generator" not in problem.metadata or "entry" not in problem.metadata:
-        raise ValueError(f"the problem {problem.problem_id} is not one that a generator of reasoning-gym can score")
+        raise ValueError(f"the problem {problem.problem_id} has no reasoning-gym generator to score it")
     options = json.dumps(problem.metadata["options"], sort_keys=True)
     entry = {"question": problem.question, "answer": problem.answer, "metadata": _decoded(problem.metadata["entry"])}
     scorer = _scorer(problem.metadata["generator"], options)
     try:
         return float(scorer.score_answer(text, entry))
-    except Exception:  # some scorers parse the answer as if it could only be well-formed
+    except Exception:  # some scorers fail on answers that are not well-formed
         return 0.0
 
 
 def chain_sums(count: int, seed: int) -> list[Problem]:
-    """`count` different sums or differences of two digits, in an order that the seed decides.
+    """`count` distinct sums or differences of two digits, in an order that the seed decides.
 
     problem_id is the same for the same sum under every seed. Raises ValueError where reasoning-gym is not installed,
     and for more than 150 sums (only 200 exist).
     """
     if count > 150:
-        raise ValueError(f"there are too few different sums for {count} problems: ask for 150 at most")
+        raise ValueError(f"there are too few distinct sums for {count} problems: use at most 150")
     options = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
     return [_bare_sum(problem) for problem in islice(generate("chain_sum", options, seed), count)]
 
@@ -102,10 +101,10 @@ def _draw(name: str, options: Options, seed: int, start: int, stop: int) -> Iter
         dataset = create_dataset(name, size=stop, seed=seed, **options)
         for position in range(start, stop):
             yield dataset[position]
-    except Exception as error:  # each generator checks its options in its own way, some only as it draws
-        why = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # generators check their options in different ways, some only when they draw
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{SCHEME}{name} cannot draw {stop} problems ({why}): change problems.generator_options"
+            f"{SCHEME}{name} cannot draw {stop} problems ({reason}): change problems.generator_options"
         ) from error
 
 
@@ -135,7 +134,7 @@ def _scorer(name: str, options: str) -> Any:
 
 
 def _encoded(value: Any) -> Any:
-    """`value` in JSON, so that `_decoded` gives it back: some scorers compare tuples, or look up integer keys."""
+    """`value` as JSON from which `_decoded` restores it: some scorers compare tuples, or look up integer keys."""
     if isinstance(value, dict):
         if all(type(key) is str and not key.startswith("__") for key in value):
             return {key: _encoded(inner) for key, inner in value.items()}
@@ -146,14 +145,16 @@ def _encoded(value: Any) -> Any:
         return [_encoded(inner) for inner in value]
     if value is None or isinstance(value, bool):
         return value
-    for kind in (str, int, float):  # NumPy's are among them
+    for kind in (str, int, float):  # NumPy has subclasses of them
         if isinstance(value, kind):
             return kind(value)
     if isinstance(value, Fraction):
         return {"__fraction__": str(value)}
     if hasattr(value, "item"):
         return value.item()
-    raise ValueError(f"the generator's metadata holds {type(value).__name__}, which JSON cannot keep: use another one")
+    raise ValueError(
+        f"the generator's metadata holds {type(value).__name__}, which JSON cannot represent: use another generator"
+    )
 
 
 def _decoded(value: Any) -> Any:

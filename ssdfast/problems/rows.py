@@ -1,19 +1,21 @@
-"""Problems out of rows, as files and datasets have them: columns, answers, ids, and lines that are no problem."""
+"""Problems from the rows of files and datasets: columns, answers, ids, and malformed lines."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..config import ProblemsConfig
-from ..progress import say
 from .duplicates import normalise
 from .problem import Problem, question_id
 
+_log = logging.getLogger(__name__)
+
 Row = tuple[int, dict[str, Any] | str]
-"""number of the line, and the row, or why there is none"""
+"""The line number, and the row or the reason why it is malformed."""
 
 USUAL = {
     "question": ("question", "problem", "prompt", "input"),
@@ -22,23 +24,23 @@ USUAL = {
     "difficulty": ("difficulty", "level"),
     "source": ("source", "subject", "dataset"),
 }
-_NAMED = 10
-"""malformed lines to say something about"""
+_LISTED = 10
+"""The number of malformed lines that are logged one by one."""
 
 
 @dataclass(frozen=True)
 class Read:
     problems: list[Problem]
     malformed: list[str]
-    """``file:line: why``"""
+    """``file:line: reason``"""
 
 
-def problems_of(rows: Iterable[Row], where: str, name: str, config: ProblemsConfig) -> Read:
+def parse_rows(rows: Iterable[Row], where: str, name: str, config: ProblemsConfig) -> Read:
     """The problem of each row.
 
-    `where` stands before the line numbers of messages; `name` is the source of a row that names none, and the first
-    half of an id that is made up. Raises ValueError for a column that is not there, a line that is no problem (unless
-    it is to be skipped), an id with two questions, and for no problem at all.
+    where: precedes the line number in messages. name: the source of rows without one, and the prefix of generated ids.
+    Raises ValueError for a missing column, a malformed line where problems.on_malformed is error, an id with two
+    questions, and where there is no problem.
     """
     rows = list(rows)
     good = [row for _, row in rows if isinstance(row, dict)]
@@ -47,30 +49,30 @@ def problems_of(rows: Iterable[Row], where: str, name: str, config: ProblemsConf
     malformed: list[str] = []
     first_line: dict[str, tuple[int, str]] = {}
     for line, row in rows:
-        why = row if isinstance(row, str) else _complaint(row, columns)
-        if why:
+        reason = row if isinstance(row, str) else _malformed_because(row, columns)
+        if reason:
             if config.on_malformed == "error":
-                raise ValueError(f"{where}:{line}: {why}: fix it, or problems.on_malformed=skip")
-            malformed.append(f"{where}:{line}: {why}")
+                raise ValueError(f"{where}:{line}: {reason}: fix it, or problems.on_malformed=skip")
+            malformed.append(f"{where}:{line}: {reason}")
             continue
         assert isinstance(row, dict)
         problem = _problem(row, columns, name)
-        said = normalise(problem.question)
-        earlier_line, earlier_said = first_line.setdefault(problem.problem_id, (line, said))
-        if earlier_said != said:
+        text = normalise(problem.question)
+        earlier_line, earlier_text = first_line.setdefault(problem.problem_id, (line, text))
+        if earlier_text != text:
             raise ValueError(
-                f"{where}:{line}: the id {problem.problem_id!r} is that of another question in line {earlier_line}: "
-                "give each problem its own, or name another column in problems.columns.problem_id"
+                f"{where}:{line}: the id {problem.problem_id!r} also belongs to a question in line {earlier_line}:"
+                " give each problem its own id, or set problems.columns.problem_id to another column"
             )
         problems.append(problem)
     if not problems:
-        raise ValueError(f"{where} holds no problem ({len(malformed)} malformed lines): name a source that does")
-    _say_skipped(malformed)
+        raise ValueError(f"{where} holds no problem ({len(malformed)} malformed lines): change problems.sources")
+    _log_skipped(malformed)
     return Read(problems, malformed)
 
 
 def compact(value: Any) -> str | None:
-    """A value as text: strings as they are, all else as JSON without spaces; None for nothing or an empty text."""
+    """A value as text: strings unchanged, other values as compact JSON; None for a missing value or an empty text."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if value is None or value == "" or value != value:  # a missing number is NaN in Parquet
@@ -80,28 +82,28 @@ def compact(value: Any) -> str | None:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
-def _columns(found: list[str], where: str, config: ProblemsConfig) -> dict[str, str]:
-    """The column of each field that has one. Raises ValueError where one is named or needed."""
+def _columns(present: list[str], where: str, config: ProblemsConfig) -> dict[str, str]:
+    """The column of each field that has one. Raises ValueError where a configured or required column is missing."""
     columns = {}
     for field, usual in USUAL.items():
         named = getattr(config.columns, field)
-        column = named or next((name for name in usual if name in found), None)
-        if column in found:
+        column = named or next((name for name in usual if name in present), None)
+        if column in present:
             columns[field] = column
         elif named:
             raise ValueError(
-                f"{where} has no column {named!r}: set problems.columns.{field} to one of {', '.join(found)}"
+                f"{where} has no column {named!r}: set problems.columns.{field} to one of {', '.join(present)}"
             )
         elif field == "question":
             raise ValueError(
                 f"{where} has none of the columns {', '.join(usual)}: set problems.columns.question to one of "
-                f"{', '.join(found)}"
+                f"{', '.join(present)}"
             )
     return columns
 
 
-def _complaint(row: dict[str, Any], columns: dict[str, str]) -> str:
-    """Why a row is no problem; empty where it is one."""
+def _malformed_because(row: dict[str, Any], columns: dict[str, str]) -> str:
+    """The reason why a row is malformed; empty for a valid row."""
     column = columns["question"]
     question = row.get(column)
     if question is None:
@@ -118,13 +120,13 @@ def _problem(row: dict[str, Any], columns: dict[str, str], name: str) -> Problem
     fields = {field: compact(row.get(column)) for field, column in columns.items()}
     question = row[columns["question"]]
     answer = fields.get("answer")
-    if answer is not None and "####" in answer:  # GSM8K: the working, then #### and the answer
+    if answer is not None and "####" in answer:  # GSM8K: the solution, then #### and the answer
         answer = answer.rpartition("####")[2].strip() or None
     metadata: dict[str, Any] = {}
     for column, value in row.items():
         if column in columns.values():
             continue
-        if column == "metadata" and isinstance(value, dict):  # the problems of another run
+        if column == "metadata" and isinstance(value, dict):  # from problems.jsonl of another run
             metadata |= _json_only(value)
         else:
             metadata |= _json_only({column: value})
@@ -139,20 +141,20 @@ def _problem(row: dict[str, Any], columns: dict[str, str], name: str) -> Problem
 
 
 def _json_only(values: dict[str, Any]) -> dict[str, Any]:
-    """What of `values` JSON can hold, as it comes back from there."""
-    kept: dict[str, Any] = {}
+    """Those of `values` that JSON can represent, after a round trip."""
+    representable: dict[str, Any] = {}
     for key, value in values.items():
         try:
             text = json.dumps({key: value}, allow_nan=False, ensure_ascii=False)
             if _is_unicode(text):
-                kept |= json.loads(text)
+                representable |= json.loads(text)
         except (TypeError, ValueError, RecursionError):
             continue
-    return kept
+    return representable
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold it: JSON can escape half a surrogate pair."""
+    """Whether UTF-8 can encode it: JSON can escape half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -160,8 +162,8 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _say_skipped(malformed: list[str]) -> None:
-    for what in malformed[:_NAMED]:
-        say(f"skipped {what}")
-    if len(malformed) > _NAMED:
-        say(f"skipped {len(malformed) - _NAMED:,} more")
+def _log_skipped(malformed: list[str]) -> None:
+    for line in malformed[:_LISTED]:
+        _log.warning("skipped %s", line)
+    if len(malformed) > _LISTED:
+        _log.warning("skipped %d more", len(malformed) - _LISTED)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..sampling_distribution import in_top_p
 from .tokens import TokenTable
 
 TOP_SHOWN = 8
@@ -84,7 +85,8 @@ def truncate(top_logprobs_NK: np.ndarray, sampling: dict[str, Any] | None) -> tu
     mass_NK = weights_NK.cumsum(1)
     if sampling["top_p"] < 1:
         fraction_NK = mass_NK / np.maximum(mass_NK[:, -1:], 1e-300)
-        size_N = np.minimum((fraction_NK < sampling["top_p"]).sum(1) + 1, size_N)
+        before_NK = np.pad(fraction_NK[:, :-1], ((0, 0), (1, 0)))
+        size_N = np.minimum(in_top_p(before_NK, sampling["top_p"]).sum(1), size_N)
     return size_N.tolist(), np.where(size_N > 0, mass_NK[np.arange(len(mass_NK)), size_N - 1], np.nan)
 
 

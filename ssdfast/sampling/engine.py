@@ -1,6 +1,6 @@
-"""What a sampling engine is given and what it gives back.
+"""The interface of a sampling engine.
 
-An engine knows nothing of files or problems: requests in, completions out, each as soon as it is finished.
+An engine knows nothing of files or problems. It takes requests and yields each completion as soon as it is finished.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Request:
     problem_id: str
     prompt_ids: list[int]
     seed: int
-    """its own: `trace_seed` makes one"""
+    """The trace's own seed, from `trace_seed`."""
     max_new_tokens: int
     sample: int = 0
     audited: bool = False
-    """a loop is noted, and the trace runs on"""
+    """A loop is recorded, and the trace continues."""
 
 
 @dataclass(frozen=True)
@@ -38,44 +38,45 @@ class Rules:
 
     sampling: EngineSamplingParams
     end_ids: frozenset[int]
-    """ids that end a text; the one that was drawn is the completion's last"""
+    """The ids that end a text; the one that was sampled is the last id of the completion."""
     loops: LoopRule | None = None
     top_logprobs: int = 0
-    """K: how many of the likeliest tokens to keep at each step"""
+    """K, the number of most likely tokens that are stored at each step."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What became of a request."""
+    """The result of a request."""
 
     request: Request
     ids: list[int]
-    """tokens drawn, the end of text included; none where finish_reason is "error" """
+    """The sampled tokens with the end of text; empty where finish_reason is "error"."""
     finish_reason: FinishReason
     loop_at: int | None = None
-    """tokens up to where a loop was seen, whether it ended the trace or the trace was audited"""
+    """The number of tokens up to the end of a detected loop, whether the trace was stopped there or audited."""
     top_ids: np.ndarray | None = None
     """int32 [len(ids), K], falling log-probability; None where K = 0"""
     top_logprobs: np.ndarray | None = None
     """float32 [len(ids), K], nats: of the model's own distribution, before penalty, temperature and truncation"""
     reason: str = ""
-    """error, abort: what went wrong, in one sentence"""
+    """What failed, in one sentence, where finish_reason is "error" or "abort"."""
 
 
 class Engine(Protocol):
-    """A model and a way to sample from it. `close` gives back what it holds."""
+    """A model and a way to sample from it. `close` releases its resources."""
 
     name: str
     rules: Rules
-    """may be set anew between two calls of `complete`, with the same `top_logprobs`"""
+    """These can be replaced between two calls of `complete`, with the same `top_logprobs`."""
 
     def complete(
-        self, requests: Sequence[Request], drawn: Callable[[int], object]
+        self, requests: Sequence[Request], on_tokens: Callable[[int], object]
     ) -> Generator[Completion, None, None]:
-        """Each request's completion, in any order, as soon as it is finished; `drawn` is told of tokens as they come.
+        """Yield each request's completion, in any order, as soon as it is finished.
 
-        A request that fails by itself is an "error"; what stops all of them is a RunError. Closing the generator stops
-        the work in flight.
+        on_tokens: called with the number of new tokens as they are sampled.
+        A request that fails alone yields an "error". A failure of the engine as a whole raises RunError. Closing the
+        generator cancels the requests in flight.
         """
         ...
 
@@ -83,6 +84,6 @@ class Engine(Protocol):
 
 
 def trace_seed(seed: int, problem_id: str, sample: int = 0) -> int:
-    """A seed in 0..2^63-1 that depends on the three alone."""
+    """A seed in 0..2^63-1 that depends on the three arguments only."""
     digest = hashlib.sha256(f"{seed}/{problem_id}#{sample}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -1,7 +1,7 @@
-"""What a run may take: its traces counted, a few of them sampled for the speed, and the rest scaled.
+"""An estimate of a sampling run: its traces are counted, a few are sampled to measure the speed, the rest is scaled.
 
-How long completions will be is the model's secret. Where the run has begun, its own finished traces tell; else the
-estimate is the most that the settings allow.
+The length of completions is not known before they are sampled. The estimate takes the mean length of the run's finished
+traces, or the maximum length where there are none.
 """
 
 from __future__ import annotations
@@ -26,64 +26,68 @@ _TRIAL_TOKENS = 32
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of what a run has left to do."""
+    """What a run still has to do."""
 
     problems: int
     traces: int
-    done: int
+    finished: int
     prompt_tokens: int
-    """of one trace, on average"""
+    """The mean length of a prompt."""
     completion_tokens: float
-    """of one trace: the mean of those that are finished, or the most that is allowed"""
-    known: bool
-    """completion_tokens is such a mean"""
-    tokens_a_second: float
-    price: float
-    """of an hour, 0 for none"""
+    """The mean length of the finished completions, or the maximum length where there are none."""
+    from_finished: bool
+    """completion_tokens is the mean of finished completions."""
+    tokens_per_second: float
+    price_per_hour: float
+    """0 for none."""
 
     @property
     def tokens(self) -> float:
-        return (self.traces - self.done) * self.completion_tokens
+        """The tokens that remain to be sampled."""
+        return (self.traces - self.finished) * self.completion_tokens
 
     def __str__(self) -> str:
-        hours = self.tokens / self.tokens_a_second / 3600
-        how = "as the finished ones" if self.known else "if every trace runs to its limit"
+        hours = self.tokens / self.tokens_per_second / 3600
+        basis = "the mean of the finished ones" if self.from_finished else "the maximum length"
         lines = [
-            f"traces  {self.traces:,} of {self.problems:,} problems, {self.done:,} of them finished",
+            f"traces  {self.traces:,} of {self.problems:,} problems, {self.finished:,} of them finished",
             f"prompt  {self.prompt_tokens:,} tokens on average",
-            f"tokens  {self.tokens:,.0f} to draw: {self.completion_tokens:,.0f} a trace, {how}",
-            f"speed   {self.tokens_a_second:,.0f} tokens/s in a short trial with short contexts; long ones are slower",
+            f"tokens  {self.tokens:,.0f} to sample: {self.completion_tokens:,.0f} per trace, {basis}",
+            f"speed   {self.tokens_per_second:,.0f} tokens/s in a trial with short contexts; long ones are slower",
             f"time    {tqdm.format_interval(3600 * hours)}",
         ]
-        return "\n".join([*lines, f"cost    {hours * self.price:,.2f}"] if self.price else lines)
+        cost = [f"cost    {hours * self.price_per_hour:,.2f}"] if self.price_per_hour else []
+        return "\n".join([*lines, *cost])
 
 
 def estimate(config: SampleConfig, execution: SampleExecution, out: Path) -> Estimate:
-    """Sample a little of the work. Nothing is written. Raises as `sample` does."""
-    return of_plan(make_plan(config), config, execution, [out / "traces"])
+    """Run a short trial of the work. Nothing is written. Raises as `sample` does."""
+    return estimate_plan(make_plan(config), config, execution, [out / "traces"])
 
 
-def of_plan(plan: Plan, config: SampleConfig, execution: SampleExecution, directories: Sequence[Path]) -> Estimate:
-    """Of sampling a plan into each of the directories."""
-    found = [summarize(directory) for directory in directories if any(directory.glob("*.parquet"))]
-    unfinished = sum(one["finish_reasons"].get(reason, 0) for one in found for reason in UNFINISHED)
-    done = sum(one["traces"] for one in found) - unfinished
-    mean = sum(one["tokens"] for one in found) / max(1, done)
-    most = sum(request.max_new_tokens for request in plan.requests) / len(plan.requests)
+def estimate_plan(
+    plan: Plan, config: SampleConfig, execution: SampleExecution, directories: Sequence[Path]
+) -> Estimate:
+    """The estimate of sampling a plan into each of the directories."""
+    summaries = [summarize(directory) for directory in directories if any(directory.glob("*.parquet"))]
+    unfinished = sum(summary["finish_reasons"].get(reason, 0) for summary in summaries for reason in UNFINISHED)
+    finished = sum(summary["traces"] for summary in summaries) - unfinished
+    mean_tokens = sum(summary["tokens"] for summary in summaries) / max(1, finished)
+    max_tokens = sum(request.max_new_tokens for request in plan.requests) / len(plan.requests)
     return Estimate(
         problems=len(plan.problems),
         traces=len(plan.requests) * len(directories),
-        done=done,
+        finished=finished,
         prompt_tokens=round(sum(len(request.prompt_ids) for request in plan.requests) / len(plan.requests)),
-        completion_tokens=mean or most,
-        known=bool(mean),
-        tokens_a_second=_speed(config, execution, plan),
-        price=execution.price_per_hour,
+        completion_tokens=mean_tokens or max_tokens,
+        from_finished=bool(mean_tokens),
+        tokens_per_second=_measure_speed(config, execution, plan),
+        price_per_hour=execution.price_per_hour,
     )
 
 
-def _speed(config: SampleConfig, execution: SampleExecution, plan: Plan) -> float:
-    """Tokens a second of a batch, after a trace that warms the engine up."""
+def _measure_speed(config: SampleConfig, execution: SampleExecution, plan: Plan) -> float:
+    """Tokens per second of a batch, after a warm-up trace."""
     trial = [
         dataclasses.replace(request, max_new_tokens=min(_TRIAL_TOKENS, request.max_new_tokens))
         for request in plan.requests[:_TRIAL_TRACES]

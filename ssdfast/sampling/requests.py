@@ -1,8 +1,9 @@
-"""From settings to requests: the problems, put as prompts, and the rules that hold for all of them."""
+"""From settings to requests: the problems as prompts, and the rules that hold for all of them."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,43 +12,46 @@ import torch
 
 from ..config import EngineSamplingParams, SampleConfig, SampleExecution
 from ..loop_detection import LoopRule
-from ..models import Outline, load, outline
+from ..models import ModelInfo, load, model_info
 from ..problems.problem import Problem
-from ..problems.sources import LeftOut, load_problems
-from ..progress import say
+from ..problems.sources import SkippedProblems, load_problems
 from ..prompts import Prompter
 from .engine import Engine, Request, Rules, trace_seed
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run samples. Requests go problem by problem, all samples of one together."""
+    """What a run samples. Requests go problem by problem, with all samples of a problem together."""
 
-    model: Outline
+    model: ModelInfo
     problems: dict[str, Problem]
-    """those asked, by id"""
+    """The problems that are sampled, by id."""
     requests: list[Request]
     rules: Rules
-    left_out: dict[str, Any]
-    """what was found beside the problems, JSON"""
+    skipped_problems: dict[str, Any]
+    """The problems that were skipped and why, as JSON."""
 
 
 def make_plan(config: SampleConfig) -> Plan:
     """Read the problems and the model's tokenizer, and word the prompts.
 
-    Raises ValueError for what is wrong with either, and for a prompt that leaves no room in the model's context unless
-    those are to be skipped.
+    Raises ValueError for errors in either, and for a prompt that leaves no room in the model's context unless such
+    problems are skipped.
     """
     loaded = load_problems(config.problems)
-    return plan_for(config, loaded.problems, loaded.left_out)
+    return plan_for(config, loaded.problems, loaded.skipped)
 
 
-def plan_for(config: SampleConfig, problems: list[Problem], left_out: LeftOut | None = None) -> Plan:
-    """As `make_plan`, of problems that are there already."""
-    model = outline(config.model)
+def plan_for(config: SampleConfig, problems: list[Problem], skipped: SkippedProblems | None = None) -> Plan:
+    """As `make_plan`, with problems that are already loaded."""
+    model = model_info(config.model)
     prompter = Prompter(model.tokenizer, config.prompt)
-    asked: dict[str, Problem] = {}
-    requests, overlong, shortened = [], [], 0
+    by_id: dict[str, Problem] = {}
+    requests: list[Request] = []
+    prompt_too_long: list[str] = []
+    shortened = 0
     for problem in problems:
         prompt_ids = prompter.prompt_ids(problem.question, problem.problem_id)
         room = model.context - len(prompt_ids)
@@ -55,51 +59,61 @@ def plan_for(config: SampleConfig, problems: list[Problem], left_out: LeftOut | 
             if config.on_prompt_too_long == "error":
                 raise ValueError(
                     f"the prompt of {problem.problem_id} has {len(prompt_ids):,} tokens, which fills the context of"
-                    f" {model.context:,} of {config.model}: leave the problem out, or set on_prompt_too_long to skip"
+                    f" {model.context:,} of {config.model}: remove the problem, or set on_prompt_too_long to skip"
                 )
-            overlong.append(problem.problem_id)
+            prompt_too_long.append(problem.problem_id)
             continue
         shortened += room < config.max_new_tokens
-        asked[problem.problem_id] = problem
-        most = int(min(room, config.max_new_tokens))
-        requests += [
-            _request(config, problem, prompt_ids, sample, most) for sample in range(config.samples_per_problem)
-        ]
-    if overlong:
-        say(f"{len(overlong):,} problems are skipped, as their prompts fill the model's context: first {overlong[0]}")
-    if shortened:
-        say(
-            f"the model's context of {model.context:,} tokens leaves fewer than {config.max_new_tokens:,} to"
-            f" {shortened:,} of {len(asked):,} problems"
+        by_id[problem.problem_id] = problem
+        limit = int(min(room, config.max_new_tokens))
+        samples = range(config.samples_per_problem)
+        requests += [_request(config, problem, prompt_ids, sample, limit) for sample in samples]
+    if prompt_too_long:
+        _log.warning(
+            "%s problems are skipped because their prompts fill the model's context; the first is %s",
+            f"{len(prompt_too_long):,}",
+            prompt_too_long[0],
         )
-    if not asked:
-        raise ValueError("no problem is left to ask: every prompt fills the model's context")
+    if shortened:
+        _log.warning(
+            "the model's context of %s tokens leaves fewer than %s for the completions of %s of %s problems",
+            f"{model.context:,}",
+            f"{config.max_new_tokens:,}",
+            f"{shortened:,}",
+            f"{len(by_id):,}",
+        )
+    if not by_id:
+        raise ValueError(
+            "every prompt fills the model's context: use shorter problems or a model with a longer context"
+        )
     rules = Rules(config.sampling, prompter.end_ids(config.model), _loop_rule(config), config.top_logprobs)
-    return Plan(model, asked, requests, rules, asdict(left_out or LeftOut()) | {"overlong": overlong})
+    return Plan(
+        model, by_id, requests, rules, asdict(skipped or SkippedProblems()) | {"prompt_too_long": prompt_too_long}
+    )
 
 
-class Engines:
-    """The engine of the settings, made when it is first wanted; a context manager that closes it.
+class LazyEngine:
+    """The engine of the settings, which is loaded when it is first needed. A context manager that closes it.
 
-    plan: the longest that the engine will have to do.
+    plan: the plan with the longest requests that the engine will get.
     """
 
     def __init__(self, config: SampleConfig, execution: SampleExecution, plan: Plan) -> None:
         self.config, self.execution, self.plan = config, execution, plan
-        self._made: Engine | None = None
+        self._engine: Engine | None = None
 
-    def __enter__(self) -> Engines:
+    def __enter__(self) -> LazyEngine:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._made:
-            self._made.close()
+        if self._engine:
+            self._engine.close()
 
     def ready(self, rules: Rules) -> Engine:
-        """The engine, to sample by these rules. Raises ValueError for one that is not installed or does not suit."""
-        self._made = self._made or make_engine(self.config, self.execution, self.plan)
-        self._made.rules = rules
-        return self._made
+        """The engine with these rules. Raises ValueError for one that is not installed or does not fit the plan."""
+        self._engine = self._engine or make_engine(self.config, self.execution, self.plan)
+        self._engine.rules = rules
+        return self._engine
 
 
 def check_sampling_params(config: SampleConfig, sampling: EngineSamplingParams) -> None:
@@ -111,7 +125,7 @@ def check_sampling_params(config: SampleConfig, sampling: EngineSamplingParams) 
 
 
 def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) -> Engine:
-    """The engine of the settings, ready. Raises ValueError for one that is not installed or does not suit the plan."""
+    """Load the engine of the settings. Raises ValueError for one that is not installed or does not fit the plan."""
     if config.engine == "server":
         from .server_client import ServerEngine
 
@@ -129,25 +143,21 @@ def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) ->
     return TransformersEngine(load(config.model, dtype), plan.rules, execution.batch_size)
 
 
-def inputs_of(config: SampleConfig) -> list[Path]:
-    """The files and directories that a run is made from."""
-    named = [
-        config.model,
-        *config.problems.sources,
-        *config.problems.decontaminate_against,
-        config.prompt.chat_template,
-    ]
-    return [path for path in map(Path, filter(None, named)) if path.exists()]
+def input_files(config: SampleConfig) -> list[Path]:
+    """The files and directories that a run reads."""
+    problems = config.problems
+    names = [config.model, *problems.sources, *problems.decontaminate_against, config.prompt.chat_template]
+    return [path for path in map(Path, filter(None, names)) if path.exists()]
 
 
-def _request(config: SampleConfig, problem: Problem, prompt_ids: list[int], sample: int, most: int) -> Request:
+def _request(config: SampleConfig, problem: Problem, prompt_ids: list[int], sample: int, limit: int) -> Request:
     name = problem.problem_id
-    audited = _share(f"audit/{config.seed}/{name}#{sample}") < config.loops.audit_fraction
-    return Request(name, prompt_ids, trace_seed(config.seed, name, sample), most, sample, audited)
+    audited = _uniform(f"audit/{config.seed}/{name}#{sample}") < config.loops.audit_fraction
+    return Request(name, prompt_ids, trace_seed(config.seed, name, sample), limit, sample, audited)
 
 
-def _share(name: str) -> float:
-    """A number in [0, 1) that the name decides."""
+def _uniform(name: str) -> float:
+    """A number in [0, 1) that depends on the name only."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 

@@ -1,4 +1,4 @@
-"""What a run has come to: how traces ended, how long they are, how fast they came, which loops were none."""
+"""Statistics of a sampling run: finish reasons, tokens, speed, and loops that would have ended naturally."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from ..traces import files
 
 _SECONDS = 60.0
-"""of the past that the speed shown is of"""
+"""The length of the period that the displayed speed is averaged over."""
 
 
 class Speed:
-    """Tokens a second, lately."""
+    """Tokens per second over the last minute."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -32,45 +32,45 @@ class Speed:
                 self._marks.pop(0)
 
     @property
-    def tokens_a_second(self) -> float:
-        then, before = self._marks[0]
-        return (self.tokens - before) / max(1e-9, time.monotonic() - then)
+    def tokens_per_second(self) -> float:
+        start, tokens_before = self._marks[0]
+        return (self.tokens - tokens_before) / max(1e-9, time.monotonic() - start)
 
 
-def remark(speed: Speed, reasons: Counter[str]) -> str:
-    """For the progress bar."""
-    ended = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-    return f"{speed.tokens_a_second:,.0f} tokens/s" + (f", {ended}" if ended else "")
+def format_progress(speed: Speed, finish_reasons: Counter[str]) -> str:
+    """The note of the progress bar."""
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in finish_reasons.most_common())
+    return f"{speed.tokens_per_second:,.0f} tokens/s" + (f", {counts}" if counts else "")
 
 
 def summarize(directory: Path) -> dict[str, Any]:
-    """Of the traces in a directory, JSON: the same for the same traces, however they came to be there."""
-    reasons: Counter[str] = Counter()
-    tokens = looped = audited = by_themselves = 0
+    """Statistics of the traces in a directory, as JSON. They depend on the traces only."""
+    finish_reasons: Counter[str] = Counter()
+    tokens = detected = continued = ended_naturally = 0
     for file in files(directory):
         table = pq.read_table(file, columns=["completion_ids", "finish_reason", "loop_at"])
-        reasons.update(table["finish_reason"].to_pylist())
+        finish_reasons.update(table["finish_reason"].to_pylist())
         tokens += pc.sum(pc.list_value_length(table["completion_ids"])).as_py() or 0
-        seen = table.filter(pc.is_valid(table["loop_at"]))["finish_reason"].to_pylist()
-        looped += len(seen)
-        audited += sum(reason != "loop" for reason in seen)
-        by_themselves += sum(reason == "stop" for reason in seen)
+        with_loop = table.filter(pc.is_valid(table["loop_at"]))["finish_reason"].to_pylist()
+        detected += len(with_loop)
+        continued += sum(reason != "loop" for reason in with_loop)
+        ended_naturally += sum(reason == "stop" for reason in with_loop)
     return {
-        "traces": reasons.total(),
-        "finish_reasons": dict(sorted(reasons.items())),
+        "traces": finish_reasons.total(),
+        "finish_reasons": dict(sorted(finish_reasons.items())),
         "tokens": tokens,
-        "loops": {"seen": looped, "ran_on": audited, "ended_by_themselves": by_themselves},
+        "loops": {"detected": detected, "continued_for_audit": continued, "ended_naturally": ended_naturally},
     }
 
 
-def told(summary: dict[str, Any]) -> str:
-    """A few lines for the terminal."""
-    ended = ", ".join(f"{count:,} {reason}" for reason, count in summary["finish_reasons"].items())
-    lines = [f"{summary['traces']:,} traces of {summary['tokens']:,} tokens: {ended}"]
+def format_summary(summary: dict[str, Any]) -> str:
+    """The statistics as lines for the terminal."""
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in summary["finish_reasons"].items())
+    lines = [f"{summary['traces']:,} traces of {summary['tokens']:,} tokens: {counts}"]
     loops = summary["loops"]
-    if loops["ran_on"]:
+    if loops["continued_for_audit"]:
         lines.append(
-            f"of {loops['seen']:,} loops {loops['ran_on']:,} ran on for the audit, and"
-            f" {loops['ended_by_themselves']:,} of these ended by themselves"
+            f"of {loops['detected']:,} loops, {loops['continued_for_audit']:,} continued for the audit, and"
+            f" {loops['ended_naturally']:,} of these ended naturally"
         )
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Sampling: one completion or more of each problem, from a frozen model, none lost and none twice.
+"""Sampling: one or more completions of each problem from a frozen model. No trace is lost or sampled twice.
 
-Every trace is on disk as soon as it is finished. A run that was stopped, killed or out of disk goes on with the traces
-that are missing; on transformers in float32 it ends with the ids of an undisturbed one.
+Every trace is on disk as soon as it is finished. A run that was stopped or killed, or that ran out of disk, continues
+with the missing traces; with transformers in float32 its ids are those of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
 from ..traces import SCHEMA
 from .engine import Completion, Engine
-from .requests import Engines, Plan, inputs_of, make_plan
-from .run_stats import Speed, remark, summarize
+from .requests import LazyEngine, Plan, input_files, make_plan
+from .run_stats import Speed, format_progress, summarize
 from .trace_store import TraceStore
 
 RESULTS = ("traces", "problems.jsonl", "sampling.json")
@@ -30,32 +30,32 @@ RESULTS = ("traces", "problems.jsonl", "sampling.json")
 def sample(
     config: SampleConfig, out: Path, execution: SampleExecution | None = None, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Fill `out` with config.yaml, manifest.json, problems.jsonl, traces/part-*.parquet and sampling.json.
+    """Fill `out` with config.yaml, manifest.json, problems.jsonl, traces/shard-*.parquet and sampling.json.
 
-    Finishes what an earlier run with the same settings left, and tries again what failed; loads no model where all is
-    there. Returns what sampling.json holds: counts of traces, tokens, finish reasons and loops, what was left out of
-    the problems, and the first failure.
-    Raises ValueError for settings, problems or a model that will not do, and where another process is at work in `out`;
-    RunError where the engine fails as a whole.
+    Continues an earlier run with the same settings and retries what failed; loads no model if nothing is missing.
+    Returns the values of sampling.json: counts of traces, tokens, finish reasons and loops, the skipped problems, and
+    the first failure.
+    Raises ValueError for invalid settings, problems or models, and where another process works in `out`; RunError where
+    the engine fails as a whole.
     """
     with run_dir.lock(out):
         run_dir.claim(out, config, RESULTS, overwrite)
         plan = make_plan(config)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        run_dir.write_manifest(out, device, config.seed, inputs_of(config))
-        kept = out / "problems.jsonl"
-        with Engines(config, execution or SampleExecution(), plan) as engines:
-            first_failure = fill(plan, engines, out / "traces", "sampling", kept)
-        found = summarize(out / "traces") | {"left_out": plan.left_out, "first_failure": first_failure}
-        run_dir.write_json(out / "sampling.json", found)
-        return found
+        run_dir.write_manifest(out, device, config.seed, input_files(config))
+        with LazyEngine(config, execution or SampleExecution(), plan) as engine:
+            first_failure = fill(plan, engine, out / "traces", "sampling", out / "problems.jsonl")
+        summary = summarize(out / "traces")
+        summary |= {"skipped_problems": plan.skipped_problems, "first_failure": first_failure}
+        run_dir.write_json(out / "sampling.json", summary)
+        return summary
 
 
-def fill(plan: Plan, engines: Engines, directory: Path, what: str, problems_file: Path | None = None) -> str:
-    """Sample what `directory` lacks of the plan's traces; returns why the first of them failed, "" where none did.
+def fill(plan: Plan, lazy_engine: LazyEngine, directory: Path, what: str, problems_file: Path | None = None) -> str:
+    """Sample the traces of the plan that `directory` lacks; returns the reason of the first failure, "" for none.
 
-    problems_file: where to keep the problems, for whoever judges the traces. Nothing is written before the engine is
-    ready. Raises ValueError where other problems were asked before.
+    problems_file: the file that the problems are written to, for grading. Nothing is written before the engine is
+    ready. Raises ValueError where an earlier run had other problems.
     """
     store = TraceStore(directory, [(request.problem_id, request.sample) for request in plan.requests])
     if problems_file and problems_file.exists():
@@ -63,7 +63,7 @@ def fill(plan: Plan, engines: Engines, directory: Path, what: str, problems_file
     try:
         if not store.todo:
             return ""
-        engine = engines.ready(plan.rules)
+        engine = lazy_engine.ready(plan.rules)
         if problems_file:
             write_problems(problems_file, plan.problems.values())
         return _run(plan, engine, store, what)
@@ -76,13 +76,13 @@ def _run(plan: Plan, engine: Engine, store: TraceStore, what: str) -> str:
     done = len(plan.requests) - len(requests)
     speed, failure = Speed(), ""
     with progress(what, len(plan.requests), "traces", done) as advance:
-        advance.note = lambda: remark(speed, store.counts)
+        advance.note = lambda: format_progress(speed, store.counts)
 
-        def drawn(tokens: int) -> None:
+        def on_tokens(tokens: int) -> None:
             speed.add(tokens)
             advance(0)
 
-        with contextlib.closing(engine.complete(requests, drawn)) as completions:
+        with contextlib.closing(engine.complete(requests, on_tokens)) as completions:
             for completion in completions:
                 store.add(trace_row(completion, plan, engine.name))
                 failure = failure or (completion.reason and f"{completion.request.problem_id}: {completion.reason}")
@@ -119,13 +119,13 @@ def trace_row(completion: Completion, plan: Plan, engine: str) -> pa.RecordBatch
 
 
 def _text(plan: Plan, ids: list[int]) -> str:
-    """With control tokens, that of a thinking part among them, but for the end of text."""
-    shown = ids[:-1] if ids and ids[-1] in plan.rules.end_ids else ids
-    return plan.model.tokenizer.decode(shown, skip_special_tokens=False)
+    """The text with all control tokens, such as those of a thinking part, except the end of text."""
+    before_end = ids[:-1] if ids and ids[-1] in plan.rules.end_ids else ids
+    return plan.model.tokenizer.decode(before_end, skip_special_tokens=False)
 
 
 def _nested(values_LK: np.ndarray | None, kind: pa.DataType) -> pa.Array:
-    """An array of one row, [tokens, K] inside; without a Python object a number."""
+    """An array of one row that holds [tokens, K], made without a Python object per number."""
     if values_LK is None:
         return pa.nulls(1, kind)
     length, k = values_LK.shape
@@ -135,7 +135,7 @@ def _nested(values_LK: np.ndarray | None, kind: pa.DataType) -> pa.Array:
 
 
 def check_same_problems(path: Path, now: dict[str, Problem]) -> None:
-    """Raises ValueError that names the first problem of a file that is not what it is now."""
+    """Raises ValueError that names the first problem that differs between a file and now."""
     before = {problem.problem_id: problem for problem in read_problems(path)}
     for name in [*before, *now]:
         if before.get(name) != now.get(name):

@@ -1,19 +1,19 @@
-"""Drawing tokens: presence penalty, temperature, min-p, top-k, top-p, in that order; ties go to the smaller id.
+"""Token sampling from the distribution that `sampling_distribution` defines, after the presence penalty.
 
-A survivor v gets the score logit_v / T + noise(seed, step, v) with Gumbel noise, and the highest score is drawn: that
-is a draw from the softmax over the survivors (Gumbel 1954; Maddison et al. 2014). The noise is a hash, so that a trace
-has its own, the same on every machine.
+A token v of the support gets the score logit_v / T + noise(seed, step, v) with Gumbel noise, and the token with the
+highest score is sampled: that is a draw from the softmax over the support (Gumbel 1954; Maddison et al. 2014). The
+noise is a hash, so that each trace has its own noise, the same on every machine.
 
-A draw is *close* where logits that differ by rounding, as they do in a batch of another size, might give another
-token: the runner-up is that near, or the winner survives truncation only just. That is one draw in some thousands,
-whatever the length of the support; with cumulative sums it would be a hundred times as many in a flat tail.
+A draw is *close* where logits that differ by rounding, as they do at another batch size, could give a different token:
+the second score is that near, or the token is at the edge of the support. This happens about once in some thousand
+draws, whatever the size of the support; inverting a cumulative sum would make it a hundred times as frequent in a flat
+tail.
 
 Shape legend: B traces, V vocabulary, K candidates.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,39 +22,40 @@ from torch import Tensor
 
 from ..config import EngineSamplingParams
 from ..kernels import ModelStats, ProbeSpec, SamplingParams, probe_stats
+from ..sampling_distribution import in_top_k, in_top_p, mass_before
 
-LONGEST_TOP = 128  # of the kernels' list of likeliest tokens
-# At T = 1. The batch moves a float32 logit of SmolLM2 by 5e-5 at most; all logits moved by that much, each its own way,
-# move two scores by 1e-4 and a cumulative mass by 2.5e-5.
+MAX_TOP = 128  # the kernels' longest list of most likely tokens
+# At T = 1. The batch size changes a float32 logit of SmolLM2 by 5e-5 at most. If all logits change by that much,
+# independently, the difference of two scores changes by 1e-4 and a cumulative mass by 2.5e-5.
 CLOSE_SCORE = 2e-4
 CLOSE_MASS = 5e-5
-_HEAD = LONGEST_TOP - 8  # of an untruncated distribution; the others of the list show what nearly ties with its last
-_TAIL = -1  # the id of all tokens outside the head together
+_HEAD = MAX_TOP - 8  # of an untruncated distribution; the rest of the list shows what nearly ties with its last token
+_TAIL = -1  # the id that stands for all tokens outside the head
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Tokens drawn from logits."""
+class SampledTokens:
+    """Tokens sampled from logits."""
 
     ids_B: Tensor
     """int64"""
     close_B: Tensor
-    """bool: logits that differ by rounding might give another token"""
+    """bool: logits that differ by rounding could give a different token"""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Where the traces stand in their streams of random numbers."""
+    """The state of each trace's stream of random numbers."""
 
     seeds_B: np.ndarray
     """uint64"""
     steps_B: np.ndarray
-    """uint64: tokens drawn so far"""
+    """uint64: the number of tokens sampled so far"""
 
     def gumbel(self, ids_BK: np.ndarray) -> np.ndarray:
         """Float64 [B, K]: standard Gumbel noise of each token at each trace's step."""
-        stream_B = _mixed(self.seeds_B ^ _mixed(self.steps_B))
-        bits_BK = _mixed(stream_B[:, None] ^ _mixed(ids_BK.astype(np.int64).view(np.uint64)))
+        stream_B = _splitmix(self.seeds_B ^ _splitmix(self.steps_B))
+        bits_BK = _splitmix(stream_B[:, None] ^ _splitmix(ids_BK.astype(np.int64).view(np.uint64)))
         uniform_BK = ((bits_BK >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
         noise_BK: np.ndarray = -np.log(-np.log(uniform_BK))
         return noise_BK
@@ -63,7 +64,7 @@ class Noise:
         return Noise(self.seeds_B[row : row + 1], self.steps_B[row : row + 1])
 
 
-def _mixed(bits: np.ndarray) -> np.ndarray:
+def _splitmix(bits: np.ndarray) -> np.ndarray:
     """uint64 in, uint64 out: the output function of SplitMix64 (Steele, Lea, Flood 2014)."""
     bits = bits + np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -73,62 +74,62 @@ def _mixed(bits: np.ndarray) -> np.ndarray:
 
 
 def likeliest(logits_BV: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(ids int64 [B, k], log-probabilities float32 [B, k]) of the k <= 128 likeliest tokens, ties by smaller id.
+    """(ids int64 [B, k], log-probabilities float32 [B, k]) of the k <= 128 most likely tokens, ties by smaller id.
 
-    Slots beyond the tokens that can occur hold -1 and -inf.
+    Slots beyond the possible tokens hold -1 and -inf.
     """
     top = _top(logits_BV, k)
     return top.top_ids, top.top_logprobs
 
 
-def draw(logits_BV: Tensor, sampling: EngineSamplingParams, noise: Noise) -> Drawn:
-    """One token a row. logits_BV: float32, the penalty already subtracted."""
+def draw(logits_BV: Tensor, sampling: EngineSamplingParams, noise: Noise) -> SampledTokens:
+    """Sample one token per row. logits_BV: float32, with the penalty already subtracted."""
     vocabulary = logits_BV.shape[1]
     truncates = sampling.top_k or sampling.top_p < 1 or sampling.min_p
-    if not truncates and vocabulary > LONGEST_TOP:
+    if not truncates and vocabulary > MAX_TOP:
         return _draw_from_all(logits_BV, sampling.temperature, noise)
     top_k = min(sampling.top_k or vocabulary, vocabulary)
-    if top_k < min(LONGEST_TOP, vocabulary):  # one more, to see how near it comes to surviving
+    if top_k < min(MAX_TOP, vocabulary):  # one more, which may be close to the support
         ids_BK, falling_BK = likeliest(logits_BV, top_k + 1)
     else:
         falling_BV, order_BV = logits_BV.sort(dim=1, descending=True, stable=True)
         falling_BK, ids_BK = falling_BV[:, : top_k + 1], order_BV[:, : top_k + 1]
-    return _draw_falling(falling_BK.double() / sampling.temperature, ids_BK, top_k, sampling, noise)
+    return _draw_from_top(falling_BK.double() / sampling.temperature, ids_BK, top_k, sampling, noise)
 
 
-def _draw_falling(z_BK: Tensor, ids_BK: Tensor, top_k: int, sampling: EngineSamplingParams, noise: Noise) -> Drawn:
+def _draw_from_top(
+    z_BK: Tensor, ids_BK: Tensor, top_k: int, sampling: EngineSamplingParams, noise: Noise
+) -> SampledTokens:
     """z_BK: logits / T up to a constant, falling: top_k of them and, unless that is all, the next one."""
     z_BK = torch.where(ids_BK >= 0, z_BK, -torch.inf)
     score_BK = z_BK + torch.from_numpy(noise.gumbel(ids_BK.cpu().numpy())).to(z_BK.device)
     close_score, close_mass = CLOSE_SCORE / sampling.temperature, CLOSE_MASS / sampling.temperature
-    least = math.log(sampling.min_p) if sampling.min_p else -math.inf
 
-    def survivors(slack: float) -> Tensor:
-        """How many survive [B, 1] where rounding helps (slack 1), hinders (-1) or is not considered (0)."""
-        kept_BK = (z_BK >= z_BK[:, :1] + (least - slack * close_score)) & (z_BK > -torch.inf)
-        kept_BK[:, top_k:] = False
+    def support_size(slack: float) -> Tensor:
+        """The size of the support [B, 1] where rounding adds tokens (slack 1), removes some (-1), or is ignored (0)."""
+        support_BK = in_top_k(z_BK, top_k, sampling.min_p, slack * close_score)
         if sampling.top_p < 1:
-            mass_BK = torch.where(kept_BK, z_BK, -torch.inf).softmax(1)
-            kept_BK &= mass_BK.cumsum(1) - mass_BK < sampling.top_p + slack * close_mass
-        return kept_BK.sum(1, keepdim=True).clamp(min=1)
+            mass_BK = torch.where(support_BK, z_BK, -torch.inf).softmax(1)
+            support_BK &= in_top_p(mass_before(mass_BK), sampling.top_p + slack * close_mass)
+        return support_BK.sum(1, keepdim=True).clamp(min=1)
 
     place_K = torch.arange(z_BK.shape[1], device=z_BK.device)
-    winner_B1 = torch.where(place_K < survivors(0.0), score_BK, -torch.inf).argmax(1, keepdim=True)
-    # Tokens that tie with the last survivor, or the first that is none, may stand in its place.
-    loose_BK = z_BK >= z_BK.gather(1, survivors(1.0) - 1) - close_score
-    next_B1 = survivors(-1.0)
+    winner_B1 = torch.where(place_K < support_size(0.0), score_BK, -torch.inf).argmax(1, keepdim=True)
+    # Tokens that tie with the last of the support, or with the first outside it, can take its place.
+    loose_BK = z_BK >= z_BK.gather(1, support_size(1.0) - 1) - close_score
+    next_B1 = support_size(-1.0)
     first_out_B1 = z_BK.gather(1, next_B1.clamp(max=z_BK.shape[1] - 1))
     tight_BK = (place_K < next_B1) & ((z_BK > first_out_B1 + close_score) | (next_B1 == z_BK.shape[1]))
     rivals_BK = torch.where(loose_BK & (place_K != winner_B1), score_BK, -torch.inf)
     rivalled_B = score_BK.gather(1, winner_B1)[:, 0] - rivals_BK.amax(1) < close_score
     unseen_B = (z_BK.shape[1] == top_k + 1) & loose_BK[:, -1]  # more of them may tie beyond the list
     close_B = (~tight_BK.gather(1, winner_B1)[:, 0] | rivalled_B | unseen_B) & (loose_BK.sum(1) > 1)
-    return Drawn(ids_BK.gather(1, winner_B1)[:, 0], close_B)
+    return SampledTokens(ids_BK.gather(1, winner_B1)[:, 0], close_B)
 
 
-def _draw_from_all(logits_BV: Tensor, temperature: float, noise: Noise) -> Drawn:
+def _draw_from_all(logits_BV: Tensor, temperature: float, noise: Noise) -> SampledTokens:
     """No truncation: the head token by token, all others first as one, and one by one where that wins."""
-    top, k = _top(logits_BV, LONGEST_TOP, temperature), _HEAD
+    top, k = _top(logits_BV, MAX_TOP, temperature), _HEAD
     lse_T_B1 = top.lse[:, None] if temperature == 1 else top.lse_T
     shift_B1 = lse_T_B1.double() - top.lse[:, None].double() / temperature
     z_BK = torch.where(top.top_ids >= 0, top.top_logprobs.double() / temperature - shift_B1, -torch.inf)
@@ -153,7 +154,7 @@ def _draw_from_all(logits_BV: Tensor, temperature: float, noise: Noise) -> Drawn
         best_2, place_2 = score_V.topk(2)
         ids_B[row] = place_2[0]
         close_B[row] |= best_2[0] - best_2[1] < close_score
-    return Drawn(ids_B, close_B)
+    return SampledTokens(ids_B, close_B)
 
 
 def _top(logits_BV: Tensor, k: int, temperature: float = 1.0) -> ModelStats:

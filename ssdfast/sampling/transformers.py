@@ -1,9 +1,10 @@
-"""Sampling with a transformers model: traces in batches that advance together, prompts' common prefix read once.
+"""Sampling with a transformers model: traces advance in batches, and the prompts' common prefix is processed once.
 
-In float32 a trace depends on its seed alone and not on those beside it: where the rounding of a batch might decide a
-draw, one in some thousands, the token is drawn from a forward pass of that trace alone.
+In float32 a trace depends on its seed only and not on the other traces of its batch: where the rounding of a batch
+could change a sampled token, about once in some thousand tokens, the token is sampled from a forward pass of that trace
+alone.
 
-Shape legend: B traces in flight, L tokens, V vocabulary, K likeliest tokens.
+Shape legend: B traces in flight, L tokens, V vocabulary, K most likely tokens.
 """
 
 from __future__ import annotations
@@ -21,29 +22,29 @@ from ..kernels import lm_head_logits
 from ..models import LanguageModel
 from ..run_dir import RunError
 from .engine import Completion, FinishReason, Request, Rules
-from .partial_completion import Growing, Likeliest
+from .partial_completion import PartialCompletion, TopTokens
 from .token_sampling import Noise, draw, likeliest
 
 
 class TransformersEngine:
-    """`batch` traces advance together; one that ends leaves, so that the others go faster."""
+    """`batch_size` traces advance together; a finished trace leaves the batch, which makes the next steps faster."""
 
     name = "transformers"
 
-    def __init__(self, model: LanguageModel, rules: Rules, batch: int) -> None:
-        self.model, self.rules, self.batch = model, rules, batch
+    def __init__(self, model: LanguageModel, rules: Rules, batch_size: int) -> None:
+        self.model, self.rules, self.batch_size = model, rules, batch_size
 
     def complete(
-        self, requests: Sequence[Request], drawn: Callable[[int], object]
+        self, requests: Sequence[Request], on_tokens: Callable[[int], object]
     ) -> Generator[Completion, None, None]:
         """Raises RunError where the batch does not fit into memory."""
-        for start in range(0, len(requests), self.batch):
+        for start in range(0, len(requests), self.batch_size):
             try:
-                yield from _Batch(self.model, self.rules, requests[start : start + self.batch]).run(drawn)
+                yield from _Batch(self.model, self.rules, requests[start : start + self.batch_size]).run(on_tokens)
             except torch.OutOfMemoryError as error:
                 raise RunError(
-                    f"out of memory with {self.batch} traces at once ({' '.join(str(error).split())[:120]}):"
-                    " start the same command again with a smaller --batch-size; what is finished stays"
+                    f"out of memory with {self.batch_size} traces at once ({' '.join(str(error).split())[:120]}):"
+                    " start the same command again with a smaller --batch-size; finished traces are kept"
                 ) from None
 
     def close(self) -> None:
@@ -53,54 +54,54 @@ class TransformersEngine:
 class _Batch:
     def __init__(self, model: LanguageModel, rules: Rules, requests: Sequence[Request]) -> None:
         self.model, self.rules = model, rules
-        self.traces = [Growing(request, rules) for request in requests]
+        self.traces = [PartialCompletion(request, rules) for request in requests]
         self.seeds_B = np.array([request.seed for request in requests], np.uint64)
         self.exact = model.head.weight_VH.dtype == torch.float32
 
-    def run(self, drawn: Callable[[int], object]) -> Iterator[Completion]:
+    def run(self, on_tokens: Callable[[int], object]) -> Iterator[Completion]:
         logits_BV = self._read_prompts()
         while self.traces:
-            looped = self._draw(logits_BV)
-            drawn(len(self.traces))
-            reasons = list(map(self._reason_to_end, self.traces, looped))
-            ended = [
+            looped = self._sample(logits_BV)
+            on_tokens(len(self.traces))
+            reasons = list(map(self._finish_reason, self.traces, looped))
+            finished = [
                 trace.completion(reason)
                 for trace, reason in zip(self.traces, reasons, strict=True)
                 if reason is not None
             ]
-            if stay := [row for row, reason in enumerate(reasons) if reason is None]:
-                if ended:
-                    self._keep(stay)
+            if active := [row for row, reason in enumerate(reasons) if reason is None]:
+                if finished:
+                    self._select(active)
             else:
                 self.traces = []
-            yield from ended
+            yield from finished
             if self.traces:
                 logits_BV = self._step()
 
     @torch.inference_mode()
-    def _draw(self, logits_BV: Tensor) -> list[bool]:
-        """Add a token to each trace; whether a loop ends it there."""
+    def _sample(self, logits_BV: Tensor) -> list[bool]:
+        """Sample the next token of each trace; whether a loop ends it there."""
         noise = Noise(self.seeds_B, np.array([len(trace.ids) for trace in self.traces], np.uint64))
-        found = draw(self._penalised(logits_BV, self.traces), self.rules.sampling, noise)
-        tokens = found.ids_B.tolist()
+        sampled = draw(self._with_penalty(logits_BV, self.traces), self.rules.sampling, noise)
+        tokens = sampled.ids_B.tolist()
         if self.exact:
-            for row in torch.nonzero(found.close_B)[:, 0].tolist():
-                alone_1V = self._penalised(self._logits_alone(self.traces[row]), self.traces[row : row + 1])
+            for row in torch.nonzero(sampled.close_B)[:, 0].tolist():
+                alone_1V = self._with_penalty(self._logits_alone(self.traces[row]), self.traces[row : row + 1])
                 tokens[row] = draw(alone_1V, self.rules.sampling, noise.row(row)).ids_B.item()
-        steps: list[list[Likeliest]] = [[] for _ in self.traces]
+        steps: list[list[TopTokens]] = [[] for _ in self.traces]
         if self.rules.top_logprobs:
             ids_BK, logprobs_BK = likeliest(logits_BV, self.rules.top_logprobs)
             steps = [[step] for step in zip(ids_BK.tolist(), logprobs_BK.tolist(), strict=True)]
-        return [trace.take([token], step) for trace, token, step in zip(self.traces, tokens, steps, strict=True)]
+        return [trace.add([token], step) for trace, token, step in zip(self.traces, tokens, steps, strict=True)]
 
-    def _reason_to_end(self, trace: Growing, looped: bool) -> FinishReason | None:
+    def _finish_reason(self, trace: PartialCompletion, looped: bool) -> FinishReason | None:
         if trace.ids[-1] in self.rules.end_ids:
             return "stop"
         if looped:
             return "loop"
         return "length" if len(trace.ids) == trace.request.max_new_tokens else None
 
-    def _penalised(self, logits_BV: Tensor, traces: Sequence[Growing]) -> Tensor:
+    def _with_penalty(self, logits_BV: Tensor, traces: Sequence[PartialCompletion]) -> Tensor:
         if not self.rules.sampling.presence_penalty:
             return logits_BV
         logits_BV = logits_BV.clone()
@@ -108,21 +109,21 @@ class _Batch:
             logits_V[sorted(set(trace.ids))] -= self.rules.sampling.presence_penalty
         return logits_BV
 
-    def _logits_alone(self, trace: Growing) -> Tensor:
-        """Logits [1, V] after a trace, from a forward pass that nothing else is in."""
+    def _logits_alone(self, trace: PartialCompletion) -> Tensor:
+        """Logits [1, V] after a trace, from a forward pass of that trace alone."""
         ids_1L = torch.tensor([[*trace.request.prompt_ids, *trace.ids]], device=self.model.device)
         hidden_1LH = self.model.model.base_model(input_ids=ids_1L, use_cache=False).last_hidden_state
         return lm_head_logits(hidden_1LH[:, -1], self.model.head)
 
     @torch.inference_mode()
     def _read_prompts(self) -> Tensor:
-        """Logits [B, V] after each prompt. The common prefix goes through the model once, the rest left-padded."""
+        """Logits [B, V] after each prompt. The common prefix is processed once; the rests are left-padded."""
         prompts = [trace.request.prompt_ids for trace in self.traces]
         device, batch = self.model.device, len(prompts)
         self.cache = DynamicCache(config=self.model.model.config)
-        # Padding between prefix and rest would count in a sliding window, and pass through a recurrent state.
-        shared = batch > 1 and all(type(layer) is DynamicLayer for layer in self.cache.layers)
-        prefix = _common_prefix(prompts) if shared else []
+        # Padding between prefix and rest would count in a sliding window and enter a recurrent state.
+        share_prefix = batch > 1 and all(type(layer) is DynamicLayer for layer in self.cache.layers)
+        prefix = _common_prefix(prompts) if share_prefix else []
         if prefix:
             self._forward(torch.tensor([prefix], device=device), None, None)
             self.cache.batch_repeat_interleave(batch)
@@ -143,9 +144,9 @@ class _Batch:
         return self._forward(ids_B1, self.mask_BL, self.position_B[:, None])
 
     @torch.inference_mode()
-    def _keep(self, rows: list[int]) -> None:
+    def _select(self, rows: list[int]) -> None:
         index: Any = torch.tensor(rows, device=self.model.device)
-        self.cache.reorder_cache(index)  # what beam search calls; recurrent layers know no other selection
+        self.cache.reorder_cache(index)  # beam search calls this; recurrent layers have no other selection
         self.mask_BL, self.position_B = self.mask_BL[index], self.position_B[index]
         self.traces = [self.traces[row] for row in rows]
         self.seeds_B = self.seeds_B[rows]
@@ -162,7 +163,7 @@ class _Batch:
 
 
 def _common_prefix(prompts: list[list[int]]) -> list[int]:
-    """What all prompts begin with; every prompt keeps at least one token of its own."""
+    """The common prefix of all prompts; every prompt keeps at least one token after it."""
     shortest = min(prompts, key=len)[:-1]
     differ = (i for i, token in enumerate(shortest) if any(prompt[i] != token for prompt in prompts))
     return shortest[: next(differ, len(shortest))]

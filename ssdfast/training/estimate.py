@@ -18,7 +18,7 @@ def estimate(config: TrainingRunConfig) -> str:
 
     Raises ValueError for settings, traces or a model that cannot be trained or planned.
     """
-    info = models.outline(config.model)
+    info = models.model_info(config.model)
     examples, report = read_training_examples(config, info)
     dataset = StepDataset(examples, config, config.seed, 1, True)
     trained_on = sum(len(example.trace.completion_ids) for example in examples)
@@ -34,7 +34,7 @@ def estimate(config: TrainingRunConfig) -> str:
     )
 
 
-def _memory(config: TrainingRunConfig, info: models.Outline, examples: list[Example]) -> list[str]:
+def _memory(config: TrainingRunConfig, info: models.ModelInfo, examples: list[Example]) -> list[str]:
     if config.lora_rank:
         return ["memory  not planned with lora_rank"]
     tokens = max(config.micro_batch_tokens, max(map(len, examples)))
@@ -49,7 +49,7 @@ def _memory(config: TrainingRunConfig, info: models.Outline, examples: list[Exam
     return lines
 
 
-def _labels_per_position(config: TrainingRunConfig, info: models.Outline, examples: list[Example]) -> int:
+def _labels_per_position(config: TrainingRunConfig, info: models.ModelInfo, examples: list[Example]) -> int:
     if config.soft_labels == "recompute":
         return min(RECOMPUTED_LABELS, info.vocabulary)
     return max((example.top_ids_LK.shape[1] for example in examples if example.top_ids_LK is not None), default=1)

@@ -43,7 +43,7 @@ def read_examples(path: Path, vocabulary: int) -> Iterator[Example]:
     Raises ValueError that names file and trace, for ids outside the vocabulary, and for lists of top log-probabilities
     that do not match the completion.
     """
-    for trace, columns in traces.rows(traces.within(path), _OPTIONAL):
+    for trace, columns in traces.rows(traces.traces_path(path), _OPTIONAL):
         if not len(trace.completion_ids):
             continue
         traces.check_ids(trace, vocabulary)

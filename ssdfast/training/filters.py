@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..config import TrainingRunConfig
-from ..models import LanguageModel, Outline
-from ..traces import check_texts, within
+from ..models import LanguageModel, ModelInfo
+from ..traces import check_texts, traces_path
 from .examples import Example, read_examples
 
 _CORRECT = {True: "yes", False: "no", None: None}
@@ -22,13 +22,13 @@ OnTooLong = Literal["error", "drop", "truncate"]
 
 
 def read_training_examples(
-    config: TrainingRunConfig, model: LanguageModel | Outline
+    config: TrainingRunConfig, model: LanguageModel | ModelInfo
 ) -> tuple[list[Example], dict[str, Any]]:
     """The traces that a run trains on, and the report of the filters. Raises ValueError if there are none."""
     examples = list(read_examples(Path(config.traces), model.vocabulary))
     if not examples:
         raise ValueError(f"{config.traces} holds no completion tokens: there is nothing to train on")
-    check_texts(within(Path(config.traces)), model.tokenizer.decode)
+    check_texts(traces_path(Path(config.traces)), model.tokenizer.decode)
     limit = min(config.max_length or model.context, model.context)
     return filter_examples(examples, limit, config.on_too_long, config.correct_only)
 

@@ -19,7 +19,7 @@ from .. import models, run_dir
 from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..progress import progress
-from ..traces import files, within
+from ..traces import files, traces_path
 from .examples import Example
 from .filters import format_filters, read_training_examples
 from .label_source import LabelSource, from_disabled_adapters, from_frozen_copy
@@ -52,7 +52,9 @@ def train(
         if is_first():
             run_dir.claim(out, config, RESULTS, overwrite)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-            run_dir.write_manifest(out, device, config.seed, [Path(config.model), *files(within(Path(config.traces)))])
+            run_dir.write_manifest(
+                out, device, config.seed, [Path(config.model), *files(traces_path(Path(config.traces)))]
+            )
         return fit(config, out / "train", execution)
 
 

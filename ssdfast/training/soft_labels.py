@@ -9,13 +9,13 @@ Shape legend: S scored positions, K top log-probabilities of each.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..config import EngineSamplingParams
+from ..sampling_distribution import in_top_k, in_top_p, mass_before
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,12 @@ def soft_labels(
         )
     possible_SK = (top_ids_SK >= 0) & (top_logprobs_SK > -torch.inf)
     z_SK = torch.where(possible_SK, top_logprobs_SK.double() / sampling.temperature, -torch.inf)
-    support_SK = possible_SK.clone()
-    if sampling.min_p:
-        support_SK &= z_SK >= z_SK[:, :1] + math.log(sampling.min_p)
-    if sampling.top_k:
-        support_SK[:, sampling.top_k :] = False
+    support_SK = in_top_k(z_SK, sampling.top_k, sampling.min_p)
     missing_S = _missing_mass(z_SK, support_SK, sampling, vocabulary)
     mass_SK = torch.where(support_SK, z_SK, -torch.inf).softmax(1)
     if sampling.top_p < 1:
-        # A token belongs to the shortest prefix that reaches top_p, by the mass of all tokens before it.
-        before_SK = (mass_SK.cumsum(1) - mass_SK) * (1 - missing_S)[:, None]
-        support_SK &= before_SK < sampling.top_p
+        # The mass before a token, of all tokens and not of the list's alone.
+        support_SK &= in_top_p(mass_before(mass_SK) * (1 - missing_S)[:, None], sampling.top_p)
         # The prefix exceeds top_p by less than its last token, which is no likelier than the list's last.
         reached_S = (sampling.top_p + mass_SK[:, -1:].sum(1) * (1 - missing_S)).clamp(max=1)
         missing_S = (1 - (1 - missing_S) / reached_S).clamp(min=0)

@@ -46,8 +46,8 @@ from ..evaluation.summary import run_scores, summarize_run
 from ..problems.problem import Problem, write_problems
 from ..problems.sources import load_problems
 from ..run_dir import RunError
-from ..sampling.estimate import of_plan
-from ..sampling.requests import Engines, Plan, check_sampling_params, inputs_of, plan_for
+from ..sampling.estimate import estimate_plan
+from ..sampling.requests import LazyEngine, Plan, check_sampling_params, input_files, plan_for
 from ..sampling.runner import check_same_problems, fill
 
 RESULTS = ("traces", "eval", "problems.jsonl")
@@ -84,7 +84,7 @@ def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
         runs = [Run(model.name, KnownSamplingParams.from_config(sampling)) for sampling in config.sampling_grid]
         directories = [out / "traces" / run.directory for run in runs]
         plan = evaluation.plans[model.name]
-        lines += [model.name, str(of_plan(plan, config.sample_config(model.path), execution, directories))]
+        lines += [model.name, str(estimate_plan(plan, config.sample_config(model.path), execution, directories))]
     return "\n".join(lines)
 
 
@@ -157,7 +157,7 @@ class _Evaluation:
     def _sample(self, model: NamedPath) -> list[RunSamples]:
         """A checkpoint's completions at all sampling parameters of the sweep."""
         plan, directories = self.plans[model.name], []
-        with Engines(self.config.sample_config(model.path), self.execution, plan) as engines:
+        with LazyEngine(self.config.sample_config(model.path), self.execution, plan) as engines:
             for sampling in self.config.sampling_grid:
                 run = Run(model.name, KnownSamplingParams.from_config(sampling))
                 run_plan = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, sampling=sampling))
@@ -165,7 +165,7 @@ class _Evaluation:
                 self._fill(run_plan, engines, directories[-1], str(run))
         return self._examine(model.name, plan, directories)
 
-    def _fill(self, plan: Plan, engines: Engines, directory: Path, what: str) -> None:
+    def _fill(self, plan: Plan, engines: LazyEngine, directory: Path, what: str) -> None:
         if failure := fill(plan, engines, directory, f"sampling {what}"):
             raise RunError(f"{what}: some traces failed, the first {failure}; the same command tries them again")
 
@@ -215,7 +215,7 @@ class _Evaluation:
                 run = Run(checkpoint, KnownSamplingParams.from_config(sampling))
                 directory = self.out / "traces" / run.directory / f"batch-{number}"
                 model = config.sample_config(models[checkpoint].path)
-                with Engines(model, self.execution, self.plans[checkpoint]) as engines:
+                with LazyEngine(model, self.execution, self.plans[checkpoint]) as engines:
                     self._fill(plan, engines, directory, f"{checkpoint}, batch {number} of {len(batches)}")
                 runs += self._examine(checkpoint, plan, [directory])
             check_prompts(runs, config.on_prompt_mismatch == "allow")
@@ -278,8 +278,8 @@ def _load_problems(config: EvalConfig) -> tuple[list[Problem], set[str]]:
     """The problems of the settings or else those beside the completions; and the ids of repeated problems."""
     if config.problems.sources:
         loaded = load_problems(config.problems)
-        pairs = [*loaded.left_out.duplicates, *((a, b) for a, b, _ in loaded.left_out.near_duplicates)]
-        return loaded.problems, {left_out for _, left_out in pairs} - {p.problem_id for p in loaded.problems}
+        pairs = [*loaded.skipped.duplicates, *((a, b) for a, b, _ in loaded.skipped.near_duplicates)]
+        return loaded.problems, {skipped for _, skipped in pairs} - {p.problem_id for p in loaded.problems}
     if config.models:
         raise ValueError("problems.sources is empty: name the problems of the evaluation")
     problems: dict[str, Problem] = {}
@@ -296,7 +296,7 @@ def _load_problems(config: EvalConfig) -> tuple[list[Problem], set[str]]:
 
 def _inputs(config: EvalConfig) -> Iterator[Path]:
     for model in config.models:
-        yield from inputs_of(config.sample_config(model.path))
+        yield from input_files(config.sample_config(model.path))
     yield from (path for path in map(Path, config.problems.sources) if path.exists())
     for source in config.completions:
         path = Path(source.path)

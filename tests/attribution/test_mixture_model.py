@@ -13,7 +13,8 @@ from ssdfast.attribution.fits import fit
 from ssdfast.attribution.load_probes import read_probes
 from ssdfast.attribution.mixture_model import MixtureModel
 from ssdfast.attribution.single_component_fits import fit_mixture, single_component_fits
-from ssdfast.attribution.target_distribution import target_ratio, truncate
+from ssdfast.attribution.target_distribution import target_ratio
+from ssdfast.sampling_distribution import truncated_distribution
 
 from .synthetic import CLOSE, END, TRAIN, Planted, baseline, write
 
@@ -115,7 +116,7 @@ def test_the_search_finds_another_setting(tmp_path):
     logp_NV = base.logits_NV.double().log_softmax(1)
     top = logp_NV.topk(20, dim=1)
     q_NV = torch.zeros_like(logp_NV).scatter_(
-        1, top.indices, torch.from_numpy(truncate(top.values.numpy(), 1.5, 20, 0.8))
+        1, top.indices, torch.from_numpy(truncated_distribution(top.values.numpy(), 1.5, 20, 0.8))
     )
     trained_NV = (0.6 * logp_NV.exp() + 0.4 * q_NV).log().float()
     (one,) = read_probes([write(tmp_path, base, trained_NV)])

@@ -245,8 +245,8 @@ def test_messages_are_a_prompt_whatever_the_order_of_their_keys(tmp_path):
 
 def test_traces_hold_ids_text_and_decoding(tmp_path):
     table = tiny.trace_table(70, text=[f"text {n}" for n in range(70)], min_p=[0.05] * 70)
-    traces.append(tmp_path, 0, table.slice(0, 66))
-    traces.append(tmp_path, 1, table.slice(66))
+    traces.write_shard(tmp_path, 0, table.slice(0, 66))
+    traces.write_shard(tmp_path, 1, table.slice(66))
     found = list(read(tmp_path, {}))
     assert [(one.problem_id, one.text) for one in found] == [(f"problem{n}", f"text {n}") for n in range(70)]
     for one, ids in zip(found, table["completion_ids"].to_pylist(), strict=True):
@@ -257,14 +257,14 @@ def test_traces_hold_ids_text_and_decoding(tmp_path):
     assert {one.sampling for one in found} == {KnownSamplingParams(1.1, 20, 0.95, 0.05)}
     assert {one.finish_reason for one in found} == {"stop"}
     assert found[67].trace_id == "problem67#0"
-    assert found[67].where == f"{tmp_path}/part-00001.parquet, trace problem67#0"
+    assert found[67].where == f"{tmp_path}/shard-00001.parquet, trace problem67#0"
 
 
 def test_a_run_a_directory_and_a_file_hold_the_same(tmp_path):
     tiny.save_traces(tmp_path / "run" / "traces", 5)
     of_run, of_directory, of_file = (
         [(one.problem_id, one.prompt, one.where) for one in read(path, {})]
-        for path in (tmp_path / "run", tmp_path / "run/traces", tmp_path / "run/traces/part-00000.parquet")
+        for path in (tmp_path / "run", tmp_path / "run/traces", tmp_path / "run/traces/shard-00000.parquet")
     )
     assert len(of_run) == 5
     assert of_run == of_directory == of_file
@@ -282,7 +282,7 @@ def test_fingerprints_of_token_ids_are_equal_where_these_are(tmp_path):
 @pytest.mark.parametrize("reason", traces.UNFINISHED)
 def test_a_trace_that_was_not_finished_is_refused(tmp_path, reason):
     tiny.save_traces(tmp_path, 3, finish_reason=["stop", "length", reason], sample=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"part-00000.parquet, trace problem2#2 was not finished: run the same sampl"):
+    with pytest.raises(ValueError, match=r"shard-00000.parquet, trace problem2#2 was not finished: run the same sampl"):
         list(read(tmp_path, {}))
 
 
@@ -295,22 +295,22 @@ def test_a_trace_that_is_there_twice_is_refused(tmp_path):
 
 
 def test_traces_without_text_cannot_be_judged(tmp_path):
-    path = traces.append(tmp_path, 0, tiny.trace_table(2).drop_columns(["text"]))
+    path = traces.write_shard(tmp_path, 0, tiny.trace_table(2).drop_columns(["text"]))
     with pytest.raises(ValueError, match=rf"{path} is not a trace table: it lacks text \(its columns: problem_id"):
         list(read(tmp_path, {}))
 
 
 def test_a_file_that_broke_off_is_named(tmp_path):
-    path = traces.append(tmp_path, 0, tiny.trace_table(2))
+    path = traces.write_shard(tmp_path, 0, tiny.trace_table(2))
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=rf"{path} is not a whole Parquet file"):
+    with pytest.raises(ValueError, match=rf"{path} is not a complete Parquet file"):
         list(read(tmp_path, {}))
 
 
 # The problems that come with them
 
 
-@pytest.mark.parametrize("where", ["run", "run/traces", "run/traces/part-00000.parquet", "run/traces/a/T1"])
+@pytest.mark.parametrize("where", ["run", "run/traces", "run/traces/shard-00000.parquet", "run/traces/a/T1"])
 def test_problems_lie_beside_the_traces_of_a_run(tmp_path, where):
     for inside in ("traces", "traces/a/T1"):
         tiny.save_traces(tmp_path / "run" / inside, 2)

@@ -256,7 +256,7 @@ def smollm2():
     pytest.importorskip("gguf")
     package = importlib.util.find_spec(demo.PACKAGE) or pytest.skip("needs the package with SmolLM2 in it")
     weights = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
-    return ssdfast_models.outline(str(weights)).tokenizer
+    return ssdfast_models.model_info(str(weights)).tokenizer
 
 
 def test_smollm2(smollm2):

@@ -41,7 +41,7 @@ def test_one_split_saved_to_disk(tmp_path: Path) -> None:
     datasets.Dataset.from_list(ROWS, split="train").save_to_disk(tmp_path / "saved")
     for source in (f"hf:{tmp_path}/saved", f"hf:{tmp_path}/saved@train"):
         assert huggingface.load(source, CONFIG).problems[0] == FIRST
-    with pytest.raises(ValueError, match="holds the split train alone"):
+    with pytest.raises(ValueError, match="has only the split train"):
         huggingface.load(f"hf:{tmp_path}/saved@test", CONFIG)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ssdfast.config import ProblemsConfig
 from ssdfast.problems.problem import write_problems
-from ssdfast.problems.sources import Loaded, load_problems
+from ssdfast.problems.sources import LoadedProblems, load_problems
 
 LONG = (
     "A farmer keeps hens and rabbits in one large yard behind the old barn near the river; "
@@ -21,26 +21,27 @@ def write(path: Path, *questions: str, **more: str) -> str:
     return str(path)
 
 
-def load(*sources: str, **settings) -> Loaded:
+def load(*sources: str, **settings) -> LoadedProblems:
     return load_problems(ProblemsConfig(sources=sources, **settings))
 
 
-def asked(loaded: Loaded) -> list[str]:
+def asked(loaded: LoadedProblems) -> list[str]:
     return [problem.question for problem in loaded.problems]
 
 
-def test_equal_and_near_duplicates_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_and_near_duplicates_are_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ssdfast")
     hens, rabbits, heads = LONG.format("hens"), LONG.format("rabbits"), LONG.format("hens").replace("12", "13")
     loaded = load(
         write(tmp_path / "a.jsonl", hens, hens.upper(), heads), write(tmp_path / "b.jsonl", rabbits, "2 + 7", "2 + 8")
     )
     assert asked(loaded) == [hens, heads, "2 + 7", "2 + 8"]
     kept = loaded.problems[0].problem_id
-    assert [(first, later.split("/")[0]) for first, later in loaded.left_out.duplicates] == [(kept, "a")]
-    ((first, later, similarity),) = loaded.left_out.near_duplicates
+    assert [(first, later.split("/")[0]) for first, later in loaded.skipped.duplicates] == [(kept, "a")]
+    ((first, later, similarity),) = loaded.skipped.near_duplicates
     assert (first, later.split("/")[0]) == (kept, "b")
     assert 0.8 <= similarity < 1
-    assert "1 duplicates and 1 near duplicates left out, 4 remain" in capsys.readouterr().err
+    assert "1 duplicates and 1 near duplicates skipped, 4 remain" in caplog.text
     assert asked(load(str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), near_duplicate_threshold=1)) == [
         hens, heads, rabbits, "2 + 7", "2 + 8",
     ]  # fmt: skip
@@ -52,7 +53,7 @@ def test_count_is_of_each_source_after_duplicates(tmp_path: Path) -> None:
     loaded = load(a, b, "reasoning-gym:chain_sum", limit_per_source=2, generator_options=SUMS)
     assert asked(loaded)[:4] == ["1?", "2?", LONG.format("hens"), "4?"]
     assert len(loaded.problems) == 6
-    assert len(loaded.left_out.near_duplicates) == 1
+    assert len(loaded.skipped.near_duplicates) == 1
 
 
 def test_what_the_count_cuts_off_is_no_duplicate(tmp_path: Path) -> None:
@@ -60,14 +61,14 @@ def test_what_the_count_cuts_off_is_no_duplicate(tmp_path: Path) -> None:
     a = write(tmp_path / "a.jsonl", "1?", "2?", hens, "1 ?")
     loaded = load(a, write(tmp_path / "b.jsonl", "2?", rabbits), limit_per_source=1)
     assert asked(loaded) == ["1?", "2?"]
-    assert loaded.left_out.duplicates == loaded.left_out.near_duplicates == []
+    assert loaded.skipped.duplicates == loaded.skipped.near_duplicates == []
     assert asked(load(a, write(tmp_path / "b.jsonl", rabbits), limit_per_source=2)) == ["1?", "2?", rabbits]
 
 
 def test_generated_problems_are_alike_in_wording_and_stay() -> None:
     loaded = load("reasoning-gym:spell_backward", limit_per_source=30)
     assert len(loaded.problems) == 30
-    assert not loaded.left_out.near_duplicates
+    assert not loaded.skipped.near_duplicates
 
 
 def test_generated_problems_of_an_earlier_run_stay_too(tmp_path: Path) -> None:
@@ -81,22 +82,23 @@ def test_generated_problems_of_an_earlier_run_stay_too(tmp_path: Path) -> None:
         on_contamination="drop",
     )
     assert len(more.problems) == 10  # the first 30 are equal, the others merely alike
-    assert all(similarity == 1 for _, _, similarity in more.left_out.contamination)
+    assert all(similarity == 1 for _, _, similarity in more.skipped.contamination)
 
 
-def test_contamination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_contamination(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     a = write(tmp_path / "a.jsonl", "1?", LONG.format("hens"), "2?")
     held_out = write(tmp_path / "h.jsonl", "2 ?", LONG.format("rabbits"), LONG.format("pigs"), "3?")
-    message = r"^2 of 3 problems are like held-out ones: a/\w{12} like h/\w{12} \(0.\d\d\), .*problems.on_contamination"
+    pair = r"a/\w{12} and h/\w{12} \(0.\d\d\)"
+    message = rf"^2 of 3 problems are near duplicates of evaluation problems: {pair}, .*problems.on_contamination"
     with pytest.raises(ValueError, match=message):
         load(a, decontaminate_against=[held_out])
     dropped = load(a, decontaminate_against=[held_out], on_contamination="drop")
     assert asked(dropped) == ["1?"]
-    assert "2 of 3 problems are like held-out ones" in capsys.readouterr().err
+    assert "2 of 3 problems are near duplicates of evaluation problems" in caplog.text
     kept = load(a, decontaminate_against=[held_out], on_contamination="keep")
     assert asked(kept) == ["1?", LONG.format("hens"), "2?"]
-    pairs = kept.left_out.contamination
-    assert pairs == dropped.left_out.contamination
+    pairs = kept.skipped.contamination
+    assert pairs == dropped.skipped.contamination
     # Both held-out problems are named, although they are near duplicates of each other.
     ids = {problem.question: problem.problem_id for problem in kept.problems}
     held_out_ids = {
@@ -152,16 +154,14 @@ def test_skipped_lines_are_in_the_report(tmp_path: Path) -> None:
     for name in ("a", "h"):
         (tmp_path / f"{name}.jsonl").write_text(f'{{"question": "{name}?"}}\n{{\n')
     loaded = load(str(tmp_path / "a.jsonl"), decontaminate_against=[str(tmp_path / "h.jsonl")], on_malformed="skip")
-    assert [what.split(": ")[0] for what in loaded.left_out.malformed] == [
-        f"{tmp_path}/{name}.jsonl:2" for name in "ah"
-    ]
+    assert [what.split(": ")[0] for what in loaded.skipped.malformed] == [f"{tmp_path}/{name}.jsonl:2" for name in "ah"]
 
 
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
         ([], r"problems.sources is empty: .*\.jsonl, \.parquet, \.csv.*reasoning-gym:GENERATOR, champ, or hf:"),
-        (["a.json"], r"a.json is no source of problems: write a file \(\.jsonl"),
+        (["a.json"], r"a.json is no source of problems: use a file \(\.jsonl"),
         (["http://a"], "http://a is no source of problems"),
         (["reasoning-gym:chain_sum"], r"set their number in problems.limit_per_source"),
         (["none.jsonl"], "there is no file none.jsonl"),

@@ -11,7 +11,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from ssdfast import cli
+from ssdfast import cli, run_dir
 from ssdfast.config import (
     EngineSamplingParams,
     LoopConfig,
@@ -81,7 +81,7 @@ def test_a_run_writes_what_was_asked_and_how(config, tmp_path):
         assert (row["engine"], row["temperature"], row["top_k"], row["min_p"]) == ("transformers", 1.1, 20, 0.0)
         assert len(row["top_ids"]) == len(row["top_logprobs"]) == len(row["completion_ids"])
         assert all(len(step) == 5 for step in row["top_ids"])
-    assert found == json.loads((out / "sampling.json").read_text())
+    assert {**run_dir.schema_stamp(), **found} == json.loads((out / "sampling.json").read_text())
     assert found["traces"] == 20
     assert found["tokens"] == sum(len(row["completion_ids"]) for row in rows)
     asked = read_problems(out / "problems.jsonl")
@@ -95,7 +95,7 @@ def test_a_finished_run_is_not_repeated_and_a_lost_part_is_made_again(config, tm
     monkeypatch.setattr(requests, "make_engine", None)  # no model is loaded
     runner.sample(config, out)
     monkeypatch.undo()
-    next((out / "traces").glob("part-*")).unlink()
+    next((out / "traces").glob("shard-*")).unlink()
     runner.sample(config, out)
     assert traces(out) == before
 
@@ -124,7 +124,7 @@ def start(config, out, batch):
 
 def journalled(out):
     return sum(path.stat().st_size for path in (out / "traces").glob(".journal-*")) + 10**6 * len(
-        list((out / "traces").glob("part-*"))
+        list((out / "traces").glob("shard-*"))
     )
 
 
@@ -209,7 +209,7 @@ def test_the_exit_code_tells_of_failures(config, tmp_path, monkeypatch, capsys):
     file.write_text(dump(config))
     assert cli.run(["sample", "--config", str(file), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
-    assert "some failed, the first p0: the server said no; the same command tries again" in said.err
+    assert "some traces failed, the first p0: the server said no; the same command retries them" in said.err
     assert "20 traces of 26 tokens: 7 error, 13 stop" in said.out
 
 
@@ -219,7 +219,7 @@ def test_prompts_that_leave_no_room_are_refused_or_skipped(config, tmp_path):
     with pytest.raises(ValueError, match=r"the prompt of long has 60 tokens, which fills the context of 48 .*skip"):
         runner.sample(config, tmp_path / "out")
     found = runner.sample(config.model_copy(update={"on_prompt_too_long": "skip"}), tmp_path / "skipped")
-    assert found["left_out"]["overlong"] == ["long"]
+    assert found["skipped_problems"]["prompt_too_long"] == ["long"]
     assert found["traces"] == 20
 
 
@@ -262,10 +262,10 @@ def test_audited_loops_are_counted(tmp_path):
     rows = [("loop", 64), ("stop", 64), ("length", 70), ("stop", None)]
     table = tiny.trace_table(4, finish_reason=[r for r, _ in rows], loop_at=[at for _, at in rows])
     (tmp_path / "traces").mkdir()
-    pq.write_table(table, tmp_path / "traces" / "part-00000.parquet")
+    pq.write_table(table, tmp_path / "traces" / "shard-00000.parquet")
     found = run_stats.summarize(tmp_path / "traces")
-    assert found["loops"] == {"seen": 3, "ran_on": 2, "ended_by_themselves": 1}
-    assert "of 3 loops 2 ran on for the audit, and 1 of these ended by themselves" in run_stats.told(found)
+    assert found["loops"] == {"detected": 3, "continued_for_audit": 2, "ended_naturally": 1}
+    assert "of 3 loops, 2 continued for the audit, and 1 of these ended naturally" in run_stats.format_summary(found)
 
 
 def test_the_audit_draws_its_share_by_the_seed(tmp_path):
@@ -291,16 +291,16 @@ def test_an_estimate_samples_a_little_and_writes_nothing(config, tmp_path):
 
     out = tmp_path / "out"
     found = estimate(config, SampleExecution(price_per_hour=3.0), out)
-    assert (found.problems, found.traces, found.done, found.known) == (10, 20, 0, False)
+    assert (found.problems, found.traces, found.finished, found.from_finished) == (10, 20, 0, False)
     assert found.tokens == 20 * 12
-    assert "if every trace runs to its limit" in str(found)
+    assert "12 per trace, the maximum length" in str(found)
     assert "cost" in str(found)
     assert not out.exists()
     runner.sample(config, out)
     table = pq.read_table(out / "traces")
-    pq.write_table(table.slice(0, 5), next((out / "traces").glob("part-*")))
+    pq.write_table(table.slice(0, 5), next((out / "traces").glob("shard-*")))
     again = estimate(config, SampleExecution(), out)
-    assert (again.done, again.known) == (5, True)
+    assert (again.finished, again.from_finished) == (5, True)
     assert again.completion_tokens == sum(map(len, table["completion_ids"][:5].to_pylist())) / 5
 
 
@@ -310,6 +310,6 @@ def test_an_estimate_does_not_count_what_failed_as_done(config, tmp_path):
     (tmp_path / "out" / "traces").mkdir(parents=True)
     reasons = ["stop", "error", "abort", "length"]
     table = tiny.trace_table(4, finish_reason=reasons, completion_ids=[[5] * 6, [], [], [5] * 2], loop_at=[None] * 4)
-    pq.write_table(table, tmp_path / "out" / "traces" / "part-00000.parquet")
+    pq.write_table(table, tmp_path / "out" / "traces" / "shard-00000.parquet")
     found = estimate(config, SampleExecution(), tmp_path / "out")
-    assert (found.done, found.completion_tokens) == (2, 4.0)
+    assert (found.finished, found.completion_tokens) == (2, 4.0)

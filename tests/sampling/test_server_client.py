@@ -128,7 +128,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch, caplog):
         assert KEY not in repr(made)
         assert "bad ***" in found[1].reason
         server.key = "another"
-        with pytest.raises(Stop, match="MY_KEY holds a key that it refuses") as stop:
+        with pytest.raises(Stop, match="MY_KEY holds a key that the server rejects") as stop:
             run(made, requests(1))
         assert KEY not in str(stop.value)
         with pytest.raises(Stop, match="MY_KEY") as stop:
@@ -150,7 +150,7 @@ def test_servers_are_asked_what_they_serve():
         with pytest.raises(ValueError, match=f"{two.url} does not serve the model '{MODEL}' but: a, b"):
             engine(one.url, two.url)
         assert engine(one.url, three.url).model == MODEL
-        with pytest.raises(Stop, match=r"/models answers HTTP 404 \(.*Not Found.*including /v1"):
+        with pytest.raises(Stop, match=r"/models responds with HTTP 404 \(.*Not Found.*including /v1"):
             engine(one.url.removesuffix("/v1") + "/v2")
     for url in (DEAD, one.url):
         with pytest.raises(Stop, match=re.escape(f"{url} cannot be reached")):

@@ -48,22 +48,28 @@ def without(name: str) -> Fault:
 
 
 LIES = {
-    "model": (Fault(lie=lambda event: event.update(model="gpt-2")), "answers as the model 'gpt-2', asked was 'the-mod"),
-    "vocabulary": (change(token_ids=[3, VOCABULARY]), "drew the token 90, the vocabulary has 90 entries"),
-    "no number": (change(token_ids=["3"]), "drew the token '3'"),
+    "model": (
+        Fault(lie=lambda event: event.update(model="gpt-2")),
+        "responds as the model 'gpt-2', requested was 'the",
+    ),
+    "vocabulary": (change(token_ids=[3, VOCABULARY]), "sampled the token 90, the vocabulary has 90 entries"),
+    "no number": (change(token_ids=["3"]), "sampled the token '3'"),
     "prompt": (change(prompt_token_ids=[5, 1, 0]), "token 1 is 1, not 0"),
     "longer prompt": (change(prompt_token_ids=[1, 5, 0, 0]), "4 tokens, not 3"),
-    "text": (change(text="another text"), "has another tokenizer: .* begins 'another text.*', its ids say 'w3 w3"),
-    "text alone": (without("token_ids"), "text without token ids: it has to be vLLM 0.10.2 or newer"),
+    "text": (
+        change(text="another text"),
+        "has a different tokenizer: .* begins 'another text.*', its ids decode to 'w3 w3",
+    ),
+    "text alone": (without("token_ids"), "text without token ids: use vLLM 0.10.2 or newer"),
     "no ids at all": (change(token_ids=[]), "text without token ids"),
-    "unasked end": (change(finish_reason="stop", token_ids=[4, 5]), "at token 5, which ends none here"),
+    "unasked end": (change(finish_reason="stop", token_ids=[4, 5]), "at token 5, which is no end of text"),
     "early end": (change(finish_reason="length", token_ids=[4]), "after 1 tokens where 12 .* --max-model-len"),
-    "reason": (change(finish_reason="content_filter", token_ids=[4, 5]), "reason of its own, 'content_filter'"),
-    "past the end": (change(token_ids=[END, 4]), "goes on after the end"),
-    "too long": (change(token_ids=[4] * 13, finish_reason="length"), "goes on after the end"),
-    "no log-probabilities": (change(logprobs=None), "log-probabilities of 0 tokens came with 3 tokens"),
-    "few": (change(logprobs={"top_logprobs": [{"token_id:3": -1.0}] * 3}), "1 log-probabilities .*, 4 were asked for"),
-    "by text": (change(logprobs={"top_logprobs": [{"w3": -1.0}] * 3}), "log-probabilities came by text, not by id"),
+    "reason": (change(finish_reason="content_filter", token_ids=[4, 5]), "unknown reason, 'content_filter'"),
+    "past the end": (change(token_ids=[END, 4]), "continues after the end"),
+    "too long": (change(token_ids=[4] * 13, finish_reason="length"), "continues after the end"),
+    "no log-probabilities": (change(logprobs=None), "log-probabilities of 0 tokens with 3 tokens"),
+    "few": (change(logprobs={"top_logprobs": [{"token_id:3": -1.0}] * 3}), "1 log-probabilities .*, 4 were requested"),
+    "by text": (change(logprobs={"top_logprobs": [{"w3": -1.0}] * 3}), "log-probabilities by text, not by id"),
 }
 
 

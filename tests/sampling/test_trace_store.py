@@ -1,4 +1,4 @@
-"""No trace is lost, none is there twice, and the parts are the same whatever happened on the way."""
+"""No trace is lost, none is written twice, and the shards do not depend on interruptions."""
 
 import random
 
@@ -14,8 +14,8 @@ KEYS = [(f"p{i // 2}", i % 2) for i in range(20)]
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch):
-    monkeypatch.setattr(stores, "TRACES_PER_PART", 6)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(stores, "TRACES_PER_SHARD", 6)
 
 
 def trace(place, reason="stop", keys=KEYS):
@@ -38,7 +38,7 @@ def fill(store, places, reason="stop"):
         store.add(trace(place, reason))
 
 
-def parts(directory):
+def shards(directory):
     return {path.name: path.read_bytes() for path in sorted(directory.glob("*.parquet"))}
 
 
@@ -49,13 +49,13 @@ def keys(directory):
 
 @pytest.fixture
 def whole(tmp_path):
-    """The parts of an undisturbed run."""
+    """The shards of an undisturbed run."""
     store = TraceStore(tmp_path / "whole", KEYS)
     fill(store, range(20))
     store.close()
     assert keys(tmp_path / "whole") == KEYS
     assert not list((tmp_path / "whole").glob(".*"))
-    return parts(tmp_path / "whole")
+    return shards(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -72,7 +72,7 @@ def test_any_order_and_any_number_of_kills_give_the_same_parts(whole, tmp_path, 
     last = TraceStore(tmp_path / "out", KEYS)
     assert last.todo == []
     last.close()
-    assert parts(tmp_path / "out") == whole
+    assert shards(tmp_path / "out") == whole
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -120,7 +120,7 @@ def test_a_kill_between_a_part_and_its_journal_leaves_no_trace_twice(whole, tmp_
     assert again.todo == list(range(6, 20))
     fill(again, range(6, 20))
     again.close()
-    assert parts(tmp_path / "out") == whole
+    assert shards(tmp_path / "out") == whole
 
 
 def test_what_failed_is_told_and_tried_again_and_replaced(whole, tmp_path):
@@ -139,12 +139,12 @@ def test_what_failed_is_told_and_tried_again_and_replaced(whole, tmp_path):
     last = TraceStore(tmp_path / "out", KEYS)
     fill(last, [3, 4])
     last.close()
-    assert parts(tmp_path / "out") == whole
+    assert shards(tmp_path / "out") == whole
 
 
 def test_traces_of_other_problems_are_refused(tmp_path):
     store = TraceStore(tmp_path, KEYS)
     fill(store, range(3))
     store.close()
-    with pytest.raises(ValueError, match=r"part-00000.parquet holds a trace of p1 \(sample 0\), which is not"):
+    with pytest.raises(ValueError, match=r"shard-00000.parquet holds a trace of p1 \(sample 0\), which this"):
         TraceStore(tmp_path, KEYS[:2] + KEYS[4:])

@@ -13,7 +13,7 @@ from ssdfast.kernels import lm_head_logits
 from ssdfast.loop_detection import LoopRule
 from ssdfast.sampling import transformers as engine_module
 from ssdfast.sampling.engine import Request, Rules, trace_seed
-from ssdfast.sampling.token_sampling import Drawn, Noise, draw
+from ssdfast.sampling.token_sampling import Noise, SampledTokens, draw
 from ssdfast.sampling.transformers import TransformersEngine
 
 from .. import tiny
@@ -107,7 +107,7 @@ def test_close_draws_are_made_from_the_trace_alone(model, monkeypatch):
         found = draw(logits_BV, sampling, noise)
         if calls:
             return found
-        return Drawn(torch.zeros_like(found.ids_B), torch.ones_like(found.close_B))
+        return SampledTokens(torch.zeros_like(found.ids_B), torch.ones_like(found.close_B))
 
     calls = []
 

@@ -196,11 +196,11 @@ def test_loops_end_where_they_are_found_and_audited_ones_run_on(engine):
     for full, cut, noted in zip(whole, ended, audited, strict=True):
         detector = LoopDetector(LOOPS)
         detector.feed(full.ids)
-        assert cut.loop_at == noted.loop_at == detector.found_at
-        assert cut.ids == full.ids[: detector.found_at]
+        assert cut.loop_at == noted.loop_at == detector.loop_at
+        assert cut.ids == full.ids[: detector.loop_at]
         assert cut.top_ids is not None
         assert len(cut.top_ids) == len(cut.ids)
-        assert (cut.finish_reason == "loop") == (detector.found_at is not None)
+        assert (cut.finish_reason == "loop") == (detector.loop_at is not None)
         assert (noted.ids, noted.finish_reason) == (full.ids, full.finish_reason)
     assert sum(c.finish_reason == "loop" for c in ended) >= 5
 
@@ -223,7 +223,7 @@ def test_abandoning_leaves_nothing_behind(engine):
         assert not engine.engine.has_unfinished_requests()
     else:
         deadline = time.monotonic() + 20
-        while (running := _running(engine.servers.servers[0].url)) and time.monotonic() < deadline:
+        while (running := _running(engine.load_balancer.servers[0].url)) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert running == 0
     assert len(run(engine, rules(), requests(3, 5))) == 3

@@ -54,7 +54,7 @@ def test_a_run_learns_with_each_as_with_the_default(inputs, settings, near):
     runner.train(config_of(inputs, num_train_epochs=1), inputs / "plain")
     runner.train(config_of(inputs, num_train_epochs=1, **settings), inputs / "out")
     assert losses(inputs / "out") == pytest.approx(losses(inputs / "plain"), rel=near)
-    saved = models.outline(str(inputs / "out" / "train" / "model"))
+    saved = models.model_info(str(inputs / "out" / "train" / "model"))
     assert saved.config.dtype == (torch.bfloat16 if settings.get("optimizer") == "adamw_bf16" else torch.float32)
 
 

@@ -29,7 +29,7 @@ def format_memory(config: StudyConfig, model: str) -> Iterator[str]:
             f"memory to train {', '.join(arms)}: {peak} on a {device} for micro-batches of {tokens:,} tokens"
             " (ssdfast plan)"
         )
-    weights = 2 * _BYTES_PER_WEIGHT * models.outline(model).parameters
+    weights = 2 * _BYTES_PER_WEIGHT * models.model_info(model).parameters
     yield f"memory to probe: {format_bytes(weights)} of weights of both models in float32 (ssdfast probe --estimate)"
 
 

@@ -88,7 +88,7 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
         problems = config.train_problems.model_copy(update={"decontaminate_against": config.eval_problems.sources})
         config = config.model_copy(update={"train_problems": problems})
     counts = len(load_problems(config.train_problems).problems), len(load_problems(config.eval_problems).problems)
-    models.outline(config.model)
+    models.model_info(config.model)
     return Stages(config, out, config.model, counts, execution)
 
 

@@ -76,7 +76,7 @@ def write(table: pa.Table, directory: Path) -> None:
     """Write the table as a directory of traces. Raises ValueError for an empty table."""
     if not len(table):
         raise ValueError(f"no trace is left for {directory.parent.name}: sample more, or use another filter")
-    with run_dir.atomic(traces.part_path(directory, 0)) as temporary:
+    with run_dir.atomic(traces.shard_path(directory, 0)) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 

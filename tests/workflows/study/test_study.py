@@ -175,7 +175,7 @@ def test_what_cannot_be_a_study_is_refused_in_a_sentence(inputs, changes, said, 
 
 def test_evaluation_on_problems_of_training_is_refused(inputs):
     config = read_study(file_of(inputs, eval_problems={"sources": [str(inputs / "train.jsonl")]}))
-    with pytest.raises(ValueError, match="8 of 8 problems are like held-out ones"):
+    with pytest.raises(ValueError, match="8 of 8 problems are near duplicates of evaluation problems"):
         study(config, inputs / "out")
 
 
