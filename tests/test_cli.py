@@ -118,7 +118,7 @@ def test_bad_traces_are_named(inputs, tmp_path, capsys):
     whole = next((tmp_path / "traces").glob("*.parquet")).read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
     given = inputs | {"traces": f"a={tmp_path}/cut.parquet", "out": tmp_path / "out"}
-    assert "cut.parquet is not a whole" in mistake(capsys, "probe", *flags(given))
+    assert "cut.parquet is not a complete" in mistake(capsys, "probe", *flags(given))
 
 
 def test_the_top_list_must_hold_the_truncation(inputs, tmp_path, capsys):

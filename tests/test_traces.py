@@ -1,12 +1,13 @@
 """The trace table: what goes in comes out, and what is no trace table is refused by name."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssdfast import traces
+from ssdfast import run_dir, traces
 
 from . import tiny
 

@@ -160,7 +160,7 @@ def test_blank_lines_count_in_the_number_of_a_line_and_are_no_completions(tmp_pa
     ("row", "message"),
     [
         ("{'problem_id': 'p'}", "not JSON"),
-        ('{"problem_id": "p", "text": "2", "temperature": NaN}', r"not JSON \(NaN is no number of JSON\)"),
+        ('{"problem_id": "p", "text": "2", "temperature": NaN}', r"not JSON \(NaN is not allowed in JSON\)"),
         ("[1]", "not a JSON object but list"),
         ({"problem_id": "p"}, "no text: give one of the keys text, completion, response, output"),
         (line(text=2), "'text' must be text or a list of texts, not int"),

@@ -135,7 +135,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch, caplog):
             engine(server.url, api_key_env="MY_KEY")
         assert KEY not in str(stop.value)
     monkeypatch.setenv("MY_KEY", "sk-two words")
-    with pytest.raises(ValueError, match="MY_KEY holds no key") as odd:
+    with pytest.raises(ValueError, match="MY_KEY holds no valid key") as odd:
         engine(server.url, api_key_env="MY_KEY")
     assert "two" not in str(odd.value)
     assert KEY not in caplog.text
