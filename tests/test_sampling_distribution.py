@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssdfast.report.candidates import truncated
+from ssdfast.report.candidates import truncate
 from ssdfast.sampling_distribution import in_top_k, in_top_p, mass_before, truncated_distribution
 
 PARAMS = [(1.0, 20, 0.95), (1.6, 20, 0.8), (0.7, 5, 0.5), (1.1, 3, 1.0), (2.0, 40, 0.3), (0.4, 1, 0.9)]
@@ -65,7 +65,7 @@ def test_callers_get_the_same_bits(kind, temperature, top_k, top_p):
         expected_NK = distribution_before(values_NK, temperature, top_k, top_p)
         np.testing.assert_array_equal(truncated_distribution(values_NK, temperature, top_k, top_p), expected_NK)
 
-    sizes, mass_N = truncated(logp_NK, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
+    sizes, mass_N = truncate(logp_NK, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
     expected_sizes, expected_mass_N = candidates_before(logp_NK, temperature, top_k, top_p)
     assert sizes == expected_sizes
     np.testing.assert_array_equal(mass_N, expected_mass_N)
