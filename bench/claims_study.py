@@ -50,7 +50,7 @@ def page(what: str, path: Path) -> Iterator[Claim]:
     measured = report_page.measure(path)
     what = f"{what}, {measured.shown} traces of {report_page.TOKENS:,} tokens"
     print(
-        f"     longest task of opening it {measured.opening:.0f} ms, of reading and searching {measured.reading:.0f} ms"
+        f"     longest task of opening {measured.opening:.0f} ms, of reading and searching {measured.reading:.0f} ms"
     )
     yield Claim(f"{what}: size", measured.megabytes, 10, "MB")
     yield Claim("seconds from nothing to the first token", measured.seconds, 2, "s")
