@@ -28,7 +28,7 @@ function drawFraction() {
       ...[low, high].filter((x) => x !== null).map((x) =>
         svg("line", { class: "whisker", x1: percent(x), x2: percent(x), y1: 2, y2: 24 }))),
     html("p", { class: "fraction-ends small" },
-      html("span", {}, "along self-distillation"), html("span", {}, "any other shift")));
+      html("span", {}, "along self-distillation"), html("span", {}, "rest of the shift")));
 }
 
 function drawCounts() {
