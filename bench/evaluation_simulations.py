@@ -1,8 +1,8 @@
 """Synthetic studies for the intervals and the sequential test: ``python bench/evaluation_simulations.py``.
 
-A problem's chance of a right answer is drawn from a beta distribution of mean 65 %, 85 % of a sample's variance lying
-between problems. The second arm has the first's chances except on a tenth of the problems, where they are drawn anew;
-an effect moves all of them towards 1.
+A problem's chance of a correct answer is drawn from a beta distribution of mean 65 %, 85 % of a sample's variance lying
+between problems. The run has the baseline's chances except on a tenth of the problems, where they are drawn anew; an
+effect shifts all of them towards 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssdfast.evaluation.stats.intervals import Interval, accuracy, bootstrap_by_problem, wilson
-from ssdfast.evaluation.stats.pass_at_k import pass_at
+from ssdfast.evaluation.stats.pass_at_k import mean_pass_at_k
 from ssdfast.evaluation.stats.scores import Scores
 from ssdfast.evaluation.stats.sequential import SequentialTest
 
@@ -28,32 +28,32 @@ _A, _B = MEAN * (1 / BETWEEN - 1), (1 - MEAN) * (1 / BETWEEN - 1)
 
 
 @dataclass(frozen=True)
-class Sequential:
-    """What became of many sequential studies, and of the fixed design that always samples the maximum."""
+class SequentialStudies:
+    """The results of many sequential studies, and of the fixed design that always samples the maximum."""
 
-    found: int
-    """studies that ended with one arm better"""
-    none: int
-    """that ended with no difference within the margin"""
+    differences: int
+    """Studies that found the baseline or the run better."""
+    equivalent: int
+    """Studies that found no difference within the margin."""
     studies: int
     problems: float
-    """mean number until the end"""
-    found_fixed: int
-    """studies in which the fixed design finds a difference"""
+    """The mean number of problems until the end."""
+    differences_fixed: int
+    """Studies in which the fixed design finds a difference."""
 
     @property
     def saved(self) -> float:
-        """Share of the fixed design's samples."""
+        """The fraction of the fixed design's samples that are saved."""
         return 1 - self.problems / MAXIMUM
 
     @property
-    def found_interval(self) -> Interval:
-        """The share of findings, with Wilson's interval for this many studies."""
-        return wilson(self.found, self.studies)
+    def difference_rate(self) -> Interval:
+        """The fraction of studies that found a difference, with Wilson's interval."""
+        return wilson(self.differences, self.studies)
 
 
 def coverage(studies: int = STUDIES, seed: int = 0) -> Iterator[tuple[str, float]]:
-    """Each kind of interval, and the share of studies whose 95 % interval holds the true value."""
+    """Each kind of interval, and the fraction of studies whose 95 % interval holds the true value."""
     single = "Wilson, {} problems x 1 sample"
     for problems in (300, 1000):
         yield single.format(problems), _covered(MEAN, _accuracies(studies, problems, 1, seed))
@@ -65,26 +65,26 @@ def coverage(studies: int = STUDIES, seed: int = 0) -> Iterator[tuple[str, float
     yield "paired difference, 1000 problems x 1 sample", _covered(EFFECT, _differences(studies, 1000, 1, seed))
 
 
-def sequential(effect: float, studies: int = STUDIES, samples: int = 1, seed: int = 0) -> Sequential:
+def sequential(effect: float, studies: int = STUDIES, samples: int = 1, seed: int = 0) -> SequentialStudies:
     """Studies of at most MAXIMUM problems, looked at LOOKS times, with a true difference of `effect`."""
     from scipy.stats import t
 
     rng = np.random.default_rng(seed)
     far = t.isf(0.025, MAXIMUM - 1)
-    found = none = problems = fixed = 0
+    differences = equivalent = problems = fixed = 0
     for _ in range(studies):
         difference_P = _difference(rng, MAXIMUM, samples, effect)
         test = SequentialTest(MAXIMUM, MARGIN)
         for batch in np.split(difference_P, LOOKS):
-            if test.look(batch).ended:
+            if test.look(batch).stopped:
                 break
         end = test.looks[-1]
-        found += "better" in end.verdict
-        none += end.verdict == "equivalent"
+        differences += "better" in end.decision
+        equivalent += end.decision == "equivalent"
         problems += end.problems
         error = difference_P.std(ddof=1) / np.sqrt(MAXIMUM)
         fixed += bool(abs(difference_P.mean()) > far * error)
-    return Sequential(found, none, studies, problems / studies, fixed)
+    return SequentialStudies(differences, equivalent, studies, problems / studies, fixed)
 
 
 def _chances(rng: np.random.Generator, problems: int) -> np.ndarray:
@@ -92,28 +92,28 @@ def _chances(rng: np.random.Generator, problems: int) -> np.ndarray:
 
 
 def _difference(rng: np.random.Generator, problems: int, samples: int, effect: float) -> np.ndarray:
-    first_P = _chances(rng, problems)
-    second_P = np.where(rng.random(problems) < CHANGED, _chances(rng, problems), first_P)
-    second_P = 1 - (1 - second_P) * (1 - effect / (1 - MEAN))
-    return (rng.binomial(samples, second_P) - rng.binomial(samples, first_P)) / samples
+    baseline_P = _chances(rng, problems)
+    run_P = np.where(rng.random(problems) < CHANGED, _chances(rng, problems), baseline_P)
+    run_P = 1 - (1 - run_P) * (1 - effect / (1 - MEAN))
+    return (rng.binomial(samples, run_P) - rng.binomial(samples, baseline_P)) / samples
 
 
-def _outcomes(rng: np.random.Generator, problems: int, samples: int) -> Scores:
-    right_P = rng.binomial(samples, _chances(rng, problems))
-    score_N = (np.arange(samples) < right_P[:, None]).astype(np.float64).ravel()
+def _scores(rng: np.random.Generator, problems: int, samples: int) -> Scores:
+    correct_P = rng.binomial(samples, _chances(rng, problems))
+    score_N = (np.arange(samples) < correct_P[:, None]).astype(np.float64).ravel()
     return Scores(tuple(map(str, range(problems))), np.full(problems, samples), score_N)
 
 
 def _accuracies(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
     rng = np.random.default_rng(seed)
     for study in range(studies):
-        yield accuracy(_outcomes(rng, problems, samples), resamples=RESAMPLES, seed=study)
+        yield accuracy(_scores(rng, problems, samples), resamples=RESAMPLES, seed=study)
 
 
 def _passes(studies: int, problems: int, samples: int, k: int, seed: int) -> Iterator[Interval]:
     rng = np.random.default_rng(seed)
     for study in range(studies):
-        yield pass_at(_outcomes(rng, problems, samples), k, resamples=RESAMPLES, seed=study)
+        yield mean_pass_at_k(_scores(rng, problems, samples), k, resamples=RESAMPLES, seed=study)
 
 
 def _differences(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
@@ -125,14 +125,14 @@ def _differences(studies: int, problems: int, samples: int, seed: int) -> Iterat
 
 
 def _covered(truth: float, intervals: Iterator[Interval]) -> float:
-    return float(np.mean([found.low <= truth <= found.high for found in intervals]))
+    return float(np.mean([interval.ci_low <= truth <= interval.ci_high for interval in intervals]))
 
 
 def main() -> None:
     print(f"coverage of 95 % intervals over {STUDIES:,} studies")
-    for what, share in coverage():
-        print(f"  {what:50} {100 * share:.2f} %")
-    print(f"sequential test, {MAXIMUM:,} problems at most, {LOOKS} looks, no difference within {MARGIN:g} points")
+    for what, fraction in coverage():
+        print(f"  {what:50} {100 * fraction:.2f} %")
+    print(f"sequential test, {MAXIMUM:,} problems at most, {LOOKS} looks, margin of {MARGIN:g} percentage points")
     for effect, studies, samples in (
         (0.0, NULL_STUDIES, 1),
         (0.0, NULL_STUDIES, 4),
@@ -140,11 +140,11 @@ def main() -> None:
         (EFFECT, STUDIES, 4),
     ):
         run = sequential(effect, studies, samples)
-        better = run.found_interval
+        better = run.difference_rate
         print(
-            f"  true effect {100 * effect:g} points, {samples} samples, {studies:,} studies: one is better in "
-            f"{100 * better.estimate:.2f} % [{100 * better.low:.2f}, {100 * better.high:.2f}] (fixed design "
-            f"{100 * run.found_fixed / studies:.2f} %), no difference in {100 * run.none / studies:.1f} %, "
+            f"  true effect {100 * effect:g} percentage points, {samples} samples, {studies:,} studies: difference in "
+            f"{100 * better.value:.2f} % [{100 * better.ci_low:.2f}, {100 * better.ci_high:.2f}] (fixed design "
+            f"{100 * run.differences_fixed / studies:.2f} %), equivalent in {100 * run.equivalent / studies:.1f} %, "
             f"samples saved {100 * run.saved:.1f} %"
         )
 

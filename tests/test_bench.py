@@ -182,20 +182,20 @@ def test_the_mix_of_answers_is_varied_and_no_two_golds_are_alike():
         assert {kind: sum(kind == other for other, _ in one) for kind in evaluation.KINDS} == dict.fromkeys(
             ("integers", "fractions", "sets", "intervals"), 100
         )
-        assert 0.4 < sum(made.right for _, made in one) / len(one) < 0.6
+        assert 0.4 < sum(pair.correct for _, pair in one) / len(one) < 0.6
     pairs = [made for one in rounds for _, made in one]
     assert len({made.gold for made in pairs}) == len(pairs)
     assert not any(made.gold.strip() == made.answer.strip() for made in pairs)
 
 
-def test_answers_of_the_mix_are_judged_as_they_were_made():
+def test_answers_of_the_mix_are_graded_as_they_were_built():
     pytest.importorskip("math_verify")
     import evaluation
 
     from ssdfast.evaluation.answers.equal import grade_answer
 
-    found = [(grade_answer(made.gold, made.answer) == "correct", made) for _, made in evaluation.mix(25, 1)[0]]
-    assert [made for right, made in found if right != made.right] == []
+    grades = [(grade_answer(pair.gold, pair.answer) == "correct", pair) for _, pair in evaluation.mix(25, 1)[0]]
+    assert [pair for correct, pair in grades if correct != pair.correct] == []
 
 
 def gpu_check(**environment: str) -> subprocess.CompletedProcess:

@@ -31,9 +31,11 @@ OLD_KEYS = {
 
 
 def keys(value):
+    """All keys, but for the mean of a distribution, which stands beside its quantiles."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield key
+            if not (key == "mean" and "p50" in value):
+                yield key
             yield from keys(inner)
     elif isinstance(value, list):
         for inner in value:
