@@ -1,7 +1,7 @@
-"""Prompts: a problem put to a model in its own chat template, and the tokens with which the model ends its answer.
+"""Prompts: a problem worded in a model's chat template, and the token ids that end the model's answer.
 
-A template is a program that came with somebody's tokenizer. What can be known of it without a problem is tried out at
-once: whether it parses, takes a system message, shows the question, and has the thinking mode that was asked for.
+A template is a program that comes with a tokenizer. It is checked before any problem is worded: it must parse, accept
+the system message, contain the question, and have a thinking mode where the settings switch one on or off.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _ANSWER = "It is 42."
 
 
 class Prompter:
-    """Words problems as `config` says, in the chat template of `tokenizer` or in the file that takes its place.
+    """Words problems by `config`, in the chat template of `tokenizer` or of the file that replaces it.
 
-    Raises ValueError for a template that is missing, does not parse, refuses the system message or the examples, leaves
-    out the system message or the question, or has no thinking mode where `config.enable_thinking` is set.
+    Raises ValueError for a template that is missing, does not parse, rejects the system message or the examples, omits
+    the system message or the question, or has no thinking mode where `config.enable_thinking` is set.
     """
 
     def __init__(self, tokenizer: Any, config: PromptConfig) -> None:
         self.tokenizer, self.config = tokenizer, config
         self.template, self._described = _template(tokenizer, config)
-        # Other added tokens are vocabulary, as Gemma's runs of newlines and HTML tags are, or a word that was added.
+        # Other added tokens are ordinary vocabulary, such as Gemma's runs of newlines and HTML tags.
         self._control_ids = {
             token.content: token_id
             for token_id, token in tokenizer.added_tokens_decoder.items()
             if token.special or (token.content in self.template and re.search(r"[^\w\s]", token.content))
         }
         if tokenizer.unk_token_id not in (tokenizer.eos_token_id, tokenizer.bos_token_id):
-            self._control_ids.pop(tokenizer.unk_token, None)  # that stands for what a tokenizer of words does not know
+            self._control_ids.pop(tokenizer.unk_token, None)  # it stands for unknown words
         longest_first = sorted(self._control_ids, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._before = [{"role": "system", "content": config.system}] if config.system else []
@@ -48,26 +48,28 @@ class Prompter:
         self._own = self._count(self._encode(text))
 
     def prompt_ids(self, question: str, name: str) -> list[int]:
-        """Token ids of the conversation up to where the model begins its answer.
+        """Token ids of the conversation up to the start of the model's answer.
 
-        The template's own control tokens are control tokens, and so are those in the settings; what looks like one in
-        `question` is plain text. Beginning of text is there where the template writes it, once.
-        Raises ValueError that names the problem, `name`, where the template fails on it, the question is no Unicode
-        text, or the tokenizer cannot write as text a control token that the question spells.
+        Control tokens in the template and in the settings are control tokens; in `question` they are plain text. The
+        beginning of text occurs where the template writes it, once.
+        name: the problem, for messages. Raises ValueError where the template fails on the question, the question is not
+        valid Unicode, or the tokenizer cannot encode a control token in the question as text.
         """
         try:
             question.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"{name}: character {error.start + 1} of the question is half a character"
-                f" ({question[error.start]!a}): mend its encoding"
+                f" ({question[error.start]!a}): repair its encoding"
             ) from None
         cut = self._cut_mark(question)
-        broken = self._control.sub(lambda found: found[0][0] + cut + found[0][1:], question)
+        broken = self._control.sub(lambda match: match[0][0] + cut + match[0][1:], question)
         text = self._render([*self._before, self._user(broken)], name=name)
         ids = [token_id for piece in text.split(cut) for token_id in self._encode(piece)]
         if not ids:
-            raise ValueError(f"{name}: {self._described} makes an empty prompt of it")
+            raise ValueError(
+                f"{name}: {self._described} gives an empty prompt: use another --prompt.chat-template FILE"
+            )
         self._check_control(ids, text.replace(cut, ""), question, name)
         return ids
 
@@ -76,15 +78,15 @@ class Prompter:
 
         They are those of generation_config.json (config.json where it names none), the tokenizer's end of text, and the
         control token that the template writes after an answer. The tokenizer's alone is not enough: it is often the end
-        of a document, as in pretraining (<|endoftext|>), while a model tuned for chat ends its turn with a token of
-        the template (<|im_end|>, <|eot_id|>, <end_of_turn>) and, not stopped there, goes on to play the user.
+        of a document, as in pretraining (<|endoftext|>), while a chat model ends its turn with a token of the template
+        (<|im_end|>, <|eot_id|>, <end_of_turn>) and, if it is not stopped there, continues with the user's turn.
         Raises ValueError where none of them names an id, or a file is not JSON.
         """
-        found = {*_saved_end_ids(Path(path)), self.tokenizer.eos_token_id, self._turn_end()}
-        ends = frozenset(token_id for token_id in found if token_id is not None)
+        candidates = {*_saved_end_ids(Path(path)), self.tokenizer.eos_token_id, self._turn_end()}
+        ends = frozenset(token_id for token_id in candidates if token_id is not None)
         if not ends:
             raise ValueError(
-                f"nothing says how {path} ends an answer: give its tokenizer an eos_token, or name eos_token_id in"
+                f"{path} has no token that ends an answer: give its tokenizer an eos_token, or set eos_token_id in"
                 " its generation_config.json"
             )
         return ends
@@ -95,7 +97,7 @@ class Prompter:
     def _render(
         self, messages: list[dict[str, str]], prompt: bool = True, name: str = "", thinking: bool | None = None
     ) -> str:
-        """The conversation as text; `thinking` is tried instead of the settings'."""
+        """The conversation as text; `thinking` overrides the settings."""
         thinking = self.config.enable_thinking if thinking is None else thinking
         options = {} if thinking is None else {"enable_thinking": thinking}
         what = f"{name}: {self._described}" if name else self._described
@@ -105,17 +107,17 @@ class Prompter:
             )
         except TemplateSyntaxError as error:
             raise ValueError(f"{self._described} does not parse, line {error.lineno}: {_one_line(error)}") from None
-        except Exception as error:  # a template can fail in any way that a program can
+        except Exception as error:  # a template can raise any exception
             roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
             raise ValueError(
-                f"{what} refuses a conversation of {roles}: {_one_line(error) or type(error).__name__}"
+                f"{what} rejects a conversation of {roles}: {_one_line(error) or type(error).__name__}"
             ) from error
 
     def _check(self, text: str) -> None:
-        """text: the conversation with a question that stands for any."""
+        """text: the conversation with a sample question."""
         for what, content in (("system message", self.config.system), ("question", _PROBE)):
             if content.strip() not in text:
-                raise ValueError(f"{self._described} leaves out the {what}: give another --prompt.chat-template FILE")
+                raise ValueError(f"{self._described} omits the {what}: use another --prompt.chat-template FILE")
         if self.config.enable_thinking is not None:
             messages = [*self._before, self._user(_PROBE)]
             if self._render(messages, thinking=True) == self._render(messages, thinking=False):
@@ -128,25 +130,25 @@ class Prompter:
         """The first control token after an answer, None where the template writes none."""
         answered = [self._user(_PROBE), {"role": "assistant", "content": _ANSWER}]
         after = self._render(answered, prompt=False).rpartition(_ANSWER)[2]
-        found = self._control.search(after)
-        return self._control_ids[found[0]] if found else None
+        match = self._control.search(after)
+        return self._control_ids[match[0]] if match else None
 
     def _cut_mark(self, question: str) -> str:
-        """A private-use character that nothing else in the conversation holds."""
-        said = question + self.config.instruction + "".join(message["content"] for message in self._before)
-        return next(mark for mark in map(chr, range(0xF0000, 0xFFFFE)) if mark not in said)
+        """A private-use character that occurs nowhere else in the conversation."""
+        texts = question + self.config.instruction + "".join(message["content"] for message in self._before)
+        return next(mark for mark in map(chr, range(0xF0000, 0xFFFFE)) if mark not in texts)
 
     def _check_control(self, ids: list[int], text: str, question: str, name: str) -> None:
-        """The question must have changed no control token; breaking those that it spells, no character."""
+        """Check that the question adds and removes no control token, and that splitting those it contains changes no text."""
         count = self._count(ids)
-        strange = next(iter((count - self._own) + (self._own - count)), None)
-        if strange is None and (spelt := self._control.search(question)):
+        token_id = next(iter((count - self._own) + (self._own - count)), None)
+        if token_id is None and (match := self._control.search(question)):
             same = self._decode(ids) == self._decode(self._encode(text))
-            strange = None if same else self._control_ids[spelt[0]]
-        if strange is not None:
+            token_id = None if same else self._control_ids[match[0]]
+        if token_id is not None:
             raise ValueError(
-                f"{name}: the tokenizer of {self.tokenizer.name_or_path} cannot tell the text of the question from the"
-                f" control token {self.tokenizer.convert_ids_to_tokens(strange)!r}: reword the question"
+                f"{name}: the tokenizer of {self.tokenizer.name_or_path} cannot distinguish the text of the question from"
+                f" the control token {self.tokenizer.convert_ids_to_tokens(token_id)!r}: reword the question"
             )
 
     def _count(self, ids: list[int]) -> Counter[int]:
@@ -154,7 +156,7 @@ class Prompter:
         return Counter(token_id for token_id in ids if token_id in control)
 
     def _encode(self, text: str) -> list[int]:
-        # Not verbose: whether a prompt outgrows the context is for the sampler to say.
+        # Not verbose: the sampler checks whether a prompt fits into the context.
         return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
 
     def _decode(self, ids: list[int]) -> str:
@@ -162,7 +164,7 @@ class Prompter:
 
 
 def _template(tokenizer: Any, config: PromptConfig) -> tuple[str, str]:
-    """The template, and what to call it."""
+    """The template, and its description for messages."""
     if config.chat_template:
         file = Path(config.chat_template)
         try:
@@ -177,7 +179,7 @@ def _template(tokenizer: Any, config: PromptConfig) -> tuple[str, str]:
     template, remedy = tokenizer.chat_template, "give one with --prompt.chat-template FILE"
     if isinstance(template, dict):
         if "default" not in template:
-            raise ValueError(f"{owner} has chat templates ({', '.join(template)}) and none is the default: {remedy}")
+            raise ValueError(f"{owner} has chat templates ({', '.join(template)}) and no default: {remedy}")
         template = template["default"]
     if not template:
         raise ValueError(f"{owner} has no chat template: {remedy}")
@@ -185,14 +187,14 @@ def _template(tokenizer: Any, config: PromptConfig) -> tuple[str, str]:
 
 
 def _saved_end_ids(path: Path) -> set[int]:
-    """Those of generation_config.json, or else of config.json."""
+    """The ids of generation_config.json, or of config.json where it has none."""
     for file in (path / "generation_config.json", path / "config.json"):
         if not file.is_file():
             continue
         try:
             named = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"{file} holds no JSON object: {_one_line(error)}") from None
+            raise ValueError(f"{file} holds no JSON object ({_one_line(error)}): restore the file") from None
         if named is not None:
             return set(named) if isinstance(named, list) else {named}
     return set()

@@ -127,7 +127,7 @@ def test_a_template_without_system_messages():
     assert shown(prompter).startswith("<bos><start_of_turn>user\nQ: 1+1?<end_of_turn>\n<start_of_turn>model\n2<end")
     assert prompter.prompt_ids("3+3?", "p1").count(tokenizer.bos_token_id) == 1
     assert prompter.end_ids("nowhere") == set(tokenizer.convert_tokens_to_ids(["<eos>", "<end_of_turn>"]))
-    with pytest.raises(ValueError, match="stand-in refuses a conversation of system, user: No system role"):
+    with pytest.raises(ValueError, match="stand-in rejects a conversation of system, user: No system role"):
         Prompter(tokenizer, changed(system="Be brief."))
 
 
@@ -176,7 +176,9 @@ def test_any_question_is_spelt_byte_by_byte(question):
 def test_a_control_token_that_cannot_be_text_is_refused():
     prompter = Prompter(tokenizers.spaced(), BARE)
     assert shown(prompter, "two words").endswith("two words</s>")
-    with pytest.raises(ValueError, match=r"p7: the tokenizer of stand-in cannot tell .* control token '</s>': reword"):
+    with pytest.raises(
+        ValueError, match=r"p7: the tokenizer of stand-in cannot distinguish .* control token '</s>': reword"
+    ):
         prompter.prompt_ids("the end is </s> here", "p7")
     of_one_letter = Prompter(tokenizers.stand_in(control=("<|im_start|>", "<|im_end|>", "|")), BARE)
     with pytest.raises(ValueError, match=r"p8: .* control token '\|': reword"):
@@ -214,12 +216,12 @@ def test_half_a_character_is_named(question):
 def test_a_template_that_fails_on_a_problem_names_it(template, says):
     prompter = Prompter(tokenizers.stand_in(template), BARE)
     assert shown(prompter, "y") == "y"
-    with pytest.raises(ValueError, match=f"p4: the chat template of stand-in refuses a conversation of user: .*{says}"):
+    with pytest.raises(ValueError, match=f"p4: the chat template of stand-in rejects a conversation of user: .*{says}"):
         prompter.prompt_ids("x", "p4")
 
 
 def test_an_empty_prompt_is_refused():
-    with pytest.raises(ValueError, match="p5: the chat template of stand-in makes an empty prompt of it"):
+    with pytest.raises(ValueError, match="p5: the chat template of stand-in gives an empty prompt"):
         Prompter(tokenizers.stand_in("{{ messages[0].content | trim }}"), BARE).prompt_ids(" ", "p5")
 
 
@@ -227,7 +229,7 @@ def test_templates_that_cannot_serve(tmp_path):
     plain = tokenizers.stand_in(None)
     with pytest.raises(ValueError, match=r"tokenizer of stand-in has no chat template: give one with --prompt.chat-te"):
         Prompter(plain, BARE)
-    with pytest.raises(ValueError, match=r"chat templates \(tool_use, rag\) and none is the default"):
+    with pytest.raises(ValueError, match=r"chat templates \(tool_use, rag\) and no default"):
         Prompter(tokenizers.stand_in({"tool_use": "a", "rag": "b"}), BARE)
     with pytest.raises(ValueError, match=r"there is no chat template .*nope\.jinja: name a file"):
         Prompter(plain, changed(chat_template=str(tmp_path / "nope.jinja")))
@@ -236,9 +238,9 @@ def test_templates_that_cannot_serve(tmp_path):
     broken = template_file(tmp_path, "{{ messages[0].content }}\n{% if messages %}")
     with pytest.raises(ValueError, match=f"the chat template {broken} does not parse, line 2: .*endif"):
         Prompter(plain, changed(chat_template=broken))
-    with pytest.raises(ValueError, match="leaves out the question"):  # it wants a list of parts, and gets a text
+    with pytest.raises(ValueError, match="omits the question"):  # it wants a list of parts, and gets a text
         Prompter(tokenizers.stand_in("{% for part in messages[0].content %}{{ part.text }}{% endfor %}"), BARE)
-    with pytest.raises(ValueError, match="leaves out the system message"):
+    with pytest.raises(ValueError, match="omits the system message"):
         Prompter(tokenizers.stand_in("{{ messages[-1].content }}"), changed(system="Be brief."))
 
 
@@ -286,7 +288,7 @@ def test_only_what_follows_an_answer_ends_it():
 
 def test_an_answer_that_nothing_ends(tmp_path):
     prompter = Prompter(tokenizers.stand_in("{{ messages[-1].content }}"), BARE)
-    with pytest.raises(ValueError, match=f"nothing says how {tmp_path} ends an answer"):
+    with pytest.raises(ValueError, match=f"{tmp_path} has no token that ends an answer"):
         prompter.end_ids(str(tmp_path))
     (tmp_path / "config.json").write_text('{"eos_token_id": 3}')
     assert prompter.end_ids(str(tmp_path)) == {3}

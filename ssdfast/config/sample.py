@@ -90,7 +90,7 @@ class LoopConfig(Settings):
     max_period: Annotated[int, Field(ge=1)] = 1024
     """The length of the longest period that is detected, in tokens."""
     audit_fraction: Fraction = 0.0
-    """The fraction of traces, drawn at random, that continue after a loop. They show how many would have ended
+    """The fraction of traces, chosen at random, that continue after a loop. They show how many would have ended
     naturally."""
 
 

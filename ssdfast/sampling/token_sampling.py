@@ -73,7 +73,7 @@ def _splitmix(bits: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def likeliest(logits_BV: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_k_logprobs(logits_BV: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """(ids int64 [B, k], log-probabilities float32 [B, k]) of the k <= 128 most likely tokens, ties by smaller id.
 
     Slots beyond the possible tokens hold -1 and -inf.
@@ -90,7 +90,7 @@ def draw(logits_BV: Tensor, sampling: EngineSamplingParams, noise: Noise) -> Sam
         return _draw_from_all(logits_BV, sampling.temperature, noise)
     top_k = min(sampling.top_k or vocabulary, vocabulary)
     if top_k < min(MAX_TOP, vocabulary):  # one more, which may be close to the support
-        ids_BK, falling_BK = likeliest(logits_BV, top_k + 1)
+        ids_BK, falling_BK = top_k_logprobs(logits_BV, top_k + 1)
     else:
         falling_BV, order_BV = logits_BV.sort(dim=1, descending=True, stable=True)
         falling_BK, ids_BK = falling_BV[:, : top_k + 1], order_BV[:, : top_k + 1]

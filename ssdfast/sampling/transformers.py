@@ -23,7 +23,7 @@ from ..models import LanguageModel
 from ..run_dir import RunError
 from .engine import Completion, FinishReason, Request, Rules
 from .partial_completion import PartialCompletion, TopTokens
-from .token_sampling import Noise, draw, likeliest
+from .token_sampling import Noise, draw, top_k_logprobs
 
 
 class TransformersEngine:
@@ -90,7 +90,7 @@ class _Batch:
                 tokens[row] = draw(alone_1V, self.rules.sampling, noise.row(row)).ids_B.item()
         steps: list[list[TopTokens]] = [[] for _ in self.traces]
         if self.rules.top_logprobs:
-            ids_BK, logprobs_BK = likeliest(logits_BV, self.rules.top_logprobs)
+            ids_BK, logprobs_BK = top_k_logprobs(logits_BV, self.rules.top_logprobs)
             steps = [[step] for step in zip(ids_BK.tolist(), logprobs_BK.tolist(), strict=True)]
         return [trace.add([token], step) for trace, token, step in zip(self.traces, tokens, steps, strict=True)]
 

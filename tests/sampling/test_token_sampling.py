@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast.config import EngineSamplingParams
-from ssdfast.sampling.token_sampling import CLOSE_SCORE, Noise, draw, likeliest
+from ssdfast.sampling.token_sampling import CLOSE_SCORE, Noise, draw, top_k_logprobs
 
 from .oracle import chi_squared_p, distribution
 
@@ -117,7 +117,7 @@ def test_noise_depends_on_seed_step_and_token_alone(seed, step, token):
 def test_the_likeliest_are_exact_with_ties_by_smaller_id():
     logits_NV = torch.zeros(1, 200)
     logits_NV[0, [50, 20]] = 2.0
-    ids_BK, logprobs_BK = likeliest(logits_NV, 4)
+    ids_BK, logprobs_BK = top_k_logprobs(logits_NV, 4)
     assert ids_BK.tolist() == [[20, 50, 0, 1]]
     want = logits_NV.double().log_softmax(1)[0, [20, 50, 0, 1]].float()
     torch.testing.assert_close(logprobs_BK[0], want)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast.config import EngineSamplingParams
-from ssdfast.sampling.token_sampling import likeliest
+from ssdfast.sampling.token_sampling import top_k_logprobs
 from ssdfast.training.soft_labels import soft_labels
 
 from ..sampling.oracle import distribution
@@ -34,7 +34,7 @@ def dense(labels, dtype=torch.float64):
 def test_they_are_the_distribution_of_sampled_tokens(seed, temperature, top_k, top_p, min_p):
     sampling = EngineSamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     logits_SV = logits(seed)
-    labels = soft_labels(*likeliest(logits_SV, 20), sampling, VOCABULARY)
+    labels = soft_labels(*top_k_logprobs(logits_SV, 20), sampling, VOCABULARY)
     want_SV = torch.stack([distribution(row, sampling) for row in logits_SV])
     torch.testing.assert_close(dense(labels), want_SV, rtol=1e-5, atol=1e-6)
     assert not labels.missing_mass_S.any()
@@ -46,7 +46,7 @@ def test_the_mass_outside_the_list_is_bounded(temperature, top_k, top_p):
     sampling = EngineSamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
     for seed in range(20):
         logits_SV = logits(seed, spread=1.5)
-        labels = soft_labels(*likeliest(logits_SV, 8), sampling, VOCABULARY)
+        labels = soft_labels(*top_k_logprobs(logits_SV, 8), sampling, VOCABULARY)
         want_SV = torch.stack([distribution(row, sampling) for row in logits_SV])
         missing_mass_S = 1 - (want_SV * (dense(labels) > 0)).sum(1)
         assert (labels.missing_mass_S >= missing_mass_S - 1e-6).all()
@@ -56,7 +56,7 @@ def test_the_mass_outside_the_list_is_bounded(temperature, top_k, top_p):
 
 def test_untempered_the_bound_is_the_mass_itself():
     logits_SV = logits(0)
-    labels = soft_labels(*likeliest(logits_SV, 8), EngineSamplingParams(top_k=0, top_p=1.0), VOCABULARY)
+    labels = soft_labels(*top_k_logprobs(logits_SV, 8), EngineSamplingParams(top_k=0, top_p=1.0), VOCABULARY)
     want_S = 1 - logits_SV.double().softmax(1).topk(8).values.sum(1)
     torch.testing.assert_close(labels.missing_mass_S.double(), want_S, rtol=1e-4, atol=1e-7)
 
@@ -64,7 +64,7 @@ def test_untempered_the_bound_is_the_mass_itself():
 def test_empty_slots_stay_empty():
     logits_SV = torch.full((1, VOCABULARY), -torch.inf)
     logits_SV[0, [3, 7]] = torch.tensor([1.0, 0.0])
-    labels = soft_labels(*likeliest(logits_SV, 5), EngineSamplingParams(top_k=0, top_p=1.0), VOCABULARY)
+    labels = soft_labels(*top_k_logprobs(logits_SV, 5), EngineSamplingParams(top_k=0, top_p=1.0), VOCABULARY)
     assert labels.ids_SK[0].tolist() == [3, 7, -1, -1, -1]
     torch.testing.assert_close(labels.probs_SK[0, :2], torch.tensor([1.0, 0.0]).softmax(0))
     assert not labels.probs_SK[0, 2:].any()
@@ -78,4 +78,4 @@ def test_no_position_gives_no_label():
 
 def test_a_presence_penalty_is_rejected():
     with pytest.raises(ValueError, match=r"presence penalty of 0\.5"):
-        soft_labels(*likeliest(logits(0), 4), EngineSamplingParams(presence_penalty=0.5), VOCABULARY)
+        soft_labels(*top_k_logprobs(logits(0), 4), EngineSamplingParams(presence_penalty=0.5), VOCABULARY)

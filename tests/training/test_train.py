@@ -12,7 +12,7 @@ import torch
 
 from ssdfast import cli, models
 from ssdfast.config import EngineSamplingParams, TrainingRunConfig
-from ssdfast.sampling.token_sampling import likeliest
+from ssdfast.sampling.token_sampling import top_k_logprobs
 from ssdfast.training import runner, step_log, trainer
 from ssdfast.training.collate import collate_padded
 from ssdfast.training.examples import read_examples
@@ -106,7 +106,7 @@ def save_tops(directory, k=20):
     for example in read_examples(directory / "traces", tiny.VOCABULARY):
         ids = torch.tensor([*example.trace.prompt_ids, *example.trace.completion_ids])
         logits_LV = model.model(input_ids=ids[None]).logits[0, len(example.trace.prompt_ids) - 1 : -1]
-        tops.append([tensor.tolist() for tensor in likeliest(logits_LV.detach(), k)])
+        tops.append([tensor.tolist() for tensor in top_k_logprobs(logits_LV.detach(), k)])
     sampling = {name: [value] * len(tops) for name, value in SAMPLING.model_dump().items()}
     columns = {"top_ids": [top[0] for top in tops], "top_logprobs": [top[1] for top in tops], **sampling}
     tiny.save_traces(directory / "traces", len(tops), **columns)
