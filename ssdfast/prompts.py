@@ -68,7 +68,7 @@ class Prompter:
         ids = [token_id for piece in text.split(cut) for token_id in self._encode(piece)]
         if not ids:
             raise ValueError(
-                f"{name}: {self._described} gives an empty prompt: use another --prompt.chat-template FILE"
+                f"{name}: {self._described} gives an empty prompt: use another --prompt.chat-template"
             )
         self._check_control(ids, text.replace(cut, ""), question, name)
         return ids
@@ -139,7 +139,7 @@ class Prompter:
         return next(mark for mark in map(chr, range(0xF0000, 0xFFFFE)) if mark not in texts)
 
     def _check_control(self, ids: list[int], text: str, question: str, name: str) -> None:
-        """Check that the question adds and removes no control token, and that splitting those it contains changes no text."""
+        """Check that the question changes no control token, and that splitting those it contains changes no text."""
         count = self._count(ids)
         token_id = next(iter((count - self._own) + (self._own - count)), None)
         if token_id is None and (match := self._control.search(question)):
@@ -147,8 +147,8 @@ class Prompter:
             token_id = None if same else self._control_ids[match[0]]
         if token_id is not None:
             raise ValueError(
-                f"{name}: the tokenizer of {self.tokenizer.name_or_path} cannot distinguish the text of the question from"
-                f" the control token {self.tokenizer.convert_ids_to_tokens(token_id)!r}: reword the question"
+                f"{name}: the tokenizer of {self.tokenizer.name_or_path} cannot distinguish the text of the question"
+                f" from the control token {self.tokenizer.convert_ids_to_tokens(token_id)!r}: reword the question"
             )
 
     def _count(self, ids: list[int]) -> Counter[int]:
