@@ -58,7 +58,7 @@ def memory() -> Iterator[Claim]:
 
 
 def large() -> Iterator[Claim]:
-    """Eager torch takes a tenth of a second a row here: timed on a few rows, and scaled by rows."""
+    """Eager torch takes a tenth of a second per row here, so it is timed on a few rows and scaled."""
     n = 4_096
     x = hidden_pair(n, *LARGE_MODEL)
     few = x.rows(SLOW_ROWS)

@@ -23,10 +23,10 @@ from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
 from ssdfast.kernels.probe_stats.schema import new_packed, put_rows, unpack
 
 # With exact logits, sums in float32 are what is left; a column of log-probabilities as rounded as bf16 logits would be
-# wrong by 1e-2. What multiplies in 16 bits with float32 sums inside is given the room of one more rounding.
+# wrong by 1e-2. The tolerance of what multiplies in 16 bits with float32 sums allows one more rounding.
 FLOAT32, ROUNDED_INSIDE = 1e-5, 1e-3
 CHUNK = 1024 if ON_GPU else 128  # rows; 128 is TRL's own choice, a GPU wants more of them in a product
-EAGER_CHUNK = 16  # the definition needs a hundred bytes a logit
+EAGER_CHUNK = 16  # the reference needs a hundred bytes per logit
 
 
 class Float32Logits:
@@ -59,7 +59,7 @@ class Float32Logits:
             return hidden_CH.float() @ self.heads[model].T
 
     def bare(self, x: Hidden) -> None:
-        """Both models' logits, one after the other, and nothing made of them."""
+        """Both models' logits, one after the other, which are then dropped."""
         for model, hidden_NH in enumerate((x.hidden_base_NH, x.hidden_trained_NH)):
             self(hidden_NH, model)
 
@@ -164,7 +164,7 @@ def _cut_cross_entropy(product: Float32Logits, float32: dict[str, Any], bf16_gat
 
 
 def _liger(gate: HiddenGate, bf16_gate: Callable[[Any], None]) -> Iterator[Provider]:
-    """Losses for training: the cross-entropy of a token is asked for row by row, Jensen-Shannon comes as a mean."""
+    """Losses for training: cross-entropy row by row, and Jensen-Shannon as a mean."""
     missing = missing_package("liger_kernel") or ("" if ON_GPU else "its kernels need a GPU")
 
     def cross_entropy(x: Hidden) -> list[tuple[Tensor]]:

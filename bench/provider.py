@@ -15,7 +15,7 @@ from torch import Tensor
 from ssdfast.kernels import ProbeStats
 
 GATE_ROWS = 8  # the oracle sorts float64 rows: a few are enough
-SLOW_ROWS = 16  # for what takes a hundredth of a second a row, or more
+SLOW_ROWS = 16  # of what takes a hundredth of a second per row, or more
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def points(operation: str) -> Iterator[tuple[str, dict[str, int]]]:
 
 
 def measure(operation: str, point: dict[str, int]) -> dict[str, float]:
-    """Time of a row pair and peak memory of the provider that gives every column, in this process."""
+    """Time per row pair and peak memory of the provider that gives every column, in this process."""
     benchmark = importlib.import_module(operation)
     torch.set_num_threads(point["threads"])
     shape = tuple(point[name] for name in OPERATIONS[operation])

@@ -73,7 +73,7 @@ inline __m512 multiply_add(__m512 sum, __m512 x, __m512 w) {
   return _mm512_fmadd_ps(x, w, sum);
 }
 
-// What to fetch from memory while a tile is computed: some of the cache lines of the next panel.
+// The cache lines of the next panel to prefetch while a tile is computed.
 struct Ahead {
   const char* row;
   int64_t stride, lines, line, count;  // bytes between rows, lines of a row, the next line, lines left to fetch

@@ -1,6 +1,6 @@
 // float32 logits from hidden states and a head, both bf16 or both float32. Shapes: N rows, V vocabulary, H hidden size.
 //
-// Torch's own product of bf16 matrices on a CPU is rounded to bf16, where logits near 20 lie an eighth of a nat apart;
+// Torch's own product of bf16 matrices on a CPU is rounded to bf16, where one ULP of a logit near 20 is an eighth of a nat;
 // converting the head to float32 first costs twice the memory and half the speed. Here products of bf16 are exact and
 // sums are float32. Its product of float32 matrices takes 1.4 times as long as this one with 256 rows, and 2.2 times with
 // 32: at V = 151,936 a workspace of logits has room for no more than 48.
@@ -18,7 +18,7 @@ struct LinearJob {
   bool bf16;
 };
 
-constexpr int PANEL = 48;  // vocabulary entries that a thread takes at a time
+constexpr int PANEL = 48;  // vocabulary entries per step of a thread
 
 namespace avx512 {
 // Repacks the hidden states for `panels`: `packed` has packed_size(job) elements.

@@ -15,7 +15,7 @@ namespace {
 
 using torch::stable::Tensor;
 
-// `isa` is SSDFAST_CPU: forcing another instruction set also forces the product that goes with it.
+// `isa` is SSDFAST_CPU: forcing another instruction set also forces its product.
 bool multiplies(bool bf16, std::string isa) {
   return (isa.empty() || isa == "avx512") && (bf16 ? runs_avx512_bf16() : runs_here("avx512"));
 }

@@ -1,4 +1,6 @@
-// What needs the normalisers: divergences of the pair, and the mass of each token class.
+// The columns that need the normalisers: divergences of the pair, and the mass of each token class.
+//
+// a is the baseline, b the trained model.
 #pragma once
 
 #include <algorithm>

@@ -118,7 +118,7 @@ inline Prefix search_prefix(const float* logits, int64_t n, float largest, doubl
 struct Bracket {
   float low = NEVER, high = std::numeric_limits<float>::infinity();  // the cut is in [low, high) if the sample is fair
 
-  // The mass below a logit, unlike that above it, is a sum of many small terms, so a sample knows it well: a tenth of
+  // The mass below a logit, unlike that above it, is a sum of many small terms, so a sample estimates it well: to a tenth of
   // it for the vocabulary of a small model. `behind`: the mass outside the prefix, relative to the row's maximum.
   template <class T>
   static Bracket find(const Row<T>& row, double beta, double behind) {

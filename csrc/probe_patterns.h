@@ -1,5 +1,5 @@
-// 16-bit logits: a row holds few different values, so it is enough to count each bit pattern (about 1.5 cycles a token)
-// and to do the arithmetic once a value.
+// 16-bit logits: a row holds few different values, so it is enough to count each bit pattern (about 1.5 cycles per token)
+// and to do the arithmetic once per value.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@ struct Patterns {
     uint32_t* const c = counts.data();
     for (int64_t begin = 0; begin < row.v; begin += CHUNK) {
       const int64_t end = std::min(row.v, begin + CHUNK);
-      row.look(begin, end);
+      row.scan(begin, end);
       int64_t i = begin;
       for (; i + 4 <= end; i += 4) {
         uint64_t four;

@@ -1,4 +1,4 @@
-// A row of logits: how to walk over it, what the first look finds, its K best tokens.
+// A row of logits: loops over it, its first scan, its K best tokens.
 //
 // x is a logit minus its row's maximum, never below FLOOR, so that a token that cannot occur has e^x = 0 and finite
 // products. Sums run in float32 lanes over CHUNK tokens at most, then in double.
@@ -22,7 +22,7 @@ namespace ssdfast::SSDFAST_ISA {
 constexpr float NEVER = -std::numeric_limits<float>::infinity();
 constexpr float FLOOR = -1e18f;
 constexpr float NOT_A_NUMBER = std::numeric_limits<float>::quiet_NaN();
-constexpr int CHUNK = 8 * BLOCK;  // tokens that are looked at and summed while they are in the L1 cache
+constexpr int CHUNK = 8 * BLOCK;  // tokens that are scanned and summed while they are in the L1 cache
 
 // The first n of W logits; the other lanes hold -inf.
 template <class T>
@@ -60,7 +60,7 @@ inline F below_max(F z, F m) {
   else return z - m;
 }
 
-// A row of logits and what the first look at it finds, CHUNK by CHUNK.
+// A row of logits and the results of its first scan, CHUNK by CHUNK.
 template <class T>
 struct Row {
   const T* z;
@@ -76,21 +76,21 @@ struct Row {
   bool near() const { return min > max - 87; }  // no e^x is 0
   bool some_impossible() const { return min == NEVER; }
 
-  // Brings a block of the next row near while this one is computed on.
+  // Prefetches a block of the next row during the computation on this one.
   void fetch_next(int64_t begin, int64_t end) const {
     if (next == nullptr) return;
     for (int64_t i = begin; i < end; i += 64 / sizeof(T)) __builtin_prefetch(next + i, 0, 2);
   }
 
-  // The first look at the tokens of [begin, end), whole blocks.
-  void look(int64_t begin, int64_t end) {
+  // The first scan of the tokens of [begin, end), whole blocks.
+  void scan(int64_t begin, int64_t end) {
     if (begin == 0) block_max.resize(blocks());
-    if constexpr (sizeof(T) == 2) look_at_keys(begin, end);
-    else look_at_floats(begin, end);
+    if constexpr (sizeof(T) == 2) scan_keys(begin, end);
+    else scan_floats(begin, end);
   }
 
  private:
-  void look_at_floats(int64_t begin, int64_t end) {
+  void scan_floats(int64_t begin, int64_t end) {
     F top = set(NEVER), bottom = set(-NEVER);
     uint32_t nan = 0;
     for (int64_t k = begin / BLOCK; k * BLOCK < end; ++k) {
@@ -107,7 +107,7 @@ struct Row {
   }
 
   // 16-bit floats order as the integers sign ? ~magnitude : magnitude; NaN lies beyond the infinities.
-  void look_at_keys(int64_t begin, int64_t end) {
+  void scan_keys(int64_t begin, int64_t end) {
     int top = INT16_MIN, bottom = INT16_MAX;
     for (int64_t k = begin / BLOCK; k * BLOCK < end; ++k) {
       int64_t i = k * BLOCK;
@@ -208,8 +208,8 @@ void collect(const Row<T>& row, int k, Candidates& best) {
   best.finish();
 }
 
-// How many tokens are ahead of token y with logit zy: larger, or equal with a smaller id. y may lie outside the row.
-// Blocks that hold no such token are passed by.
+// How many tokens are ahead of token y with logit zy: larger, or equal with a smaller id. y may be outside the row.
+// Blocks without such a token are skipped.
 template <class T>
 int64_t rank_of(const Row<T>& row, float zy, int64_t y) {
   int64_t n = 0;
@@ -232,7 +232,7 @@ int64_t count_possible(const Row<T>& row) {
   return n;
 }
 
-// Is there a token that `by` forbids and `other` allows?
+// Whether there is a token that `by` forbids and `other` allows.
 template <class T>
 bool forbids(const Row<T>& by, const Row<T>& other) {
   if (!by.some_impossible()) return false;

@@ -141,8 +141,8 @@ struct Rows {
     self_distillation(n, centre, b_forbids ? NAN : mean, logratio_var);
   }
 
-  // About what the moments of Δ = (x_b - x_a) - shift are taken, so that a small one is no difference of large numbers:
-  // nearly the mean of x_b - x_a, from a's top list and, for the mass outside it, from one block of 64.
+  // The constant about which the moments of Δ = (x_b - x_a) - shift are taken, so that a small moment is not a difference
+  // of large numbers: nearly the mean of x_b - x_a, from a's top list and, for the mass outside it, one block of 64.
   double typical_gap() const {
     double mass = 0, listed = 0;
     for (size_t i = 0; i < a.best.list.size(); ++i) {
@@ -188,7 +188,7 @@ struct Rows {
     if (b_forbids_support(s)) out.ce_terms[(n * 2 + 1) * 3 + 2] = INFINITY;
   }
 
-  // Does b forbid a token of the baseline's support?
+  // Whether b forbids a token of the baseline's support.
   bool b_forbids_support(const Support& s) {
     bool forbidden = false;
     if (b.row.some_impossible())

@@ -84,7 +84,7 @@ void states(const StateJob& job, int64_t begin, int64_t end) {
 
 template <class T>
 Divergences divergences_of(Model<T>& a, Model<T>& b, const double max[2], const double log_sum[2], double pivot, ClassSums& classes) {
-  a.row.look(0, a.row.v), b.row.look(0, b.row.v);
+  a.row.scan(0, a.row.v), b.row.scan(0, b.row.v);
   const bool b_forbids = forbids(b.row, a.row), a_forbids = forbids(a.row, b.row);
   a.row.max = float(max[0]), b.row.max = float(max[1]);  // of the whole vocabulary
   Divergences d = Diverge<T>{a.row, b.row, std::exp(log_sum[0]), std::exp(log_sum[1]), pivot, classes}.run();

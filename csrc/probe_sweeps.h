@@ -1,5 +1,5 @@
-// One pass over a row or a pair of rows. Each CHUNK is looked at and summed while it is in the L1 cache, so memory is
-// read once. x is relative to the largest logit so far; where that grows, the sums are brought to the new one.
+// One pass over a row or a pair of rows. Each CHUNK is scanned and summed while it is in the L1 cache, so memory is read
+// once. x is relative to the largest logit so far; where that grows, the sums are brought to the new one.
 #pragma once
 
 #include <algorithm>
@@ -77,7 +77,7 @@ void sweep(Row<T>& row, ModelSums& out, Powers& powers) {
   out.start(row.blocks()), powers.start();
   for (int64_t begin = 0; begin < row.v; begin += CHUNK) {
     const int64_t end = std::min(row.v, begin + CHUNK);
-    row.look(begin, end);
+    row.scan(begin, end);
     if (row.max == NEVER) continue;
     if (out.max != NEVER && row.max != out.max) powers.raise(double(out.max) - row.max);
     out.raise(row.max);
@@ -99,7 +99,7 @@ void sweep(Row<T>& row, ModelSums& out, Powers& powers) {
   }
 }
 
-// Both models at once with the sums of d = x_a - x_b: everything that one look at a pair can give.
+// Both models at once with the sums of d = x_a - x_b: everything that one read of a pair can give.
 template <class T>
 struct PairSweep {
   Row<T>&a, &b;
@@ -112,7 +112,7 @@ struct PairSweep {
     out_a.start(a.blocks()), out_b.start(b.blocks());
     for (int64_t begin = 0; begin < a.v; begin += CHUNK) {
       const int64_t end = std::min(a.v, begin + CHUNK);
-      a.look(begin, end), b.look(begin, end);
+      a.scan(begin, end), b.scan(begin, end);
       if (a.max == NEVER || b.max == NEVER) {  // what the other has so far is summed later
         waiting = true;
         continue;

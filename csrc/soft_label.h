@@ -5,7 +5,7 @@
 
 namespace ssdfast {
 
-// oneDNN's product of bf16 reads a row up to a multiple of 32 and multiplies what it finds there by zero: not NaN, please.
+// oneDNN's product of bf16 reads a row up to a multiple of 32 and multiplies the excess by zero: it must not hold NaN.
 constexpr int64_t ZEROS_BEHIND_ROW = 32;
 
 struct SoftLabelJob {
@@ -17,7 +17,7 @@ struct SoftLabelJob {
   float* loss;          // [B]
   double z_loss;
   float scale, softcap;  // logit = softcap * tanh(scale * product / softcap); softcap 0: none
-  bool bf16;             // write the gradients of a row as bf16, side by side from the row's beginning, ZEROS_BEHIND_ROW after them
+  bool bf16;             // write a row's gradients as bf16 from its beginning, and ZEROS_BEHIND_ROW after them
 };
 
 namespace avx512 { void soft_label_rows(const SoftLabelJob& job, int64_t begin, int64_t end); }

@@ -45,14 +45,14 @@ inline void store_some(BF16* to, F x, int n) {
 inline void store_one(float* to, float x) { *to = x; }
 inline void store_one(BF16* to, float x) { to->bits = rounded(x); }
 
-// d logit / d product at a logit: the slope of scale and soft-cap. A forbidden token, -inf, does not move.
+// d logit / d product at a logit: the slope of scale and soft-cap. It is 0 for a forbidden token, -inf.
 inline double slope(double z, const SoftLabelJob& job) {
   if (job.softcap == 0) return job.scale;
   const double t = z / job.softcap;
   return z == NEVER ? 0 : job.scale * (1 - t * t);
 }
 
-// What all of a row's gradients share: e^(z - max) * factor is the weighted softmax.
+// Common to all of a row's gradients: e^(z - max) * factor is the weighted softmax.
 struct Softmax {
   double max, factor;
 };
@@ -74,8 +74,8 @@ void write_softmax(const float* z, T* to, const Softmax& row, const SoftLabelJob
   });
 }
 
-// Tokens with a label, where most of the gradient is, get theirs anew and in double: rounded to bf16 before q is taken
-// off, a softmax close to q would leave noise. z_label: [K], read before the softmax took their place.
+// The gradients of labelled tokens, most of the whole, computed again and in double: a softmax close to q that is rounded
+// to bf16 before q is subtracted would leave noise. z_label: [K], read before the softmax overwrote them.
 template <class T>
 void write_labels(T* to, const float* z_label, const Softmax& row, const int64_t* ids, const float* probs, float weight,
                   const SoftLabelJob& job) {

@@ -24,7 +24,7 @@ DEFAULT = ProbeSpec()
 
 @dataclass(frozen=True)
 class Case:
-    """Makes float32 logits of both models; `large` cases are left out where a backend is slow."""
+    """Makes float32 logits of both models; slow backends leave out `large` cases."""
 
     name: str
     make: Callable[[torch.Generator], tuple[Tensor, Tensor]]
@@ -39,10 +39,10 @@ def language_like(n: int, v: int, g: torch.Generator, spread: float = 2.0) -> Te
     return z.scatter_add(1, heads, torch.rand(n, min(v, 12), generator=g) * 14)
 
 
-def _pair(n: int, v: int, spread: float = 2.0, move: float = 0.3):
+def _pair(n: int, v: int, spread: float = 2.0, shift: float = 0.3):
     def make(g):
         a = language_like(n, v, g, spread)
-        return a, a + move * torch.randn(n, v, generator=g)
+        return a, a + shift * torch.randn(n, v, generator=g)
 
     return make
 
@@ -128,7 +128,7 @@ LONG_TOP = ProbeSpec(
 CASES = [
     Case("plain", _pair(8, 3001), ProbeSpec(token_class=_classes(3001))),
     Case("one sweep", _pair(8, 3001), dataclasses.replace(ONE_SWEEP, token_class=_classes(3001))),
-    Case("far apart", _pair(5, 2500, move=4.0)),
+    Case("far apart", _pair(5, 2500, shift=4.0)),
     Case("no head: long nucleus", _flat),
     Case("wide support", _pair(4, 1500), WIDE),
     Case("no truncation", _pair(4, 1500), UNTRUNCATED),
@@ -190,15 +190,17 @@ def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: T
     sure = torch.ones(a.shape[0], dtype=torch.bool)
     sure_train = sure.clone()
     for model in ("base", "trained") if b is not None else ("base",):
-        low, high, mine = getattr(lower, model), getattr(upper, model), getattr(got, model)
+        low, high, actual = getattr(lower, model), getattr(upper, model), getattr(got, model)
         for size in ("nucleus_size", "support_size"):
-            size_low, size_high, size_mine = (getattr(m, size) for m in (low, high, mine))
+            size_low, size_high, size_actual = (getattr(m, size) for m in (low, high, actual))
             in_doubt_top = (spec.sweeps == 1) & (size == "nucleus_size")
-            ok = (size_low <= size_mine) & (size_mine <= size_high)
+            ok = (size_low <= size_actual) & (size_actual <= size_high)
             if in_doubt_top:  # -1 stands for longer than the top list
-                ok |= (size_mine == -1) & (size_high == -1)
-                ok |= (size_mine >= size_low) & (size_low >= 0) & (size_high == -1) & (size_mine <= spec.top_logprobs)
-            assert ok.all(), f"{model}.{size}: {size_mine.tolist()} not in {size_low.tolist()}..{size_high.tolist()}"
+                ok |= (size_actual == -1) & (size_high == -1)
+                ok |= (
+                    (size_actual >= size_low) & (size_low >= 0) & (size_high == -1) & (size_actual <= spec.top_logprobs)
+                )
+            assert ok.all(), f"{model}.{size}: {size_actual.tolist()} not in {size_low.tolist()}..{size_high.tolist()}"
         sure &= low.support_size == high.support_size
     if b is not None:
         sure_train &= edges[0].base.support_size == edges[1].base.support_size
@@ -206,25 +208,25 @@ def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: T
         for name, want in vars(getattr(oracle, group)).items():
             if name in ("nucleus_size", "support_size"):
                 continue
-            mine, ref = getattr(getattr(got, group), name), getattr(getattr(plain, group), name)
-            assert mine.shape == want.shape, f"{group}.{name}: shape {list(mine.shape)}, not {list(want.shape)}"
+            actual, ref = getattr(getattr(got, group), name), getattr(getattr(plain, group), name)
+            assert actual.shape == want.shape, f"{group}.{name}: shape {list(actual.shape)}, not {list(want.shape)}"
             keep = sure if name in _AFTER_DECODING else sure_train if name in _AFTER_TRAIN else torch.ones_like(sure)
-            mine, want, ref = mine[keep], want[keep], ref[keep]
-            if name == "ssd_alignment":  # a ratio of two noises where nothing moved
-                moved = (oracle.pair.logratio_var[keep] > 1e-9) & (oracle.pair.ssd_var[keep] > 1e-9)
-                moved |= oracle.pair.logratio_var[keep].isnan()
-                mine, want, ref = mine[moved], want[moved], ref[moved]
-                keep = keep.nonzero()[:, 0][moved]
+            actual, want, ref = actual[keep], want[keep], ref[keep]
+            if name == "ssd_alignment":  # a ratio of two noises where nothing shifted
+                shifted_positions = (oracle.pair.logratio_var[keep] > 1e-9) & (oracle.pair.ssd_var[keep] > 1e-9)
+                shifted_positions |= oracle.pair.logratio_var[keep].isnan()
+                actual, want, ref = actual[shifted_positions], want[shifted_positions], ref[shifted_positions]
+                keep = keep.nonzero()[:, 0][shifted_positions]
             if not want.is_floating_point():
-                assert torch.equal(mine, want), f"{group}.{name}: {mine.tolist()} is not {want.tolist()}"
+                assert torch.equal(actual, want), f"{group}.{name}: {actual.tolist()} is not {want.tolist()}"
                 continue
             slack = (_one_sweep_slack if spec.sweeps == 1 else _two_sweep_slack)(name, oracle, keep)
-            _assert_close(f"{group}.{name}", mine.double(), want, ref.double(), slack)
+            _assert_close(f"{group}.{name}", actual.double(), want, ref.double(), slack)
 
 
 def _one_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
     """One sweep gives KL to 2e-7 + 1e-4 relative; what is made of the same sums inherits that error. Its variance is
-    a mean square less a squared mean, which is right to 1e-6 of the latter."""
+    a mean square minus a squared mean, which is right to 1e-6 of the latter."""
     pair = oracle.pair
     if name in ("kl_base_trained", "kl_trained_base"):
         return 2e-7 + 1e-4 * getattr(pair, name)[keep]
@@ -237,8 +239,10 @@ def _one_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
 
 
 def _two_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
-    """The push is E_q of the move plus KL, each right to 1e-6 of itself; where the two nearly cancel, what is left of
-    the push, and the alignment made of it, is not."""
+    """``ssd_cov`` is E_q of the log ratio plus KL, each right to 1e-6 of itself.
+
+    Where the two nearly cancel, their sum is not, nor the alignment that is computed from it.
+    """
     if name != "ssd_alignment":
         return torch.zeros(())
     pair = oracle.pair
@@ -246,14 +250,14 @@ def _two_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
     return (1e-6 * terms / (pair.logratio_var * pair.ssd_var).sqrt())[keep]
 
 
-def _assert_close(name: str, mine: Tensor, want: Tensor, plain: Tensor, slack: Tensor) -> None:
+def _assert_close(name: str, actual: Tensor, want: Tensor, plain: Tensor, slack: Tensor) -> None:
     finite = want.isfinite()
-    same_odd = (mine == want) | (mine.isnan() & want.isnan())
-    assert same_odd[~finite].all(), f"{name}: {mine[~finite].tolist()} is not {want[~finite].tolist()}"
-    error = (mine - want).abs()
+    same_odd = (actual == want) | (actual.isnan() & want.isnan())
+    assert same_odd[~finite].all(), f"{name}: {actual[~finite].tolist()} is not {want[~finite].tolist()}"
+    error = (actual - want).abs()
     allowed = 4 * (plain - want).abs().nan_to_num(0, 0) + 2e-6 + 1e-5 * want.abs() + slack.nan_to_num(0)
     wrong = finite & ~(error <= allowed)
-    assert not wrong.any(), f"{name}: {mine[wrong][:5].tolist()} is not {want[wrong][:5].tolist()}"
+    assert not wrong.any(), f"{name}: {actual[wrong][:5].tolist()} is not {want[wrong][:5].tolist()}"
 
 
 @functools.cache

@@ -60,13 +60,13 @@ def assert_near_products(got: ProbeStats, logits: list[Tensor], token: Tensor, s
     )
     for group in ("base", "trained", "pair"):
         for name, oracle in vars(getattr(want, group)).items():
-            mine = getattr(getattr(got, group), name)
+            actual = getattr(getattr(got, group), name)
             if name == "nucleus_size":
-                assert (getattr(low, group).nucleus_size <= mine).all(), f"{group}.{name}"
-                assert (mine <= getattr(high, group).nucleus_size).all(), f"{group}.{name}"
+                assert (getattr(low, group).nucleus_size <= actual).all(), f"{group}.{name}"
+                assert (actual <= getattr(high, group).nucleus_size).all(), f"{group}.{name}"
             elif oracle.is_floating_point():
                 torch.testing.assert_close(
-                    mine.double(), oracle, rtol=1e-4, atol=5e-5, equal_nan=True, msg=f"{group}.{name}"
+                    actual.double(), oracle, rtol=1e-4, atol=5e-5, equal_nan=True, msg=f"{group}.{name}"
                 )
             else:
-                assert torch.equal(mine, oracle), f"{group}.{name}"
+                assert torch.equal(actual, oracle), f"{group}.{name}"

@@ -1,9 +1,9 @@
-"""What each Triton kernel takes from a GPU, compiled ahead of time: no GPU is needed.
+"""The resources of each Triton kernel on a GPU, compiled ahead of time: no GPU is needed.
 
     python -m tests.kernels.resources
 
 The launches are recorded from the host code, so that a kernel is compiled with the constants and warps that it ships
-with. Prints registers a thread, shared memory a block and spills, for each target.
+with. It prints registers per thread, shared memory per block and spills, for each target.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ class Launch:
         dtypes = {
             kind[1:] for name, kind in self.signature if name in ("a_ptr", "b_ptr", "z_ptr", "hidden_a_ptr", "grad_ptr")
         }
-        shown = {k: v for k, v in self.constants if k.isupper() and k not in ("RATES", "ROOTS", "ROOT_OF", "RATE_OF")}
-        return " ".join([self.fn.__name__, *dtypes, *(f"{k}={v}" for k, v in shown.items())])
+        constants = {
+            k: v for k, v in self.constants if k.isupper() and k not in ("RATES", "ROOTS", "ROOT_OF", "RATE_OF")
+        }
+        return " ".join([self.fn.__name__, *dtypes, *(f"{k}={v}" for k, v in constants.items())])
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ def soft_label_launches(v: int, k: int, dtype: torch.dtype, gradient: bool, plai
     hidden, weight = torch.zeros(2, 64, dtype=dtype), torch.zeros(v, 64, dtype=dtype)
     head = LmHead(weight) if plain else LmHead(weight, torch.zeros(v), 0.5, 30.0)
     ids, probs, rows = torch.zeros(2, k, dtype=torch.int64), torch.ones(2, k), torch.ones(2)
-    wanted = Gradients.zeros(hidden, head, [gradient, False, False])
+    gradients = Gradients.zeros(hidden, head, [gradient, False, False])
     with _recorded() as recorded:
-        soft_label_backend.losses_and_gradients(hidden, head, ids, probs, rows, 0.0 if plain else 1e-4, wanted)
+        soft_label_backend.losses_and_gradients(hidden, head, ids, probs, rows, 0.0 if plain else 1e-4, gradients)
     return list(recorded)
 
 
@@ -153,17 +155,17 @@ def compiled(launch: Launch, target: GPUTarget) -> CompiledKernel:
 
 
 def measure(launch: Launch, target: GPUTarget) -> Resources:
-    """Compile one kernel and read what the assembler says of it."""
+    """Compiles a kernel and reads its resources from the assembler's output."""
     kernel = compiled(launch, target)
     if target.backend == "cuda":
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
             file.write(kernel.asm["cubin"])
             file.flush()
-            said = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True)
-        found = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", said.stdout)}
-        return Resources(found["REG"], kernel.metadata.shared, found["STACK"] + found["LOCAL"])
-    found = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", kernel.asm["amdgcn"])}
-    return Resources(found["vgpr_count"], kernel.metadata.shared, found["private_segment_fixed_size"])
+            output = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True)
+        usage = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", output.stdout)}
+        return Resources(usage["REG"], kernel.metadata.shared, usage["STACK"] + usage["LOCAL"])
+    usage = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", kernel.asm["amdgcn"])}
+    return Resources(usage["vgpr_count"], kernel.metadata.shared, usage["private_segment_fixed_size"])
 
 
 DEFAULT = ProbeSpec()
@@ -187,16 +189,16 @@ CLASSES = ProbeSpec(token_class=torch.zeros(151_936, dtype=torch.uint8), n_class
 def shipped(target: str) -> list[Launch]:
     """Every kernel in every dtype, with one model and two, one sweep and two, short and long lists, odd row
     strides; labels with and without a gradient."""
-    found: dict[Launch, None] = {}
+    recorded: dict[Launch, None] = {}
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        found |= dict.fromkeys(launches(2, 151_936, dtype, DEFAULT, pair=True))
+        recorded |= dict.fromkeys(launches(2, 151_936, dtype, DEFAULT, pair=True))
     for v, spec, pair in (
         (151_936, DEFAULT, False),
         (151_936, CLASSES, True),
         (151_669, SHORT, True),
         (248_320, LONG_LIST, True),
     ):
-        found |= dict.fromkeys(launches(2, v, torch.bfloat16, spec, pair))
+        recorded |= dict.fromkeys(launches(2, v, torch.bfloat16, spec, pair))
     few_classes = ProbeSpec(token_class=torch.zeros(5003, dtype=torch.uint8), n_classes=12, sweeps=1)
     for h, v, dtype, spec, pair, plain in (
         (64, 4096, torch.bfloat16, DEFAULT, True, True),
@@ -208,7 +210,7 @@ def shipped(target: str) -> list[Launch]:
         (592, 5003, torch.float16, LONG_LIST, True, False),
         (8192, 512, torch.bfloat16, DEFAULT, True, True),
     ):
-        found |= dict.fromkeys(linear_launches(target, h, v, dtype, spec, pair, plain))
+        recorded |= dict.fromkeys(linear_launches(target, h, v, dtype, spec, pair, plain))
     for v, k, dtype, gradient, plain in (
         (151_936, 20, torch.bfloat16, True, True),
         (151_936, 20, torch.float32, True, True),
@@ -217,8 +219,8 @@ def shipped(target: str) -> list[Launch]:
         (151_669, 128, torch.bfloat16, True, False),
         (151_669, 1000, torch.float32, True, False),
     ):
-        found |= dict.fromkeys(soft_label_launches(v, k, dtype, gradient, plain))
-    return list(found)
+        recorded |= dict.fromkeys(soft_label_launches(v, k, dtype, gradient, plain))
+    return list(recorded)
 
 
 if __name__ == "__main__":

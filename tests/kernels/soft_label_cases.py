@@ -32,19 +32,19 @@ class Problem:
 
     def to(self, *args: object) -> Problem:
         """Operands in another dtype or on another device; their row strides stay."""
-        moved = {name: _keep_strides(getattr(self, name), *args) for name in ("hidden", "weight")}
-        return replace(self, **moved, bias=None if self.bias is None else self.bias.to(*args))
+        copies = {name: _keep_strides(getattr(self, name), *args) for name in ("hidden", "weight")}
+        return replace(self, **copies, bias=None if self.bias is None else self.bias.to(*args))
 
     def on(self, device: str) -> Problem:
-        moved = {name: getattr(self, name).to(device) for name in ("ids", "probs", "rows")}
-        return replace(self.to(device), **moved)
+        copies = {name: getattr(self, name).to(device) for name in ("ids", "probs", "rows")}
+        return replace(self.to(device), **copies)
 
 
 def _keep_strides(x: Tensor, *args: object) -> Tensor:
     if x.is_contiguous():
         return x.to(*args)
-    moved = x.to(*args)
-    return moved.new_full((x.shape[0], x.stride(0)), torch.nan)[:, : x.shape[1]].copy_(moved)
+    converted = x.to(*args)
+    return converted.new_full((x.shape[0], x.stride(0)), torch.nan)[:, : x.shape[1]].copy_(converted)
 
 
 @dataclass(frozen=True)
@@ -217,17 +217,17 @@ def assert_matches(got: Answer, p: Problem) -> None:
     """Largest error at most 4 x that of plain torch in the same dtype, plus 2e-6 of the largest value and 1e-6."""
     oracle, plain = dense(replace(p.to(torch.float64), rows=p.rows.double())), dense(p)
     for name, want in vars(oracle).items():
-        mine, ref = getattr(got, name), getattr(plain, name)
+        actual, ref = getattr(got, name), getattr(plain, name)
         if want is None:
-            assert mine is None
+            assert actual is None
             continue
-        assert mine.shape == want.shape
+        assert actual.shape == want.shape
         if name != "loss":
-            assert mine.dtype == p.hidden.dtype or name == "bias"
+            assert actual.dtype == p.hidden.dtype or name == "bias"
         if want.numel() == 0:
             continue
-        assert mine.isfinite().all(), f"{name}: {mine[~mine.isfinite()][:5].tolist()}"
-        error, plain_error = ((x.double().cpu() - want).abs().max().item() for x in (mine, ref))
+        assert actual.isfinite().all(), f"{name}: {actual[~actual.isfinite()][:5].tolist()}"
+        error, plain_error = ((x.double().cpu() - want).abs().max().item() for x in (actual, ref))
         allowed = 4 * plain_error + 2e-6 * want.abs().max().item() + 1e-6
         assert error <= allowed, f"{name}: error {error:.2e} beyond {allowed:.2e}, plain torch {plain_error:.2e}"
     ignored = ~(p.probs > 0).any(1) | (p.rows == 0)

@@ -45,8 +45,8 @@ def test_without_a_product_of_bf16(isa, monkeypatch):
     assert_matches_oracle(by_rows(_linear, a, b, token, case.spec), a, b, token, case.spec)
 
 
-def _model(n, v, h, dtype, g, move=0.0, of=None):
-    hidden = torch.randn(n, h, generator=g) if of is None else of.float() + move * torch.randn(n, h, generator=g)
+def _model(n, v, h, dtype, g, shift=0.0, base=None):
+    hidden = torch.randn(n, h, generator=g) if base is None else base.float() + shift * torch.randn(n, h, generator=g)
     return hidden.to(dtype), (torch.randn(v, h, generator=g) * 3 / h**0.5).to(dtype)
 
 
@@ -64,7 +64,7 @@ def _check(hidden_a, head_a, hidden_b, head_b, spec, name="cpu"):
 def test_real_products(hidden_size, dtype, name):
     g = torch.Generator().manual_seed(1)
     a, head_a = _model(21, 3001, hidden_size, dtype, g)
-    b, head_b = _model(21, 3001, hidden_size, dtype, g, 0.1, of=a)
+    b, head_b = _model(21, 3001, hidden_size, dtype, g, 0.1, base=a)
     _check(a, head_a, b, head_a, ProbeSpec(), name)  # tied: one head for both
     _check(a, head_a, b, head_b, ProbeSpec(), name)
 
@@ -117,7 +117,7 @@ def _bits(stats):
 def test_the_same_bits_in_every_run(dtype):
     g = torch.Generator().manual_seed(4)
     a, head = _model(70, 5003, 320, dtype, g)
-    b, _ = _model(70, 5003, 320, dtype, g, 0.2, of=a)
+    b, _ = _model(70, 5003, 320, dtype, g, 0.2, base=a)
     token = torch.arange(70)
     first = _bits(linear_probe_stats(a, head, b, head, token))
     again = _bits(linear_probe_stats(a, head, b, head, token))
@@ -137,7 +137,7 @@ def test_the_workspace_serves_inside_and_outside_of_inference_mode(monkeypatch):
 def test_blocks_of_rows_give_the_same(monkeypatch):
     g = torch.Generator().manual_seed(5)
     a, head = _model(50, 4001, 128, torch.bfloat16, g)
-    b, _ = _model(50, 4001, 128, torch.bfloat16, g, 0.2, of=a)
+    b, _ = _model(50, 4001, 128, torch.bfloat16, g, 0.2, base=a)
     token = torch.arange(50)
     whole = _bits(linear_probe_stats(a, head, b, head, token))
     monkeypatch.setattr(backend, "WORKSPACE_BYTES", 2 * 4 * 4001 * 20)
@@ -185,7 +185,7 @@ def test_rows_of_any_stride():
 def test_nan_stays_in_its_row(name):
     g = torch.Generator().manual_seed(7)
     a, head = _model(5, 700, 64, torch.bfloat16, g)
-    b, _ = _model(5, 700, 64, torch.bfloat16, g, 0.2, of=a)
+    b, _ = _model(5, 700, 64, torch.bfloat16, g, 0.2, base=a)
     token = torch.arange(5)
     clean = linear_probe_stats(a, head, b, head, token, backend=name)
     a[2, 9] = torch.nan
@@ -193,14 +193,14 @@ def test_nan_stays_in_its_row(name):
     rest = torch.tensor([0, 1, 3, 4])
     for group in ("base", "trained", "pair"):
         for column, want in vars(getattr(clean, group)).items():
-            mine = getattr(getattr(got, group), column)
-            assert torch.equal(mine[rest], want[rest]), f"{group}.{column}"
+            actual = getattr(getattr(got, group), column)
+            assert torch.equal(actual[rest], want[rest]), f"{group}.{column}"
             if group == "trained":
-                assert torch.equal(mine[2], want[2])
-            elif mine.is_floating_point():
-                assert mine[2].isnan().all(), f"{group}.{column}"
+                assert torch.equal(actual[2], want[2])
+            elif actual.is_floating_point():
+                assert actual[2].isnan().all(), f"{group}.{column}"
             else:
-                assert (mine[2] == -1).all(), f"{group}.{column}"
+                assert (actual[2] == -1).all(), f"{group}.{column}"
 
 
 def _good():

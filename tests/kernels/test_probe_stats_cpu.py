@@ -57,7 +57,7 @@ def test_wide_support_far_from_the_trained_model():
     _check(a, b, ProbeSpec(train_sampling=SamplingParams(0.3, 0, 0.95)))
 
 
-def test_flat_row_whose_top_token_moved():
+def test_flat_row_whose_top_token_shifted():
     a = torch.zeros(2, 4096)
     a[:, 17] = 1e-3
     b = a.clone()
@@ -65,16 +65,16 @@ def test_flat_row_whose_top_token_moved():
     _check(a, b)
 
 
-def test_share_at_locks_that_moved_far():
-    """The pooled share divides rounding by a tiny chi2: both means of the push need the same rounding."""
+def test_ssd_fraction_at_locks_that_shifted_far():
+    """The pooled fraction divides rounding by a tiny variance: both means of the covariance need the same rounding."""
     g = torch.Generator().manual_seed(0)
     a = torch.randn(400, 2000, generator=g) * 0.3
     a[:, 9] = 27
     b = a.clone()
     b[:, 9] -= 20 * (1 + torch.rand(400, generator=g))
     pair = _check(a, b).pair
-    share = (pair.ssd_cov.double() ** 2 / pair.ssd_var).sum() / pair.logratio_var.double().sum()
-    assert share.item() == pytest.approx(1, abs=1e-2)
+    fraction = (pair.ssd_cov.double() ** 2 / pair.ssd_var).sum() / pair.logratio_var.double().sum()
+    assert fraction.item() == pytest.approx(1, abs=1e-2)
 
 
 @pytest.mark.parametrize("train", [SamplingParams(1.1, 20, 0.95), SamplingParams(1.1, 0, 0.95)])

@@ -24,8 +24,8 @@ def problems(draw):
     if step:
         a, b = (a / step).round() * step, (b / step).round() * step
     for z in (a, b):
-        share = draw(st.sampled_from([0.0, 0.0, 0.3, 1.0]))
-        z[torch.rand(n, v, generator=g) < share] = -torch.inf
+        fraction = draw(st.sampled_from([0.0, 0.0, 0.3, 1.0]))
+        z[torch.rand(n, v, generator=g) < fraction] = -torch.inf
     dtype = draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
     top = draw(st.sampled_from([1, 5, 20, 64]))
     sweeps = draw(st.sampled_from([1, 2]))
@@ -75,11 +75,11 @@ def test_swapping_the_models_swaps_the_columns():
     a = language_like(6, 3000, g)
     b = a + torch.randn(6, 3000, generator=g)
     token = torch.arange(6)
-    one, other = probe_stats(a, b, token, backend="cpu"), probe_stats(b, a, token, backend="cpu")
-    assert torch.allclose(one.pair.kl_base_trained, other.pair.kl_trained_base, rtol=1e-5)
-    assert torch.allclose(one.pair.js, other.pair.js, rtol=1e-5)
-    assert torch.equal(one.pair.trained_logprobs_at_base_top, other.pair.base_logprobs_at_trained_top)
-    assert torch.equal(one.pair.support_overlap, other.pair.support_overlap)
+    forward, backward = probe_stats(a, b, token, backend="cpu"), probe_stats(b, a, token, backend="cpu")
+    assert torch.allclose(forward.pair.kl_base_trained, backward.pair.kl_trained_base, rtol=1e-5)
+    assert torch.allclose(forward.pair.js, backward.pair.js, rtol=1e-5)
+    assert torch.equal(forward.pair.trained_logprobs_at_base_top, backward.pair.base_logprobs_at_trained_top)
+    assert torch.equal(forward.pair.support_overlap, backward.pair.support_overlap)
 
 
 def _bits(stats: ProbeStats) -> list[torch.Tensor]:

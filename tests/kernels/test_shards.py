@@ -72,30 +72,30 @@ def _mistakes(rank, world):
         "the vocabulary is empty on every rank": {"logits_base_NV": a[:, :0], "logits_trained_NV": None},
         "token_class has 3 entries": {"spec": dataclasses.replace(spec, token_class=torch.zeros(3, dtype=torch.uint8))},
     }
-    cases = [(said, good | (change if rank == end else {})) for said, change in wrong.items()]
-    return cases + [(said, good | change) for said, change in everywhere.items()], good
+    cases = [(message, good | (change if rank == end else {})) for message, change in wrong.items()]
+    return cases + [(message, good | change) for message, change in everywhere.items()], good
 
 
 def _statistics(rank, _world, shards):
-    found = []
+    stats = []
     for name, dtype, backend in RUNS:
         case = _case(name)
         a, b, token = make(case, dtype)
-        first, last = (round(share * a.shape[1]) for share in shards[rank])
+        first, last = (round(cut * a.shape[1]) for cut in shards[rank])
         part = a[:, first:last], b[:, first:last], token
-        found.append(sharded_probe_stats(*part, case.spec, first_id=first, backend=backend))
-    return found
+        stats.append(sharded_probe_stats(*part, case.spec, first_id=first, backend=backend))
+    return stats
 
 
 def _messages(rank, world, _shards):
-    found = []
+    messages = []
     cases, good = _mistakes(rank, world)
-    for said, arguments in cases:
-        with pytest.raises(ValueError, match=said) as error:
+    for message, arguments in cases:
+        with pytest.raises(ValueError, match=message) as error:
             sharded_probe_stats(**arguments)
-        found.append(str(error.value))
+        messages.append(str(error.value))
     sharded_probe_stats(**good)  # the group is still in step
-    return found
+    return messages
 
 
 def _rank(rank, world, job, shards, folder):
@@ -113,15 +113,15 @@ def _on_ranks(world, job, shards, folder):
 @pytest.mark.parametrize("shards", SHARDS.values(), ids=SHARDS)
 def test_every_rank_has_the_whole_answer(shards, tmp_path):
     ranks = _on_ranks(len(shards), _statistics, shards, tmp_path)
-    for (name, dtype, _), *found in zip(RUNS, *ranks, strict=True):
+    for (name, dtype, _), *stats in zip(RUNS, *ranks, strict=True):
         case = _case(name)
         a, b, token = make(case, dtype)
-        assert_matches_oracle(found[0], a, b, token, case.spec)
-        for other in found[1:]:
+        assert_matches_oracle(stats[0], a, b, token, case.spec)
+        for other in stats[1:]:
             for group in ("base", "trained", "pair"):
-                for column, mine in vars(getattr(found[0], group)).items():
-                    theirs = getattr(getattr(other, group), column)
-                    assert torch.equal(mine.nan_to_num(7), theirs.nan_to_num(7)), f"{name}: {group}.{column}"
+                for column, actual in vars(getattr(stats[0], group)).items():
+                    expected = getattr(getattr(other, group), column)
+                    assert torch.equal(actual.nan_to_num(7), expected.nan_to_num(7)), f"{name}: {group}.{column}"
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -151,9 +151,9 @@ def _linear_statistics(rank, _world, shards):
         ("rank 2: hidden_base_NH has hidden size 16", (hidden_a[:, : 16 if rank == 2 else 32].contiguous(), token)),
         ("rank 1 has 10 positions and rank 0 has 11", (hidden_a, token[: 10 if rank == 1 else 11])),
     )
-    for said, (hidden, tokens) in mistakes:
+    for message, (hidden, tokens) in mistakes:
         n = tokens.shape[0]
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             sharded_linear_probe_stats(hidden[:n], arguments[1], hidden_b[:n], head_b, tokens, ProbeSpec(), first)
     return stats
 
@@ -161,5 +161,5 @@ def _linear_statistics(rank, _world, shards):
 def test_heads_in_shards(tmp_path):
     hidden_a, weight_a, hidden_b, weight_b, bias, token = _heads()
     logits = [float64_logits(hidden_a, LmHead(weight_a)), float64_logits(hidden_b, LmHead(weight_b, bias, 0.5, 20.0))]
-    for found in _on_ranks(3, _linear_statistics, HEADS, tmp_path):
-        assert_near_products(found, logits, token, ProbeSpec())
+    for stats in _on_ranks(3, _linear_statistics, HEADS, tmp_path):
+        assert_near_products(stats, logits, token, ProbeSpec())

@@ -136,18 +136,18 @@ def test_a_label_that_cannot_occur(backend, softcap):
 @pytest.mark.parametrize("reduction", ["none", "sum"])
 def test_what_is_frozen_gets_no_gradient_and_no_work(reduction, monkeypatch):
     p = _case("bias, scale and soft-cap").make()
-    asked = []
+    required = []
     zeros = gradients.Gradients.zeros
-    monkeypatch.setattr(gradients.Gradients, "zeros", lambda *args: (asked.append(args[2]), zeros(*args))[1])
+    monkeypatch.setattr(gradients.Gradients, "zeros", lambda *args: (required.append(args[2]), zeros(*args))[1])
     everything = ask(p, "cpu", reduction)
     for trained in ("hidden", "weight", "bias"):
-        asked.clear()
+        required.clear()
         leaves = {name: getattr(p, name).detach().clone() for name in ("hidden", "weight", "bias")}
         leaves[trained].requires_grad_()
         head = LmHead(leaves["weight"], leaves["bias"], p.scale, p.softcap)
         loss = soft_label_ce(leaves["hidden"], head, p.ids, p.probs, weight_N=p.rows, reduction=reduction)
         loss.sum().backward()
-        assert asked[-1] == [name == trained for name in leaves]
+        assert required[-1] == [name == trained for name in leaves]
         assert torch.equal(leaves[trained].grad, getattr(everything, trained))
 
 
@@ -168,8 +168,8 @@ def test_what_flows_in_multiplies_and_a_second_backward_is_right():
     loss = soft_label_ce(*leaves, p.ids, p.probs, reduction="mean")
     for factor in (3.0, -0.5):
         again = torch.autograd.grad(loss * factor, leaves, retain_graph=True)
-        for mine, first in zip(again, once, strict=True):
-            torch.testing.assert_close(mine, factor * first)
+        for actual, first in zip(again, once, strict=True):
+            torch.testing.assert_close(actual, factor * first)
 
 
 def test_gradients_accumulate():
@@ -202,14 +202,14 @@ def test_autocast_rounds_nothing():
 def test_the_same_bits_whatever_the_threads(dtype):
     p = problem(50, 2003, 20, torch.Generator().manual_seed(2)).to(dtype)
     before = torch.get_num_threads()
-    found = []
+    losses = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(soft_label_ce(p.hidden, p.weight, p.ids, p.probs, backend="cpu"))
+            losses.append(soft_label_ce(p.hidden, p.weight, p.ids, p.probs, backend="cpu"))
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(*found)
+    assert torch.equal(*losses)
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
@@ -225,17 +225,17 @@ def test_it_is_an_operator_that_traces(reduction):
     expected = torch.autograd.grad(want, leaves)
     got = torch.compile(step, fullgraph=True, backend="aot_eager")(*leaves)
     assert torch.equal(got, want)
-    for mine, other in zip(torch.autograd.grad(got, leaves), expected, strict=True):
-        assert torch.equal(mine, other)
+    for actual, other in zip(torch.autograd.grad(got, leaves), expected, strict=True):
+        assert torch.equal(actual, other)
 
 
 def test_opcheck():
     p = _case("K = 20").make()
-    for rows, wanted in ((None, [False] * 3), (p.rows, [True, True, False])):
+    for rows, required in ((None, [False] * 3), (p.rows, [True, True, False])):
         leaves = (p.hidden.clone().requires_grad_(), p.weight.clone().requires_grad_())
         torch.library.opcheck(
             torch.ops.ssdfast.soft_label_ce.default,
-            (*leaves, None, [1.0, 0.0], p.ids, p.probs, rows, 0.0, wanted, "cpu"),
+            (*leaves, None, [1.0, 0.0], p.ids, p.probs, rows, 0.0, required, "cpu"),
             test_utils=("test_schema", "test_faketensor"),
         )
 

@@ -23,7 +23,7 @@ RUNS = [
 @pytest.mark.parametrize(("case", "dtype", "reduction"), RUNS, ids=lambda x: getattr(x, "name", str(x)))
 def test_matches_the_oracle(case, dtype, reduction, monkeypatch):
     if INTERPRETED and not case.large:
-        monkeypatch.setattr(triton, "BLOCK", 512)  # more than one block a row
+        monkeypatch.setattr(triton, "BLOCK", 512)  # more than one block per row
     p = case.make().to(dtype)
     assert_matches(ask(p.on(DEVICE), "triton", reduction), p)
 

@@ -53,10 +53,10 @@ def test_cpp_fills_the_same_slots(case, sweeps, isa, monkeypatch):
         got.slots_SN[pair + state.A_DD, flagged] = want.slots_SN[pair + state.A_DD, flagged]
     torch.testing.assert_close(got.slots_SN, want.slots_SN, rtol=2e-6, atol=2e-6, equal_nan=True)
     both_valid = ~(want.model(0)[state.MAX].isnan() | want.model(1)[state.MAX].isnan())
-    for mine, theirs in zip(got.lists, want.lists, strict=True):
-        assert torch.equal(mine.ids_NK[both_valid], theirs.ids_NK[both_valid])
-        assert torch.equal(mine.z_NK.double()[both_valid], theirs.z_NK[both_valid])
-        assert torch.equal(mine.other_NK.double()[both_valid], theirs.other_NK[both_valid])
+    for actual, expected in zip(got.lists, want.lists, strict=True):
+        assert torch.equal(actual.ids_NK[both_valid], expected.ids_NK[both_valid])
+        assert torch.equal(actual.z_NK.double()[both_valid], expected.z_NK[both_valid])
+        assert torch.equal(actual.other_NK.double()[both_valid], expected.other_NK[both_valid])
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,9 +87,9 @@ def test_states_merge_in_any_grouping_and_order():
     flat = merge_states(parts)
     for other in (merge_states([merge_states(parts[:2]), parts[2]]), merge_states(parts[::-1])):
         torch.testing.assert_close(other.slots_SN, flat.slots_SN, rtol=1e-12, atol=1e-12)
-        for mine, theirs in zip(other.lists, flat.lists, strict=True):
-            assert torch.equal(mine.ids_NK, theirs.ids_NK)
-            assert torch.equal(mine.other_NK, theirs.other_NK)
+        for actual, expected in zip(other.lists, flat.lists, strict=True):
+            assert torch.equal(actual.ids_NK, expected.ids_NK)
+            assert torch.equal(actual.other_NK, expected.other_NK)
 
 
 def test_thousands_of_small_parts():

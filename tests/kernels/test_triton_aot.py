@@ -30,9 +30,9 @@ SHARED_BYTES = {
     [pytest.param(target, launch, id=f"{target} {launch}") for target, all_ in LAUNCHES.items() for launch in all_],
 )
 def test_nothing_is_spilled(target, launch):
-    found = resources.measure(launch, resources.TARGETS[target])
-    assert found.spilled == 0
-    assert found.shared_bytes <= SHARED_BYTES[target]
+    resources_used = resources.measure(launch, resources.TARGETS[target])
+    assert resources_used.spilled == 0
+    assert resources_used.shared_bytes <= SHARED_BYTES[target]
 
 
 def test_a_spill_would_be_seen():
