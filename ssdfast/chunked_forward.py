@@ -105,7 +105,12 @@ def _by_layers(base: Any, ids_BL: Tensor, chunk: int) -> Tensor:
         for span in _spans(ids_BL, chunk):
 
             def active(
-                embedded_BLH: Tensor, *args: Any, forward=forward, span=span, index=index, **kwargs: Any
+                embedded_BLH: Tensor,
+                *args: Any,
+                forward: Any = forward,
+                span: slice = span,
+                index: int = index,
+                **kwargs: Any,
             ) -> Tensor:
                 nonlocal flow_BLH
                 before_BLH = embedded_BLH if flow_BLH is None or index == 0 else flow_BLH[:, span]
