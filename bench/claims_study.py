@@ -47,24 +47,22 @@ def on_cpu() -> Iterator[Claim]:
 
 
 def page(what: str, path: Path) -> Iterator[Claim]:
-    measured = report_page.measure(path)
-    what = f"{what}, {measured.shown} traces of {report_page.TOKENS:,} tokens"
-    print(
-        f"     longest task of opening {measured.opening:.0f} ms, of reading and searching {measured.reading:.0f} ms"
-    )
-    yield Claim(f"{what}: size", measured.megabytes, 10, "MB")
-    yield Claim("seconds from nothing to the first token", measured.seconds, 2, "s")
-    yield Claim("longest task of scrolling, 0 where none took 50 ms", measured.scrolling, 200, "ms")
+    timings = report_page.measured(path)
+    what = f"{what}, {timings.traces} traces of {report_page.TOKENS:,} tokens"
+    print(f"     longest task of opening {timings.opening:.0f} ms, of reading and searching {timings.reading:.0f} ms")
+    yield Claim(f"{what}: size", timings.megabytes, 10, "MB")
+    yield Claim("seconds from nothing to the first token", timings.seconds, 2, "s")
+    yield Claim("longest task of scrolling, 0 where none took 50 ms", timings.scrolling, 200, "ms")
 
 
 def demo() -> Iterator[Claim]:
     """Three arms of one seed, from nothing; then its page, at the traces of the probe's."""
     shutil.rmtree(HOME, ignore_errors=True)
-    begun = time.perf_counter()
-    verdicts = study(read_study(DEMO), HOME)
-    minutes = (time.perf_counter() - begun) / 60
-    assert verdicts
-    for name, arm in verdicts["arms"].items():
+    start = time.perf_counter()
+    results = study(read_study(DEMO), HOME)
+    minutes = (time.perf_counter() - start) / 60
+    assert results
+    for name, arm in results["arms"].items():
         print(f"     {name}: {arm['verdict']['headline'] if 'verdict' in arm else 'the control'}")
     yield Claim("the demo study, 3 arms of one seed, SmolLM2", minutes, 6, "minutes")
     yield from page("a study's page", report_page.study_page(DEMO, HOME))

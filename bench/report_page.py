@@ -1,6 +1,6 @@
-"""How fast a report opens and scrolls in Chromium: ``python bench/report_page.py``; 200 traces of 2,000 tokens.
+"""How fast a report of 200 traces of 2,000 tokens opens and scrolls in Chromium: ``python bench/report_page.py``.
 
-Of a probe's page, and of a study's where there is one to take the other sections from. Used by claims_study.py.
+It measures the page of a probe and, for claims_study.py, the page of a study.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _FLAGS = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-bac
 # Long tasks are those of more than 50 ms, by the browser's own count.
 _WATCH = """
 window.longTasks = [];
-new PerformanceObserver((list) => list.getEntries().forEach((one) => window.longTasks.push(one.duration)))
+new PerformanceObserver((list) => list.getEntries().forEach((task) => window.longTasks.push(task.duration)))
   .observe({ type: "longtask", buffered: true });
 """
-# The page from top to bottom and the tokens of the trace likewise, one step per frame.
+# Scrolls the page and then the tokens of the trace from top to bottom, one step per frame.
 _SCROLL = """
 const done = arguments[arguments.length - 1], flow = document.getElementById("flow");
 let step = 0;
@@ -49,11 +49,14 @@ requestAnimationFrame(frame);
 
 @dataclass(frozen=True)
 class Page:
-    """megabytes, seconds until the first trace can be read (median), longest tasks of opening, scrolling and of
-    reading on (the next traces, a search through all of them), in ms; shown: traces in its list."""
+    """The size and timings of a page. traces: the number in its list. seconds: until the first trace can be read, median.
+
+    opening, scrolling, reading: the longest task in ms of opening the page, of scrolling, and of showing the next traces
+    and searching through all of them.
+    """
 
     megabytes: float
-    shown: int
+    traces: int
     seconds: float
     opening: float
     scrolling: float
@@ -69,29 +72,31 @@ def probe_page() -> Path:
 
 
 def study_page(file: str, study: Path) -> Path:
-    """The page of a study that has run, each of whose arms was probed at the traces of `probe_page`."""
+    """The page of a study that has run, with the traces of `probe_page` for each arm."""
     probe_page()
     config = read_study(file)
     page = finished_study(make_stages(config, study, StudyExecution()), study)
-    trainings = [replace(training, probe=HOME / "probe") for training in page.trainings]
-    return write_study(HOME / "study.html", replace(page, trainings=trainings))
+    return write_study(
+        HOME / "study.html",
+        replace(page, trainings=[replace(training, probe=HOME / "probe") for training in page.trainings]),
+    )
 
 
-def measure(path: Path) -> Page:
-    """Opens the page afresh OPENINGS times, then scrolls and reads the last one. Needs Chromium and its driver."""
+def measured(path: Path) -> Page:
+    """Opens the page OPENINGS times, then scrolls and reads the last one. Needs Chromium and its driver."""
     browser = _browser()
     try:
         browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _WATCH})
         seconds, opening = [], []
         for _ in range(OPENINGS):
             browser.get("about:blank")
-            begun = time.perf_counter()
+            start = time.perf_counter()
             browser.get(path.as_uri())
             while not browser.find_elements(By.CSS_SELECTOR, "#detail table"):
                 time.sleep(0.005)
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - start)
             opening.append(_longest(browser))
-        shown = len(browser.find_elements(By.CSS_SELECTOR, "#list li"))
+        traces = len(browser.find_elements(By.CSS_SELECTOR, "#list li"))
         browser.execute_async_script(_SCROLL)
         scrolling = _longest(browser)
         for _ in range(5):
@@ -101,17 +106,17 @@ def measure(path: Path) -> Page:
         while "traces" not in browser.find_element(By.ID, "matches").text.split()[-1]:
             time.sleep(0.05)
         return Page(
-            path.stat().st_size / 1e6, shown, statistics.median(seconds), max(opening), scrolling, _longest(browser)
+            path.stat().st_size / 1e6, traces, statistics.median(seconds), max(opening), scrolling, _longest(browser)
         )
     finally:
         browser.quit()
 
 
 def _longest(browser: Any) -> float:
-    """ms of the longest task since the last call, 0 where none took 50 ms."""
+    """The longest task since the last call in ms, or 0 if none took 50 ms."""
     time.sleep(0.2)
-    tasks: list[float] = browser.execute_script("return window.longTasks.splice(0)")
-    return max(tasks, default=0.0)
+    durations: list[float] = browser.execute_script("return window.longTasks.splice(0)")
+    return max(durations, default=0.0)
 
 
 def _browser() -> Any:

@@ -93,7 +93,7 @@ def with_large_head(model: Any) -> None:
 
 
 def with_one_layer(model: Any) -> None:
-    """For the memory of long traces: a layer more costs weights and time, and none of what is measured."""
+    """For the memory of long traces: another layer adds weights and time, but nothing to the measured memory."""
     model.base_model.layers = model.base_model.layers[:1]
     model.config.num_hidden_layers = 1
     model.config.max_position_embeddings = 65_536
@@ -104,7 +104,7 @@ def held_out(label: str) -> Path:
 
 
 def long_trace(tokens: int) -> Path:
-    """One trace of so many tokens: prompts and answers of both models, end to end, as often as needed."""
+    """One trace of this many tokens: prompts and completions of both models end to end, repeated as needed."""
     directory = HOME / f"trace-{tokens}"
     if not directory.exists():
         every = [trace for label in ("train", "baseline", "trained") for trace in traces.read(held_out(label))]
@@ -165,10 +165,10 @@ class Run:
 
 
 def probe(pair: Pair, sources: list[Path], out: Path, *more: str) -> Run:
-    given = [f"{i}={source}" for i, source in enumerate(sources)]
+    named = [f"{i}={source}" for i, source in enumerate(sources)]
     command = ["probe", "--baseline", str(pair.baseline), "--trained", str(pair.trained)]
     run = "from ssdfast.cli import run; assert run(sys.argv[1:]) == 0"
-    return _timed(run, [*command, "--out", str(out), "--overwrite", *more, "--traces", *given])
+    return _timed(run, [*command, "--out", str(out), "--overwrite", *more, "--traces", *named])
 
 
 def straightforward(pair: Pair, source: Path, out: Path) -> Run:
@@ -182,43 +182,43 @@ def straightforward(pair: Pair, source: Path, out: Path) -> Run:
 
 
 def _timed(run: str, args: list[str]) -> Run:
-    """A fresh process says itself what it held: the system counts what its parent held too."""
+    """A fresh process prints its own peak memory: the system would also count that of its parent."""
     peak = "from ssdfast.memory_usage import resident_bytes; print(resident_bytes('VmHWM'))"
     start = time.perf_counter()
-    said = python("-c", f"import sys; {run}; {peak}", *args)
-    return Run(time.perf_counter() - start, int(said.split()[-1]))
+    output = python("-c", f"import sys; {run}; {peak}", *args)
+    return Run(time.perf_counter() - start, int(output.split()[-1]))
 
 
-def worst_column(ours: Path, theirs: Path) -> tuple[str, float]:
+def worst_column(probed: Path, scripted: Path) -> tuple[str, float]:
     """The column of two tables of the same traces in which most values differ, and their fraction.
 
-    Values differ when they are 1e-3 apart, absolute plus relative. A few do: products in another order move a float32
+    Values differ when they are 1e-3 apart, absolute plus relative. A few do: products in another order change a float32
     logit by 1e-5, which may decide where a nucleus ends. Ids count where no other token of the list is as likely:
-    SmolLM2 has tokens that never occurred, with the same row of lm_head, and the script orders ties by chance.
+    SmolLM2 has tokens that never occurred, with equal rows of lm_head, and the script breaks ties at random.
     """
-    mine, other = (
+    probe_table, script_table = (
         _by_trace(pq.ParquetDataset(sorted(directory.glob("*.parquet"))).read())
-        for directory in (ours / "positions", theirs)
+        for directory in (probed / "positions", scripted)
     )
     fractions = {}
-    for name in other.column_names:
+    for name in script_table.column_names:
         if name == "trace_id":
-            assert mine[name].to_pylist() == other[name].to_pylist()
+            assert probe_table[name].to_pylist() == script_table[name].to_pylist()
         else:
-            x, y = (np.array(table[name].to_pylist(), float) for table in (mine, other))
+            x, y = (np.array(table[name].to_pylist(), float) for table in (probe_table, script_table))
             apart = np.abs(x - y) > 1e-3 + 1e-3 * np.abs(y)
             if name == "ssd_alignment":  # where the shift is tiny, the script's differences of sums are rounding
-                variances = (np.array(mine[column].to_pylist()) for column in ("logratio_var", "ssd_var"))
+                variances = (np.array(probe_table[column].to_pylist()) for column in ("logratio_var", "ssd_var"))
                 apart = apart[np.logical_and(*(variance > 1e-3 for variance in variances))]
             if name.endswith("top_ids"):
-                apart = apart[_alone(np.array(mine[name.replace("ids", "logprobs")].to_pylist()))]
+                apart = apart[_without_ties(np.array(probe_table[name.replace("ids", "logprobs")].to_pylist()))]
             fractions[name] = float(apart.mean())
     worst = max(fractions, key=lambda name: fractions[name])
     return worst, fractions[worst]
 
 
-def _alone(falling_NK: np.ndarray) -> np.ndarray:
-    """bool [N, K]: which values are 1e-3 away from those beside them; the last one's other neighbour is not known."""
+def _without_ties(falling_NK: np.ndarray) -> np.ndarray:
+    """bool [N, K]: which values are 1e-3 away from their neighbours. The last value has only one known neighbour."""
     far = np.diff(falling_NK, axis=1) < -1e-3
     never = np.zeros((len(far), 1), dtype=bool)
     alone: np.ndarray = np.concatenate([~never, far], 1) & np.concatenate([far, never], 1)

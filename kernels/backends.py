@@ -28,7 +28,7 @@ def backends() -> tuple[str, ...]:
 
 
 class Operation(Protocol[Args, Result]):
-    """An operation that can be asked which of its backends can run on this machine."""
+    """An operation with ``backends()``, the names of those that can run on this machine."""
 
     backends: Callable[[], tuple[str, ...]]
 

@@ -9,14 +9,16 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from ssdfast.kernels import ProbeSpec, ProbeStats, SamplingParams, probe_stats
+from ssdfast.kernels import ModelStats, PairStats, ProbeSpec, ProbeStats, SamplingParams, probe_stats
 from ssdfast.kernels.probe_stats.schema import CE_TERM_COLUMNS, KEPT_MASS_COLUMNS
 
 INF = float("inf")
+Group = TypeVar("Group", ModelStats, PairStats)
 
 
 DEFAULT = ProbeSpec()
@@ -166,8 +168,11 @@ _AFTER_TRAIN = ("ssd_cov", "ssd_var", "ssd_alignment", *CE_TERM_COLUMNS, *KEPT_M
 
 def on_cpu(stats: ProbeStats) -> ProbeStats:
     """The oracle works on the CPU, whatever the device."""
-    groups = (stats.base, stats.trained, stats.pair)
-    return ProbeStats(*(g and type(g)(**{name: column.cpu() for name, column in vars(g).items()}) for g in groups))
+    return ProbeStats(_on_cpu(stats.base), stats.trained and _on_cpu(stats.trained), stats.pair and _on_cpu(stats.pair))
+
+
+def _on_cpu(group: Group) -> Group:
+    return type(group)(**{name: column.cpu() for name, column in vars(group).items()})
 
 
 def tokens(n: int, v: int) -> Tensor:
@@ -228,6 +233,7 @@ def _one_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
     """One sweep gives KL to 2e-7 + 1e-4 relative; what is made of the same sums inherits that error. Its variance is
     a mean square minus a squared mean, which is right to 1e-6 of the latter."""
     pair = oracle.pair
+    assert pair
     if name in ("kl_base_trained", "kl_trained_base"):
         return 2e-7 + 1e-4 * getattr(pair, name)[keep]
     if name == "logratio_var":
@@ -246,6 +252,7 @@ def _two_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
     if name != "ssd_alignment":
         return torch.zeros(())
     pair = oracle.pair
+    assert pair
     terms = (pair.ssd_cov - pair.kl_base_trained).abs() + pair.kl_base_trained
     return (1e-6 * terms / (pair.logratio_var * pair.ssd_var).sqrt())[keep]
 
