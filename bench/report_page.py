@@ -49,10 +49,10 @@ requestAnimationFrame(frame);
 
 @dataclass(frozen=True)
 class Page:
-    """The size and timings of a page. traces: the number in its list. seconds: until the first trace can be read, median.
+    """The size and timings of a page.
 
-    opening, scrolling, reading: the longest task in ms of opening the page, of scrolling, and of showing the next traces
-    and searching through all of them.
+    traces: the number in its list. seconds: the median time until the first trace can be read. opening, scrolling,
+    reading: the longest task in ms of opening the page, of scrolling, and of showing traces and searching in them.
     """
 
     megabytes: float
