@@ -135,4 +135,4 @@ def _home() -> Path:
 
 
 if __name__ == "__main__":
-    print(measure(probe_page()))
+    print(measured(probe_page()))

@@ -178,24 +178,24 @@ def test_the_mix_of_answers_is_varied_and_no_two_golds_are_alike():
     import evaluation
 
     rounds = evaluation.mix(100, 2)
-    for one in rounds:
-        assert {kind: sum(kind == other for other, _ in one) for kind in evaluation.KINDS} == dict.fromkeys(
+    for pairs in rounds:
+        assert {kind: sum(kind == other for other, _ in pairs) for kind in evaluation.KINDS} == dict.fromkeys(
             ("integers", "fractions", "sets", "intervals"), 100
         )
-        assert 0.4 < sum(pair.correct for _, pair in one) / len(one) < 0.6
-    pairs = [made for one in rounds for _, made in one]
-    assert len({made.gold for made in pairs}) == len(pairs)
-    assert not any(made.gold.strip() == made.answer.strip() for made in pairs)
+        assert 0.4 < sum(pair.correct for _, pair in pairs) / len(pairs) < 0.6
+    every = [pair for pairs in rounds for _, pair in pairs]
+    assert len({pair.gold for pair in every}) == len(every)
+    assert not any(pair.gold.strip() == pair.answer.strip() for pair in every)
 
 
-def test_answers_of_the_mix_are_graded_as_they_were_built():
+def test_answers_of_the_mix_are_graded_as_constructed():
     pytest.importorskip("math_verify")
     import evaluation
 
     from ssdfast.evaluation.answers.equal import grade_answer
 
-    grades = [(grade_answer(pair.gold, pair.answer) == "correct", pair) for _, pair in evaluation.mix(25, 1)[0]]
-    assert [pair for correct, pair in grades if correct != pair.correct] == []
+    pairs = [pair for _, pair in evaluation.mix(25, 1)[0]]
+    assert [pair for pair in pairs if (grade_answer(pair.gold, pair.answer) == "correct") != pair.correct] == []
 
 
 def gpu_check(**environment: str) -> subprocess.CompletedProcess:
