@@ -113,7 +113,7 @@ def _accuracies(studies: int, problems: int, samples: int, seed: int) -> Iterato
 def _passes(studies: int, problems: int, samples: int, k: int, seed: int) -> Iterator[Interval]:
     rng = np.random.default_rng(seed)
     for study in range(studies):
-        yield pass_at(_scores(rng, problems, samples), k, resamples=RESAMPLES, seed=study)
+        yield mean_pass_at_k(_scores(rng, problems, samples), k, resamples=RESAMPLES, seed=study)
 
 
 def _differences(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
