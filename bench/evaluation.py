@@ -1,4 +1,4 @@
-"""Grading answers: how fast, with hostile ones, and how well against gold answers and a table labelled by hand.
+"""Grading answers: the speed, hostile answers, and the agreement with gold answers and a table graded by hand.
 
 Used by claims_evaluation.py.
 """
@@ -26,16 +26,16 @@ from ssdfast.evaluation.stats.intervals import wilson
 from ssdfast.problems import champ
 from ssdfast.problems.problem import Problem
 
-GRADED_PAIRS = ROOT / "tests" / "evaluation" / "answers" / "graded_pairs.jsonl"
+GRADED_BY_HAND = ROOT / "tests" / "evaluation" / "answers" / "graded_pairs.jsonl"
 WORKERS = 2
-PAIRS_PER_KIND = 1000  # in a round
-HARDER_PAIRS = 100  # of a harder kind
+EACH = 1000  # pairs of a kind in a round
+FEW = 100  # pairs of a harder kind
 ROUNDS = 3
-WARMUP_PAIRS = 400  # graded before the measurement
+WARMING = 400  # pairs that are graded before the clock starts
 SLACK = 10.0
-"""seconds beyond the limit of a grade that an answer may take: a new worker starts, and others use the processor"""
+"""Seconds that an answer may take beyond its CPU seconds: a new worker starts, other processes use the CPU."""
 PUBLISHED = {"65.9 % of 1,000, Wilson": ((659, 1000), (62.91, 68.77))}
-"""from the replication on competition maths: correct answers, problems, and the ends of its 95 % interval in percent"""
+"""The replication on competition maths: correct answers, problems, and the ends of its 95 % interval in percent."""
 
 _ROOTS = (2, 3, 5, 6, 7, 10, 11, 13)  # square-free, so that no spelling of one is a spelling of another
 
@@ -57,13 +57,13 @@ class Speed:
     """The median of the rounds, in answers per second."""
     rounds: list[float]
     by_kind: dict[str, float]
-    """grades per second of one kind alone, on pairs of its own"""
-    quick: float
-    """fraction of the pairs that are two plain numbers, which needs no worker"""
+    """Answers per second of one kind alone, on pairs of its own."""
+    quick_fraction: float
+    """The fraction of the pairs that are two plain numbers, which need no worker."""
     pairs: int
-    """in a round"""
+    """The number of pairs in a round."""
     misgraded: list[Pair]
-    """pairs whose grade is not the constructed one"""
+    """Pairs whose grade is not the one that they were built with."""
 
 
 def integers(rng: random.Random) -> Pair:
@@ -115,13 +115,10 @@ def sets(rng: random.Random, factors: tuple[int, ...] = (1,)) -> Pair:
     items = sorted({(_rational(rng), rng.choice(factors)) for _ in range(rng.randint(3, 5))})
     correct = rng.random() < 0.5
     value, root = items[0]
-    answered = [
-        *items[1:],
-        (value if correct else value - rng.randint(1, 9), root),
-    ]  # less than the least: in no set yet
-    inside = ", ".join(_spelled(*item) for item in answered)
+    stated = [*items[1:], (value if correct else value - rng.randint(1, 9), root)]  # less than all items
+    inside = ", ".join(_spell(*item) for item in stated)
     spellings = (rf"\{{{inside}\}}", inside, rf"$\left\{{ {inside} \right\}}$", rf"x \in \{{{inside}\}}")
-    return Pair(rf"\{{{', '.join(_spelled(*item) for item in items)}\}}", rng.choice(spellings), correct)
+    return Pair(rf"\{{{', '.join(_spell(*item) for item in items)}\}}", rng.choice(spellings), correct)
 
 
 def intervals(rng: random.Random, inequality: bool = False) -> Pair:
@@ -147,53 +144,53 @@ def intervals(rng: random.Random, inequality: bool = False) -> Pair:
     return Pair(rf"{gold}, {near}) \cup ({far}, \infty)", answer, correct)
 
 
-Make = Callable[[random.Random], Pair]
-KINDS: dict[str, Make] = {"integers": integers, "fractions": fractions, "sets": sets, "intervals": intervals}
-HARDER: dict[str, Make] = {
+Build = Callable[[random.Random], Pair]
+KINDS: dict[str, Build] = {"integers": integers, "fractions": fractions, "sets": sets, "intervals": intervals}
+HARDER: dict[str, Build] = {
     "fractions times a root": roots,
     "sets with roots": partial(sets, factors=(1, 1, *_ROOTS)),
     "intervals answered by an inequality": partial(intervals, inequality=True),
 }
-"""not in the mix: each such grade needs computer algebra"""
+"""Not in the mix: grading each such answer takes computer algebra."""
 
 
-def mix(each: int, rounds: int, kinds: dict[str, Make] = KINDS, seed: int = 0) -> list[list[tuple[str, Pair]]]:
+def mix(each: int, rounds: int, kinds: dict[str, Build] = KINDS, seed: int = 0) -> list[list[tuple[str, Pair]]]:
     """Rounds of `each` pairs of every kind, shuffled, each with its kind.
 
-    About half of the answers are correct. No gold answer occurs twice in all rounds together, so that no cache of gold
-    answers or of pairs helps, and no answer has the text of its gold answer.
+    About half of the answers are correct. No gold answer occurs twice in all rounds together, so that no cache of
+    golds or of pairs helps, and no answer is the text of its gold answer.
     """
     rng = random.Random(seed)
-    pairs_of_round: list[list[tuple[str, Pair]]] = [[] for _ in range(rounds)]
-    for kind, make in kinds.items():
-        pairs = _distinct(make, rng)
-        for round_pairs in pairs_of_round:
-            round_pairs += [(kind, pair) for pair in islice(pairs, each)]
-    for round_pairs in pairs_of_round:
-        rng.shuffle(round_pairs)
-    return pairs_of_round
+    mixed: list[list[tuple[str, Pair]]] = [[] for _ in range(rounds)]
+    for kind, build in kinds.items():
+        pairs = _distinct(build, rng)
+        for pairs_of_round in mixed:
+            pairs_of_round += [(kind, pair) for pair in islice(pairs, each)]
+    for pairs_of_round in mixed:
+        rng.shuffle(pairs_of_round)
+    return mixed
 
 
 def speed() -> Speed:
-    """Grades per second of two workers, started and warm, on fresh pairs each round; median of three rounds.
+    """Answers per second of two workers, started and warm, on fresh pairs each round; median of three rounds.
 
     The mix is a quarter each of integers, fractions, sets of three to five of them, and intervals and unions of two,
     in another spelling of the same notation. Roots, and inequalities for intervals, take many times as long and are
     timed separately, `HARDER`.
     """
-    warmup, *rounds, single_kinds = mix(PAIRS_PER_KIND, ROUNDS + 2)
-    (harder,) = mix(HARDER_PAIRS, 1, HARDER)
+    warming, *rounds, single_kinds = mix(EACH, ROUNDS + 2)
+    (harder,) = mix(FEW, 1, HARDER)
     speeds, misgraded, by_kind = [], [], {}
     with GraderPool(workers=WORKERS) as pool:
-        _graded(pool, warmup[:WARMUP_PAIRS])
+        _grade(pool, warming[:WARMING])
         for pairs in rounds:
-            seconds, wrong = _graded(pool, pairs)
+            seconds, wrong = _grade(pool, pairs)
             speeds.append(len(pairs) / seconds)
             misgraded += wrong
         for kind in (*KINDS, *HARDER):
-            of_kind = [pair for pair in single_kinds + harder if pair[0] == kind]
-            seconds, wrong = _graded(pool, of_kind)
-            by_kind[kind] = len(of_kind) / seconds
+            alone = [pair for pair in single_kinds + harder if pair[0] == kind]
+            seconds, wrong = _grade(pool, alone)
+            by_kind[kind] = len(alone) / seconds
             misgraded += wrong
     quick = [quick_grade(pair.gold, pair.answer) is not None for pairs in rounds for _, pair in pairs]
     return Speed(statistics.median(speeds), speeds, by_kind, statistics.mean(quick), len(rounds[0]), misgraded)
@@ -204,14 +201,14 @@ class Contained:
     """Hostile answers, each graded together with a harmless one by the same workers."""
 
     seconds: dict[str, float]
-    """wall time until both are graded, by answer"""
+    """Wall-clock time until both are graded, by the hostile answer's name."""
     failed: list[str]
-    """graded correct, over CPU_SECONDS + SLACK, run as code, or harmful to the other answer"""
+    """Names of those graded correct, over the limit of CPU_SECONDS + SLACK, run as code, or harmful to the other."""
 
 
 def adversarial() -> Contained:
-    """Each answer of the tests' table of hostile ones, with the default limits."""
-    from tests.evaluation.test_grader_pool import (  # imported here: other topics run without its packages
+    """Each hostile answer in the tests' table, with the default limits."""
+    from tests.evaluation.test_grader_pool import (  # here: other topics run where its imports are not
         ADVERSARIAL,
         EXECUTED,
     )
@@ -223,16 +220,16 @@ def adversarial() -> Contained:
         pool.grade([("y", f"{n} y") for n in range(2, 50)])  # starts the workers
         for place, (name, answer) in enumerate(ADVERSARIAL.items(), start=2):
             start = time.perf_counter()
-            grade, beside = pool.grade([("7", answer), (f"x^{{{place}}} - 1", f"-1 + x^{{{place}}}")])
+            hostile, harmless = pool.grade([("7", answer), (f"x^{{{place}}} - 1", f"-1 + x^{{{place}}}")])
             seconds[name] = time.perf_counter() - start
-            harmless = grade in ("incorrect", "unparsable", "timeout") and beside == "correct" and not ran.exists()
-            if not harmless or seconds[name] > CPU_SECONDS + SLACK:
+            contained = hostile in ("incorrect", "unparsable", "timeout") and harmless == "correct" and not ran.exists()
+            if not contained or seconds[name] > CPU_SECONDS + SLACK:
                 failed.append(name)
     return Contained(seconds, failed)
 
 
 def champ_golds() -> tuple[int, list[str]]:
-    """The number of CHAMP's gold answers that equal themselves, respaced so that the texts differ; and the others."""
+    """How many gold answers of CHAMP equal themselves, respaced so that equal texts do not decide; and the others."""
     golds = [problem.answer or "" for problem in champ.load()]
     with GraderPool(workers=WORKERS) as pool:
         grades = pool.grade([(gold, gold.replace(" ", "  ") + "\n.") for gold in golds])
@@ -241,39 +238,39 @@ def champ_golds() -> tuple[int, list[str]]:
 
 
 def graded_by_hand() -> tuple[int, list[str]]:
-    """The number of completions graded by hand, and a line for each that is graded differently."""
-    table = [json.loads(line) for line in GRADED_PAIRS.read_text("utf-8").splitlines()]
-    cases = [(Problem(f"labelled/{place}", "", case["gold"]), case["text"]) for place, case in enumerate(table)]
+    """The number of completions graded by hand, and a line for each that is graded otherwise, extraction included."""
+    table = [json.loads(line) for line in GRADED_BY_HAND.read_text("utf-8").splitlines()]
+    cases = [(Problem(f"by-hand/{place}", "", case["gold"]), case["text"]) for place, case in enumerate(table)]
     with GraderPool(workers=WORKERS) as pool:
-        results = grade_completions(cases, pool)
+        graded = grade_completions(cases, pool)
     misses = [
         f"{case['kind']}: gold {case['gold']}, {case['text']!r} is {case['grade']}, graded {result.grade}"
-        for case, result in zip(table, results, strict=True)
+        for case, result in zip(table, graded, strict=True)
         if result.grade != case["grade"]
     ]
     return len(table), misses
 
 
 def published() -> Iterator[tuple[str, float]]:
-    """Each published interval, and the larger distance of an end of our interval from it in percentage points."""
+    """Each published interval, and the larger distance of an end of ours from its, in percentage points."""
     for what, (counts, ends) in PUBLISHED.items():
         interval = wilson(*counts)
         yield what, max(abs(100 * interval.ci_low - ends[0]), abs(100 * interval.ci_high - ends[1]))
 
 
-def _graded(pool: GraderPool, pairs: list[tuple[str, Pair]]) -> tuple[float, list[Pair]]:
-    """The seconds, and the pairs whose grade is not the constructed one."""
+def _grade(pool: GraderPool, pairs: list[tuple[str, Pair]]) -> tuple[float, list[Pair]]:
+    """Seconds, and the pairs whose grade is not the one that they were built with."""
     start = time.perf_counter()
     grades = pool.grade([(pair.gold, pair.answer) for _, pair in pairs])
     seconds = time.perf_counter() - start
     expected = ["correct" if pair.correct else "incorrect" for _, pair in pairs]
-    return seconds, [pair for (_, pair), got, want in zip(pairs, grades, expected, strict=True) if got != want]
+    return seconds, [pair for (_, pair), grade, wanted in zip(pairs, grades, expected, strict=True) if grade != wanted]
 
 
-def _distinct(make: Make, rng: random.Random) -> Iterator[Pair]:
+def _distinct(build: Build, rng: random.Random) -> Iterator[Pair]:
     seen: set[str] = set()
     while True:
-        pair = make(rng)
+        pair = build(rng)
         if pair.gold not in seen and pair.gold != pair.answer:
             seen.add(pair.gold)
             yield pair

@@ -1,8 +1,8 @@
 """Synthetic studies for the intervals and the sequential test: ``python bench/evaluation_simulations.py``.
 
-A problem's chance of a correct answer comes from a beta distribution of mean 65 %, with 85 % of a sample's variance
-between problems. The second run has the first's chances except on a tenth of the problems, where they are drawn again;
-an effect shifts all of them towards 1.
+A problem's chance of a correct answer is drawn from a beta distribution of mean 65 %, 85 % of a sample's variance lying
+between problems. The run has the baseline's chances except on a tenth of the problems, where they are drawn anew; an
+effect shifts all of them towards 1.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ _A, _B = MEAN * (1 / BETWEEN - 1), (1 - MEAN) * (1 / BETWEEN - 1)
 
 
 @dataclass(frozen=True)
-class Sequential:
+class SequentialStudies:
     """The results of many sequential studies, and of the fixed design that always samples the maximum."""
 
     differences: int
-    """studies that ended with one run better"""
+    """Studies that found the baseline or the run better."""
     equivalent: int
-    """studies that ended with no difference outside the margin"""
+    """Studies that found no difference within the margin."""
     studies: int
     problems: float
-    """mean number until the end"""
-    fixed_differences: int
-    """studies in which the fixed design finds a difference"""
+    """The mean number of problems until the end."""
+    differences_fixed: int
+    """Studies in which the fixed design finds a difference."""
 
     @property
     def saved(self) -> float:
-        """Fraction of the fixed design's samples."""
+        """The fraction of the fixed design's samples that are saved."""
         return 1 - self.problems / MAXIMUM
 
     @property
-    def rate(self) -> Interval:
-        """The fraction of studies that found a difference, with Wilson's interval for this many studies."""
+    def difference_rate(self) -> Interval:
+        """The fraction of studies that found a difference, with Wilson's interval."""
         return wilson(self.differences, self.studies)
 
 
@@ -65,8 +65,8 @@ def coverage(studies: int = STUDIES, seed: int = 0) -> Iterator[tuple[str, float
     yield "paired difference, 1000 problems x 1 sample", _covered(EFFECT, _differences(studies, 1000, 1, seed))
 
 
-def sequential(effect: float, studies: int = STUDIES, samples: int = 1, seed: int = 0) -> Sequential:
-    """Studies of at most MAXIMUM problems and LOOKS looks, with a true difference of `effect`."""
+def sequential(effect: float, studies: int = STUDIES, samples: int = 1, seed: int = 0) -> SequentialStudies:
+    """Studies of at most MAXIMUM problems, looked at LOOKS times, with a true difference of `effect`."""
     from scipy.stats import t
 
     rng = np.random.default_rng(seed)
@@ -79,12 +79,12 @@ def sequential(effect: float, studies: int = STUDIES, samples: int = 1, seed: in
             if test.look(batch).stopped:
                 break
         end = test.looks[-1]
-        differences += end.decision in ("baseline_better", "run_better")
+        differences += "better" in end.decision
         equivalent += end.decision == "equivalent"
         problems += end.problems
         error = difference_P.std(ddof=1) / np.sqrt(MAXIMUM)
         fixed += bool(abs(difference_P.mean()) > far * error)
-    return Sequential(differences, equivalent, studies, problems / studies, fixed)
+    return SequentialStudies(differences, equivalent, studies, problems / studies, fixed)
 
 
 def _chances(rng: np.random.Generator, problems: int) -> np.ndarray:
@@ -132,7 +132,7 @@ def main() -> None:
     print(f"coverage of 95 % intervals over {STUDIES:,} studies")
     for what, fraction in coverage():
         print(f"  {what:50} {100 * fraction:.2f} %")
-    print(f"sequential test, {MAXIMUM:,} problems at most, {LOOKS} looks, no difference within {MARGIN:g} points")
+    print(f"sequential test, {MAXIMUM:,} problems at most, {LOOKS} looks, margin of {MARGIN:g} percentage points")
     for effect, studies, samples in (
         (0.0, NULL_STUDIES, 1),
         (0.0, NULL_STUDIES, 4),
@@ -140,11 +140,11 @@ def main() -> None:
         (EFFECT, STUDIES, 4),
     ):
         run = sequential(effect, studies, samples)
-        rate = run.rate
+        better = run.difference_rate
         print(
-            f"  true effect {100 * effect:g} points, {samples} samples, {studies:,} studies: one is better in "
-            f"{100 * rate.value:.2f} % [{100 * rate.ci_low:.2f}, {100 * rate.ci_high:.2f}] (fixed design "
-            f"{100 * run.fixed_differences / studies:.2f} %), equivalent in {100 * run.equivalent / studies:.1f} %, "
+            f"  true effect {100 * effect:g} percentage points, {samples} samples, {studies:,} studies: difference in "
+            f"{100 * better.value:.2f} % [{100 * better.ci_low:.2f}, {100 * better.ci_high:.2f}] (fixed design "
+            f"{100 * run.differences_fixed / studies:.2f} %), equivalent in {100 * run.equivalent / studies:.1f} %, "
             f"samples saved {100 * run.saved:.1f} %"
         )
 

@@ -41,7 +41,7 @@ HOME = ROOT / "runs" / "bench-training"
 TRACES, TOKENS = 24, 48
 TRAIN_TRACES, HELD_OUT_TRACES = 60, 32
 RECIPE: dict[str, Any] = {"learning_rate": 1e-5, "min_learning_rate": 1e-5, "batch_size": 2, "num_train_epochs": 2}
-STEPS = TRAIN_TRACES // RECIPE["batch_size"] * RECIPE["epochs"]
+STEPS = TRAIN_TRACES // RECIPE["batch_size"] * RECIPE["num_train_epochs"]
 DECODING = EngineSamplingParams(**PRESETS["demo"].train_sampling.model_dump())
 
 
