@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from .. import models
@@ -37,6 +39,8 @@ def estimate(config: TrainingRunConfig) -> str:
 def _memory(config: TrainingRunConfig, info: models.ModelInfo, examples: list[Example]) -> list[str]:
     if config.lora_rank:
         return ["memory  not planned with lora_rank"]
+    if not Path(config.model).is_dir():
+        return ["memory  not planned for a GGUF file"]
     tokens = max(config.micro_batch_tokens, max(map(len, examples)))
     labels = 1 if config.loss == "sampled" else _labels_per_position(config, info, examples)
     planned = plan_training(config.model, config, tokens, labels)
