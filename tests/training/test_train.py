@@ -227,7 +227,7 @@ def test_a_trial_prints_metrics_and_leaves_nothing(inputs, capsys):
         ({}, {"loss": "soft"}, "has no sampling parameters"),
         ({}, {"loss": "soft", "sampling_from": "config"}, "has no top log-probabilities (nor have 2 others)"),
         ({"completion_ids": [[3] * 60] * 3}, {}, "problem0#0 has"),
-        ({"completion_ids": [[4, 6]] * 3, "text": ["Let us see"] * 3}, {}, "this model's tokenizer decodes its token ids as '7 +'"),
+        ({"completion_ids": [[4, 6]] * 3, "text": ["Let us see"] * 3}, {}, "tokenizer decodes its token ids as '7 +'"),
     ],
 )
 def test_traces_that_cannot_be_trained_on_are_rejected_by_name(inputs, columns, settings, message):
