@@ -9,10 +9,13 @@ NBSP = "\u00a0"
 _LISTED = 3
 
 
-def format_interval(interval: Mapping[str, float | None], signed: bool = False, percent: bool = False) -> str:
+def format_interval(
+    interval: Mapping[str, float | None], signed: bool = False, percent: bool = False, decimals: int | None = None
+) -> str:
     """A value and its interval, as in ``+0.012 [0.004, 0.021]``, from ``{value, ci_low, ci_high}``.
 
-    The interval's width gets two digits, a value at most three. percent: the value is a fraction, shown times 100.
+    The interval's width gets two digits, a value at most three, unless `decimals` says how many. percent: the value is
+    a fraction, shown times 100.
     """
     if interval["value"] is None:
         return "undefined"
@@ -20,7 +23,8 @@ def format_interval(interval: Mapping[str, float | None], signed: bool = False, 
     value, *ends = (scale * x for x in (interval["value"], interval["ci_low"], interval["ci_high"]) if x is not None)
     size = max(abs(x) for x in (value, *ends))
     width = max(ends) - min(ends) if ends else 0.0
-    decimals = _decimals(size, 3) if width <= 1e-3 * size else min(_decimals(size, 3), _decimals(width, 2))
+    if decimals is None:
+        decimals = _decimals(size, 3) if width <= 1e-3 * size else min(_decimals(size, 3), _decimals(width, 2))
     text = _fixed(value, decimals, signed) + (f"{NBSP}%" if percent else "")
     return f"{text} [{', '.join(_fixed(end, decimals) for end in ends)}]" if ends else text
 

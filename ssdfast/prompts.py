@@ -67,9 +67,7 @@ class Prompter:
         text = self._render([*self._before, self._user(broken)], name=name)
         ids = [token_id for piece in text.split(cut) for token_id in self._encode(piece)]
         if not ids:
-            raise ValueError(
-                f"{name}: {self._described} gives an empty prompt: use another --prompt.chat-template"
-            )
+            raise ValueError(f"{name}: {self._described} gives an empty prompt: use another --prompt.chat-template")
         self._check_control(ids, text.replace(cut, ""), question, name)
         return ids
 

@@ -36,7 +36,7 @@ def mistake(capsys, *args) -> str:
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], *([stage, "--help"] for stage in ("sample", "eval", "train", "plan", "probe", "demo"))]
+    "args", [["--help"], *([stage, "--help"] for stage in ("sample", "eval", "train", "plan", "probe", "study"))]
 )
 def test_help_imports_no_torch(args):
     code = f"""
@@ -53,7 +53,7 @@ sys.exit(code)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "--out" in done.stdout if args[0] != "--help" else "probe" in done.stdout and "demo" in done.stdout
+    assert "--out" in done.stdout if args[0] != "--help" else "probe" in done.stdout and "study" in done.stdout
 
 
 def test_probe_writes_a_run(inputs, tmp_path, capsys):
@@ -135,7 +135,7 @@ def test_wrong_flags_are_a_mistake_too(args, capsys):
 
 def test_no_or_an_unknown_command(capsys):
     assert cli.run([]) == 2
-    assert "the commands are sample, eval, train, plan, study, probe, demo" in mistake(capsys, "prob")
+    assert "the commands are sample, eval, train, plan, probe, study" in mistake(capsys, "prob")
 
 
 def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):

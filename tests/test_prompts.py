@@ -176,9 +176,7 @@ def test_any_question_is_spelt_byte_by_byte(question):
 def test_a_control_token_that_cannot_be_text_is_refused():
     prompter = Prompter(tokenizers.spaced(), BARE)
     assert shown(prompter, "two words").endswith("two words</s>")
-    with pytest.raises(
-        ValueError, match=r"p7: the tokenizer of stand-in cannot distinguish .* token '</s>': reword"
-    ):
+    with pytest.raises(ValueError, match=r"p7: the tokenizer of stand-in cannot distinguish .* token '</s>': reword"):
         prompter.prompt_ids("the end is </s> here", "p7")
     of_one_letter = Prompter(tokenizers.stand_in(control=("<|im_start|>", "<|im_end|>", "|")), BARE)
     with pytest.raises(ValueError, match=r"p8: .* control token '\|': reword"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
+
+from ..number_format import format_interval, format_p_value
 
 ALPHA = 0.05
 MIN_FRACTION = 0.15
@@ -93,7 +94,7 @@ def _format_evidence(
     shift: Mapping[str, Any], significant: list[Mapping[str, Any]], comparison: Mapping[str, Any]
 ) -> str:
     text = (
-        f"Its shift from the baseline, KL(trained ‖ baseline), is {_format_interval(shift['kl_trained_base'])} nats per"
+        f"Its shift from the baseline, KL(trained ‖ baseline), is {format_interval(shift['kl_trained_base'])} nats per"
         " position (95 % intervals over problems)."
     )
     if not significant:
@@ -107,14 +108,14 @@ def _format_evidence(
     largest = significant[0]
     return text + (
         f" {len(significant)} of {len(comparison['metrics'])} metrics differ from the control's; the largest effect is"
-        f" {largest['metric']}, {_format_interval(largest['difference'])} ({largest['effect_size_sd']:+.2f} standard"
-        f" deviations over problems, corrected p-value {largest['p_value_holm']:.2g})."
+        f" {largest['metric']}, {format_interval(largest['difference'])} ({largest['effect_size_sd']:+.2f} standard"
+        f" deviations over problems, corrected p-value {format_p_value(largest['p_value_holm'])})."
     )
 
 
 def _format_components(shift: Mapping[str, Any], control: str, comparison: Mapping[str, Any]) -> str:
     components = ", ".join(
-        f"{_TITLES[component]} {_format_interval(interval)}" for component, interval in comparison["components"].items()
+        f"{_TITLES[component]} {format_interval(interval)}" for component, interval in comparison["components"].items()
     )
     titles = {**_TITLES, "truncation": "any temperature, top-k and top-p"}
     unexplained = ", ".join(
@@ -123,8 +124,8 @@ def _format_components(shift: Mapping[str, Any], control: str, comparison: Mappi
         if fit["unexplained_fraction"] is not None
     )
     return (
-        f"Fitted together, the components have strength s = {_format_interval(shift['ssd_strength'])}, temperature"
-        f" {_format_interval(shift['temperature'])} and an EOS bias of {_format_interval(shift['eos_log_odds'])}"
+        f"Fitted together, the components have strength s = {format_interval(shift['ssd_strength'])}, temperature"
+        f" {format_interval(shift['temperature'])} and an EOS bias of {format_interval(shift['eos_log_odds'])}"
         f" log-odds. Beyond {control} they explain, in nats per position: {components}."
         + (f" Fitted alone, they leave unexplained of the whole shift: {unexplained}." if unexplained else "")
     )
@@ -161,16 +162,3 @@ def _format_sensitivity(
     if len(shift["by_seed"]) == 1:
         text += " With one seed, this is about this trained model; another training of the same arm may differ."
     return text
-
-
-def _format_interval(interval: Mapping[str, float | None]) -> str:
-    """A value and its interval, to two digits of the interval's width."""
-    numbers = [interval["value"], interval["ci_low"], interval["ci_high"]]
-    if None in numbers:
-        return "undefined"
-    value, low, high = (float(number or 0.0) for number in numbers)
-    width = max(high - low, 1e-12)
-    places = max(0, 1 - math.floor(math.log10(width)))
-    if places > 6:
-        return f"{value:.1e} [{low:.1e}, {high:.1e}]"
-    return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"

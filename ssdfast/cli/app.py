@@ -5,11 +5,9 @@ Exit codes: 0 done, 1 a failure, 2 the caller's mistake. torch is imported when 
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -25,8 +23,9 @@ from ..config import (
     TrainExecution,
     TrainingRunConfig,
 )
+from ..number_format import format_interval
 from ..progress import log_to_terminal
-from ..run_dir import RunError
+from ..run_dir import RunError, read_json
 from .commands import (
     EvalCommand,
     PlanCommand,
@@ -71,8 +70,8 @@ def run(args: list[str]) -> int:
         "eval": _eval,
         "train": _train,
         "plan": _plan,
-        "study": _study,
         "probe": _probe,
+        "study": _study,
     }
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -204,16 +203,10 @@ def _probe(args: list[str]) -> int:
 
 
 def _headline(out: Path, report: Path) -> None:
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(out / "summary.json")
     everything = summary["all"]
     print(f"{summary['positions']:,} positions of {summary['traces']:,} traces")
-    print(f"shift, KL(trained ‖ baseline): {_format_interval(everything['kl_trained_base'])} nats per position")
-    fraction = _format_interval(everything["ssd_variance_fraction"])
+    print(f"shift, KL(trained ‖ baseline): {format_interval(everything['kl_trained_base'])} nats per position")
+    fraction = format_interval(everything["ssd_variance_fraction"], percent=True)
     print(f"fraction of the shift along what self-distillation predicts: {fraction}")
     print(f"report: {report}")
-
-
-def _format_interval(interval: dict[str, Any]) -> str:
-    if interval["value"] is None:
-        return "undefined"
-    return "{value:.4f} [{ci_low:.4f}, {ci_high:.4f}]".format(**interval)

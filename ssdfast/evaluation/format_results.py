@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..number_format import format_interval, format_p_value, format_percent
+
 _SAMPLING = {"temperature": "T", "top_k": "k", "top_p": "p", "min_p": "min-p"}
 _RATES = {
     "boxed_rate": "boxed",
@@ -39,17 +41,20 @@ def _format_table(runs: list[dict[str, Any]]) -> list[str]:
     varying = [name for name in _SAMPLING if len({run[name] for run in runs}) > 1]
     uneven = len({run["problems"] for run in runs}) > 1
     pass_ks = list(dict.fromkeys(k for run in runs for k in run["pass_at_k"]))
-    head = ["checkpoint", *map(_SAMPLING.__getitem__, varying), *(["problems"] if uneven else []), "accuracy %"]
-    head += [f"pass@{k} %" for k in pass_ks]
-    head += ["answered %", *(f"{title} %" for title in _RATES.values()), "length p50", "length p95"]
+    head = ["checkpoint", *map(_SAMPLING.__getitem__, varying), *(["problems"] if uneven else []), "accuracy"]
+    head += [f"pass@{k}" for k in pass_ks]
+    head += ["answered", *_RATES.values(), "length p50", "length p95"]
     rows = []
     for run in runs:
         diagnostics = run["diagnostics"]
         row = [run["checkpoint"], *("-" if run[name] is None else f"{run[name]:g}" for name in varying)]
         row += [f"{run['problems']:,}"] if uneven else []
-        row += [_format_interval(run["accuracy"]), *(_format_interval(run["pass_at_k"][k]) for k in pass_ks)]
-        row += [_format_percent(diagnostics["answer_rate"]["value"])]
-        row += [_format_percent(diagnostics[name]) for name in _RATES]
+        row += [
+            format_interval(run["accuracy"], percent=True, decimals=1),
+            *(format_interval(run["pass_at_k"][k], percent=True, decimals=1) for k in pass_ks),
+        ]
+        row += [format_percent(diagnostics["answer_rate"]["value"])]
+        row += [format_percent(diagnostics[name]) for name in _RATES]
         row += [f"{diagnostics['length']['all'][name]:,.0f}" for name in ("p50", "p95")]
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -80,8 +85,9 @@ def _format_comparisons(comparisons: list[dict[str, Any]]) -> list[str]:
         indent = "" if comparison["is_best_run"] else "  also: "  # the best run stands out from the rest of its sweep
         lines.append(
             f"{indent}{comparison['run']} against {comparison['baseline']}:"
-            f" {_format_difference(comparison['difference_pp'])},"
-            f" p = {comparison['p_value']:.3g}, by Holm over {len(comparisons)} p = {comparison['p_value_holm']:.3g}"
+            f" {format_interval(comparison['difference_pp'], signed=True, decimals=1)} percentage points,"
+            f" p = {format_p_value(comparison['p_value'])}, by Holm over {len(comparisons)} p ="
+            f" {format_p_value(comparison['p_value_holm'])}"
             f" ({comparison['test']}, {comparison['num_discordant']:,} of {comparison['problems']:,} problems"
             f" discordant); minimum detectable effect at a power of 80 %: {mde}"
         )
@@ -99,28 +105,10 @@ def _format_sequence(sequence: dict[str, Any]) -> list[str]:
         "undecided": "undecided"
         + ", as the rest would hardly decide it," * (last["problems"] < sequence["max_problems"]),
     }[last["decision"]]
+    difference = format_interval(last["difference_pp"], signed=True, decimals=1)
     return [
         f"{sequence['run']} against {sequence['baseline']}: {decision} after {last['problems']:,} of"
-        f" {sequence['max_problems']:,} problems, {_format_difference(last['difference_pp'])} (group sequential, look"
-        f" {len(sequence['looks'])} of {sequence['max_looks']}, alpha {sequence['alpha']:.3g})",
+        f" {sequence['max_problems']:,} problems, {difference} percentage points"
+        f" (group sequential, look {len(sequence['looks'])} of {sequence['max_looks']}, alpha {sequence['alpha']:.3g})",
         "the accuracies above are biased towards the result that stopped the test; the interval here is not",
     ]
-
-
-def _format_difference(difference: dict[str, Any]) -> str:
-    low, high = _format_signed(difference["ci_low"]), _format_signed(difference["ci_high"])
-    return f"{_format_signed(difference['value'])} percentage points [{low}, {high}]"
-
-
-def _format_signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}"  # no negative zero
-
-
-def _format_interval(fraction: dict[str, Any]) -> str:
-    if fraction["ci_low"] is None:
-        return f"{100 * fraction['value']:.1f}"
-    return f"{100 * fraction['value']:.1f} [{100 * fraction['ci_low']:.1f}, {100 * fraction['ci_high']:.1f}]"
-
-
-def _format_percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

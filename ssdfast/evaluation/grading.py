@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..number_format import format_names
 from ..problems.problem import Problem
 from .answers.equal import Grade
 from .extract import DEFAULT, ExtractionRules, extract
 from .grader_pool import GraderPool, Result
 
-_NAMED = 5
 _FULL_SCORE = 1 - 1e-9
 
 
@@ -81,16 +81,16 @@ def check_golds(problems: Sequence[Problem], pool: GraderPool) -> None:
     golds = {problem.problem_id: problem for problem in problems}
     clashing = [problem.problem_id for problem in problems if problem.answer != golds[problem.problem_id].answer]
     if clashing:
-        raise ValueError(f"{_first_few(clashing)} with different gold answers: give each problem an id of its own")
+        raise ValueError(f"{_problems(clashing)} with different gold answers: give each problem an id of its own")
     with_gold = [problem for problem in golds.values() if not _has_scorer(problem)]
     missing = [problem.problem_id for problem in with_gold if not (problem.answer or "").strip()]
     if missing:
-        raise ValueError(f"{_first_few(missing)} without a gold answer: add the answers, or leave the problems out")
+        raise ValueError(f"{_problems(missing)} without a gold answer: add the answers, or leave the problems out")
     parsable = pool.are_parsable([problem.answer or "" for problem in with_gold])
     broken = [problem for problem, fine in zip(with_gold, parsable, strict=True) if not fine]
     if broken:
         raise ValueError(
-            f"{_first_few([problem.problem_id for problem in broken])} with a gold answer that cannot be parsed, the "
+            f"{_problems([problem.problem_id for problem in broken])} with a gold answer that cannot be parsed, the "
             f"first {(broken[0].answer or '')[:80]!r}: correct the answers, or leave the problems out"
         )
 
@@ -110,7 +110,6 @@ def _from_score(result: Result, problem: Problem, answer: str) -> Graded:
     return Graded("correct" if result >= _FULL_SCORE else "incorrect", answer, result)
 
 
-def _first_few(problem_ids: Sequence[str]) -> str:
+def _problems(problem_ids: Sequence[str]) -> str:
     names = list(Counter(problem_ids))
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(names)} problem{'s' * (len(names) > 1)} ({', '.join(names[:_NAMED])}{more})"
+    return f"{len(names)} problem{'s' * (len(names) > 1)} ({format_names(names)})"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from ..config import ExtractionConfig
+from ..number_format import format_names
 from ..problems.problem import Problem
 from ..progress import progress
 from .completions import Completion
@@ -50,7 +51,6 @@ SCHEMA = pa.schema(
 )
 _OPENED = 0.1
 """The fraction of completions that close an unopened thinking part from which on the prompt is taken to open it."""
-_NAMED = 3
 
 _log = logging.getLogger("ssdfast.evaluation")
 
@@ -143,19 +143,19 @@ def check_problems(runs: Sequence[RunSamples], problems: dict[str, Problem], all
         if unknown := [name for name in answered if name not in problems]:
             where = next(sample.where for sample in samples.completions if sample.problem_id == unknown[0])
             raise ValueError(
-                f"{where}: {samples.run} answers {_first_few(unknown)}, which {'are' if len(unknown) > 1 else 'is'} not"
-                " among the problems: name all of them in problems.sources"
+                f"{where}: {samples.run} answers {format_names(unknown)}, which {'are' if len(unknown) > 1 else 'is'}"
+                " not among the problems: name all of them in problems.sources"
             )
         if missing := sorted(name for name in problems if name not in answered):
             raise ValueError(
-                f"{samples.run} has no completion of {_first_few(missing)}: complete it, or evaluate problems that all"
-                " runs answer"
+                f"{samples.run} has no completion of {format_names(missing)}: complete it, or evaluate problems that"
+                " all runs answer"
             )
         most = max(answered.values())
         if not allow_missing and (short := sorted(name for name, count in answered.items() if count < most)):
             raise ValueError(
-                f"{samples.run} has {answered[short[0]]} of {most} samples of {_first_few(short)}: complete it, for the"
-                " missing ones may be the long ones, or take it as it is with --on-missing-samples allow"
+                f"{samples.run} has {answered[short[0]]} of {most} samples of {format_names(short)}: complete it, for"
+                " the missing ones may be the long ones, or take it as it is with --on-missing-samples allow"
             )
     if len(counts := {len(samples.completions) // len(problems) for samples in runs}) > 1:
         _log.warning(f"the runs have different numbers of samples per problem, {min(counts)} to {max(counts)}")
@@ -233,8 +233,3 @@ def split_by_run(table: pa.Table) -> dict[Run, pa.Table]:
     for place, (checkpoint, *sampling) in enumerate(zip(*columns, strict=True)):
         places[Run(checkpoint, KnownSamplingParams(*sampling))].append(place)
     return {run: table.take(rows) for run, rows in places.items()}
-
-
-def _first_few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"

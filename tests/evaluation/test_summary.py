@@ -208,7 +208,7 @@ def swept():
 def test_every_run_has_a_line_with_its_figures():
     lines = format_results(swept()).split("\n")
     assert lines[0] == "6 problems, 320 samples"
-    heads = ["checkpoint  T", "accuracy %", "pass@1 %", "answered %", "think closed %", "truncated %", "length p50"]
+    heads = ["checkpoint  T", "accuracy", "pass@1", "answered", "think closed", "truncated", "length p50"]
     assert all(head in lines[2] for head in heads)
     found = swept()
     for line, run in zip(lines[3:7], found["runs"], strict=True):
@@ -228,9 +228,9 @@ def test_the_choice_is_told_and_its_comparison_stands_before_the_rest_of_the_swe
     assert first.startswith(f"{of_new} against {of_base}: ")
     assert second.startswith("  also: new T=")
     (best,) = (comparison for comparison in found["comparisons"] if comparison["is_best_run"])
-    low, high = (best["difference_pp"][end] for end in ("ci_low", "ci_high"))
-    assert f"{best['difference_pp']['value']:+.1f} percentage points [{low:+.1f}, {high:+.1f}]" in first
-    assert f"p = {best['p_value']:.3g}, by Holm over 2 p = {best['p_value_holm']:.3g} (sign flips by problem, " in first
+    value, low, high = (f"{best['difference_pp'][end]:.1f}" for end in ("value", "ci_low", "ci_high"))
+    assert f"{value} [{low}, {high}] percentage points".replace("-", "−") in first
+    assert f"p = {best['p_value']:.2g}, by Holm over 2 p = {best['p_value_holm']:.2g} (sign flips by problem, " in first
     mde = f"minimum detectable effect at a power of 80 %: {best['mde_pp']:.1f} percentage points"
     assert f" of 20 problems discordant); {mde}" in first
 
@@ -241,7 +241,7 @@ def test_all_that_can_be_summed_up_can_be_told(name):
     assert len(lines) == 5
     assert lines[3].startswith("a  ")
     assert "None" not in lines[3]
-    assert ("  -  " in lines[3]) == (name in ("none thinks", "unknown finish reasons"))
+    assert ("  –  " in lines[3]) == (name in ("none thinks", "unknown finish reasons"))
 
 
 def bare(name):
@@ -288,6 +288,6 @@ def test_a_sequence_tells_its_last_decision(decision, wording):
         results((RUN, TABLES["uneven"].slice(0, 6)), sequential=[sequence | {"looks": [early, last]}])
     )
     assert text.split("\n")[-2] == (
-        f"new against base: {wording} after 1,500 of 2,000 problems, +1.3 percentage points [-0.5, +3.0]"
+        f"new against base: {wording} after 1,500 of 2,000 problems, +1.3 [−0.5, 3.0] percentage points"
         " (group sequential, look 2 of 5, alpha 0.025)"
     )

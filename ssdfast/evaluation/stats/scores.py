@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_NAMED = 3
+from ...number_format import format_names
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,7 @@ def check_same_problems(baseline: Scores, run: Scores) -> None:
         (which, sorted(set(these.problem_ids) - set(those.problem_ids)))
         for which, these, those in (("first", baseline, run), ("second", run, baseline))
     ]
-    if texts := [f"{len(ids)} only in the {which} ({_first_few(ids)})" for which, ids in lacking if ids]:
+    if texts := [f"{len(ids)} only in the {which} ({format_names(ids)})" for which, ids in lacking if ids]:
         raise ValueError(
             f"the runs answer different problems, {' and '.join(texts)}: compare runs over the same problems"
         )
-
-
-def _first_few(ids: list[str]) -> str:
-    return ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")

@@ -107,6 +107,6 @@ def test_different_problems_are_refused_and_named():
     first = gather_scores(np.array(["a", "b", "c"]), np.ones(3))
     second = gather_scores(np.array(["b", "x1", "x2", "x3", "x4"]), np.ones(5))
     with pytest.raises(
-        ValueError, match=r"2 only in the first \(a, c\) and 4 only in the second \(x1, x2, x3, \.\.\.\)"
+        ValueError, match=r"2 only in the first \(a, c\) and 4 only in the second \(x1, x2, x3 and 1 more\)"
     ):
         compare(first, second)
