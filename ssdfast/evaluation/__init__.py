@@ -1,1 +1,1 @@
-"""Judging answers, and what may be concluded from them."""
+"""Grade completions, compare runs by paired tests, and summarize them: accuracy, pass@k, diagnostics."""

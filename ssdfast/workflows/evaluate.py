@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from .. import run_dir
 from ..config import EvalConfig, EvalExecution, NamedPath
 from ..evaluation.comparisons import compare_runs
-from ..evaluation.completions import problems_beside, problems_file, read, trace_files
+from ..evaluation.completions import read
 from ..evaluation.diagnostics import prompt_opens
 from ..evaluation.extract import ExtractionRules
 from ..evaluation.grader_pool import GraderPool
@@ -44,11 +43,11 @@ from ..evaluation.stats.sequential import SequentialTest
 from ..evaluation.stats.subsets import stratified_subset
 from ..evaluation.summary import run_scores, summarize_run
 from ..problems.problem import Problem, write_problems
-from ..problems.sources import load_problems
 from ..run_dir import RunError
 from ..sampling.estimate import estimate_plan
-from ..sampling.requests import LazyEngine, Plan, check_sampling_params, input_files, plan_for
+from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_for
 from ..sampling.runner import check_same_problems, fill
+from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
 RESULTS = ("traces", "eval", "problems.jsonl")
 _TAIL = 64
@@ -97,7 +96,7 @@ class _Evaluation:
         """Read problems and tokenizers, and find every mistake that can be found before sampling."""
         for sampling in self.config.sampling_grid if self.config.models else ():
             check_sampling_params(self.config.sample_config(""), sampling)
-        problems, self.aliases = _load_problems(self.config)
+        problems, self.aliases = read_problems(self.config)
         if self.config.limit > len(problems):
             raise ValueError(
                 f"a --limit of {self.config.limit:,} is more than the {len(problems):,} problems there are: lower it"
@@ -110,7 +109,7 @@ class _Evaluation:
     def run(self) -> dict[str, Any]:
         config = self.config
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        run_dir.write_manifest(self.out, device, config.seed, dict.fromkeys(_inputs(config)))
+        run_dir.write_manifest(self.out, device, config.seed, dict.fromkeys(evaluation_files(config)))
         if (self.out / "eval" / "results.json").exists():
             return run_dir.read_json(self.out / "eval" / "results.json")
         self.prepare()
@@ -142,9 +141,9 @@ class _Evaluation:
             _log.warning(
                 f"{len(fitting):,} of {len(selected):,} problems fit every checkpoint's context; the rest is left out"
             )
-        self.plans = {name: _restrict(plan, fitting) for name, plan in self.plans.items()}
+        self.plans = {name: restrict_plan(plan, fitting) for name, plan in self.plans.items()}
         if self.config.on_prompt_mismatch == "error":
-            _check_same_prompts(self.plans)
+            check_same_prompts(self.plans)
         return {name: selected[name] for name in fitting}
 
     def _write_problems(self) -> None:
@@ -211,7 +210,7 @@ class _Evaluation:
         for number, batch in enumerate(batches, 1):
             runs: list[RunSamples] = []
             for checkpoint in (baseline, *open_tests):
-                plan = _restrict(self.plans[checkpoint], batch.tolist())
+                plan = restrict_plan(self.plans[checkpoint], batch.tolist())
                 run = Run(checkpoint, KnownSamplingParams.from_config(sampling))
                 directory = self.out / "traces" / run.directory / f"batch-{number}"
                 model = config.sample_config(models[checkpoint].path)
@@ -272,64 +271,3 @@ class _Evaluation:
         list(draw(results, directory))
         run_dir.write_json(directory / "results.json", results)
         return run_dir.read_json(directory / "results.json")
-
-
-def _load_problems(config: EvalConfig) -> tuple[list[Problem], set[str]]:
-    """The problems of the settings or else those beside the completions; and the ids of repeated problems."""
-    if config.problems.sources:
-        loaded = load_problems(config.problems)
-        pairs = [*loaded.skipped.duplicates, *((a, b) for a, b, _ in loaded.skipped.near_duplicates)]
-        return loaded.problems, {skipped for _, skipped in pairs} - {p.problem_id for p in loaded.problems}
-    if config.models:
-        raise ValueError("problems.sources is empty: name the problems of the evaluation")
-    problems: dict[str, Problem] = {}
-    for source in config.completions:
-        for problem in problems_beside(Path(source.path), config.problems):
-            before = problems.setdefault(problem.problem_id, problem)
-            if (before.question, before.answer) != (problem.question, problem.answer):
-                raise ValueError(
-                    f"{source.path}: problem {problem.problem_id} has another question or answer than in an earlier"
-                    " file: name the right ones in problems.sources"
-                )
-    return list(problems.values()), set()
-
-
-def _inputs(config: EvalConfig) -> Iterator[Path]:
-    for model in config.models:
-        yield from input_files(config.sample_config(model.path))
-    yield from (path for path in map(Path, config.problems.sources) if path.exists())
-    for source in config.completions:
-        path = Path(source.path)
-        if not path.exists():
-            raise ValueError(f"there are no completions at {path}: name a run, a directory of traces, or a file")
-        yield from [path] if path.suffix == ".jsonl" else trace_files(path)
-        beside = problems_file(path)
-        if beside and path.suffix != ".jsonl" and not config.problems.sources:
-            yield beside
-
-
-def _restrict(plan: Plan, problem_ids: list[str]) -> Plan:
-    """The plan for these problems alone, in this order."""
-    requests: dict[str, list] = {name: [] for name in problem_ids}
-    for request in plan.requests:
-        if request.problem_id in requests:
-            requests[request.problem_id].append(request)
-    return dataclasses.replace(
-        plan,
-        problems={name: plan.problems[name] for name in problem_ids},
-        requests=list(chain(*requests.values())),
-    )
-
-
-def _check_same_prompts(plans: dict[str, Plan]) -> None:
-    """`check_prompts` before anything is sampled. Raises ValueError as that does."""
-    first: dict[str, tuple[str, list[int]]] = {}
-    for checkpoint, plan in plans.items():
-        for request in plan.requests:
-            owner, prompt_ids = first.setdefault(request.problem_id, (checkpoint, request.prompt_ids))
-            if prompt_ids != request.prompt_ids:
-                raise ValueError(
-                    f"the prompt of {request.problem_id} has other tokens for {checkpoint} than for {owner}, by its own"
-                    " tokenizer or chat template: give both --prompt.chat-template, or compare all the same with"
-                    " --on-prompt-mismatch allow"
-                )
