@@ -17,22 +17,18 @@ _MANY = 100_000
 
 
 class Advance(Protocol):
-    """Reports `n` more; `note` is asked for a remark behind the numbers whenever they are shown."""
+    """Reports `n` more; `note` returns the remark that is shown behind the numbers."""
 
     note: Callable[[], str]
 
     def __call__(self, n: int = 1, /) -> object: ...
 
 
-def say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
-
-
 class _BesideBars(logging.Handler):
     """Prints messages as plain lines on stderr, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        _print_line(self.format(record))
 
 
 @contextmanager
@@ -107,10 +103,14 @@ class _Lines:
         if ends or time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
             parts = [f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{self._left()}", self.note()]
-            say(", ".join(filter(None, parts)))
+            _print_line(", ".join(filter(None, parts)))
 
     def _left(self) -> str:
         if self.done >= self.total or self.done == self.before:
             return ""
         seconds = (self.last - self.begun) / (self.done - self.before) * (self.total - self.done)
         return f", about {tqdm.format_interval(seconds)} left"
+
+
+def _print_line(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)

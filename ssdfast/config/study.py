@@ -99,7 +99,7 @@ class StudyConfig(Settings):
         if self.control not in self.arms:
             raise ValueError(
                 f"the control {self.control!r} is not among the arms {', '.join(self.arms)}: without a control, a shift"
-                " that any training causes cannot be told from self-distillation"
+                " that any training causes cannot be distinguished from self-distillation"
             )
         for name, arm in self.arms.items():
             if not _NAME.fullmatch(name):
