@@ -8,7 +8,7 @@ import pytest
 
 from ssdfast import progress as progresses
 from ssdfast.progress import progress
-from ssdfast.sampling.run_stats import Speed, remark
+from ssdfast.sampling.run_stats import Speed, format_progress
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +59,8 @@ def test_what_is_not_shown_is_silent(capsys):
 
 def test_the_remark_of_sampling_counts_ends_and_lately_drawn_tokens():
     speed = Speed()
-    assert remark(speed, Counter()) == "0 tokens/s"
+    assert format_progress(speed, Counter()) == "0 tokens/s"
     speed.add(500)
-    said = remark(speed, Counter(stop=1200, loop=3))
+    said = format_progress(speed, Counter(stop=1200, loop=3))
     assert re.fullmatch(r"[\d,]+ tokens/s, 1,200 stop, 3 loop", said)
     assert not said.startswith("0 ")
