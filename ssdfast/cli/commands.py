@@ -85,13 +85,17 @@ class PlanCommand(PlanConfig):
     """The directory for a figure and the numbers."""
 
 
-class StudyCommand(StudyExecution):
-    """Sample, train, evaluate and probe every arm of a study, and attribute its shift. Finished stages are kept."""
+class _StudyFirst(Settings):
+    """Puts the study's file and directory first in the help."""
 
     file: tyro.conf.Positional[str]
-    """A YAML file of the study, or the name of a preset (as in `ssdfast sample --help`)."""
+    """A YAML file of the study, or a preset: paper-4b-instruct, paper-30b-instruct, paper-4b-thinking, math or demo."""
     out: Path
     """The directory of the study; several machines can work in it."""
+
+
+class StudyCommand(StudyExecution, _StudyFirst):
+    """Sample, train, evaluate and probe every arm of a study, and attribute its shift. Finished stages are kept."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
