@@ -140,7 +140,7 @@ def test_a_killed_study_goes_on_to_the_same_numbers(inputs):
         assert not (inputs / "killed" / "attribution.json").exists()
     again = study(read_study(file), inputs / "killed")
     for name, arm in whole["arms"].items():
-        assert again["arms"][name]["pooled"] == arm["pooled"]
+        assert again["arms"][name]["by_group"] == arm["by_group"]
     assert again["arms"]["ssd"]["verdict"] == whole["arms"]["ssd"]["verdict"]
 
 
