@@ -14,6 +14,13 @@ COMPONENTS = {
     "eos_bias": "EOS bias",
     "residual": "residual",
 }
+_EFFECTS = {
+    "ssd": "self-distillation",
+    "temperature": "a temperature change",
+    "eos_bias": "an EOS bias",
+    "residual": "a residual",
+    "mixture": "a mixture",
+}
 CATEGORIES = COMPONENTS | {"mixture": "a mixture", "none": "no effect"}
 
 METRICS = {
@@ -56,7 +63,7 @@ def format_title(attribution: dict[str, Any]) -> str:
     for name, category in effects.items():
         by_category.setdefault(category, []).append(name)
     clauses = [
-        f"{_join(names)} {'shows' if len(names) == 1 else 'show'} {CATEGORIES[category]}"
+        f"{_join(names)} {'shows' if len(names) == 1 else 'show'} {_EFFECTS[category]}"
         for category, names in by_category.items()
     ]
     sentence = f"{'; '.join(clauses)} beyond {control}"

@@ -18,6 +18,7 @@ from ssdfast.number_format import format_interval
 from ssdfast.report import candidates, page_traces, write_report
 from ssdfast.report.format_text import format_summary
 from ssdfast.report.sanitize import MAX_CHARACTERS, embeddable_json, inert
+from ssdfast.report.study_text import format_title
 
 from .synthetic import vocabulary, write_run
 from .unpacking import columns_of
@@ -351,3 +352,21 @@ def test_headline_of_a_move_away_of_none_and_of_invalid_positions():
     assert title == "There is no shift that self-distillation could explain"
     assert "3 positions without finite logits are left out" in text
     assert "mean KL is not finite" in _headline((0.3, 0.2, 0.4), (0.5, 0.4, 0.6), kl=(None, None, None))[1]
+
+
+@pytest.mark.parametrize(
+    ("categories", "title"),
+    [
+        ({"ssd": "none", "ssd-soft": "ssd"}, "Only ssd-soft shows self-distillation beyond control"),
+        ({"ssd": "ssd", "ssd-soft": "ssd"}, "ssd and ssd-soft show self-distillation beyond control"),
+        (
+            {"ssd": "ssd", "hot": "temperature"},
+            "ssd shows self-distillation; hot shows a temperature change beyond control",
+        ),
+        ({"ssd": "none"}, "No arm shows an effect beyond control"),
+        ({}, "There is only a control: add an arm to compare with it"),
+    ],
+)
+def test_the_title_of_a_study_is_a_sentence_made_from_the_verdicts(categories, title):
+    arms = {name: {"verdict": {"category": category}} for name, category in categories.items()}
+    assert format_title({"control": "control", "arms": arms | {"control": {}}}) == title
