@@ -198,7 +198,9 @@ def _check_columns(names: list[str], path: Path, required: Sequence[str]) -> Non
 
 def _conform(table: pa.Table, path: Path, required: Sequence[str]) -> pa.Table:
     _check_columns(table.column_names, path, required)
-    for field in (*SCHEMA, pa.field("correct", pa.bool_())):
+    if "correct" in table.column_names:
+        table = table.set_column(table.column_names.index("correct"), "correct", _grades(table["correct"], path))
+    for field in SCHEMA:
         if field.name not in table.column_names:
             continue
         try:
@@ -210,6 +212,27 @@ def _conform(table: pa.Table, path: Path, required: Sequence[str]) -> pa.Table:
             raise ValueError(f"{path}: column {field.name} has empty (null) values")
         table = table.set_column(table.column_names.index(field.name), field, column)
     return table
+
+
+def _grades(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    """The grades as booleans, from booleans, 0, 1 and null. Raises ValueError for any other value: a cast would take it
+    for true."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+    if pa.types.is_boolean(column.type) or column.null_count == len(column):
+        return column if pa.types.is_boolean(column.type) else pa.chunked_array([pa.nulls(len(column), pa.bool_())])
+    other = column.drop_null()
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+        other = other.filter(pc.invert(pc.or_(pc.equal(column, 0.0), pc.equal(column, 1.0)).drop_null()))
+    if len(other):
+        raise ValueError(
+            f"{path}: column correct holds {other[0].as_py()!r:.40} ({kind}), and only true, false, 1, 0 and null are"
+            " grades: make a score into a grade with a threshold, such as correct = score >= 0.5, and write null where"
+            " the grade is unknown"
+        )
+    return pc.equal(column, 1.0)
 
 
 def _null_inside(column: pa.ChunkedArray) -> bool:
