@@ -10,7 +10,7 @@ import training
 from claim import Claim
 
 from ssdfast.problems.reasoning_gym import chain_sums
-from ssdfast.training.step_log import MIN_FRAC_CHANGED
+from ssdfast.training.diagnostics import MIN_FRAC_CHANGED
 
 
 def on_cpu() -> Iterator[Claim]:

@@ -8,6 +8,7 @@ import torch
 
 from .. import models
 from ..config import TrainingRunConfig
+from .diagnostics import warmup_warning
 from .examples import Example
 from .filters import read_training_examples
 from .label_source import RECOMPUTED_LABELS
@@ -23,12 +24,14 @@ def estimate(config: TrainingRunConfig) -> str:
     info = models.model_info(config.model)
     examples, report = read_training_examples(config, info)
     dataset = StepDataset(examples, config, config.seed, 1, True)
+    warning = warmup_warning(len(dataset.steps), config.warmup_steps, config.learning_rate)
     trained_on = sum(len(example.trace.completion_ids) for example in examples)
     all_tokens = sum(len(example) for example in examples)
     return "\n".join(
         [
             f"traces  {len(examples):,} of {report['before']['traces']:,}",
             f"steps   {len(dataset.steps):,} (epochs: {config.num_train_epochs}, traces per step: {config.batch_size})",
+            *([f"warm-up {warning}"] if warning else []),
             f"tokens  {trained_on:,} completion tokens per epoch, {all_tokens:,} with prompts",
             *_memory(config, info, examples),
             "speed   not estimated: --trial-steps 5 measures tokens per second",

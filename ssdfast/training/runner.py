@@ -20,6 +20,7 @@ from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..progress import progress
 from ..traces import files, traces_path
+from .diagnostics import warmup_warning
 from .examples import Example
 from .filters import format_filters, read_training_examples
 from .label_source import LabelSource, from_disabled_adapters, from_frozen_copy
@@ -92,6 +93,8 @@ def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -
     trainer = SsdTrainer(network, dataset, label_source, metrics, config, args)
     step_log, num_steps = trainer.step_log, len(dataset.steps)
     step_log.last_step = min(num_steps, execution.trial_steps or num_steps)
+    if is_first() and (warning := warmup_warning(step_log.last_step, config.warmup_steps, config.learning_rate)):
+        _log.warning(warning)
     with progress("training", step_log.last_step, "steps", done, shown=is_first()) as advance:
         advance.note = lambda: f"loss {step_log.values['loss']:.4f}" if step_log.values else ""
         step_log.advance = advance

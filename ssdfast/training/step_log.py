@@ -16,13 +16,10 @@ from transformers import TrainerCallback
 
 from .. import run_dir
 from ..progress import Advance
-from .diagnostics import NoiseScale, WeightWatch
+from .diagnostics import DeadSteps, NoiseScale, WeightWatch
 
 _log = logging.getLogger("ssdfast.training.step_log")
 
-MIN_FRAC_CHANGED = 1e-2
-"""fraction of the weights. SmolLM2 in bfloat16 changes 0.3 % per step at the published learning rates, in float32 99 %.
-With stochastic rounding few weights change per step too, but on average by the right amount"""
 MAX_NOISE_RATIO = 100.0
 COMPLETE = "complete"
 """file of a checkpoint that was written completely"""
@@ -46,6 +43,7 @@ class StepLog(TrainerCallback):
         self.noise: NoiseScale
         self.watch: WeightWatch
         self.norm = math.nan
+        self.dead_steps = DeadSteps(float(trainer.args.learning_rate))
         self.warned: set[str] = set()
         self._reset()
 
@@ -129,11 +127,16 @@ class StepLog(TrainerCallback):
         if not math.isfinite(self.norm):
             what = self.first_non_finite or "a gradient"
             _log.warning("step %d was skipped: %s is not finite", step, what)
-        elif self.values["frac_weights_changed"] < MIN_FRAC_CHANGED and not self.rounds_stochastically:
-            self._warn_once(
-                "changed",
-                f"step {step} changed {100 * self.values['frac_weights_changed']:.3f} % of the weights: most updates"
-                " are smaller than one ULP and round to nothing (train float32 weights, or raise learning_rate)",
+        elif not self.rounds_stochastically and self.dead_steps.add(
+            self.values["frac_weights_changed"], self.values["learning_rate"]
+        ):
+            count = self.dead_steps.count
+            _log.warning(
+                "step %d changed %.3f %% of the weights%s: most updates are smaller than one ULP and round to nothing"
+                " (train float32 weights, or raise learning_rate)",
+                step,
+                100 * self.values["frac_weights_changed"],
+                f", as did {count:,} steps so far" if count > 1 else "",
             )
         noise, signal = self.values.get("grad_noise_var"), self.values.get("grad_signal_sq")
         if noise is None or signal is None or step < _MIN_STEPS_OF_RATIO:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import Linear, Parameter
 
-from ssdfast.training.diagnostics import SAMPLE_SIZE, NoiseScale, WeightWatch, _ulp
+from ssdfast.training.diagnostics import SAMPLE_SIZE, DeadSteps, NoiseScale, WeightWatch, _ulp, warmup_warning
 
 
 def change_by(dtype, ulps, fraction):
@@ -115,3 +115,35 @@ def test_a_tied_weight_is_counted_once():
         (weight.sum() / 4 + weight.sum() / 4).backward()
         scale.end_micro_batch(1)
     assert scale.end_step(float(weight.grad.norm())) == pytest.approx((0.0, 3.0), abs=1e-6)
+
+
+def test_steps_at_a_learning_rate_of_0_are_not_dead():
+    dead = DeadSteps(1e-5)
+    assert not dead.add(0.0, 0.0)
+    assert not dead.add(0.0, 9e-8)  # at the end of a schedule that falls to 0
+    assert not dead.add(0.99, 1e-5)
+    assert dead.count == 0
+    assert dead.add(0.001, 1e-5)
+
+
+def test_a_run_that_stays_dead_is_warned_of_again_and_again_but_not_at_every_step():
+    dead = DeadSteps(1e-5)
+    assert [step for step in range(1, 1200) if dead.add(0.001, 1e-5)] == [1, 10, 100, 1000]
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup_steps", "sentence"),
+    [
+        (1, 1, "the only step has learning rate 0"),
+        (1, 250, "the only step has learning rate 0"),
+        (2, 2, "all 2 steps are warm-up (warmup_steps=2): the learning rate ends at 5e-06 and never reaches 1e-05"),
+        (4, 5, "all 4 steps are warm-up (warmup_steps=5): the learning rate ends at 6e-06 and never reaches 1e-05"),
+        (1, 0, ""),
+        (2, 1, ""),
+        (6, 5, ""),
+    ],
+)
+def test_a_run_within_its_warm_up(steps, warmup_steps, sentence):
+    warning = warmup_warning(steps, warmup_steps, 1e-5)
+    assert warning.startswith(sentence)
+    assert bool(warning) == bool(sentence)

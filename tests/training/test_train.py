@@ -15,6 +15,7 @@ from ssdfast.config import EngineSamplingParams, TrainingRunConfig
 from ssdfast.sampling.token_sampling import top_k_logprobs
 from ssdfast.training import runner, step_log, trainer
 from ssdfast.training.collate import collate_padded
+from ssdfast.training.estimate import estimate
 from ssdfast.training.examples import read_examples
 from ssdfast.training.label_source import LabelSource, from_frozen_copy
 from ssdfast.training.loss import make_trainable
@@ -206,6 +207,38 @@ def test_updates_below_one_ulp_are_warned_of(inputs, monkeypatch, caplog, dtype,
         inputs / "out",
     )
     assert ("smaller than one ULP" in caplog.text) == warns
+
+
+def test_a_healthy_run_with_warm_up_is_not_called_dead(inputs, caplog):
+    runner.train(config_of(inputs, warmup_steps=3), inputs / "out")
+    assert "ULP" not in caplog.text
+    assert "warm-up" not in caplog.text
+
+
+def test_a_dead_run_with_warm_up_is_warned_of_after_its_first_step_and_again(inputs, monkeypatch, caplog):
+    prepare = runner.prepare
+    monkeypatch.setattr(runner, "prepare", lambda *given: prepare(*given).to(torch.bfloat16))
+    config = config_of(inputs, learning_rate=1e-7, min_learning_rate=1e-7, warmup_steps=1)
+    runner.train(config, inputs / "out")
+    warnings = [record.getMessage() for record in caplog.records if "smaller than one ULP" in record.getMessage()]
+    assert [warning.split(" changed")[0] for warning in warnings] == ["step 2", "step 11"]
+    assert "as did 10 steps so far" in warnings[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"batch_size": 32, "num_train_epochs": 1}, "the only step has learning rate 0"),
+        ({"batch_size": 12, "num_train_epochs": 1}, "all 2 steps are warm-up"),
+    ],
+)
+def test_a_run_that_ends_within_its_warm_up_says_so(inputs, caplog, settings, sentence):
+    config = config_of(inputs, warmup_steps=5, **settings)
+    runner.train(config, inputs / "out")
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings[0].startswith(sentence)
+    assert not any("ULP" in warning for warning in warnings)
+    assert f"warm-up {sentence}" in estimate(config)
 
 
 def test_a_trial_prints_metrics_and_leaves_nothing(inputs, capsys):
