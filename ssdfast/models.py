@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 import transformers
 from torch import Tensor
+from transformers.utils import is_accelerate_available
 
+from . import model_files
 from .kernels import LmHead, lm_head_logits
 from .run_dir import atomic_directory
 
 # transformers imports torchao where it is installed, and torchao reports the kernels that it does not load.
 for _name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_name).setLevel(logging.ERROR)
+
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +75,25 @@ class LanguageModel:
 
 
 def model_info(path: str) -> ModelInfo:
-    """The tokenizer and the configuration of a model, without its weights. Raises ValueError as `load`."""
+    """The tokenizer and the configuration of a model, without its weights.
+
+    Raises ValueError as `load`; of weights, where there are any, the headers are compared with the configuration.
+    """
     directory, options = _source(path)
-    with _reading(path, options):
-        config = transformers.AutoConfig.from_pretrained(directory, **options)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
-    return ModelInfo(path, config.get_text_config(), tokenizer, _parameters(directory))
+    config = _config(path, directory, options)
+    tokenizer = _tokenizer(path, directory, options)
+    gguf = "gguf_file" in options
+    quantized = getattr(config, "quantization_config", None)
+    if not gguf and not quantized and model_files.weight_files(directory) and is_accelerate_available():
+        # On the meta device nothing is read but the headers; without accelerate, `load` is the first to compare.
+        _load_weights(path, directory, options | {"device_map": "meta", "use_safetensors": True})
+    return ModelInfo(path, config.get_text_config(), tokenizer, 0 if gguf else model_files.parameters(directory))
+
+
+def text_config(directory: Path) -> Any:
+    """The configuration of the text model of a directory, of which only config.json is read. Raises ValueError."""
+    model_files.check_config(directory)
+    return _config(str(directory), directory, _LOCAL).get_text_config()
 
 
 def load(path: str, dtype: str, attention: str | None = None) -> LanguageModel:
@@ -85,18 +101,21 @@ def load(path: str, dtype: str, attention: str | None = None) -> LanguageModel:
 
     attention: the attention implementation, by transformers' name; None is transformers' default.
     Nothing is downloaded or unpickled, and no code of the model's directory runs.
-    Raises ValueError for a model that is missing or cannot be read, and for a head that is not linear.
+    Raises ValueError for a model that is missing, incomplete or cannot be read, for weights that the architecture does
+    not have, and for a head that is not linear.
     """
     torch_dtype = getattr(torch, dtype)
     directory, options = _source(path)
     weights: dict[str, Any] = {"dtype": torch_dtype, "use_safetensors": True}
     if "gguf_file" in options:
         weights = {"dtype": torch_dtype, "quantization_config": transformers.GgufConfig(dequantize=True)}
-    with _reading(path, options):
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            directory, attn_implementation=attention, **options, **weights
+    elif not model_files.weight_files(directory):
+        raise ValueError(
+            f"{path} cannot be loaded as a model: it has no {model_files.WEIGHTS}; save the model again with"
+            " save_pretrained, for other formats of weights are not read"
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
+    model = _load_weights(path, directory, {"attn_implementation": attention, **options, **weights})
+    tokenizer = _tokenizer(path, directory, options)
     loaded = _with_head(path, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)
     _check_head(loaded)
     return loaded
@@ -143,49 +162,62 @@ def check_same_vocabulary(a: ModelInfo, b: ModelInfo) -> None:
         )
 
 
-def _locate(path: Path) -> tuple[Path, str | None]:
-    """(directory, GGUF file name or None)."""
-    if path.is_file() and path.suffix == ".gguf":
-        return path.parent, path.name
-    if not path.is_dir():
-        raise ValueError(f"there is no model at {path}: name a directory of safetensors or a .gguf file")
-    if not (path / "config.json").is_file():
-        inside = sorted(p.name for p in path.glob("*.gguf"))
-        remedy = f"name the file, {path / inside[0]}" if inside else "name a directory that save_pretrained wrote"
-        raise ValueError(f"{path} has no config.json: {remedy}")
-    return path, None
-
-
 def _context(config: Any) -> float:
     return getattr(config, "max_position_embeddings", None) or math.inf
 
 
 def _source(path: str) -> tuple[Path, dict[str, Any]]:
-    directory, gguf = _locate(Path(path))
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    return directory, options | ({"gguf_file": gguf} if gguf else {})
+    """(directory, options of transformers' loaders), with its files checked."""
+    directory, gguf = model_files.locate(Path(path))
+    model_files.check(directory, gguf)
+    return directory, _LOCAL | ({"gguf_file": gguf} if gguf else {})
+
+
+def _config(path: str, directory: Path, options: dict[str, Any]) -> Any:
+    file = path if "gguf_file" in options else directory / "config.json"
+    with _reading(f"{file} cannot be read as a model's configuration", "restore the file", options):
+        return transformers.AutoConfig.from_pretrained(directory, **options)
+
+
+def _tokenizer(path: str, directory: Path, options: dict[str, Any]) -> Any:
+    remedy = "restore tokenizer.json and tokenizer_config.json beside the weights"
+    with _reading(f"the tokenizer of {path} cannot be loaded", remedy, options):
+        return transformers.AutoTokenizer.from_pretrained(directory, **options)
+
+
+def _load_weights(path: str, directory: Path, options: dict[str, Any]) -> Any:
+    """A causal LM whose every weight is in the files. Raises ValueError for weights that are missing or unknown."""
+    remedy = "restore its files, or convert it to a causal language model of transformers"
+    with _reading(f"{path} cannot be loaded as a model", remedy, options):
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            directory, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    model, info = loaded
+    model_files.check_loading(path, type(model).__name__, info)
+    return model
 
 
 @contextlib.contextmanager
-def _reading(path: str, options: dict[str, Any]) -> Iterator[None]:
-    """Silences progress bars and turns every error into a ValueError."""
+def _reading(failure: str, remedy: str, options: dict[str, Any]) -> Iterator[None]:
+    """Silences progress bars and reports, and turns every error but lack of memory into a ValueError.
+
+    failure: the beginning of the message.
+    """
     transformers.utils.logging.disable_progress_bar()
     # The GGUF reader shows its own progress bar even without a terminal.
     quiet = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in options else contextlib.nullcontext()
+    report = logging.getLogger("transformers.modeling_utils")
+    level = report.level
+    report.setLevel(logging.ERROR)  # what the report warns of is an error here
     try:
         with quiet:
             yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(f"{path} cannot be loaded as a model: {' '.join(str(error).split())}") from error
-
-
-def _parameters(directory: Path) -> int:
-    """The number of parameters by the headers of the safetensors files."""
-    count = 0
-    for file in directory.glob("*.safetensors"):
-        with safetensors.safe_open(file, "numpy") as tensors:
-            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return count
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the readers of a damaged file raise any exception
+        raise ValueError(f"{failure} ({model_files.one_line(error)}): {remedy}") from error
+    finally:
+        report.setLevel(level)
 
 
 def _with_head(path: str, model: Any, tokenizer: Any) -> LanguageModel:
@@ -199,9 +231,17 @@ def _check_head(loaded: LanguageModel) -> None:
     """Compare the head with the model's own logits: an architecture can transform them in ways that LmHead lacks."""
     ids = torch.arange(8, device=loaded.device)[None] % loaded.vocabulary
     expected_NV = loaded.model(input_ids=ids, use_cache=False).logits[0].float()
+    _check_finite(loaded, expected_NV)
     hidden_NH = loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
     actual_NV = lm_head_logits(hidden_NH, loaded.head)
     rounding = 1e-4 if hidden_NH.dtype == torch.float32 else 2e-2
     if not torch.allclose(actual_NV, expected_NV, rtol=rounding, atol=rounding * float(expected_NV.abs().max())):
         kind = type(loaded.model).__name__
         raise ValueError(f"{loaded.path} is not supported: the logits of {kind} are not those of a linear head")
+
+
+def _check_finite(loaded: LanguageModel, logits_NV: Tensor) -> None:
+    if not logits_NV.isfinite().all():
+        names = (name for name, weight in loaded.model.named_parameters() if not weight.isfinite().all())
+        where = f"the weight {name} has" if (name := next(names, None)) else f"it overflows in {loaded.model.dtype} to"
+        raise ValueError(f"{loaded.path}: {where} values that are not finite numbers: save or copy the model again")

@@ -194,7 +194,10 @@ def _saved_end_ids(path: Path) -> set[int]:
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{file} holds no JSON object ({_one_line(error)}): restore the file") from None
         if named is not None:
-            return set(named) if isinstance(named, list) else {named}
+            ids = named if isinstance(named, list) else [named]
+            if not all(type(token_id) is int and token_id >= 0 for token_id in ids):
+                raise ValueError(f"{file}: eos_token_id must be a token id or a list of them, got {named!r:.80}")
+            return set(ids)
     return set()
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import transformers
 
+from ... import models
+
 _QWEN3_4B: dict[str, Any] = {
     "vocab_size": 151936,
     "hidden_size": 2560,
@@ -49,10 +51,4 @@ def text_config(model: str) -> Any:
     path = Path(model)
     if not (path / "config.json").is_file():
         raise ValueError(f"{model} is neither a directory with a config.json nor one of {', '.join(KNOWN_MODELS)}")
-    try:
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path / 'config.json'} cannot be read as a model's configuration: {' '.join(str(error).split())}"
-        ) from error
-    return config.get_text_config()
+    return models.text_config(path)

@@ -149,7 +149,7 @@ def test_bad_input_is_one_sentence(directory, tmp_path, capsys):
     config("qwen3_5").save_pretrained(linear)
     for model, more, message in (
         (str(tmp_path / "nowhere"), [], "nor one of qwen3-4b, qwen3.5-4b"),
-        (str(tmp_path / "broken"), [], "config.json cannot be read"),
+        (str(tmp_path / "broken"), [], "config.json is no JSON"),
         (str(linear), ["--sequence-tile-size", "100"], "multiple of 64"),
     ):
         assert cli.run(["plan", "--model", model, "--seq-lengths", "128", "--no-compare-settings", *more]) == 2
