@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,9 @@ from .config import Settings, dump
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 """The version of the names in every JSON file and every Parquet table that a stage writes."""
+_UNFINISHED = ".ssdfast.tmp"
+"""The suffix of a file or directory that is not complete, after a dot and its name."""
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _HASH_BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -43,9 +47,9 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises OSError with the remedy where the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
     os.close(handle)
-    temporary = Path(name)
+    temporary = Path(name).absolute()  # Arrow reads a relative path with a colon as a URL
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp made it private
@@ -67,7 +71,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """A temporary directory to fill; on success it becomes `path`, which must not exist yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent))
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
@@ -122,6 +126,8 @@ def lock(directory: Path, enabled: bool = True) -> Iterator[None]:
     if not enabled:
         yield
         return
+    if _SCHEME.fullmatch(directory.parts[0] if directory.parts else "") and not Path(directory.parts[0]).exists():
+        raise ValueError(f"{directory} is a URL, and runs are written to local directories: name a directory")
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file: name a directory to write to")
     directory.mkdir(parents=True, exist_ok=True)
@@ -139,9 +145,10 @@ def lock(directory: Path, enabled: bool = True) -> Iterator[None]:
 
 
 def sweep(directory: Path) -> None:
-    """Remove unfinished files that a killed run left in `directory`."""
-    for leftover in directory.glob(".*.tmp"):
-        _remove(leftover)
+    """Remove unfinished files that a killed run left in `directory`: those with the names of `atomic`."""
+    for entry in list(directory.iterdir()) if directory.is_dir() else ():
+        if entry.name.startswith(".") and entry.name.endswith(_UNFINISHED):
+            _remove(entry)
 
 
 def claim(

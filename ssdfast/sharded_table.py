@@ -1,6 +1,8 @@
 """The table of positions: Parquet files, its shards, in a directory or on any file system that fsspec knows.
 
-A shard appears whole or not at all. Its schema metadata holds the fingerprint of the work it was made from.
+A shard appears whole or not at all. Its schema metadata holds the fingerprint of the work it was made from. A path
+without a scheme (``s3://``) is a local path, whatever characters it has, and shards are listed and matched by name:
+neither a glob nor a chain of URLs is ever read into a path.
 
 Shape legend: N rows.
 """
@@ -9,6 +11,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +29,12 @@ from fsspec.implementations.local import LocalFileSystem
 from .run_dir import atomic, schema_stamp, sweep
 
 _KEY = b"ssdfast"
+_URL = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_SHARD = re.compile(r"shard-\d{5,}\.parquet")
+
+
+class ForeignShard(ValueError):
+    """A complete Parquet file has the name of a shard, and no probe wrote it."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,15 @@ class ShardedTable:
     _path: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        fs, path = fsspec.core.url_to_fs(self.root)
+        """Raises ValueError for a URL whose scheme is unknown or needs a package that is not installed."""
+        fs, path = _file_system(self.root)
         object.__setattr__(self, "_fs", fs)
         object.__setattr__(self, "_path", path)
+
+    @classmethod
+    def from_run(cls, directory: Path, table_dir: str | None) -> ShardedTable:
+        """The table of a run: in `table_dir`, a directory or a URL, or else in ``positions``."""
+        return cls(os.path.expanduser(table_dir) if table_dir else str(directory.absolute() / "positions"))
 
     def write(self, index: int, table: pa.Table, metadata: ShardMetadata) -> None:
         """Write a shard. Raises OSError that says how to continue where the disk is full."""
@@ -70,28 +86,49 @@ class ShardedTable:
             sweep(Path(self._path))
 
     def metadata(self, index: int) -> ShardMetadata | None:
-        """Of shard `index`, None where there is none. Raises ValueError for a truncated file or one of another kind."""
+        """Of shard `index`, None where there is none. Raises ValueError for a truncated file, ForeignShard for one of
+        another kind."""
         file = self._file(index)
-        if not self._fs.exists(file):
-            return None
+        return self._metadata(file) if self._fs.exists(file) else None
+
+    def _metadata(self, file: str) -> ShardMetadata:
         try:
             with self._fs.open(file, "rb") as source:
-                values = json.loads(pq.read_schema(source).metadata[_KEY])
-            return ShardMetadata(values["fingerprint"], tuple(values["failed"]))
-        except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+                metadata = pq.read_schema(source).metadata
+        except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{file} is not a whole shard of a probe ({' '.join(str(error).split())})") from None
+        try:
+            values = json.loads(metadata[_KEY])
+            return ShardMetadata(values["fingerprint"], tuple(values["failed"]))
+        except (KeyError, TypeError, ValueError):
+            raise ForeignShard(
+                f"{file} is not a whole shard of a probe but another table: choose another directory for the positions"
+            ) from None
 
     def remove(self, index: int) -> None:
         self._fs.rm_file(self._file(index))
 
     def clear(self) -> None:
-        """Remove all shards."""
-        for file in self.files():
+        """Remove all shards. Raises ForeignShard, with nothing removed, where another table has the name of a shard."""
+        files = self.files()
+        for file in files:
+            try:
+                self._metadata(file)
+            except ForeignShard:
+                raise
+            except ValueError:  # truncated
+                continue
+        for file in files:
             self._fs.rm_file(file)
 
     def files(self) -> list[str]:
         """Paths of all shards, in order."""
-        return sorted(self._fs.glob(f"{self._path}/shard-*.parquet"))
+        try:
+            paths = self._fs.ls(self._path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = (path.rstrip("/").rpartition("/")[2] for path in paths)
+        return [f"{self._path}/{name}" for name in sorted(names) if _SHARD.fullmatch(name)]
 
     def shards(self) -> Iterator[pq.ParquetFile]:
         """All shards in order; each is closed when the next is requested."""
@@ -107,7 +144,7 @@ class ShardedTable:
 
     def read(self, file: str, columns: list[str], filters: list[tuple[str, str, Any]]) -> pa.Table:
         """Columns of one of `files`, of the rows that pass all filters (column, operator, value)."""
-        return pq.read_table(file, columns=columns, filters=filters, filesystem=self._fs)
+        return pq.read_table(file, columns=columns, filters=filters, filesystem=self._fs, partitioning=None)
 
     def _file(self, index: int) -> str:
         return f"{self._path}/shard-{index:05d}.parquet"
@@ -122,6 +159,21 @@ class ShardedTable:
         finally:
             if self._fs.exists(temporary):
                 self._fs.rm_file(temporary)
+
+
+def _file_system(root: str) -> tuple[Any, str]:
+    """The file system of a directory or URL, and the path in it."""
+    url = _URL.match(root)
+    if not url:
+        return LocalFileSystem(), os.path.abspath(root)
+    try:
+        fs, path = fsspec.core.url_to_fs(root)
+    except ImportError as error:
+        raise ValueError(f"{root} needs a package that is not installed: {' '.join(str(error).split())}") from None
+    except ValueError:
+        known = "a directory, s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH"
+        raise ValueError(f"{root}: the scheme {url[1]!r} is unknown: name {known}") from None
+    return fs, path.rstrip("/")
 
 
 def encode(table: pa.Table) -> bytes:

@@ -179,7 +179,7 @@ def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iter
     Raises ValueError for a file that is no complete Parquet file or lacks a column.
     """
     try:
-        with pq.ParquetFile(file) as source:
+        with pq.ParquetFile(file.absolute()) as source:
             names = source.schema_arrow.names
             _check_columns(names, file, required)
             columns = [*required, *(name for name in optional if name in names)]

@@ -42,10 +42,11 @@ def test_a_directory_appears_whole(tmp_path):
 
 
 def test_what_a_killed_run_left_is_swept_away_and_nothing_else(tmp_path):
-    (tmp_path / ".part-00000.parquet.abc.tmp").write_text("half")
-    (tmp_path / ".hidden").write_text("kept")
+    (tmp_path / ".part-00000.parquet.abc.ssdfast.tmp").write_text("half")
+    for name in (".hidden", ".draft.tmp"):
+        (tmp_path / name).write_text("kept")
     run_dir.sweep(tmp_path)
-    assert [f.name for f in tmp_path.iterdir()] == [".hidden"]
+    assert {f.name for f in tmp_path.iterdir()} == {".hidden", ".draft.tmp"}
 
 
 def test_json_is_strict(tmp_path):

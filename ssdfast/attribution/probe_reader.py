@@ -99,7 +99,7 @@ class Probe:
             )
         summary = read_json(summary_file)
         settings = summary["settings"]
-        table = ShardedTable(settings["table_dir"] or str(directory / "positions"))
+        table = ShardedTable.from_run(directory, settings["table_dir"])
         shared = {name: settings[name] for name in _SHARED_SETTINGS}
         top_k, top_logprobs = shared["train_sampling"]["top_k"], shared["top_logprobs"]
         if not 1 <= top_k <= top_logprobs:

@@ -198,6 +198,11 @@ class Prober:
                 yield from _pairs(batch, base_results, trained_results, failed)
                 advance(sum(trace.item.read_tokens for trace in batch))
 
+    def remove_spill(self) -> None:
+        """Remove the hidden states of the plan's shards."""
+        for index in range(len(self.plan.shards)):
+            self._file(index).unlink(missing_ok=True)
+
     def _file(self, index: int) -> Path:
         return self.spill / f"shard-{index:05d}.safetensors"
 

@@ -18,7 +18,7 @@ from .. import distributed, run_dir
 from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
 from ..progress import progress
-from ..sharded_table import ShardedTable
+from ..sharded_table import ForeignShard, ShardedTable
 from .model_loading import Failed, Prober
 from .plan import Plan
 from .shard_worker import position_table, prepare, run_shards
@@ -48,9 +48,10 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
 
 def _begin(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
     """Claim `out` for this run; True where nothing is left to do."""
-    run_dir.claim(out, config, RESULTS, overwrite)
+    table = position_table(config, out)
     if overwrite and config.table_dir:
-        ShardedTable(config.table_dir).clear()
+        table.clear()
+    run_dir.claim(out, config, RESULTS, overwrite)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     inputs = [config.baseline, config.trained, *(source.path for source in config.traces)]
     for path in inputs:
@@ -94,6 +95,8 @@ def _missing(plan: Plan, table: ShardedTable, spill: Path) -> list[int]:
     for index in range(len(plan.shards)):
         try:
             metadata = table.metadata(index)
+        except ForeignShard:
+            raise
         except ValueError as error:
             _log.warning("%s: it is made again", error)
             table.remove(index)
@@ -135,8 +138,7 @@ def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober)
         "failed": failed,
     }
     run_dir.write_json(out / "summary.json", summary)
-    for file in prober.spill.glob("*"):  # of a sequential run that was killed and continued with both models
-        file.unlink()
+    prober.remove_spill()  # of a sequential run that was killed and continued with both models
 
 
 def _failed(table: ShardedTable, index: int) -> tuple[dict[str, str], ...]:

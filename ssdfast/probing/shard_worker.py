@@ -20,7 +20,7 @@ _HOPELESS = 8
 
 def position_table(config: ProbeConfig, out: Path) -> ShardedTable:
     """The table of positions of a run."""
-    return ShardedTable(config.table_dir or str(out.resolve() / "positions"))
+    return ShardedTable.from_run(out, config.table_dir)
 
 
 def prepare(config: ProbeConfig, execution: ExecutionConfig, out: Path) -> Prober:

@@ -79,7 +79,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path.absolute(), partitioning=None)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a Parquet file ({' '.join(str(error).split())}): write it again") from None
     batches = table.to_batches(max_chunksize=4096)

@@ -27,6 +27,8 @@ def load(source: str, config: ProblemsConfig) -> Read:
     name, _, split = source.removeprefix(SCHEME).partition("@")
     directory = Path(name).expanduser()
     local = name.startswith((".", "/", "~")) or directory.is_dir()
+    if local and any(sign in str(directory.absolute()) for sign in ("*", "?", "[", "::")):
+        raise ValueError(f"{source}: datasets reads *, ?, [ and :: in a path as a pattern: rename the directory")
     subset = None
     if local:
         name = directory.resolve().name
@@ -36,7 +38,7 @@ def load(source: str, config: ProblemsConfig) -> Read:
         if local and ((directory / "dataset_dict.json").exists() or (directory / "dataset_info.json").exists()):
             dataset = datasets.load_from_disk(str(directory))
         else:
-            dataset = datasets.load_dataset(str(directory) if local else name, subset, split=split or None)
+            dataset = datasets.load_dataset(str(directory.absolute()) if local else name, subset, split=split or None)
     except ConnectionError as error:
         remedy = f"go online, or bring a copy made by save_to_disk and name it, {SCHEME}DIRECTORY"
         raise RunError(f"{source}: {_sentence(error)}: {remedy}") from None

@@ -76,7 +76,7 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
 def read_source(run_dir: Path, summary: dict[str, Any], model: str = "") -> Source:
     """The table of a probe. model: shown instead of the trace sources. Raises ValueError for a table without shards, or
     with broken ones."""
-    table = ShardedTable(summary["settings"].get("table_dir") or str(run_dir.resolve() / "positions"))
+    table = ShardedTable.from_run(run_dir, summary["settings"].get("table_dir"))
     if not table.files():
         raise ValueError(f"{table.root} holds no shard-*.parquet: run the probe first")
     return Source.from_table(table, summary["settings"], model)

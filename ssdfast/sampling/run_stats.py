@@ -48,7 +48,9 @@ def summarize(directory: Path) -> dict[str, Any]:
     finish_reasons: Counter[str] = Counter()
     tokens = detected = continued = ended_naturally = 0
     for file in files(directory):
-        table = pq.read_table(file, columns=["completion_ids", "finish_reason", "loop_at"])
+        table = pq.read_table(
+            file.absolute(), columns=["completion_ids", "finish_reason", "loop_at"], partitioning=None
+        )
         finish_reasons.update(table["finish_reason"].to_pylist())
         tokens += pc.sum(pc.list_value_length(table["completion_ids"])).as_py() or 0
         with_loop = table.filter(pc.is_valid(table["loop_at"]))["finish_reason"].to_pylist()

@@ -8,6 +8,7 @@ or with the finished ones when the run ends; its traces then leave the journals.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from ..traces import SCHEMA, UNFINISHED, shard_path, write_shard
 Key = tuple[str, int]  # problem_id, sample
 
 TRACES_PER_SHARD = 64
+_JOURNAL = re.compile(r"\.journal-\d+")
 _SECONDS_BETWEEN_SYNCS = 5.0  # a kill loses nothing that was written; a power cut may lose this much
 
 
@@ -113,7 +115,7 @@ class TraceStore:
 
     def _read_shards(self) -> None:
         for path in sorted(self.directory.glob("shard-*.parquet")):
-            table = pq.read_table(path, columns=["problem_id", "sample", "finish_reason"])
+            table = pq.read_table(path.absolute(), columns=["problem_id", "sample", "finish_reason"], partitioning=None)
             for problem_id, sample, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):
                 key = problem_id, sample
                 if key not in self.index:
@@ -125,7 +127,7 @@ class TraceStore:
                 self.reasons[key] = reason
 
     def _read_journals(self) -> None:
-        for path in sorted(self.directory.glob(".journal-*")):
+        for path in self._journals():
             journal = _Journal(path)
             for offset, batch in journal.batches():
                 journal.schema = batch.schema
@@ -139,9 +141,13 @@ class TraceStore:
             if not journal.pending:
                 path.unlink()
 
+    def _journals(self) -> list[Path]:
+        files = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(file for file in files if _JOURNAL.fullmatch(file.name))
+
     def _open_journal(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        numbers = [int(path.name.removeprefix(".journal-")) for path in self.directory.glob(".journal-*")]
+        numbers = [int(path.name.removeprefix(".journal-")) for path in self._journals()]
         self._writing = _Journal(self.directory / f".journal-{max(numbers, default=0) + 1:06d}")
         self._file = self._writing.path.open("xb")
         self._file.write(SCHEMA.serialize())
@@ -165,7 +171,9 @@ class TraceStore:
     def _write_shard(self, shard: int) -> None:
         keys = self._shard_keys(shard)
         path = shard_path(self.directory, shard)
-        tables = [pq.read_table(path)] if any(key in self._in_shard for key in keys) else []
+        tables = (
+            [pq.read_table(path.absolute(), partitioning=None)] if any(key in self._in_shard for key in keys) else []
+        )
         journaled = [self._in_journal[key] for key in keys if key in self._in_journal]
         tables += [pa.Table.from_batches([journal.read(offset)]) for journal, offset in journaled]
         table = pa.concat_tables(tables, promote_options="permissive")

@@ -173,7 +173,8 @@ def _common_sampling(examples: list[Example], source: str) -> EngineSamplingPara
 def _last_complete(checkpoints: Path) -> tuple[Path | None, int]:
     """The newest checkpoint that was written completely, and its step. Incomplete ones are removed."""
     newest: tuple[Path | None, int] = (None, 0)
-    for path in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])):
+    numbered = [path for path in checkpoints.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    for path in sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2])):
         if (path / COMPLETE).exists():
             newest = path, int(path.name.rpartition("-")[2])
         elif is_first():

@@ -212,7 +212,7 @@ def test_hidden_states_of_a_killed_run_are_used_again(finished, tmp_path, monkey
     config, out = finished
     spilled = dies_between_the_models(config, tmp_path, monkeypatch)
     assert len(spilled) == len(parts(out))
-    (tmp_path / "spill" / ".shard-00000.safetensors.x.tmp").write_bytes(b"half")
+    (tmp_path / "spill" / ".shard-00000.safetensors.x.ssdfast.tmp").write_bytes(b"half")
     assert dies_between_the_models(config, tmp_path, monkeypatch) == spilled, "what was half written is gone"
     asked = []
     run = model_loading.forward
