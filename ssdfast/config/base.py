@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from .strict_yaml import StrictLoader
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic would read true as 1."""
+        field = cls.model_fields.get(info.field_name or "")
+        if field and _has_misplaced_boolean(field.annotation, value):
+            raise ValueError("must be a number or text, not true or false")
+        return value
+
+
+def unique(values: Iterable[Any], what: str) -> None:
+    """Raises ValueError for a repeated value. what: how the message names a value."""
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"the {what} {value!r} is repeated: give each {what} once")
+        seen.add(value)
 
 
 class NamedPath(Settings):
@@ -57,10 +78,17 @@ def load(cls: type[Config], values: dict[str, Any], source: str) -> Config:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ValueError for anything else, naming the file."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
     except FileNotFoundError:
         raise ValueError(f"there is no config file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a directory: name a YAML file, such as {path / 'config.yaml'}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        problem = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        raise ValueError(f"{path} is not YAML: {line}{problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a mapping of settings, it holds {type(values).__name__}")
@@ -70,6 +98,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def dump(config: Settings) -> str:
     """The settings as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _has_misplaced_boolean(annotation: Any, value: Any) -> bool:
+    """Whether `value` is or holds a boolean where `annotation` allows none."""
+    if isinstance(value, bool):
+        return not _types(annotation) & {bool, Any}
+    if isinstance(value, dict):
+        *_, inner = get_args(annotation) or (Any,)
+        return not _settings_within(annotation) and any(_has_misplaced_boolean(inner, item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_misplaced_boolean(annotation, item) for item in value)
+    return False
+
+
+def _types(annotation: Any) -> set[Any]:
+    return {annotation}.union(*map(_types, get_args(annotation)))
 
 
 def _keys_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from .base import NamedPath, Settings
+from .base import NamedPath, Settings, unique
 from .sampling_params import PRESETS, SamplingParams
 
 
@@ -95,6 +96,12 @@ class ProbeConfig(Settings):
     position_classes: PositionClassConfig = PositionClassConfig()
     seed: int = 0
     """The seed of the bootstrap, and of positions and traces that are sampled."""
+
+    @model_validator(mode="after")
+    def _nothing_is_repeated(self) -> ProbeConfig:
+        unique(self.lse_temperatures, "temperature")
+        unique((os.path.realpath(source.path) for source in self.traces), "source of traces")
+        return self
 
 
 class ExecutionConfig(Settings):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Settings
+from .base import Settings, unique
 from .evaluate import EvalProblemsConfig, ExtractionConfig, SweepConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
@@ -41,6 +41,11 @@ class ArmConfig(Settings):
     """Training settings of the arm that differ from the study's."""
     seeds: tuple[int, ...] = ()
     """The seeds of sampling and training; an empty list takes the study's."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> ArmConfig:
+        unique(self.seeds, "seed")
+        return self
 
 
 class StudyConfig(Settings):
@@ -89,6 +94,7 @@ class StudyConfig(Settings):
             return values
         arms = values["arms"]
         if isinstance(arms, list | tuple):
+            unique(map(str, arms), "arm")
             arms = dict.fromkeys(arms)
         if isinstance(arms, dict):
             arms = {name: _arm(name, arm) for name, arm in arms.items()}
@@ -96,6 +102,8 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _arms_agree(self) -> StudyConfig:
+        unique(self.seeds, "seed")
+        unique(self.lse_temperatures, "temperature")
         if self.control not in self.arms:
             raise ValueError(
                 f"the control {self.control!r} is not among the arms {', '.join(self.arms)}: without a control, a shift"

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..config import ProblemsConfig
 from .rows import Read, Row, parse_rows
@@ -37,12 +37,20 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 def _object(line: bytes) -> dict | str:
     """The JSON object in `line`, or the reason why it is malformed."""
     try:
-        value = json.loads(line.decode(), parse_constant=_reject)
+        value = json.loads(line.decode(), parse_constant=_reject, object_pairs_hook=_distinct_keys)
     except UnicodeDecodeError as error:
         return f"not UTF-8 ({error.reason} at byte {error.start + 1})"
     except (ValueError, RecursionError) as error:
         return f"not JSON ({error})"
     return value if isinstance(value, dict) else f"not a JSON object but {type(value).__name__}"
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is repeated")
+    return values
 
 
 def _reject(constant: str) -> NoReturn:
