@@ -58,17 +58,19 @@ def _joint_fit(shift: dict[str, Any]) -> dict[str, Any]:
     return {"head": ["fitted together", ""], "rows": rows}
 
 
+_SYMBOLS = {"ssd_strength": "s", "temperature": "T", "top_k": "k", "top_p": "p", "eos_log_odds": "log-odds"}
+
+
 def _single_component_fits(fits: dict[str, dict[str, float | None]]) -> dict[str, Any]:
     names = {**COMPONENTS, "truncation": "any T, top-k, top-p"}
     rows = []
     for name, fit in fits.items():
         unexplained = fit["unexplained_fraction"]
         parameters = ", ".join(
-            f"{key.replace('_', ' ')} {value:.3g}" for key, value in fit.items()
-            if key != "unexplained_fraction" and value is not None
-        )  # fmt: skip
+            f"{symbol} = {value:.3g}" for key, symbol in _SYMBOLS.items() if (value := fit.get(key)) is not None
+        )
         rows.append([names[name], parameters, "–" if unexplained is None else f"{100 * unexplained:.0f}{NBSP}%"])
-    return {"head": ["fitted alone", "best parameters", "left unexplained"], "rows": rows, "words": [1]}
+    return {"head": ["fitted alone", "best parameters", "unexplained"], "rows": rows, "words": [1]}
 
 
 def _tests(tests: list[dict[str, Any]]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def format_lead(study: Study) -> list[str]:
     return [
         f"{trainings} trained models of {len(study.arms)} arms were compared with one baseline at {positions:,} "
         f"positions of {attribution['traces']:,} answers of the baseline to {attribution['problems']:,} problems. "
-        f"The shift of the control arm {study.control}, trained on the same prompts at temperature 1 without "
+        f"The shift of the control, the arm {study.control}, trained on the same prompts at temperature 1 without "
         f"truncation, is {format_interval(control['shift']['kl_trained_base'])} nats per position; the verdicts "
         "explain shifts beyond that.",
         f"Brackets hold 95{NBSP}% intervals, from resampling problems"
