@@ -207,8 +207,7 @@ def _reading(failure: str, remedy: str, options: dict[str, Any]) -> Iterator[Non
     # The GGUF reader shows its own progress bar even without a terminal.
     quiet = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in options else contextlib.nullcontext()
     report = logging.getLogger("transformers.modeling_utils")
-    level = report.level
-    report.setLevel(logging.ERROR)  # what the report warns of is an error here
+    report.addFilter(_is_no_warning)  # what the report warns of is an error here
     try:
         with quiet:
             yield
@@ -217,7 +216,11 @@ def _reading(failure: str, remedy: str, options: dict[str, Any]) -> Iterator[Non
     except Exception as error:  # the readers of a damaged file raise any exception
         raise ValueError(f"{failure} ({model_files.one_line(error)}): {remedy}") from error
     finally:
-        report.setLevel(level)
+        report.removeFilter(_is_no_warning)
+
+
+def _is_no_warning(record: logging.LogRecord) -> bool:
+    return record.levelno != logging.WARNING
 
 
 def _with_head(path: str, model: Any, tokenizer: Any) -> LanguageModel:

@@ -9,10 +9,12 @@ well.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +55,7 @@ UNFINISHED = ("abort", "error")
 REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
 OPTIONAL = ("correct", "finish_reason")
 _TEXTS = 8
+_log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 64  # traces of 48k tokens are 200 kB each
 
 
@@ -158,19 +161,61 @@ def check_ids(trace: Trace, vocabulary: int) -> None:
             )
 
 
-def check_texts(path: Path, decode: Callable[[list[int]], str]) -> None:
+def check_texts(path: Path, decode: Callable[[list[int]], str], vocabulary: int) -> None:
     """Raises ValueError where no text of the first traces matches their ids as `decode` decodes them.
 
     Ids of a different tokenizer are often valid ids of this one. A text may omit control tokens around it.
     """
     with_text = ((trace, columns["text"].as_py()) for trace, columns in rows(path, ("text",)) if "text" in columns)
     texts = [(trace, text.strip()) for trace, text in islice(with_text, _TEXTS) if text and text.strip()]
+    for trace, _ in texts:
+        check_ids(trace, vocabulary)
     decoded = [decode(trace.completion_ids.tolist()) for trace, _ in texts]
     if texts and not any(text in of_ids for (_, text), of_ids in zip(texts, decoded, strict=True)):
         raise ValueError(
             f"{texts[0][0]}: its text is {texts[0][1][:40]!r}, but this model's tokenizer decodes its token ids as"
             f" {decoded[0][:40]!r}: use traces made with the model's tokenizer, or remove the column text"
         )
+
+
+def rows_for_model(
+    path: Path, optional: Sequence[str], vocabulary: int, tokenizer: Any
+) -> Iterator[tuple[Trace, dict[str, pa.Scalar]]]:
+    """`rows`, checked against a model that reads them: its rows of lm_head and its tokenizer.
+
+    Raises ValueError for traces made with a different tokenizer, and warns of ids that no token has.
+    """
+    check_texts(path, tokenizer.decode, vocabulary)
+    padding = PaddingIds(tokenizer)
+    for trace, columns in rows(path, optional):
+        check_ids(trace, vocabulary)
+        padding.add(trace.completion_ids)
+        yield trace, columns
+    padding.warn(str(path))
+
+
+class PaddingIds:
+    """Counts the ids of completions that no token of a tokenizer has: an embedding can have more rows than tokens."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
+        self.ids = self.total = 0
+
+    def add(self, completion_ids: Sequence[int] | np.ndarray) -> None:
+        self.ids += int((np.asarray(completion_ids) >= self.tokens).sum())
+        self.total += len(completion_ids)
+
+    def warn(self, source: str) -> None:
+        """Warn unless every id has a token."""
+        if self.ids:
+            _log.warning(
+                "%s: %s of %s token ids of the completions have no token, for the tokenizer ends at id %s: check that"
+                " model and tokenizer belong together",
+                source,
+                f"{self.ids:,}",
+                f"{self.total:,}",
+                f"{self.tokens - 1:,}",
+            )
 
 
 def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.Table]:

@@ -110,12 +110,12 @@ def test_texts_that_are_not_what_the_ids_say_are_refused(tmp_path):
     def decode(ids):
         return " ".join(words[i] for i in ids)
 
-    traces.check_texts(tmp_path, decode)  # one that agrees is enough: texts are a convenience
+    traces.check_texts(tmp_path, decode, tiny.VOCABULARY)  # one that agrees is enough: texts are a convenience
     words[2] = "d"
     with pytest.raises(ValueError, match=r"problem1#0: its text is 'other', but .* decodes .* 'b d'"):
-        traces.check_texts(tmp_path, decode)
+        traces.check_texts(tmp_path, decode, tiny.VOCABULARY)
     tiny.save_traces(tmp_path / "without", 3)
-    traces.check_texts(tmp_path / "without", decode)
+    traces.check_texts(tmp_path / "without", decode, tiny.VOCABULARY)
 
 
 def test_shards_have_the_versions_in_their_metadata(tmp_path):

@@ -115,7 +115,7 @@ def make_plan(config: ProbeConfig, baseline: ModelInfo, trained: ModelInfo) -> P
     models.check_same_vocabulary(baseline, trained)
     texts = token_texts(baseline.tokenizer, baseline.vocabulary)
     with tempfile.TemporaryFile() as store:
-        items, left_out = _survey(config, min(baseline.context, trained.context), baseline.vocabulary, texts, store)
+        items, left_out = _survey(config, baseline, min(baseline.context, trained.context), texts, store)
         store.flush()
         ids = np.memmap(store, np.int32, "r") if store.tell() else np.empty(0, np.int32)
     strata: list[dict[str, Any]] = []
@@ -143,7 +143,7 @@ def make_plan(config: ProbeConfig, baseline: ModelInfo, trained: ModelInfo) -> P
 
 
 def _survey(
-    config: ProbeConfig, context: float, vocabulary: int, texts: Sequence[str], store: Any
+    config: ProbeConfig, model: ModelInfo, context: float, texts: Sequence[str], store: Any
 ) -> tuple[list[TraceItem], dict[str, int]]:
     """The items, and how many traces are left out for which reason."""
     items: list[TraceItem] = []
@@ -151,14 +151,13 @@ def _survey(
     seen: set[str] = set()
     offset = 0
     for source in config.traces:
-        for trace in traces.read(Path(source.path)):
+        for trace, _ in traces.rows_for_model(Path(source.path), (), model.vocabulary, model.tokenizer):
             key = _key(source.name, trace.trace_id)
             if key in seen:
                 raise ValueError(
                     f"{trace} occurs twice under the name {source.name!r}: give each source its own, --traces NAME=PATH"
                 )
             seen.add(key)
-            traces.check_ids(trace, vocabulary)
             prompt_tokens, completion_tokens = len(trace.prompt_ids), len(trace.completion_ids)
             if len(trace) > context:
                 if config.on_too_long == "error":

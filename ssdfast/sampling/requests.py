@@ -54,6 +54,7 @@ def plan_for(config: SampleConfig, problems: list[Problem], skipped: SkippedProb
     shortened = 0
     for problem in problems:
         prompt_ids = prompter.prompt_ids(problem.question, problem.problem_id)
+        _check_prompt(prompt_ids, model, problem.problem_id)
         room = model.context - len(prompt_ids)
         if room < 1:
             if config.on_prompt_too_long == "error":
@@ -90,6 +91,16 @@ def plan_for(config: SampleConfig, problems: list[Problem], skipped: SkippedProb
     return Plan(
         model, by_id, requests, rules, asdict(skipped or SkippedProblems()) | {"prompt_too_long": prompt_too_long}
     )
+
+
+def _check_prompt(prompt_ids: list[int], model: ModelInfo, name: str) -> None:
+    """Raises ValueError for a token that the model has no embedding of."""
+    if (largest := max(prompt_ids)) >= model.vocabulary:
+        token = model.tokenizer.convert_ids_to_tokens(largest)
+        raise ValueError(
+            f"the prompt of {name} holds token id {largest} ({token!r}), and the embedding of {model.path} has"
+            f" {model.vocabulary} rows: use the tokenizer that the model was trained with"
+        )
 
 
 class LazyEngine:

@@ -18,7 +18,7 @@ from .. import run_dir
 from ..config import SampleConfig, SampleExecution
 from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
-from ..traces import SCHEMA
+from ..traces import SCHEMA, PaddingIds
 from .engine import Completion, Engine
 from .requests import LazyEngine, Plan, input_files, make_plan
 from .run_stats import Speed, format_progress, summarize
@@ -75,6 +75,7 @@ def _run(plan: Plan, engine: Engine, store: TraceStore, what: str) -> str:
     requests = [plan.requests[place] for place in store.todo]
     done = len(plan.requests) - len(requests)
     speed, failure = Speed(), ""
+    padding = PaddingIds(plan.model.tokenizer)
     with progress(what, len(plan.requests), "traces", done) as advance:
         advance.note = lambda: format_progress(speed, store.counts)
 
@@ -85,8 +86,10 @@ def _run(plan: Plan, engine: Engine, store: TraceStore, what: str) -> str:
         with contextlib.closing(engine.complete(requests, on_tokens)) as completions:
             for completion in completions:
                 store.add(trace_row(completion, plan, engine.name))
+                padding.add(completion.ids)
                 failure = failure or (completion.reason and f"{completion.request.problem_id}: {completion.reason}")
                 advance(1)
+    padding.warn(plan.model.path)
     return failure
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,18 +38,23 @@ class Example:
         return len(self.trace)
 
 
-def read_examples(path: Path, vocabulary: int) -> Iterator[Example]:
+def read_examples(path: Path, vocabulary: int, tokenizer: Any = None) -> Iterator[Example]:
     """The finished traces of a run, a directory or a file that have completion tokens, in order.
 
-    Raises ValueError that names file and trace, for ids outside the vocabulary, and for lists of top log-probabilities
-    that do not match the completion.
+    tokenizer: that of the model, which the traces must be of; None checks the range of the ids alone.
+    Raises ValueError that names file and trace, for ids outside the vocabulary, for traces of a different tokenizer,
+    and for lists of top log-probabilities that do not match the completion.
     """
-    for trace, columns in traces.rows(traces.traces_path(path), _OPTIONAL):
+    source = traces.traces_path(path)
+    rows = (
+        traces.rows_for_model(source, _OPTIONAL, vocabulary, tokenizer) if tokenizer else traces.rows(source, _OPTIONAL)
+    )
+    for trace, columns in rows:
         if not len(trace.completion_ids):
             continue
         traces.check_ids(trace, vocabulary)
         optional = {name: columns[name].as_py() for name in ("finish_reason", "difficulty") if name in columns}
-        yield Example(trace, _sampling(columns), *_top_logprobs(trace, columns), **optional)
+        yield Example(trace, _sampling(columns), *_top_logprobs(trace, columns, vocabulary), **optional)
 
 
 def _sampling(columns: dict) -> EngineSamplingParams | None:
@@ -58,7 +64,7 @@ def _sampling(columns: dict) -> EngineSamplingParams | None:
     return EngineSamplingParams(**{name: value for name, value in params.items() if value is not None})
 
 
-def _top_logprobs(trace: Trace, columns: dict) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _top_logprobs(trace: Trace, columns: dict, vocabulary: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     if "top_ids" not in columns or not columns["top_ids"].is_valid:
         return None, None
     arrays = []
@@ -71,4 +77,9 @@ def _top_logprobs(trace: Trace, columns: dict) -> tuple[np.ndarray | None, np.nd
                 " unequal length: sample again"
             )
         arrays.append(flat.reshape(len(steps), -1))
+    if outside := [i for i in (arrays[0].max(initial=0), arrays[0].min(initial=0)) if not -1 <= i < vocabulary]:
+        raise ValueError(
+            f"{trace}: top_ids holds token id {outside[0]}, outside the model's vocabulary of {vocabulary}: use traces"
+            " made with the model's tokenizer"
+        )
     return arrays[0], arrays[1]

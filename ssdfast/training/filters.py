@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from ..config import TrainingRunConfig
 from ..models import LanguageModel, ModelInfo
-from ..traces import check_texts, traces_path
 from .examples import Example, read_examples
 
 _CORRECT = {True: "yes", False: "no", None: None}
@@ -25,10 +24,9 @@ def read_training_examples(
     config: TrainingRunConfig, model: LanguageModel | ModelInfo
 ) -> tuple[list[Example], dict[str, Any]]:
     """The traces that a run trains on, and the report of the filters. Raises ValueError if there are none."""
-    examples = list(read_examples(Path(config.traces), model.vocabulary))
+    examples = list(read_examples(Path(config.traces), model.vocabulary, model.tokenizer))
     if not examples:
         raise ValueError(f"{config.traces} holds no completion tokens: there is nothing to train on")
-    check_texts(traces_path(Path(config.traces)), model.tokenizer.decode)
     limit = min(config.max_length or model.context, model.context)
     return filter_examples(examples, limit, config.on_too_long, config.correct_only)
 
