@@ -20,22 +20,13 @@ import numpy as np
 from .. import traces
 from ..config import ProblemsConfig
 from ..problems import files
+from ..problems.columns import ALIASES
 from ..problems.duplicates import normalise
 from ..problems.problem import Problem, read_problems
-from ..problems.rows import USUAL
+from .layouts import CompletionRows
 from .runs import KnownSamplingParams
 
-NAMES = {
-    "problem_id": USUAL["problem_id"],
-    "question": ("question", "problem"),
-    "text": (
-        "text", "completion", "response", "output", "generation",
-        "completions", "responses", "outputs", "generations",
-    ),
-    "sample": ("sample", "sample_id", "sample_index"),
-    "tokens": ("tokens", "num_tokens", "completion_tokens"),
-    "prompt": ("prompt", "messages"),
-}  # fmt: skip
+NAMES = {field: ALIASES[field] for field in ("problem_id", "question", "text", "sample", "tokens", "prompt")}
 _REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids", "text")
 _OPTIONAL = ("finish_reason", *KnownSamplingParams._fields)
 
@@ -66,7 +57,7 @@ def read(path: Path, problems: Mapping[str, Problem]) -> Iterator[Completion]:
     Raises ValueError that names file and line or trace, for a completion that is malformed, unfinished or there twice.
     """
     seen: set[tuple[KnownSamplingParams, str, int]] = set()
-    for completion in _from_jsonl(path, problems) if path.suffix == ".jsonl" else _from_traces(path):
+    for completion in _from_jsonl(path, problems) if path.suffix.lower() == ".jsonl" else _from_traces(path):
         key = (completion.sampling, completion.problem_id, completion.sample)
         if key in seen:
             sampling = f" at {completion.sampling}" if str(completion.sampling) else ""
@@ -83,7 +74,7 @@ def problems_beside(path: Path, config: ProblemsConfig) -> list[Problem]:
 
     Raises ValueError where there are none, and where lines contradict one another.
     """
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         try:
             problems = files.load(path, config).problems
         except ValueError as error:
@@ -127,7 +118,7 @@ def trace_files(path: Path) -> list[Path]:
     Raises ValueError for none, and where a run was stopped before its end.
     """
     if path.is_file() and path.suffix != ".parquet":
-        raise ValueError(f"{path} is neither .parquet nor .jsonl, which completions come in: convert it")
+        raise ValueError(f"{path} is neither .parquet nor .jsonl, which completions come in: {files.conversion(path)}")
     below = traces.traces_path(path)
     if unfinished := next(below.rglob(".journal-*"), None):
         raise ValueError(
@@ -176,10 +167,7 @@ def _from_jsonl(path: Path, problems: Mapping[str, Problem]) -> Iterator[Complet
     by_question = {normalise(problem.question): name for name, problem in problems.items()}
     unnumbered: dict[tuple[KnownSamplingParams, str], int] = defaultdict(int)
     try:
-        for line, row in files.read_jsonl(path):
-            where = f"{path}:{line}"
-            if isinstance(row, str):
-                raise ValueError(f"{where}: {row}")
+        for where, row in _rows(path):
             sampling = KnownSamplingParams(
                 *(
                     _number(row, name, kind, where)
@@ -212,9 +200,23 @@ def _from_jsonl(path: Path, problems: Mapping[str, Problem]) -> Iterator[Complet
         raise ValueError(f"there is no file of completions {path}") from None
 
 
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """File and line of each completion, and its row with lower-case keys."""
+    rows = CompletionRows()
+    for line, row in files.read_jsonl(path):
+        where = f"{path}:{line}"
+        if isinstance(row, str):
+            raise ValueError(f"{where}: {row}")
+        try:
+            converted = rows.read(row)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        yield from ((where, completion) for completion in converted)
+
+
 _REASONS = {
     "stop": ("eos", "eos_token", "end_turn", "stop_sequence", "STOP"),
-    "length": ("max_tokens", "max_length", "max_new_tokens", "MAX_TOKENS"),
+    "length": ("max_tokens", "max_length", "max_new_tokens", "model_length", "MAX_TOKENS"),
     "loop": ("repetition",),
 }
 _KINDS: tuple[type, ...] = (float, int, float, float)

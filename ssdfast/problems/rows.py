@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..config import ProblemsConfig
+from .columns import ALIASES, column_of
 from .duplicates import normalise
+from .layouts import problem_row
 from .problem import Problem, question_id
 
 _log = logging.getLogger(__name__)
@@ -17,13 +20,6 @@ _log = logging.getLogger(__name__)
 Row = tuple[int, dict[str, Any] | str]
 """The line number, and the row or the reason why it is malformed."""
 
-USUAL = {
-    "question": ("question", "problem", "prompt", "input"),
-    "answer": ("answer", "final_answer", "target", "solution"),
-    "problem_id": ("problem_id", "id", "unique_id", "uuid"),
-    "difficulty": ("difficulty", "level"),
-    "source": ("source", "subject", "dataset"),
-}
 _LISTED = 10
 """The number of malformed lines that are logged one by one."""
 
@@ -42,7 +38,7 @@ def parse_rows(rows: Iterable[Row], where: str, name: str, config: ProblemsConfi
     Raises ValueError for a missing column, a malformed line where problems.on_malformed is error, an id with two
     questions, and where there is no problem.
     """
-    rows = list(rows)
+    rows = [(line, _known_layout(row, config)) for line, row in rows]
     good = [row for _, row in rows if isinstance(row, dict)]
     columns = _columns(list(dict.fromkeys(column for row in good for column in row)), where, config) if good else {}
     problems: list[Problem] = []
@@ -82,12 +78,26 @@ def compact(value: Any) -> str | None:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
+def _known_layout(row: dict[str, Any] | str, config: ProblemsConfig) -> dict[str, Any] | str:
+    """The row as a row of problems, or the reason why it is malformed. Configured columns say how to read it."""
+    if isinstance(row, str) or config.columns.question:
+        return row
+    try:
+        return problem_row(row)
+    except ValueError as error:
+        return str(error)
+
+
 def _columns(present: list[str], where: str, config: ProblemsConfig) -> dict[str, str]:
     """The column of each field that has one. Raises ValueError where a configured or required column is missing."""
     columns = {}
-    for field, usual in USUAL.items():
+    for field in type(config.columns).model_fields:
+        usual = ALIASES[field]
         named = getattr(config.columns, field)
-        column = named or next((name for name in usual if name in present), None)
+        try:
+            column = named or column_of(usual, present)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}, or name the right one in problems.columns.{field}") from None
         if column in present:
             columns[field] = column
         elif named:
@@ -112,6 +122,9 @@ def _malformed_because(row: dict[str, Any], columns: dict[str, str]) -> str:
         return f"{column!r} is not a text but {type(question).__name__}"
     if not question.strip():
         return f"{column!r} is empty"
+    infinite = [name for name in columns.values() if isinstance(row.get(name), float) and math.isinf(row[name])]
+    if infinite:
+        return f"{infinite[0]!r} is infinite"
     broken = [name for name in columns.values() if not _is_unicode(compact(row.get(name)) or "")]
     return f"{broken[0]!r} holds half a surrogate pair" if broken else ""
 

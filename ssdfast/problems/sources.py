@@ -124,6 +124,10 @@ def _problems(source: str, config: ProblemsConfig, malformed: list[str]) -> list
         read = huggingface.load(source, config)
     elif path.suffix.lower() in files.READERS:
         read = files.load(path, config)
+    elif path.is_dir():
+        raise ValueError(f"{source} is a directory: name the file in it, or write {huggingface.SCHEME}{source}@SPLIT")
+    elif path.is_file():
+        raise ValueError(f"{source} is none of {', '.join(files.READERS)}: {files.conversion(path)}")
     else:
         raise ValueError(f"{source} is no source of problems: use {_source_forms()}")
     malformed.extend(read.malformed)

@@ -43,9 +43,9 @@ def evaluation_files(config: EvalConfig) -> Iterator[Path]:
         path = Path(source.path)
         if not path.exists():
             raise ValueError(f"there are no completions at {path}: name a run, a directory of traces, or a file")
-        yield from [path] if path.suffix == ".jsonl" else trace_files(path)
+        yield from [path] if path.suffix.lower() == ".jsonl" else trace_files(path)
         beside = problems_file(path)
-        if beside and path.suffix != ".jsonl" and not config.problems.sources:
+        if beside and path.suffix.lower() != ".jsonl" and not config.problems.sources:
             yield beside
 
 
