@@ -23,6 +23,7 @@ import yaml
 from .config import Settings, dump
 
 MANIFEST = "manifest.json"
+CONFIG = "config.yaml"
 SCHEMA_VERSION = 1
 """The version of the names in every JSON file and every Parquet table that a stage writes."""
 _UNFINISHED = ".ssdfast.tmp"
@@ -156,37 +157,50 @@ def claim(
     config: Settings,
     results: Sequence[str],
     overwrite: bool,
-    config_name: str = "config.yaml",
+    changeable: Sequence[str] = (),
 ) -> None:
-    """Make `directory` the home of a run with these settings, new or continued.
+    """Make `directory` the home of a run with these settings, new or continued. A stage does all its checks first, so
+    that a command that is rejected neither claims the directory nor removes what is in it.
 
     results: the names that the run makes in it. `overwrite` removes them first, and nothing else. Where there are none,
-    as after a mistake in the settings, new settings lose nothing and are accepted.
-    Raises ValueError where it holds results of other settings, or of no known settings at all.
+    new settings lose nothing and are accepted.
+    changeable: the settings that nothing in the directory depends on yet.
+    Raises ValueError as `check_claim`.
     """
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is a file: name a directory to write to")
-    saved = directory / config_name
+    check_claim(directory, config, results, overwrite, changeable)
     if overwrite:
         for name in results:
             _remove(directory / name)
+    if not any((directory / name).exists() for name in results):
+        _remove(directory / MANIFEST)
+    write_text(directory / CONFIG, dump(config))
+    sweep(directory)
+
+
+def check_claim(
+    directory: Path, config: Settings, results: Sequence[str], overwrite: bool, changeable: Sequence[str] = ()
+) -> None:
+    """Raises ValueError where `directory` holds results of other settings, or of no known settings at all. Changes
+    nothing."""
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file: name a directory to write to")
+    if overwrite:
+        return
+    saved = directory / CONFIG
     present = [name for name in results if (directory / name).exists()]
     if present:
         if (directory / MANIFEST).exists():
             read_json(directory / MANIFEST)
         if not saved.exists():
-            raise ValueError(
-                f"{directory} holds {present[0]} but no {config_name}: choose another --out, or --overwrite"
-            )
-        before, now = yaml.safe_load(saved.read_text(encoding="utf-8")), yaml.safe_load(dump(config))
+            raise ValueError(f"{directory} holds {present[0]} but no {CONFIG}: choose another --out, or --overwrite")
+        before, now = (
+            {name: value for name, value in yaml.safe_load(text).items() if name not in changeable}
+            for text in (saved.read_text(encoding="utf-8"), dump(config))
+        )
         if difference := _first_difference(before, now):
             raise ValueError(
                 f"{directory} holds a run with other settings ({difference}): choose another --out, or --overwrite it"
             )
-    else:
-        _remove(directory / MANIFEST)
-        write_text(saved, dump(config))
-    sweep(directory)
 
 
 def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Path]) -> None:

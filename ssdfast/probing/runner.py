@@ -39,36 +39,51 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     """
     execution = execution or ExecutionConfig()
     with distributed.process_group() as team, run_dir.lock(out, team.first):
-        done = team.from_first(lambda: _begin(config, out, overwrite))
+        done = team.from_first(lambda: _is_done(config, out, overwrite))
         if not done:
-            _run(config, out, execution, team)
+            _run(config, out, execution, team, overwrite)
         team.wait()
         return run_dir.read_json(out / "summary.json")["failed"] if team.first else []
 
 
-def _begin(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
-    """Claim `out` for this run; True where nothing is left to do."""
-    table = position_table(config, out)
+def _is_done(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
+    """Whether nothing is left to do. Raises ValueError where `out` or the inputs cannot be used; changes nothing."""
+    run_dir.check_claim(out, config, RESULTS, overwrite)
+    position_table(config, out)
+    for path in _inputs(config):
+        if not path.exists():
+            raise ValueError(f"{path} does not exist: name a model or traces that exist")
+    summary = out / "summary.json"
+    if overwrite or not summary.exists() or run_dir.read_json(summary)["failed"]:
+        return False
+    _claim(config, out, overwrite)
+    return True
+
+
+def _claim(config: ProbeConfig, out: Path, overwrite: bool) -> None:
+    """Make `out` the home of this run."""
     if overwrite and config.table_dir:
-        table.clear()
+        position_table(config, out).clear()
     run_dir.claim(out, config, RESULTS, overwrite)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    inputs = [config.baseline, config.trained, *(source.path for source in config.traces)]
-    for path in inputs:
-        if not Path(path).exists():
-            raise ValueError(f"{path} does not exist: name a model or traces that exist")
-    run_dir.write_manifest(out, device, config.seed, map(Path, inputs))
-    summary = out / "summary.json"
-    if summary.exists() and run_dir.read_json(summary)["failed"]:
-        summary.unlink()
-    return summary.exists()
+    run_dir.write_manifest(out, device, config.seed, _inputs(config))
 
 
-def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks) -> None:
+def _inputs(config: ProbeConfig) -> list[Path]:
+    return [Path(config.baseline), Path(config.trained), *(Path(source.path) for source in config.traces)]
+
+
+def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:
     table = position_table(config, out)
     prober = prepare(config, execution, out)
     plan = prober.plan
-    todo = team.from_first(lambda: _missing(plan, table, prober.spill))
+
+    def begin() -> list[int]:
+        _claim(config, out, overwrite)
+        (out / "summary.json").unlink(missing_ok=True)  # of a run in which traces failed
+        return _missing(plan, table, prober.spill)
+
+    todo = team.from_first(begin)
     if team.first:
         _log_left_out(plan)
     if execution.engine == "ray":

@@ -39,11 +39,14 @@ def sample(
     the engine fails as a whole.
     """
     with run_dir.lock(out):
-        run_dir.claim(out, config, RESULTS, overwrite)
+        run_dir.check_claim(out, config, RESULTS, overwrite)
         plan = make_plan(config)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        run_dir.write_manifest(out, device, config.seed, input_files(config))
         with LazyEngine(config, execution or SampleExecution(), plan) as engine:
+            if overwrite:
+                engine.ready(plan.rules)  # before anything is removed
+            run_dir.claim(out, config, RESULTS, overwrite)
+            run_dir.write_manifest(out, device, config.seed, input_files(config))
             first_failure = fill(plan, engine, out / "traces", "sampling", out / "problems.jsonl")
         summary = summarize(out / "traces")
         summary |= {"skipped_problems": plan.skipped_problems, "first_failure": first_failure}

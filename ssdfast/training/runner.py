@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +52,35 @@ def train(
             return fit(config, Path(directory) / "train", execution)
     with run_dir.lock(out, is_first()):
         if is_first():
+            run_dir.check_claim(out, config, RESULTS, overwrite)
+
+        def begin() -> None:
             run_dir.claim(out, config, RESULTS, overwrite)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
             run_dir.write_manifest(
                 out, device, config.seed, [Path(config.model), *files(traces_path(Path(config.traces)))]
             )
-        return fit(config, out / "train", execution)
+
+        return fit(config, out / "train", execution, begin, overwrite)
 
 
-def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -> Path:
-    """Train in `directory`, which must be this run's own; returns the model there. Does nothing if the model exists."""
+def fit(
+    config: TrainingRunConfig,
+    directory: Path,
+    execution: TrainExecution,
+    begin: Callable[[], None] = lambda: None,
+    overwrite: bool = False,
+) -> Path:
+    """Train in `directory`, which must be this run's own; returns the model there. Does nothing if the model exists.
+
+    begin: called by the first rank after all checks, before anything is written. overwrite: it removes the model and
+    the checkpoints that are there.
+    """
     trained = directory / MODEL
-    if trained.is_dir():
+    if trained.is_dir() and not overwrite:
+        if is_first():
+            begin()
         return trained
-    if is_first():
-        run_dir.sweep(directory)
     on_gpu = torch.cuda.is_available()
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if config.offload_optimizer and execution.fsdp and ranks > 1:
@@ -78,14 +93,17 @@ def fit(config: TrainingRunConfig, directory: Path, execution: TrainExecution) -
     packs = is_packing_exact(network)
     if is_first():
         _log_preparation(report, network, packs)
-        run_dir.write_json(directory / "filters.json", report)
     if config.lora_rank:
         torch.manual_seed(config.seed)
         network = add_lora(network, config.lora_rank)
     label_source = _label_source(config, model, network, examples)
     dataset = StepDataset(examples, config, config.seed, ranks, packs)
     args = training_arguments(config, directory / "checkpoints", config.seed, config.save_steps, execution)
-    checkpoint, done = _last_complete(directory / "checkpoints")
+    if is_first():
+        begin()
+        run_dir.sweep(directory)
+        run_dir.write_json(directory / "filters.json", report)
+    checkpoint, done = (None, 0) if overwrite else _last_complete(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / "metrics.jsonl"
     if is_first():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -50,6 +51,8 @@ from ..sampling.runner import check_same_problems, fill
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
 RESULTS = ("traces", "eval", "problems.jsonl")
+GRADING = ("baseline", "pass_at_k", "extraction", "on_missing_samples", "on_prompt_mismatch")
+"""The settings that may change until there are results: sampled traces do not depend on them."""
 _TAIL = 64
 """The tokens of a prompt's end, where a thinking part would be opened."""
 
@@ -67,8 +70,7 @@ def evaluate(
     config.check()
     check_installed()
     with run_dir.lock(out):
-        run_dir.claim(out, config, RESULTS, overwrite)
-        return _Evaluation(config, out, execution or EvalExecution()).run()
+        return _Evaluation(config, out, execution or EvalExecution()).run(overwrite)
 
 
 def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
@@ -106,27 +108,38 @@ class _Evaluation:
         if len(self.problems) < 2 and len(self.config.models) + len(self.config.completions) > 1:
             raise ValueError("a comparison needs at least 2 problems: add problems, or evaluate a single checkpoint")
 
-    def run(self) -> dict[str, Any]:
-        config = self.config
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        run_dir.write_manifest(self.out, device, config.seed, dict.fromkeys(evaluation_files(config)))
-        if (self.out / "eval" / "results.json").exists():
-            return run_dir.read_json(self.out / "eval" / "results.json")
+    def run(self, overwrite: bool) -> dict[str, Any]:
+        config, results = self.config, self.out / "eval" / "results.json"
+        changeable = () if results.exists() else GRADING
+        run_dir.check_claim(self.out, config, RESULTS, overwrite, changeable)
+        inputs = list(dict.fromkeys(evaluation_files(config)))
+        if results.exists() and not overwrite:
+            self._claim(inputs, overwrite, ())
+            return run_dir.read_json(results)
         self.prepare()
         with GraderPool(self.execution.grader_workers or None, self.execution.grader_cpu_seconds) as self.pool:
             check_golds(list(self.problems.values()), self.pool)
+            existing = [*chain(*map(self._read_completions, config.completions))]
+            mismatches = {} if config.models else self._check(existing)
+            self._claim(inputs, overwrite, changeable)
             self._write_problems()
             if config.sequential.equivalence_margin:
                 table, sequences = self._run_sequential()
                 return self._write_results(table, {}, sequences)
-            runs = [
-                *chain(*map(self._sample, config.models)),
-                *chain(*map(self._read_completions, config.completions)),
-            ]
-            check_problems(runs, self.problems, config.on_missing_samples == "allow")
-            check_thinking(runs, config.extraction)
-            mismatches = check_prompts(runs, config.on_prompt_mismatch == "allow")
+            runs = [*chain(*map(self._sample, config.models)), *existing]
+            if config.models:
+                mismatches = self._check(runs)
             return self._write_results(grade_runs(runs, self.problems, self.pool), mismatches, [])
+
+    def _check(self, runs: list[RunSamples]) -> dict[str, int]:
+        check_problems(runs, self.problems, self.config.on_missing_samples == "allow")
+        check_thinking(runs, self.config.extraction)
+        return check_prompts(runs, self.config.on_prompt_mismatch == "allow")
+
+    def _claim(self, inputs: list[Path], overwrite: bool, changeable: Sequence[str]) -> None:
+        run_dir.claim(self.out, self.config, RESULTS, overwrite, changeable)
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        run_dir.write_manifest(self.out, device, self.config.seed, inputs)
 
     def _select_problems(self, problems: list[Problem]) -> dict[str, Problem]:
         """The problems within the limit that fit every checkpoint's context, in the order of sampling."""

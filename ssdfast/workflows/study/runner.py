@@ -78,8 +78,8 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
     for arm in execution.only_arms:
         if arm not in config.arms:
             raise ValueError(f"unknown arm {arm!r}: choose from {', '.join(config.arms)}")
+    given = config
     with run_dir.lock(out / ".setup"):
-        run_dir.write_text(out / "study.yaml", dump(config))
         if config.model == SMOLLM2:
             config = _with_demo_inputs(config, out)
     if not config.train_problems.sources or not config.eval_problems.sources:
@@ -89,6 +89,7 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
         config = config.model_copy(update={"train_problems": problems})
     counts = len(load_problems(config.train_problems).problems), len(load_problems(config.eval_problems).problems)
     models.model_info(config.model)
+    run_dir.write_text(out / "study.yaml", dump(given))
     return Stages(config, out, config.model, counts, execution)
 
 
