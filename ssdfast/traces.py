@@ -102,8 +102,9 @@ def traces_path(path: Path) -> Path:
 
 
 def files(path: Path) -> list[Path]:
-    """The Parquet files of a source, sorted by name: the file itself, or those of a directory. Raises ValueError for
-    none."""
+    """The Parquet files of a source, sorted by name: the file itself, or those of a directory or of the traces in a
+    run. Raises ValueError for none."""
+    path = traces_path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():

@@ -21,7 +21,7 @@ MINIMAL = {"baseline": "a", "trained": "b", "traces": [{"name": "x", "path": "c"
             r"unknown key 'eval_sampling.temp' \(allowed here: temperature, top_k, top_p\)",
         ),
         ({"traces": [{"name": "x", "pth": "c", "path": "c"}]}, r"key 'traces.0.pth' \(allowed here: name, path\)"),
-        ({"train_sampling": {"temperature": 0}}, r"train_sampling.temperature: .*greater than 0 \(got 0\)"),
+        ({"train_sampling": {"temperature": -1}}, r"train_sampling.temperature: .*greater than 0 \(got -1\)"),
         ({"top_logprobs": 129}, r"top_logprobs: .* \(got 129\)"),
         ({"traces": []}, r"probe.yaml: traces: .*at least 1"),
         ({"traces": ["=nothing"]}, r"must be NAME=PATH or PATH, got '=nothing'"),

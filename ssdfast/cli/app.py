@@ -23,6 +23,7 @@ from ..config import (
     TrainExecution,
     TrainingRunConfig,
 )
+from ..config.base import describe
 from ..number_format import format_interval
 from ..progress import log_to_terminal
 from ..run_dir import RunError, read_json
@@ -40,6 +41,7 @@ from .commands import (
     settings_from,
     train_defaults,
 )
+from .mistakes import quiet_unicode
 
 HELP = """\
 usage: ssdfast COMMAND [OPTIONS]
@@ -60,6 +62,7 @@ A run that was stopped continues where it was when the same command is started a
 
 
 def main() -> None:
+    quiet_unicode(sys.stdout, sys.stderr)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -86,7 +89,7 @@ def run(args: list[str]) -> int:
         with log_to_terminal():
             return commands[args[0]](args[1:])
     except ValueError as error:
-        print(f"ssdfast: {error}", file=sys.stderr)
+        print(f"ssdfast: {' '.join(describe(error).split())}", file=sys.stderr)
         return 2
     except (RunError, OSError) as error:
         print(f"ssdfast: {error}", file=sys.stderr)

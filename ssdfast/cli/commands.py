@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import tyro
 from pydantic import BaseModel
@@ -26,6 +26,7 @@ from ..config import (
     TrainExecution,
     TrainingRunConfig,
 )
+from .mistakes import check_flags, one_sentence
 
 PresetName = Literal["paper-4b-instruct", "paper-30b-instruct", "paper-4b-thinking", "math", "demo"]
 
@@ -166,9 +167,14 @@ def _defaults(
     return fields | {name: tyro.MISSING for name in required if name not in values}
 
 
+class _Peek(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message.removeprefix("argument "))
+
+
 def _peek(args: list[str], flag: str, choices: tuple[str, ...] | None = None) -> str | None:
     """The value of a flag that other defaults depend on."""
-    parser = argparse.ArgumentParser(f"ssdfast {flag}", add_help=False, allow_abbrev=False)
+    parser = _Peek(add_help=False, allow_abbrev=False)
     parser.add_argument(flag, choices=choices, dest="value")
     value: str | None = parser.parse_known_args(args)[0].value
     return value
@@ -183,8 +189,15 @@ def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(cls: type[Model], default: Model, name: str, args: list[str]) -> Model:
-    """The command line as a `cls`; prints the help or one mistake and exits where that is called for."""
-    with _registry():
+    """The command line as a `cls`; prints the help and exits where it is called for.
+
+    Raises ValueError in one sentence for a mistake.
+    """
+    if set(args) & {"-h", "--help"}:
+        with _registry():
+            return tyro.cli(cls, default=default, args=args, prog=f"ssdfast {name}")
+    check_flags(cls, name, args)
+    with _registry(), one_sentence():
         return tyro.cli(cls, default=default, args=args, prog=f"ssdfast {name}")
 
 

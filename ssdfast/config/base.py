@@ -62,17 +62,24 @@ def load(cls: type[Config], values: dict[str, Any], source: str) -> Config:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            allowed = ", ".join(_keys_at(cls, first["loc"][:-1]))
-            raise ValueError(f"{source}: unknown key {key!r} (allowed here: {allowed})") from None
-        if first["type"] == "missing":
-            raise ValueError(f"{source}: the key {key!r} is missing") from None
-        message = first["msg"].removeprefix("Value error, ")
-        if not key:  # of settings that do not go together, and the message names them
-            raise ValueError(f"{source}: {message}") from None
-        raise ValueError(f"{source}: {key}: {message} (got {first['input']!r})") from None
+        raise ValueError(f"{source}: {describe(error, cls)}") from None
+
+
+def describe(error: Exception, cls: type[BaseModel] | None = None) -> str:
+    """The first mistake of a ValidationError of `cls` in one sentence; of another error, its message."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        allowed = f" (allowed here: {', '.join(_keys_at(cls, first['loc'][:-1]))})" if cls else ""
+        return f"unknown key {key!r}{allowed}"
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:  # of settings that do not go together, and the message names them
+        return message
+    return f"{key}: {message} (got {first['input']!r:.200})"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class SweepConfig(Settings):
     An empty list keeps the value in `sampling`.
     """
 
-    temperature: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
-    """The temperatures to evaluate at."""
+    temperature: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """The temperatures to evaluate at; 0 is greedy decoding."""
     top_k: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """The values of top-k to evaluate at; 0 switches top-k off."""
     top_p: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
@@ -42,7 +42,8 @@ class SweepConfig(Settings):
         """Every combination once, temperatures slowest."""
         axes = {name: getattr(self, name) or (getattr(sampling, name),) for name in SweepConfig.model_fields}
         combinations = [
-            sampling.model_copy(update=dict(zip(axes, values, strict=True))) for values in product(*axes.values())
+            EngineSamplingParams.model_validate({**sampling.model_dump(), **dict(zip(axes, values, strict=True))})
+            for values in product(*axes.values())
         ]
         return list(dict.fromkeys(combinations))
 

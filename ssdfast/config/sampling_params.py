@@ -7,9 +7,9 @@ cards, under "Self-distillation sampling" and "Evaluation sampling".
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .base import Settings
 
@@ -17,12 +17,26 @@ from .base import Settings
 class SamplingParams(Settings):
     """Sampling parameters: logits are divided by the temperature, then top-k applies, then top-p."""
 
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """The sampling temperature; it must be above 0."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """The sampling temperature; 0 stands for greedy decoding and is stored as top_k 1 at temperature 1."""
     top_k: Annotated[int, Field(ge=0)] = 20
     """The number of most likely tokens that can be sampled; 0 allows all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     """The probability mass of the nucleus; 1 allows all tokens."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _greedy(cls, values: Any) -> Any:
+        if isinstance(values, dict) and _is_zero(values.get("temperature")):
+            return {**values, "temperature": 1.0, "top_k": 1}
+        return values
+
+
+def _is_zero(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and value is not None and float(value) == 0
+    except (TypeError, ValueError):
+        return False
 
 
 class EngineSamplingParams(SamplingParams):

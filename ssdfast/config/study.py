@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Settings, unique
+from .base import Settings, load, unique
 from .evaluate import EvalProblemsConfig, ExtractionConfig, SweepConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
@@ -122,12 +122,13 @@ class StudyConfig(Settings):
     def arm_sampling(self, arm: str) -> EngineSamplingParams:
         """The sampling parameters of an arm's training samples."""
         changes = {**RECIPES[self.arms[arm].recipe].get("train_sampling", {}), **self.arms[arm].train_sampling}
-        return EngineSamplingParams.model_validate({**self.train_sampling.model_dump(), **changes})
+        values = {**self.train_sampling.model_dump(), **changes}
+        return load(EngineSamplingParams, values, f"arms.{arm}.train_sampling")
 
     def arm_training(self, arm: str) -> TrainConfig:
         """The training settings of an arm."""
         changes = {**RECIPES[self.arms[arm].recipe].get("training", {}), **self.arms[arm].training}
-        return TrainConfig.model_validate({**self.training.model_dump(), **changes})
+        return load(TrainConfig, {**self.training.model_dump(), **changes}, f"arms.{arm}.training")
 
     def arm_seeds(self, arm: str) -> tuple[int, ...]:
         """The seeds of an arm."""

@@ -19,6 +19,7 @@ from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
 from ..progress import progress
 from ..sharded_table import ForeignShard, ShardedTable
+from ..traces import traces_path
 from .model_loading import Failed, Prober
 from .plan import Plan
 from .shard_worker import position_table, prepare, run_shards
@@ -70,7 +71,7 @@ def _claim(config: ProbeConfig, out: Path, overwrite: bool) -> None:
 
 
 def _inputs(config: ProbeConfig) -> list[Path]:
-    return [Path(config.baseline), Path(config.trained), *(Path(source.path) for source in config.traces)]
+    return [Path(config.baseline), Path(config.trained), *(traces_path(Path(source.path)) for source in config.traces)]
 
 
 def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:

@@ -29,6 +29,7 @@ from .packed_attention import is_packing_exact, isolate_traces
 from .prepare_model import add_lora, attn_implementation, prepare, weights_dtype
 from .step_dataset import StepDataset
 from .step_log import COMPLETE
+from .trackers import check_trackers
 from .trainer import SsdTrainer, training_arguments
 
 RESULTS = ("train",)
@@ -47,6 +48,7 @@ def train(
     be used.
     """
     execution = execution or TrainExecution()
+    check_trackers(execution.report_to)
     if execution.trial_steps:
         with tempfile.TemporaryDirectory() as directory:
             return fit(config, Path(directory) / "train", execution)
