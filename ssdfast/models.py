@@ -206,8 +206,10 @@ def _reading(failure: str, remedy: str, options: dict[str, Any]) -> Iterator[Non
     transformers.utils.logging.disable_progress_bar()
     # The GGUF reader shows its own progress bar even without a terminal.
     quiet = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in options else contextlib.nullcontext()
-    report = logging.getLogger("transformers.modeling_utils")
-    report.addFilter(_is_no_warning)  # what the report warns of is an error here
+    # What the loading report warns of is an error here, and no model is sharded on the meta device.
+    names = ("transformers.modeling_utils", "transformers.distributed.tensor_parallel")
+    for name in names:
+        logging.getLogger(name).addFilter(_is_no_warning)
     try:
         with quiet:
             yield
@@ -216,7 +218,8 @@ def _reading(failure: str, remedy: str, options: dict[str, Any]) -> Iterator[Non
     except Exception as error:  # the readers of a damaged file raise any exception
         raise ValueError(f"{failure} ({model_files.one_line(error)}): {remedy}") from error
     finally:
-        report.removeFilter(_is_no_warning)
+        for name in names:
+            logging.getLogger(name).removeFilter(_is_no_warning)
 
 
 def _is_no_warning(record: logging.LogRecord) -> bool:
