@@ -9,12 +9,10 @@ well.
 from __future__ import annotations
 
 import json
-import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,10 +50,10 @@ SCHEMA = pa.schema(
 )
 METADATA_KEY = b"ssdfast"
 UNFINISHED = ("abort", "error")
+MARK = ".unfinished"
+"""The file beside the traces of a run from its first trace until each of its requests was tried."""
 REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
 OPTIONAL = ("correct", "finish_reason")
-_TEXTS = 8
-_log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 64  # traces of 48k tokens are 200 kB each
 
 
@@ -102,17 +100,44 @@ def traces_path(path: Path) -> Path:
 
 
 def files(path: Path) -> list[Path]:
-    """The Parquet files of a source, sorted by name: the file itself, or those of a directory or of the traces in a
-    run. Raises ValueError for none."""
+    """The Parquet files of a source, sorted by name: the file itself, or those of a run or of a directory.
+
+    Raises ValueError for none, and for a run that is not finished.
+    """
     path = traces_path(path)
+    if path.is_dir():
+        _check_finished(path, path.glob)
+    return shards(path)
+
+
+def files_below(path: Path) -> list[Path]:
+    """As `files`; a directory that has no Parquet file itself counts with all that are below it."""
+    below = traces_path(path)
+    if not below.is_dir():
+        return files(below)
+    _check_finished(below, below.rglob)
+    return sorted(below.glob("*.parquet")) or sorted(below.rglob("*.parquet")) or files(below)
+
+
+def shards(path: Path) -> list[Path]:
+    """The Parquet files of a source, finished or not. Raises ValueError for none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise ValueError(f"there are no traces at {path}: name a Parquet file or a directory of them")
-    shards = sorted(path.glob("*.parquet"))
-    if not shards:
+    parquet_files = sorted(path.glob("*.parquet"))
+    if not parquet_files:
         raise ValueError(f"the directory {path} holds no .parquet file: name a directory of traces")
-    return shards
+    return parquet_files
+
+
+def _check_finished(directory: Path, glob: Callable[[str], Iterator[Path]]) -> None:
+    """Raises ValueError for a run of sampling that was stopped, or that another process works on."""
+    if mark := next((mark for pattern in (MARK, ".journal-*") for mark in glob(pattern)), None):
+        raise ValueError(
+            f"{mark.parent} is a run that is running or was stopped: finish it with the command that began it, for the"
+            f" missing traces are the long ones, or remove {mark.name} there to use the traces that it has"
+        )
 
 
 def read(path: Path) -> Iterator[Trace]:
@@ -120,19 +145,24 @@ def read(path: Path) -> Iterator[Trace]:
     return (trace for trace, _ in rows(path, ()))
 
 
-def rows(path: Path, optional: Sequence[str]) -> Iterator[tuple[Trace, dict[str, pa.Scalar]]]:
+def rows(
+    path: Path, optional: Sequence[str], failed: Counter[str] | None = None
+) -> Iterator[tuple[Trace, dict[str, pa.Scalar]]]:
     """The finished traces of a source, in order, a few in memory at a time, each with the optional columns that its
     file has.
 
-    Raises ValueError for a file that is no complete Parquet file or no trace table, and for an empty prompt or a
-    duplicate trace.
+    failed: counts the traces that are left out because they failed, by finish reason.
+    Raises ValueError as `files`, for a file that is no complete Parquet file or no trace table, and for an empty prompt
+    or a duplicate trace.
     """
     seen: set[str] = set()
     for file in files(path):
         for table in tables(file, REQUIRED, tuple(dict.fromkeys((*OPTIONAL, *optional)))):
             for i in range(len(table)):
                 row = {name: table[name][i] for name in table.column_names}
-                if "finish_reason" in row and row["finish_reason"].as_py() in UNFINISHED:
+                if "finish_reason" in row and (reason := row["finish_reason"].as_py()) in UNFINISHED:
+                    if failed is not None:
+                        failed[reason] += 1
                     continue
                 trace = Trace(
                     f"{row['problem_id'].as_py()}#{row['sample'].as_py()}",
@@ -148,75 +178,6 @@ def rows(path: Path, optional: Sequence[str]) -> Iterator[tuple[Trace, dict[str,
                     raise ValueError(f"{trace} occurs twice: problem_id and sample together must be unique in {path}")
                 seen.add(trace.trace_id)
                 yield trace, {name: row[name] for name in optional if name in row}
-
-
-def check_ids(trace: Trace, vocabulary: int) -> None:
-    """Raises ValueError that names file, trace, position and id where an id is not in 0..vocabulary-1."""
-    for where, ids in (("prompt", trace.prompt_ids), ("completion", trace.completion_ids)):
-        outside = np.flatnonzero((ids < 0) | (ids >= vocabulary))
-        if outside.size:
-            position = int(outside[0])
-            raise ValueError(
-                f"{trace}: {where} position {position} holds token id {ids[position]}, outside the models' vocabulary"
-                f" of {vocabulary}: use traces made with the models' tokenizer"
-            )
-
-
-def check_texts(path: Path, decode: Callable[[list[int]], str], vocabulary: int) -> None:
-    """Raises ValueError where no text of the first traces matches their ids as `decode` decodes them.
-
-    Ids of a different tokenizer are often valid ids of this one. A text may omit control tokens around it.
-    """
-    with_text = ((trace, columns["text"].as_py()) for trace, columns in rows(path, ("text",)) if "text" in columns)
-    texts = [(trace, text.strip()) for trace, text in islice(with_text, _TEXTS) if text and text.strip()]
-    for trace, _ in texts:
-        check_ids(trace, vocabulary)
-    decoded = [decode(trace.completion_ids.tolist()) for trace, _ in texts]
-    if texts and not any(text in of_ids for (_, text), of_ids in zip(texts, decoded, strict=True)):
-        raise ValueError(
-            f"{texts[0][0]}: its text is {texts[0][1][:40]!r}, but this model's tokenizer decodes its token ids as"
-            f" {decoded[0][:40]!r}: use traces made with the model's tokenizer, or remove the column text"
-        )
-
-
-def rows_for_model(
-    path: Path, optional: Sequence[str], vocabulary: int, tokenizer: Any
-) -> Iterator[tuple[Trace, dict[str, pa.Scalar]]]:
-    """`rows`, checked against a model that reads them: its rows of lm_head and its tokenizer.
-
-    Raises ValueError for traces made with a different tokenizer, and warns of ids that no token has.
-    """
-    check_texts(path, tokenizer.decode, vocabulary)
-    padding = PaddingIds(tokenizer)
-    for trace, columns in rows(path, optional):
-        check_ids(trace, vocabulary)
-        padding.add(trace.completion_ids)
-        yield trace, columns
-    padding.warn(str(path))
-
-
-class PaddingIds:
-    """Counts the ids of completions that no token of a tokenizer has: an embedding can have more rows than tokens."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
-        self.ids = self.total = 0
-
-    def add(self, completion_ids: Sequence[int] | np.ndarray) -> None:
-        self.ids += int((np.asarray(completion_ids) >= self.tokens).sum())
-        self.total += len(completion_ids)
-
-    def warn(self, source: str) -> None:
-        """Warn unless every id has a token."""
-        if self.ids:
-            _log.warning(
-                "%s: %s of %s token ids of the completions have no token, for the tokenizer ends at id %s: check that"
-                " model and tokenizer belong together",
-                source,
-                f"{self.ids:,}",
-                f"{self.total:,}",
-                f"{self.tokens - 1:,}",
-            )
 
 
 def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.Table]:

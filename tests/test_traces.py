@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssdfast import run_dir, traces
+from ssdfast import run_dir, trace_checks, traces
 
 from . import tiny
 
@@ -80,7 +80,7 @@ def test_an_id_outside_the_vocabulary_is_named_with_its_place(tmp_path, bad):
     with pytest.raises(
         ValueError, match=f"shard-00000.parquet, trace problem0#0: completion position 2 holds.* {bad}, "
     ):
-        traces.check_ids(trace, tiny.VOCABULARY)
+        trace_checks.check_ids(trace, tiny.VOCABULARY)
 
 
 def test_an_empty_prompt_is_refused(tmp_path):
@@ -110,12 +110,12 @@ def test_texts_that_are_not_what_the_ids_say_are_refused(tmp_path):
     def decode(ids):
         return " ".join(words[i] for i in ids)
 
-    traces.check_texts(tmp_path, decode, tiny.VOCABULARY)  # one that agrees is enough: texts are a convenience
+    trace_checks.check_texts(tmp_path, decode, tiny.VOCABULARY)  # one that agrees is enough: texts are a convenience
     words[2] = "d"
     with pytest.raises(ValueError, match=r"problem1#0: its text is 'other', but .* decodes .* 'b d'"):
-        traces.check_texts(tmp_path, decode, tiny.VOCABULARY)
+        trace_checks.check_texts(tmp_path, decode, tiny.VOCABULARY)
     tiny.save_traces(tmp_path / "without", 3)
-    traces.check_texts(tmp_path / "without", decode, tiny.VOCABULARY)
+    trace_checks.check_texts(tmp_path / "without", decode, tiny.VOCABULARY)
 
 
 def test_shards_have_the_versions_in_their_metadata(tmp_path):

@@ -115,18 +115,11 @@ def _distinct(rows: list[Problem], path: Path) -> list[Problem]:
 def trace_files(path: Path) -> list[Path]:
     """The Parquet files of a run, of a directory or those below it, or the file itself.
 
-    Raises ValueError for none, and where a run was stopped before its end.
+    Raises ValueError for none, and where a run is not finished.
     """
     if path.is_file() and path.suffix != ".parquet":
         raise ValueError(f"{path} is neither .parquet nor .jsonl, which completions come in: {files.conversion(path)}")
-    below = traces.traces_path(path)
-    if unfinished := next(below.rglob(".journal-*"), None):
-        raise ValueError(
-            f"{unfinished.parent} is a run that is running or was stopped: finish it with the command that began it,"
-            " for the missing traces are the long ones"
-        )
-    nested = below.is_dir() and not any(below.glob("*.parquet"))
-    return sorted(below.rglob("*.parquet")) or traces.files(below) if nested else traces.files(below)
+    return traces.files_below(path)
 
 
 def _from_traces(path: Path) -> Iterator[Completion]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import models, traces
+from .. import models, trace_checks
 from ..config import ProbeConfig, dump
 from ..models import ModelInfo
 from .position_selection import Candidate, select_positions, select_traces, strata_counts
@@ -151,7 +151,7 @@ def _survey(
     seen: set[str] = set()
     offset = 0
     for source in config.traces:
-        for trace, _ in traces.rows_for_model(Path(source.path), (), model.vocabulary, model.tokenizer):
+        for trace, _ in trace_checks.rows_for_model(Path(source.path), (), model.vocabulary, model.tokenizer):
             key = _key(source.name, trace.trace_id)
             if key in seen:
                 raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..traces import files
+from ..traces import shards
 
 _SECONDS = 60.0
 """The length of the period that the displayed speed is averaged over."""
@@ -47,7 +47,7 @@ def summarize(directory: Path) -> dict[str, Any]:
     """Statistics of the traces in a directory, as JSON. They depend on the traces only."""
     finish_reasons: Counter[str] = Counter()
     tokens = detected = continued = ended_naturally = 0
-    for file in files(directory):
+    for file in shards(directory):
         table = pq.read_table(
             file.absolute(), columns=["completion_ids", "finish_reason", "loop_at"], partitioning=None
         )

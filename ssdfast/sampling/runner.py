@@ -18,7 +18,8 @@ from .. import run_dir
 from ..config import SampleConfig, SampleExecution
 from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
-from ..traces import SCHEMA, PaddingIds
+from ..trace_checks import PaddingIds
+from ..traces import SCHEMA
 from .engine import Completion, Engine
 from .requests import LazyEngine, Plan, input_files, make_plan
 from .run_stats import Speed, format_progress, summarize

@@ -2,7 +2,8 @@
 
 A finished trace goes to a journal (Arrow messages, one batch per trace) first; a journal that a kill truncated is read
 up to there. A shard holds the same requests in every run, in their order. It is written once all of them are finished,
-or with the finished ones when the run ends; its traces then leave the journals.
+or with the finished ones when the run ends; its traces then leave the journals. A mark tells other stages that requests
+are still untried.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import run_dir
-from ..traces import SCHEMA, UNFINISHED, shard_path, write_shard
+from ..traces import MARK, SCHEMA, UNFINISHED, shard_path, write_shard
 
 Key = tuple[str, int]  # problem_id, sample
 
@@ -85,6 +86,7 @@ class TraceStore:
         """Write one trace, a batch of one row in SCHEMA. It is on disk when this returns."""
         key = _key(batch)
         if self._writing is None:
+            self._mark()
             self._open_journal()
         assert self._writing is not None
         offset = self._file.tell()
@@ -106,6 +108,17 @@ class TraceStore:
         for shard in sorted({self.index[key] // TRACES_PER_SHARD for key in self._in_journal}):
             self._write_shard(shard)
         self._close_journal()
+        if self.directory.is_dir():
+            self._mark()
+
+    def _mark(self) -> None:
+        """Leave the mark of an unfinished run while a request was not tried, and remove it after the last."""
+        mark = self.directory / MARK
+        if all(key in self.reasons for key in self.keys):
+            mark.unlink(missing_ok=True)
+        else:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            mark.touch()
 
     def _finished(self, key: Key) -> bool:
         return self.reasons.get(key, "error") not in UNFINISHED

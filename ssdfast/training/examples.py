@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import traces
+from .. import trace_checks, traces
 from ..config import EngineSamplingParams
 from ..traces import Trace
 
@@ -47,12 +47,14 @@ def read_examples(path: Path, vocabulary: int, tokenizer: Any = None) -> Iterato
     """
     source = traces.traces_path(path)
     rows = (
-        traces.rows_for_model(source, _OPTIONAL, vocabulary, tokenizer) if tokenizer else traces.rows(source, _OPTIONAL)
+        trace_checks.rows_for_model(source, _OPTIONAL, vocabulary, tokenizer)
+        if tokenizer
+        else traces.rows(source, _OPTIONAL)
     )
     for trace, columns in rows:
         if not len(trace.completion_ids):
             continue
-        traces.check_ids(trace, vocabulary)
+        trace_checks.check_ids(trace, vocabulary)
         optional = {name: columns[name].as_py() for name in ("finish_reason", "difficulty") if name in columns}
         yield Example(trace, _sampling(columns), *_top_logprobs(trace, columns, vocabulary), **optional)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ssdfast import cli, models, traces
+from ssdfast import cli, models, trace_checks
 
 from .. import tiny
 from .test_models import command, mistake
@@ -75,7 +75,7 @@ def test_sampled_ids_that_no_token_has_are_warned_of(inputs, capsys):
 def test_traces_with_ids_that_no_token_has_are_warned_of(inputs, caplog):
     model = models.model_info(tiny.save_model(inputs / "padded", rows=128))
     path = tiny.save_traces(inputs / "traces", 2, completion_ids=[[100, 3], [4, 127]])
-    rows = traces.rows_for_model(Path(path), (), model.vocabulary, model.tokenizer)
+    rows = trace_checks.rows_for_model(Path(path), (), model.vocabulary, model.tokenizer)
     with caplog.at_level(logging.WARNING, "ssdfast"):
         assert len(list(rows)) == 2
     assert "2 of 4 token ids of the completions have no token, for the tokenizer ends at id 95" in caplog.text
