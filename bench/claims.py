@@ -1,4 +1,4 @@
-"""Measures every number that the documentation claims: ``python bench/claims.py TOPIC|all [--no-demo] [--full]``.
+"""Measures every number that the documentation claims: ``python bench/claims.py TOPIC|all [--full]``.
 
 Prints each figure with its bar and exits 1 where one does not hold. A machine with a GPU measures the claims about a
 GPU, another machine those about a CPU.
@@ -16,18 +16,16 @@ from claim import Claim
 from common import ON_GPU, machine, record
 
 THREADS = 2
-TOPICS = ("probe-stats", "linear", "runner", "sampling", "evaluation", "training", "study")
+TOPICS = ("probe-stats", "linear", "runner", "sampling", "evaluation", "training", "study", "demo")
 
 
-def topic_claims(topic: str, with_demo: bool, full: bool) -> Iterator[Claim]:
+def topic_claims(topic: str, full: bool) -> Iterator[Claim]:
     # Imported only now: a machine may lack the packages of other topics.
     claims = importlib.import_module(f"claims_{topic.replace('-', '_')}")
     if ON_GPU:
         yield from claims.on_gpu()
         return
     yield from claims.on_cpu()
-    if with_demo and topic in ("probe-stats", "study"):
-        yield from claims.demo()
     if full and topic == "training":
         yield from claims.held_out(range(1, 5))
 
@@ -35,9 +33,6 @@ def topic_claims(topic: str, with_demo: bool, full: bool) -> Iterator[Claim]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("topic", choices=[*TOPICS, "all"])
-    parser.add_argument(
-        "--no-demo", action="store_true", help="leave out the demo and the demo study, which take minutes"
-    )
     parser.add_argument("--full", action="store_true", help="train with five seeds instead of one: 20 minutes more")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
@@ -46,7 +41,7 @@ def main() -> int:
     for topic in TOPICS if args.topic == "all" else (args.topic,):
         print(f"\n{topic}")
         claims = []
-        for claim in topic_claims(topic, not args.no_demo, args.full):
+        for claim in topic_claims(topic, args.full):
             print(claim, flush=True)
             claims.append(claim)
         rows = [{"claim": c.what, "value": c.value, "bar": c.bar, "unit": c.unit, "holds": c.holds} for c in claims]

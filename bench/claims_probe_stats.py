@@ -1,10 +1,7 @@
-"""The claims about ``probe_stats`` and the demo."""
+"""The claims about ``probe_stats``."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -13,7 +10,7 @@ import torch
 from claim import Claim
 from common import interleaved
 from inputs import logits_pair, token_classes
-from memory import bytes_of, peak_in_own_process, python
+from memory import bytes_of, peak_in_own_process
 from probe_stats import ours, providers
 from provider import gated
 from roofline import measured_rates
@@ -106,22 +103,3 @@ def on_gpu(measured: bool = True) -> Iterator[Claim]:
     for sweeps, what in ((1, "columns of one sweep, one read"), (2, "every column, two reads")):
         what = f"GPU, {shape}: {what}, of copy bandwidth"
         yield Claim(what, fractions.get(sweeps), 0.8, "x", at_least=True)
-
-
-def demo() -> Iterator[Claim]:
-    with tempfile.TemporaryDirectory() as directory:
-        for run, bar in (("the demo", 360), ("the demo again", 10)):
-            start = time.perf_counter()
-            peak = json.loads(python("-c", _DEMO, directory).splitlines()[-1])
-            yield Claim(f"{run}, from installed packages to the report", time.perf_counter() - start, bar, "s")
-            if run == "the demo":
-                yield Claim("peak memory of the demo", peak / 2**30, 6, "GiB")
-
-
-_DEMO = """
-import resource, sys
-from ssdfast.cli import run
-code = run(["study", "demo", "--out", sys.argv[1] + "/demo"])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-sys.exit(code)
-"""

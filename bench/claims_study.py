@@ -1,22 +1,15 @@
-"""The claims about a study: synthetic models with a known cause, on two processes; its report; the demo."""
+"""The claims about a study: synthetic models with a known cause, on two processes; its report."""
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import attribution
 import report_page
 from claim import Claim
-from common import ROOT
 
-from ssdfast.workflows.study.runner import read_study, study
 from tests.attribution import cases
-
-DEMO = "demo"
-HOME = ROOT / "runs" / "bench-study"
 
 
 def on_cpu() -> Iterator[Claim]:
@@ -53,19 +46,6 @@ def page(what: str, path: Path) -> Iterator[Claim]:
     yield Claim(f"{what}: size", timings.megabytes, 10, "MB")
     yield Claim("seconds from nothing to the first token", timings.seconds, 2, "s")
     yield Claim("longest task of scrolling, 0 where none took 50 ms", timings.scrolling, 200, "ms")
-
-
-def demo() -> Iterator[Claim]:
-    """Three arms of one seed, from nothing; then its page, at the traces of the probe's."""
-    shutil.rmtree(HOME, ignore_errors=True)
-    start = time.perf_counter()
-    results = study(read_study(DEMO), HOME)
-    minutes = (time.perf_counter() - start) / 60
-    assert results
-    for name, arm in results["arms"].items():
-        print(f"     {name}: {arm['verdict']['headline'] if 'verdict' in arm else 'the control'}")
-    yield Claim("the demo study, 3 arms of one seed, SmolLM2", minutes, 6, "minutes")
-    yield from page("a study's page", report_page.study_page(DEMO, HOME))
 
 
 def on_gpu() -> Iterator[Claim]:
