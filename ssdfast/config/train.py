@@ -53,9 +53,9 @@ class TrainConfig(Settings):
     switches tiling off."""
     offload_optimizer: bool = False
     """Keep AdamW's moments and its step on the host, which takes 8 bytes per weight less on the GPU."""
-    attn_implementation: Literal["auto", "sdpa", "flash_attention_2", "flash_attention_4"] = "auto"
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_4"] = "auto"
     """The attention implementation, by transformers' name. auto: flash-attention 4 or 2 where there is a GPU and it is
-    installed, otherwise sdpa."""
+    installed, otherwise sdpa, or eager for an architecture that has no other."""
     layer_kernels: Literal["auto", "torch", "liger"] = "auto"
     """The kernels of norms, MLPs and rotary embeddings. auto: Liger's where there is a GPU and it is installed,
     otherwise torch's."""

@@ -5,6 +5,7 @@ The trainer and the memory plan both call `prepare`, so that the plan is of the 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -49,20 +50,44 @@ def uses_autocast(config: TrainConfig, on_gpu: bool) -> bool:
     return on_gpu and config.activation_checkpointing == "none" and weights_dtype(config) == "float32"
 
 
-def attn_implementation(config: TrainConfig, on_gpu: bool) -> str:
-    """The attention implementation, by transformers' name. Raises ValueError if it is not available here."""
+def attn_implementation(config: TrainConfig, on_gpu: bool, model_config: Any) -> str:
+    """The attention implementation, by transformers' name.
+
+    model_config: transformers' configuration of the model, whose architecture must have it. Raises ValueError if it is
+    not available here.
+    """
     available = {
         "flash_attention_4": on_gpu and transformers.utils.is_flash_attn_4_available(),
         "flash_attention_2": on_gpu and transformers.utils.is_flash_attn_2_available(),
         "sdpa": True,
+        "eager": True,
     }
     if config.attn_implementation == "auto":
-        return next(name for name, is_available in available.items() if is_available)
+        return next(
+            name for name, is_available in available.items() if is_available and has_attention(model_config, name)
+        )
     if not available[config.attn_implementation]:
         raise ValueError(
             f"attn_implementation={config.attn_implementation} needs a GPU and flash-attn: use sdpa, or install it"
         )
+    if not has_attention(model_config, config.attn_implementation):
+        raise ValueError(
+            f"{model_config.model_type} has no attention of the kind {config.attn_implementation} in transformers: use"
+            " attn_implementation=auto"
+        )
     return config.attn_implementation
+
+
+def has_attention(model_config: Any, name: str) -> bool:
+    """Whether transformers has this attention for the architecture; every one has the eager attention."""
+    if name == "eager":
+        return True
+    try:
+        with torch.device("meta"):
+            transformers.AutoModelForCausalLM.from_config(copy.deepcopy(model_config), attn_implementation=name)
+    except (ValueError, ImportError):
+        return False
+    return True
 
 
 def add_lora(network: Any, rank: int) -> Any:

@@ -89,7 +89,8 @@ def fit(
         raise ValueError(
             "offload_optimizer with --fsdp: sharded moments stay on their devices, so use only one of the two"
         )
-    model = models.load(config.model, weights_dtype(config), attn_implementation(config, on_gpu))
+    attention = attn_implementation(config, on_gpu, models.model_info(config.model).config)
+    model = models.load(config.model, weights_dtype(config), attention)
     examples, report = read_training_examples(config, model)
     network = prepare(model.model, config, on_gpu)
     packs = is_packing_exact(network)
@@ -150,7 +151,8 @@ def _label_source(
     if config.soft_labels == "recompute":
         if config.lora_rank:
             return LabelSource(sampling, model.vocabulary, from_disabled_adapters(network, model.head))
-        frozen = models.load(config.model, "float32", attn_implementation(config, torch.cuda.is_available()))
+        attention = attn_implementation(config, torch.cuda.is_available(), model.model.config)
+        frozen = models.load(config.model, "float32", attention)
         isolate_traces(frozen.model)
         return LabelSource(sampling, model.vocabulary, from_frozen_copy(frozen))
     without = [example for example in examples if example.top_ids_LK is None]

@@ -20,7 +20,7 @@ from ...config import TrainConfig
 from ..activation_checkpointing import decoder
 from ..diagnostics import NoiseScale
 from ..optimizers import optimizer_cls_and_kwargs
-from ..prepare_model import prepare, uses_autocast, weights_dtype
+from ..prepare_model import has_attention, prepare, uses_autocast, weights_dtype
 from .device_emulation import Autocast, attention, workspaces
 from .memory_tracker import DEVICE, HOST, MemoryTracker
 from .op_costs import measured_delta_rules
@@ -108,9 +108,10 @@ def device_bytes(by_category: Bytes) -> int:
 
 def _prepare(model: Any, config: TrainConfig, on_gpu: bool) -> tuple[Any, MemoryTracker]:
     dtype = getattr(torch, weights_dtype(config))
+    attention = "sdpa" if has_attention(model, "sdpa") else "eager"
     try:
         with torch.device(DEVICE):
-            network = transformers.AutoModelForCausalLM.from_config(model, dtype=dtype, attn_implementation="sdpa")
+            network = transformers.AutoModelForCausalLM.from_config(model, dtype=dtype, attn_implementation=attention)
     except ValueError as error:
         raise ValueError(f"{type(model).__name__} is not a causal language model of transformers") from error
     network = prepare(network.train(), config, on_gpu)
