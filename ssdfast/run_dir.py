@@ -173,7 +173,9 @@ def claim(
             _remove(directory / name)
     if not any((directory / name).exists() for name in results):
         _remove(directory / MANIFEST)
-    write_text(directory / CONFIG, dump(config))
+    saved, text = directory / CONFIG, dump(config)
+    if not saved.exists() or saved.read_text(encoding="utf-8") != text:
+        write_text(saved, text)
     sweep(directory)
 
 

@@ -16,7 +16,6 @@ from ..config import (
     EvalExecution,
     ExecutionConfig,
     PlanConfig,
-    ProbeConfig,
     SampleConfig,
     SampleExecution,
     StudyExecution,
@@ -36,6 +35,7 @@ from .commands import (
     TrainCommand,
     eval_defaults,
     parse,
+    probe_config,
     probe_defaults,
     sample_defaults,
     settings_from,
@@ -182,7 +182,7 @@ def _plan(args: list[str]) -> int:
 
 def _probe(args: list[str]) -> int:
     command = parse(ProbeCommand, probe_defaults(args), "probe", args)
-    config, execution = settings_from(command, ProbeConfig), settings_from(command, ExecutionConfig)
+    config, execution = probe_config(command, args), settings_from(command, ExecutionConfig)
     if command.estimate:
         from ..probing.estimate import estimate
 
@@ -212,4 +212,6 @@ def _headline(out: Path, report: Path) -> None:
     print(f"shift, KL(trained ‖ baseline): {format_interval(everything['kl_trained_base'])} nats per position")
     fraction = format_interval(everything["ssd_variance_fraction"], percent=True)
     print(f"fraction of the shift along what self-distillation predicts: {fraction}")
+    if origin := summary.get("train_sampling_origin"):
+        print(origin)
     print(f"report: {report}")

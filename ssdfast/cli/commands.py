@@ -144,6 +144,16 @@ def probe_defaults(args: list[str]) -> ProbeCommand:
     return ProbeCommand.model_construct(**_defaults(args, ProbeConfig, ExecutionConfig, required, preset_values))
 
 
+def probe_config(command: ProbeCommand, args: list[str]) -> ProbeConfig:
+    """The settings of a probe; `train_sampling` is not set unless a flag, the preset or the file gives it."""
+    values = {name: getattr(command, name) for name in ProbeConfig.model_fields}
+    flags = tuple(arg for arg in args if arg.replace("_", "-").startswith(("--train-sampling.", "--preset")))
+    file = settings.read_yaml(command.config) if command.config else {}
+    if not flags and not {"train_sampling", "preset"} & file.keys():
+        del values["train_sampling"]
+    return ProbeConfig.model_validate(values)
+
+
 def _defaults(
     args: list[str],
     config: type[Settings],

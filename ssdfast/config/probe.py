@@ -74,7 +74,8 @@ class ProbeConfig(Settings):
     eval_sampling: SamplingParams = PRESETS["math"].eval_sampling
     """The sampling parameters of evaluation, which define nucleus, support and tail."""
     train_sampling: SamplingParams = PRESETS["math"].train_sampling
-    """The sampling parameters of the training samples, toward which self-distillation trains."""
+    """The sampling parameters of the training samples, toward which self-distillation trains. Where they are not given,
+    the run that trained the model records them, or else the run that sampled the traces for training."""
     lse_temperatures: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.4, 0.7, 1.0, 1.4, 2.0)
     """The temperatures at which the log-sum-exp of all logits is stored."""
     top_logprobs: Annotated[int, Field(ge=2, le=128)] = 20
@@ -111,6 +112,9 @@ class ExecutionConfig(Settings):
     """Where the probe runs: in this process (under torchrun, on one GPU per rank) or on a Ray cluster."""
     num_workers: Annotated[int, Field(ge=1)] = 1
     """The number of Ray actors; each holds both models and, where there are GPUs, has one."""
+    on_sampling_mismatch: Literal["error", "allow"] = "error"
+    """What to do if `train_sampling` is given and the run that trained the model records another one. A control is
+    probed with that of the self-distillation arm, which `allow` permits; the page then says so."""
     model_loading: Literal["auto", "both", "sequential"] = "auto"
     """Whether both models are in memory, or one after the other with hidden states on disk in between; auto loads both
     if they fit."""

@@ -27,6 +27,7 @@ from ..sharded_table import encode
 from .model_loading import LoadedModel, load
 from .plan import LoadedTrace, Plan, TraceItem
 from .position_stats import Failure, ScoredTrace, TableBuilder, forward
+from .recorded_sampling import resolve_train_sampling
 from .shard_worker import prepare
 
 _CHUNKS = 3  # of the longest trace
@@ -72,6 +73,7 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
 
     Raises ValueError as `probe`, RunError where a model fails on the trial.
     """
+    config = resolve_train_sampling(config, execution.on_sampling_mismatch).config
     prober = prepare(config, execution, Path())
     plan, free = prober.plan, memory_usage.free_bytes()
     trials = [_trial(plan, batch, config.max_batch_tokens) for batch in (plan.shards[0][0], plan.shards[-1][-1])]

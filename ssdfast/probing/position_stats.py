@@ -55,6 +55,18 @@ def forward(
     return [result for trace in batch for result in forward(model, way, [trace], chunk_tokens)]
 
 
+def make_spec(classes: TokenClasses, config: ProbeConfig) -> ProbeSpec:
+    """What is measured at each position. Raises ValueError for settings that the kernels reject."""
+    return ProbeSpec(
+        top_logprobs=config.top_logprobs,
+        eval_sampling=_kernel_params(config.eval_sampling),
+        train_sampling=_kernel_params(config.train_sampling),
+        lse_temperatures=config.lse_temperatures,
+        token_class=classes.of_token,
+        n_classes=len(classes.names),
+    )
+
+
 @dataclass(frozen=True)
 class TableBuilder:
     """Makes tables from hidden states: two heads, and what to measure with them."""
@@ -67,15 +79,7 @@ class TableBuilder:
 
     @staticmethod
     def from_heads(base_head: LmHead, trained_head: LmHead, classes: TokenClasses, config: ProbeConfig) -> TableBuilder:
-        spec = ProbeSpec(
-            top_logprobs=config.top_logprobs,
-            eval_sampling=_kernel_params(config.eval_sampling),
-            train_sampling=_kernel_params(config.train_sampling),
-            lse_temperatures=config.lse_temperatures,
-            token_class=classes.of_token,
-            n_classes=len(classes.names),
-        )
-        return TableBuilder(base_head, trained_head, spec, config, classes)
+        return TableBuilder(base_head, trained_head, make_spec(classes, config), config, classes)
 
     def build(self, traces: Iterable[ScoredTrace]) -> pa.Table:
         """One row per scored position, trace by trace."""

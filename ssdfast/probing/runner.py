@@ -22,6 +22,8 @@ from ..sharded_table import ForeignShard, ShardedTable
 from ..traces import traces_path
 from .model_loading import Failed, Prober
 from .plan import Plan
+from .position_stats import make_spec
+from .recorded_sampling import Resolved, resolve_train_sampling
 from .shard_worker import position_table, prepare, run_shards
 from .summary import summarize
 
@@ -39,10 +41,12 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     another process works in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
+    resolved = resolve_train_sampling(config, execution.on_sampling_mismatch)
+    config = resolved.config
     with distributed.process_group() as team, run_dir.lock(out, team.first):
         done = team.from_first(lambda: _is_done(config, out, overwrite))
         if not done:
-            _run(config, out, execution, team, overwrite)
+            _run(resolved, out, execution, team, overwrite)
         team.wait()
         return run_dir.read_json(out / "summary.json")["failed"] if team.first else []
 
@@ -74,12 +78,16 @@ def _inputs(config: ProbeConfig) -> list[Path]:
     return [Path(config.baseline), Path(config.trained), *(traces_path(Path(source.path)) for source in config.traces)]
 
 
-def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:
+def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:
+    config = resolved.config
     table = position_table(config, out)
     prober = prepare(config, execution, out)
     plan = prober.plan
+    make_spec(prober.classes, config)
 
     def begin() -> list[int]:
+        if resolved.warning:
+            _log.warning(resolved.warning)
         _claim(config, out, overwrite)
         (out / "summary.json").unlink(missing_ok=True)  # of a run in which traces failed
         return _missing(plan, table, prober.spill)
@@ -97,7 +105,7 @@ def _run(config: ProbeConfig, out: Path, execution: ExecutionConfig, team: Ranks
             run_shards(prober, table, mine, advance)
     team.wait()
     if team.first:
-        _finish(config, out, table, prober)
+        _finish(config, out, table, prober, resolved.origin)
 
 
 def _missing(plan: Plan, table: ShardedTable, spill: Path) -> list[int]:
@@ -138,7 +146,8 @@ def _log_left_out(plan: Plan) -> None:
             _log.info("%s traces %s and are skipped", f"{count:,}", text)
 
 
-def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober) -> None:
+def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober, origin: str) -> None:
+    """origin: where `train_sampling` comes from, as a sentence."""
     plan = prober.plan
     texts = {str(token_id): text for token_id, text in enumerate(plan.texts) if text}
     run_dir.write_json(out / "vocabulary.json", texts)
@@ -151,6 +160,7 @@ def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober)
         "logits": _logits_precision(config),
         "selected": _selection(plan),
         "left_out": plan.left_out,
+        "train_sampling_origin": origin,
         "failed": failed,
     }
     run_dir.write_json(out / "summary.json", summary)

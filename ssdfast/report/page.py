@@ -42,6 +42,8 @@ def write_report(run_dir: Path) -> Path:
         },
     }
     title, sentences = format_summary(summary)
+    if origin := summary.get("train_sampling_origin"):
+        sentences.append(origin)
     pieces = {
         "headline": headline(title),
         "sentences": paragraphs(sentences),

@@ -105,7 +105,7 @@ def fit(
     if is_first():
         begin()
         run_dir.sweep(directory)
-        run_dir.write_json(directory / "filters.json", report)
+        run_dir.write_json(directory / "filters.json", report | _sampling_record(examples))
     checkpoint, done = (None, 0) if overwrite else _last_complete(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / "metrics.jsonl"
@@ -131,6 +131,12 @@ def fit(
     if is_first():
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return trained
+
+
+def _sampling_record(examples: list[Example]) -> dict[str, Any]:
+    """The distinct sampling parameters of the traces, from which a probe takes `train_sampling`."""
+    distinct = list(dict.fromkeys(example.sampling for example in examples))
+    return {"train_sampling": [] if None in distinct else [sampling.model_dump() for sampling in distinct if sampling]}
 
 
 def _log_preparation(report: dict[str, Any], network: Any, packs: bool) -> None:

@@ -128,8 +128,9 @@ def test_a_probe(here):
         {"trained": str(here / "nowhere")},
         {"trained": tiny.save_model(here / "other", words=[*tiny.WORDS, "more"])},
         {"traces": (NamedPath(name="foreign", path=str(foreign)),)},
+        {"top_logprobs": 10},
     ):
-        with pytest.raises(ValueError, match=r"nowhere|tokenizers|outside"):
+        with pytest.raises(ValueError, match=r"nowhere|tokenizers|outside|set top_logprobs"):
             probe(config.model_copy(update=mistake), here / "out", overwrite=True)
         assert contents(here / "out") == before
 

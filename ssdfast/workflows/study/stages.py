@@ -20,6 +20,7 @@ from ...config import (
     EngineSamplingParams,
     EvalConfig,
     EvalExecution,
+    ExecutionConfig,
     NamedPath,
     ProbeConfig,
     SampleConfig,
@@ -191,7 +192,7 @@ class Stages:
             )
 
         def run(directory: Path) -> None:
-            if failed := probe(config(), directory):
+            if failed := probe(config(), directory, ExecutionConfig(on_sampling_mismatch="allow")):
                 raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
 
         answers = self.num_eval_problems * self.config.samples_per_problem
