@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sums
 import torch
 from common import ROOT, interleaved
 from memory import python
@@ -62,7 +63,7 @@ def studied() -> Pair:
 
     def draw(model: Path, problems: str, count: int, directory: Path) -> None:
         sources = ProblemsConfig(sources=(str(home / problems),), limit_per_source=count, near_duplicate_threshold=1.0)
-        sample(SampleConfig(model=str(model), problems=sources, prompt=demo.PROMPT, max_new_tokens=48), directory)
+        sample(SampleConfig(model=str(model), problems=sources, prompt=sums.PROMPT, max_new_tokens=48), directory)
 
     draw(baseline, "train_problems.jsonl", 32, home / "train")
     train(TrainingRunConfig(model=str(baseline), traces=str(home / "train"), **SCHEDULES["demo"]), home / "trained")

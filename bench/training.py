@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sums
 import torch
 from common import ROOT
 
@@ -70,7 +71,7 @@ def examples(directory: Path, problems: list[Problem], seed: int = 0) -> list[Ex
     """Traces of sums, prompted with two worked examples, with the 20 likeliest tokens of each step."""
     baseline = demo.convert(HOME / "model")
     config = SampleConfig(
-        model=str(baseline), prompt=demo.PROMPT, sampling=DECODING, max_new_tokens=TOKENS, top_logprobs=20, seed=seed
+        model=str(baseline), prompt=sums.PROMPT, sampling=DECODING, max_new_tokens=TOKENS, top_logprobs=20, seed=seed
     )
     plan = plan_for(config, problems)
     with LazyEngine(config, SampleExecution(), plan) as engines:

