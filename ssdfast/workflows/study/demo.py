@@ -6,7 +6,6 @@ import importlib.util
 import logging
 from pathlib import Path
 
-from ... import models
 from ...config import FewshotExample, PromptConfig
 from ...problems.problem import write_problems
 from ...problems.reasoning_gym import chain_sums
@@ -31,6 +30,8 @@ def convert(directory: Path) -> Path:
     """
     if directory.is_dir():
         return directory
+    from ... import models
+
     _log.info("converting SmolLM2-135M-Instruct from its package to safetensors (once)")
     models.save(models.load(str(_packaged_gguf()), "bfloat16"), directory)
     return directory

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ... import models, run_dir
+from ... import run_dir
 from ...config import StudyConfig, StudyExecution, dump, load, read_yaml
 from ...config.study import STUDIES
 from ...problems.sources import load_problems
 from ...report.study import Study
 from ...report.study_page import write_study
-from . import demo, graph, memory
+from . import demo, graph
 from .stages import Stages
 
 SMOLLM2 = "smollm2"
@@ -63,6 +63,8 @@ def finished_study(stages: Stages, out: Path) -> Study:
 
 def estimate(config: StudyConfig, out: Path, execution: StudyExecution) -> str:
     """What is done and what remains, one line per stage, and the memory that it takes."""
+    from . import memory
+
     stages = make_stages(config, out, execution)
     targets = [stage for arm in execution.only_arms for stage in stages.arm(arm)] or stages.final()
     return "\n".join([graph.format_estimate(targets), *memory.format_memory(stages.config, stages.model)])
@@ -88,9 +90,13 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
         problems = config.train_problems.model_copy(update={"decontaminate_against": config.eval_problems.sources})
         config = config.model_copy(update={"train_problems": problems})
     counts = len(load_problems(config.train_problems).problems), len(load_problems(config.eval_problems).problems)
-    models.model_info(config.model)
+    stages = Stages(config, out, config.model, counts, execution)
+    if not all(stage.done for stage in graph.ordered(stages.final())):
+        from ... import models
+
+        models.model_info(config.model)  # refuses a broken model before any work
     run_dir.write_text(out / "study.yaml", dump(given))
-    return Stages(config, out, config.model, counts, execution)
+    return stages
 
 
 def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:

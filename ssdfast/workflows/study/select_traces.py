@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from ... import run_dir, traces
 from ...traces import UNFINISHED
-from ...training.filters import trace_distribution
 
 _NEAR_FRACTION = 0.02
 """The fraction of the traces from which the one that replaces a trace of similar length is drawn."""
@@ -82,6 +81,8 @@ def write(table: pa.Table, directory: Path) -> None:
 
 def describe(table: pa.Table) -> dict[str, Any]:
     """The distribution of traces as training describes its filters, with median length and fraction correct."""
+    from ...training.filters import trace_distribution
+
     lengths = _lengths(table)
     columns = (table[name].to_pylist() for name in ("finish_reason", "difficulty", "correct"))
     return {

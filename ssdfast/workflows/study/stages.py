@@ -2,6 +2,7 @@
 
 For each arm and seed: sample, grade, select, train, eval; then the traces of the probe, a probe for each trained model,
 and the two stages that join all arms, compare and attribute. Arms with equal sampling parameters share their samples.
+A stage imports what runs it when it runs, so that a study that is done opens in seconds.
 """
 
 from __future__ import annotations
@@ -32,11 +33,7 @@ from ...config import (
 )
 from ...config.study import RECIPES
 from ...evaluation.runs import KnownSamplingParams, Run
-from ...probing.runner import probe
 from ...report.study import Training
-from ...sampling.runner import sample
-from ...training.runner import train
-from ..evaluate import evaluate
 from . import select_traces
 from .graph import Stage
 
@@ -79,6 +76,8 @@ class Stages:
         )
 
         def run(directory: Path) -> None:
+            from ...sampling.runner import sample
+
             stats = sample(config, directory, self.execution.engine_args)
             if failure := stats["first_failure"]:
                 raise run_dir.RunError(f"some traces failed, the first {failure}; the same command tries them again")
@@ -93,6 +92,8 @@ class Stages:
         extraction = self.config.extraction
 
         def run(directory: Path) -> None:
+            from ..evaluate import evaluate
+
             source = NamedPath(name="sampled", path=str(samples.directory))
             evaluate(EvalConfig(completions=(source,), extraction=extraction), directory, self._eval_execution)
             graded = select_traces.with_grades(samples.directory / "traces", directory / "eval" / "samples.parquet")
@@ -127,6 +128,8 @@ class Stages:
         settings = _json(self.config.arm_training(arm))
 
         def run(directory: Path) -> None:
+            from ...training.runner import train
+
             config = TrainingRunConfig(
                 model=self.model, traces=str(selected.directory / "traces"), seed=seed, **settings
             )
@@ -155,6 +158,8 @@ class Stages:
             )
 
         def run(directory: Path) -> None:
+            from ..evaluate import evaluate
+
             evaluate(config(), directory, self._eval_execution)
 
         combinations = len(self.config.sweep.grid(self.config.eval_sampling))
@@ -192,6 +197,8 @@ class Stages:
             )
 
         def run(directory: Path) -> None:
+            from ...probing.runner import probe
+
             if failed := probe(config(), directory, ExecutionConfig(on_sampling_mismatch="allow")):
                 raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
 
@@ -207,6 +214,8 @@ class Stages:
         evals |= {f"{arm}-{seed}": self.eval(arm, seed) for arm, seed in self._arm_seeds()}
 
         def run(directory: Path) -> None:
+            from ..evaluate import evaluate
+
             config = EvalConfig(
                 completions=tuple(
                     NamedPath(name=name, path=str(stage.directory / "traces" / name)) for name, stage in evals.items()
