@@ -38,6 +38,7 @@ CLAIM_SECTIONS = (
     ("Evaluation", "claims-evaluation"),
     ("Training and memory plans", "claims-training"),
     ("Study, attribution and report", "claims-study"),
+    ("The demo study", "claims-demo"),
 )
 
 

@@ -19,7 +19,6 @@ _EFFECTS = {
     "temperature": "a temperature change",
     "eos_bias": "an EOS bias",
     "residual": "a residual",
-    "mixture": "a mixture",
 }
 CATEGORIES = COMPONENTS | {"mixture": "a mixture", "none": "no effect"}
 
@@ -53,18 +52,17 @@ GROUP_KINDS = {
 def format_title(attribution: dict[str, Any]) -> str:
     """A sentence made from the verdicts."""
     control = attribution["control"]
-    verdicts = {name: arm["verdict"]["category"] for name, arm in attribution["arms"].items() if "verdict" in arm}
+    verdicts = {name: arm["verdict"] for name, arm in attribution["arms"].items() if "verdict" in arm}
     if not verdicts:
         return "There is only a control: add an arm to compare with it"
-    effects = {name: category for name, category in verdicts.items() if category != "none"}
+    effects = {name: _effect(verdict) for name, verdict in verdicts.items() if verdict["category"] != "none"}
     if not effects:
         return f"No arm shows an effect beyond {control}"
-    by_category: dict[str, list[str]] = {}
-    for name, category in effects.items():
-        by_category.setdefault(category, []).append(name)
+    by_effect: dict[str, list[str]] = {}
+    for name, effect in effects.items():
+        by_effect.setdefault(effect, []).append(name)
     clauses = [
-        f"{_join(names)} {'shows' if len(names) == 1 else 'show'} {_EFFECTS[category]}"
-        for category, names in by_category.items()
+        f"{_join(names)} {'shows' if len(names) == 1 else 'show'} {effect}" for effect, names in by_effect.items()
     ]
     sentence = f"{'; '.join(clauses)} beyond {control}"
     return f"Only {sentence}" if len(effects) == 1 < len(verdicts) else sentence
@@ -86,6 +84,11 @@ def format_lead(study: Study) -> list[str]:
         + (" and trainings" if trainings > len(study.arms) else "")
         + ". Each verdict ends with what would change it.",
     ]
+
+
+def _effect(verdict: dict[str, Any]) -> str:
+    """The component that is named, or those of a mixture."""
+    return _join([_EFFECTS[component] for component in verdict["components"]])
 
 
 def _join(names: list[str]) -> str:

@@ -363,10 +363,15 @@ def test_headline_of_a_move_away_of_none_and_of_invalid_positions():
             {"ssd": "ssd", "hot": "temperature"},
             "ssd shows self-distillation; hot shows a temperature change beyond control",
         ),
+        ({"ssd": "ssd + eos_bias"}, "ssd shows self-distillation and an EOS bias beyond control"),
         ({"ssd": "none"}, "No arm shows an effect beyond control"),
         ({}, "There is only a control: add an arm to compare with it"),
     ],
 )
 def test_the_title_of_a_study_is_a_sentence_made_from_the_verdicts(categories, title):
-    arms = {name: {"verdict": {"category": category}} for name, category in categories.items()}
+    arms = {}
+    for name, category in categories.items():
+        components = [] if category == "none" else category.split(" + ")
+        named = category if len(components) < 2 else "mixture"
+        arms[name] = {"verdict": {"category": named, "components": components}}
     assert format_title({"control": "control", "arms": arms | {"control": {}}}) == title
