@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ssdfast.config import NamedPath, ProbeConfig, dump
+from ssdfast.config import NamedPath, ProbeConfig, dump, load, read_yaml
 
 from .. import tiny
 
@@ -40,9 +40,10 @@ def long_work(directory: Path) -> ProbeConfig:
     config = ProbeConfig(
         baseline=baseline, trained=trained, traces=(many,), max_batch_tokens=40, positions_per_shard=10
     )
-    (directory / "config.yaml").write_text(dump(config))
+    file = directory / "config.yaml"
+    file.write_text(dump(config))
     (directory / "run.py").write_text(RUN)
-    return config
+    return load(ProbeConfig, read_yaml(file), str(file))  # every setting counts as given, as in the script
 
 
 def start(directory: Path, out: Path, *execution: str, launcher: tuple[str, ...] = (), **env: str) -> subprocess.Popen:
