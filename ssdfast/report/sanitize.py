@@ -7,7 +7,7 @@ import unicodedata
 from typing import Any
 
 MAX_CHARACTERS = 80
-MAX_SETTING = 1000  # a setting may be a long path
+MAX_TEXT = 4000  # a verdict has some 1,500 characters, and a setting may be a long path
 
 # Controls, format characters (bidi among them), surrogates, private use, line and paragraph separators, odd spaces.
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
@@ -28,11 +28,11 @@ def inert(text: str, limit: int = MAX_CHARACTERS) -> str:
 def inert_tree(value: Any) -> Any:
     """The same JSON value with every string and key inert."""
     if isinstance(value, str):
-        return inert(value, MAX_SETTING)
+        return inert(value, MAX_TEXT)
     if isinstance(value, list):
         return [inert_tree(item) for item in value]
     if isinstance(value, dict):
-        return {inert(key, MAX_SETTING): inert_tree(item) for key, item in value.items()}
+        return {inert(key, MAX_TEXT): inert_tree(item) for key, item in value.items()}
     return value
 
 
