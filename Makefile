@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 
 # The Triton interpreter has to be chosen before triton is imported, and then nothing can be compiled: one process each.
 test: $(VENV)/installed
-	@echo "All tests take up to an hour on two cores; make test-fast takes under two minutes."
+	@echo "All tests take about half an hour on two cores; make test-fast takes about two minutes."
 	$(PYTEST) -m "not interpreter and not aot" tests
 	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels
 	$(PYTEST) -m aot tests/kernels

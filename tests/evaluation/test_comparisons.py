@@ -175,7 +175,8 @@ def test_arms_over_other_problems_are_refused_and_both_named():
         **dict.fromkeys(runs("base", 0.6) + runs("new", 0.6), gather_scores(ids, np.ones(6))),
         **dict.fromkeys(runs("new", 1.2), gather_scores(np.array(["p000", "p001", "x"]), np.ones(3))),
     }
-    with pytest.raises(ValueError, match=r"^base T=0.6 and new T=1.2: .* 4 only in the first \(p002, p003, p004 and 1 more"):
+    message = r"^base T=0.6 and new T=1.2: .* 4 only in the first \(p002, p003, p004 and 1 more"
+    with pytest.raises(ValueError, match=message):
         compare_runs(scores, "base", one_stratum(6), 0)
 
 
