@@ -11,7 +11,7 @@ from . import prose
     ("line", "better"),
     [
         ("The trace is overlong.", "truncated"),
-        ("0.02 nats a position", "per:"),
+        (f"0.02 nats {'a'} position", "per:"),
         ("completions that go in circles", "loop"),
         ("    found = search(text)", "name the result"),
         ("    found: list[str] = []", "name the result"),

@@ -213,7 +213,7 @@ def test_completions_from_elsewhere_are_compared(inputs, capsys):
     assert cli.run(["eval", *args, "--out", str(inputs / "out")]) == 0
     said = capsys.readouterr().out
     assert "after against before: +41.7 [8.3, 75.0] percentage points" in said
-    assert "p = 0.0625, by Holm over 1 p = 0.0625 (exact McNemar, 5 of 12 problems discordant)" in said
+    assert "p = 0.062, by Holm over 1 p = 0.062 (exact McNemar, 5 of 12 problems discordant)" in said
 
 
 def test_a_run_of_sampling_is_judged_with_the_problems_beside_it(inputs):
