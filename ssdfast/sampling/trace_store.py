@@ -95,8 +95,9 @@ class TraceStore:
         if time.monotonic() - self._synced > _SECONDS_BETWEEN_SYNCS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
-        self._writing.pending.add(key)
+        # In this order: Ctrl-C between the two leaves no trace that `close` does not know of.
         self._in_journal[key] = self._writing, offset
+        self._writing.pending.add(key)
         self._in_shard.discard(key)
         self.reasons[key] = batch["finish_reason"][0].as_py()
         shard = self.index[key] // TRACES_PER_SHARD
