@@ -24,6 +24,8 @@ from .config import Settings, dump
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
+PARQUET_KEY = b"ssdfast"
+"""The key of a Parquet table's metadata under which a JSON object stands."""
 SCHEMA_VERSION = 1
 """The version of the names in every JSON file and every Parquet table that a stage writes."""
 _UNFINISHED = ".ssdfast.tmp"
@@ -92,6 +94,11 @@ def write_text(path: Path, text: str) -> None:
 def schema_stamp() -> dict[str, Any]:
     """The entries that every JSON file starts with and every Parquet table has in its metadata."""
     return {"schema_version": SCHEMA_VERSION, "ssdfast_version": _version("ssdfast")}
+
+
+def parquet_metadata(**values: Any) -> dict[bytes, bytes]:
+    """The schema metadata of a Parquet table: the versions and `values`, as one JSON object."""
+    return {PARQUET_KEY: json.dumps({**schema_stamp(), **values}, ensure_ascii=False).encode()}
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -26,9 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from .run_dir import atomic, schema_stamp, sweep
+from .run_dir import PARQUET_KEY, atomic, parquet_metadata, sweep
 
-_KEY = b"ssdfast"
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _SHARD = re.compile(r"shard-\d{5,}\.parquet")
 
@@ -47,9 +46,9 @@ class ShardMetadata:
     columns: Mapping[str, Any] = field(default_factory=dict)
     """what a reader of the columns needs: token classes, temperatures, sampling parameters"""
 
-    def to_json(self) -> str:
+    def to_parquet(self) -> dict[bytes, bytes]:
         own = {"fingerprint": self.fingerprint, "failed": self.failed}
-        return json.dumps({**schema_stamp(), **self.columns, **own}, ensure_ascii=False)
+        return parquet_metadata(**{**self.columns, **own})
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class ShardedTable:
 
     def write(self, index: int, table: pa.Table, metadata: ShardMetadata) -> None:
         """Write a shard. Raises OSError that says how to continue where the disk is full."""
-        table = table.replace_schema_metadata({_KEY: metadata.to_json()})
+        table = table.replace_schema_metadata(metadata.to_parquet())
         if isinstance(self._fs, LocalFileSystem):
             with atomic(Path(self._file(index))) as temporary:
                 _write(table, temporary)
@@ -98,7 +97,7 @@ class ShardedTable:
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{file} is not a whole shard of a probe ({' '.join(str(error).split())})") from None
         try:
-            values = json.loads(metadata[_KEY])
+            values = json.loads(metadata[PARQUET_KEY])
             return ShardMetadata(values["fingerprint"], tuple(values["failed"]))
         except (KeyError, TypeError, ValueError):
             raise ForeignShard(

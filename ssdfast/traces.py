@@ -8,7 +8,6 @@ well.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .run_dir import atomic, schema_stamp
+from .run_dir import atomic, parquet_metadata
 
 SCHEMA = pa.schema(
     [
@@ -48,7 +47,6 @@ SCHEMA = pa.schema(
         ("note", pa.string()),
     ]
 )
-METADATA_KEY = b"ssdfast"
 UNFINISHED = ("abort", "error")
 MARK = ".unfinished"
 """The file beside the traces of a run from its first trace until each of its requests was tried."""
@@ -90,8 +88,7 @@ def write_shard(directory: Path, index: int, table: pa.Table) -> Path:
 
 def with_metadata(table: pa.Table) -> pa.Table:
     """The table with the schema version and the version of ssdfast in its metadata."""
-    metadata = {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(schema_stamp()).encode()}
-    return table.replace_schema_metadata(metadata)
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **parquet_metadata()})
 
 
 def traces_path(path: Path) -> Path:

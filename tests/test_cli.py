@@ -4,12 +4,16 @@ import json
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from ssdfast import cli
+from ssdfast.cli import commands
+from ssdfast.config import PRESETS, SCHEDULES
+from ssdfast.config.study import STUDIES
 from ssdfast.run_dir import RunError
 
 from . import tiny
@@ -195,3 +199,10 @@ def test_token_classes_and_positions_come_from_the_file(inputs, tmp_path):
     assert summary["positions"] == sum((len(ids) + 1) // 2 for ids in table["completion_ids"].to_pylist())
     saved = yaml.safe_load((out / "config.yaml").read_text())
     assert saved["token_classes"]["mine"] == {"words": ["the"], "regex": ""}
+
+
+def test_the_command_line_knows_the_presets_that_exist():
+    assert get_args(commands.PresetName) == tuple(PRESETS)
+    assert set(PRESETS) == set(SCHEDULES) == set(STUDIES)
+    for name in STUDIES:
+        assert name in commands.StudyCommand.model_fields["file"].description

@@ -108,3 +108,27 @@ def test_the_manifest_says_what_made_the_results(tmp_path):
     assert manifest["versions"]["torch"]
     # sha256 of nothing, as published
     assert list(manifest["inputs"].values()) == ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+
+
+@pytest.mark.parametrize(("version", "written"), [(None, "before schema versions"), (2, "in schema version 2")])
+def test_a_file_of_another_schema_version_is_refused(tmp_path, version, written):
+    file = tmp_path / "summary.json"
+    run_dir.write_json(file, {"positions": 3})
+    values = json.loads(file.read_text())
+    assert run_dir.read_json(file) == values == {**run_dir.schema_stamp(), "positions": 3}
+    file.write_text(
+        json.dumps(
+            {name: value for name, value in values.items() if name != "schema_version"}
+            | ({"schema_version": version} if version else {})
+        )
+    )
+    with pytest.raises(ValueError, match=f"summary.json was written {written}; this ssdfast reads schema version 1"):
+        run_dir.read_json(file)
+
+
+def test_a_run_of_before_schema_versions_is_not_continued(tmp_path):
+    run_dir.claim(tmp_path, SamplingParams(), RESULTS, overwrite=False)
+    (tmp_path / "probe").mkdir()
+    (tmp_path / run_dir.MANIFEST).write_text('{"inputs": {}}')
+    with pytest.raises(ValueError, match="was written before schema versions"):
+        run_dir.claim(tmp_path, SamplingParams(), RESULTS, overwrite=False)

@@ -54,7 +54,8 @@ def read_examples(path: Path, vocabulary: int, tokenizer: Any = None) -> Iterato
     for trace, columns in rows:
         if not len(trace.completion_ids):
             continue
-        trace_checks.check_ids(trace, vocabulary)
+        if not tokenizer:
+            trace_checks.check_ids(trace, vocabulary)
         optional = {name: columns[name].as_py() for name in ("finish_reason", "difficulty") if name in columns}
         yield Example(trace, _sampling(columns), *_top_logprobs(trace, columns, vocabulary), **optional)
 

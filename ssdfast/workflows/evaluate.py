@@ -264,9 +264,8 @@ class _Evaluation:
     ) -> dict[str, Any]:
         """Write the table, the results and the plots."""
         config, directory = self.config, self.out / "eval"
-        stamp = {name: str(value) for name, value in run_dir.schema_stamp().items()}
         with run_dir.atomic(directory / "samples.parquet") as temporary:
-            pq.write_table(table.replace_schema_metadata(stamp), temporary, compression="zstd")
+            pq.write_table(table.replace_schema_metadata(run_dir.parquet_metadata()), temporary, compression="zstd")
         runs = split_by_run(table)
         strata = {name: (problem.source, problem.difficulty) for name, problem in self.problems.items()}
         results: dict[str, Any] = {

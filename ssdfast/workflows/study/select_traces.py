@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ... import run_dir, traces
+from ... import traces
 from ...traces import UNFINISHED
 
 _NEAR_FRACTION = 0.02
@@ -75,8 +75,7 @@ def write(table: pa.Table, directory: Path) -> None:
     """Write the table as a directory of traces. Raises ValueError for an empty table."""
     if not len(table):
         raise ValueError(f"no trace is left for {directory.parent.name}: sample more, or use another filter")
-    with run_dir.atomic(traces.shard_path(directory, 0)) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    traces.write_shard(directory, 0, table)
 
 
 def describe(table: pa.Table) -> dict[str, Any]:
