@@ -14,6 +14,8 @@ from typing import Any
 
 import safetensors
 
+from .messages import one_line
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _JSON = (
     "config.json",
@@ -27,7 +29,8 @@ _JSON = (
 )
 _OTHER = ("merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "chat_template.jinja")
 _LFS = b"version https://git-lfs"
-_REASON_LENGTH = 240
+REASON_LENGTH = 240
+"""Characters of another library's message that a sentence quotes."""
 
 
 def locate(path: Path) -> tuple[Path, str | None]:
@@ -125,12 +128,6 @@ def check_loading(path: str, architecture: str, info: Mapping[str, Any]) -> None
         )
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an exception on one line, shortened; its type where it has none."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _REASON_LENGTH else f"{text[:_REASON_LENGTH]} …"
-
-
 def _weights_name(path: Path) -> Path:
     names = (WEIGHTS, INDEX) if path.is_dir() else ()
     return next((path / name for name in names if (path / name).is_file()), path)
@@ -164,7 +161,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is no JSON ({one_line(error)}): copy or download it again") from None
+        raise ValueError(f"{file} is no JSON ({one_line(error, REASON_LENGTH)}): copy or download it again") from None
     if not isinstance(value, dict):
         raise ValueError(f"{file} holds a JSON {type(value).__name__} and not an object: restore the file")
     return value
@@ -177,7 +174,7 @@ def _check_safetensors(file: Path) -> None:
             names = list(tensors.keys())
     except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(
-            f"{file} is no complete safetensors file ({one_line(error)}): copy or download it again"
+            f"{file} is no complete safetensors file ({one_line(error, REASON_LENGTH)}): copy or download it again"
         ) from None
     if not names:
         raise ValueError(f"{file} holds no weights: copy or download it again")

@@ -21,6 +21,7 @@ from transformers.utils import is_accelerate_available
 
 from . import model_files
 from .kernels import LmHead, lm_head_logits
+from .messages import one_line
 from .run_dir import atomic_directory
 
 # transformers imports torchao where it is installed, and torchao reports the kernels that it does not load.
@@ -216,7 +217,7 @@ def _reading(failure: str, remedy: str, options: dict[str, Any]) -> Iterator[Non
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the readers of a damaged file raise any exception
-        raise ValueError(f"{failure} ({model_files.one_line(error)}): {remedy}") from error
+        raise ValueError(f"{failure} ({one_line(error, model_files.REASON_LENGTH)}): {remedy}") from error
     finally:
         for name in names:
             logging.getLogger(name).removeFilter(_is_no_warning)

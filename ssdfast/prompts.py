@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import TemplateSyntaxError
 
 from .config import PromptConfig
+from .messages import one_line
 
 _PROBE = "What is 6 times 7?"
 _ANSWER = "It is 42."
@@ -104,12 +105,10 @@ class Prompter:
                 messages, chat_template=self.template, tokenize=False, add_generation_prompt=prompt, **options
             )
         except TemplateSyntaxError as error:
-            raise ValueError(f"{self._described} does not parse, line {error.lineno}: {_one_line(error)}") from None
+            raise ValueError(f"{self._described} does not parse, line {error.lineno}: {one_line(error)}") from None
         except Exception as error:  # a template can raise any exception
             roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
-            raise ValueError(
-                f"{what} rejects a conversation of {roles}: {_one_line(error) or type(error).__name__}"
-            ) from error
+            raise ValueError(f"{what} rejects a conversation of {roles}: {one_line(error)}") from error
 
     def _check(self, text: str) -> None:
         """text: the conversation with a sample question."""
@@ -172,7 +171,7 @@ def _template(tokenizer: Any, config: PromptConfig) -> tuple[str, str]:
                 f"there is no chat template {file}: name a file with --prompt.chat-template FILE"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"the chat template {file} cannot be read: {_one_line(error)}") from None
+            raise ValueError(f"the chat template {file} cannot be read: {one_line(error)}") from None
     owner = f"the tokenizer of {tokenizer.name_or_path}"
     template, remedy = tokenizer.chat_template, "give one with --prompt.chat-template FILE"
     if isinstance(template, dict):
@@ -192,14 +191,10 @@ def _saved_end_ids(path: Path) -> set[int]:
         try:
             named = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"{file} holds no JSON object ({_one_line(error)}): restore the file") from None
+            raise ValueError(f"{file} holds no JSON object ({one_line(error)}): restore the file") from None
         if named is not None:
             ids = named if isinstance(named, list) else [named]
             if not all(type(token_id) is int and token_id >= 0 for token_id in ids):
                 raise ValueError(f"{file}: eos_token_id must be a token id or a list of them, got {named!r:.80}")
             return set(ids)
     return set()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -18,12 +18,14 @@ Shape legend: N positions, K ranked tokens.
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from torch import Tensor
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+if TYPE_CHECKING:  # a page is made without torch
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
 
 
 def in_top_k(z_NK: Array, top_k: int, min_p: float = 0.0, slack: float = 0.0) -> Array:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from .messages import one_line
 from .run_dir import PARQUET_KEY, atomic, parquet_metadata, sweep
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -95,7 +96,7 @@ class ShardedTable:
             with self._fs.open(file, "rb") as source:
                 metadata = pq.read_schema(source).metadata
         except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{file} is not a whole shard of a probe ({' '.join(str(error).split())})") from None
+            raise ValueError(f"{file} is not a whole shard of a probe ({one_line(error)})") from None
         try:
             values = json.loads(metadata[PARQUET_KEY])
             return ShardMetadata(values["fingerprint"], tuple(values["failed"]))
@@ -168,7 +169,7 @@ def _file_system(root: str) -> tuple[Any, str]:
     try:
         fs, path = fsspec.core.url_to_fs(root)
     except ImportError as error:
-        raise ValueError(f"{root} needs a package that is not installed: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{root} needs a package that is not installed: {one_line(error)}") from None
     except ValueError:
         known = "a directory, s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH"
         raise ValueError(f"{root}: the scheme {url[1]!r} is unknown: name {known}") from None

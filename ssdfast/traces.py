@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .messages import one_line
 from .run_dir import atomic, parquet_metadata
 
 SCHEMA = pa.schema(
@@ -190,8 +191,7 @@ def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iter
             for batch in source.iter_batches(_ROWS_AT_ONCE, columns=columns):
                 yield _conform(pa.Table.from_batches([batch]), file, required)
     except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{file} is not a complete Parquet file ({reason}): write it again") from None
+        raise ValueError(f"{file} is not a complete Parquet file ({one_line(error)}): write it again") from None
 
 
 def _check_columns(names: list[str], path: Path, required: Sequence[str]) -> None:

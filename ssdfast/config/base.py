@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from ..messages import one_line
 from .strict_yaml import StrictLoader
 
 
@@ -96,7 +97,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         problem = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         raise ValueError(f"{path} is not YAML: {line}{problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a mapping of settings, it holds {type(values).__name__}")
     return values

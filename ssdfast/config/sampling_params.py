@@ -50,6 +50,10 @@ class EngineSamplingParams(SamplingParams):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     """The number that is subtracted from the logit of every token that the completion already contains."""
 
+    def kernel_params(self) -> SamplingParams:
+        """The sampling parameters that the kernels know: without min-p and the penalty."""
+        return SamplingParams(**{name: getattr(self, name) for name in SamplingParams.model_fields})
+
 
 class Preset(Settings):
     """The sampling parameters of a recipe: of its training samples, and of its evaluation."""

@@ -17,6 +17,7 @@ from .. import config as settings
 from ..chunked_forward import ChunkStrategy, hidden_states
 from ..config import ProbeConfig
 from ..kernels import LmHead, ProbeSpec, SamplingParams, linear_probe_stats
+from ..messages import one_line
 from ..models import LanguageModel
 from .plan import LoadedTrace
 from .table import gather, make_table
@@ -48,8 +49,7 @@ def forward(
         return hidden_states(model, ids, rows, chunk_tokens, way)
     except Exception as error:  # whatever a model's code may raise, out of memory first
         if len(batch) == 1:
-            message = " ".join(str(error).split())[:300]
-            return [Failure(f"{model.path}: {type(error).__name__}: {message}")]
+            return [Failure(f"{model.path}: {type(error).__name__}: {one_line(error, 300)}")]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return [result for trace in batch for result in forward(model, way, [trace], chunk_tokens)]

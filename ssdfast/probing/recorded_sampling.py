@@ -17,8 +17,7 @@ import yaml
 from .. import run_dir, traces
 from ..config import EngineSamplingParams, ProbeConfig, SamplingParams
 
-_NAMES = tuple(SamplingParams.model_fields)
-_NOT_MODELLED = tuple(name for name in EngineSamplingParams.model_fields if name not in _NAMES)
+_NOT_MODELLED = tuple(name for name in EngineSamplingParams.model_fields if name not in SamplingParams.model_fields)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def resolve_train_sampling(config: ProbeConfig, on_mismatch: Literal["error", "a
     if record is None:
         why = "the default, for no record of the training samples was found"
         return Resolved(config, f"{start} {current}, {why}.", f"train_sampling is {current}, {why}: set it")
-    kernel = {_kernel_params(sampling) for sampling in record.sampling}
+    kernel = {sampling.kernel_params() for sampling in record.sampling}
     recorded = " and ".join(sorted(map(_format, kernel)))
     if given and kernel != {config.train_sampling}:
         what = f"train_sampling is {current}, but {record.where} records {recorded}"
@@ -121,10 +120,6 @@ def _columns(path: Path) -> tuple[EngineSamplingParams, ...]:
         return ()
     rows: Iterable[dict[str, Any]] = (dict(zip(names, values, strict=True)) for values in sorted(distinct, key=str))
     return tuple(EngineSamplingParams(**{name: v for name, v in row.items() if v is not None}) for row in rows)
-
-
-def _kernel_params(sampling: EngineSamplingParams) -> SamplingParams:
-    return SamplingParams(**{name: getattr(sampling, name) for name in _NAMES})
 
 
 def _format(sampling: SamplingParams) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..config import ProblemsConfig
+from ..messages import one_line
 from .rows import Read, Row, parse_rows
 
 _BOM = b"\xef\xbb\xbf"
@@ -175,7 +176,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a Parquet file ({' '.join(str(error).split())}): write it again") from None
+        raise ValueError(f"{path} is not a Parquet file ({one_line(error)}): write it again") from None
     batches = table.to_batches(max_chunksize=4096)
     yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
 

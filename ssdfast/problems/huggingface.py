@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ProblemsConfig
+from ..messages import one_line
 from ..run_dir import RunError
 from .rows import Read, Row, parse_rows
 
@@ -65,4 +66,4 @@ def _rows(dataset: Any) -> Iterator[Row]:
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return one_line(error).rstrip(".")

@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from ..messages import one_line
 from .duplicates import normalise
 from .problem import Problem, question_id
 from .rows import compact
@@ -102,9 +103,8 @@ def _draw(name: str, options: Options, seed: int, start: int, stop: int) -> Iter
         for position in range(start, stop):
             yield dataset[position]
     except Exception as error:  # generators check their options in different ways, some only when they draw
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{SCHEME}{name} cannot draw {stop} problems ({reason}): change problems.generator_options"
+            f"{SCHEME}{name} cannot draw {stop} problems ({one_line(error)}): change problems.generator_options"
         ) from error
 
 

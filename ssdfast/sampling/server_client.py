@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..config import ServerConfig
+from ..messages import one_line
 from ..run_dir import RunError
 from .engine import Completion, Request, Rules
 from .load_balancer import LoadBalancer, Server, pause
@@ -99,7 +100,7 @@ class ServerEngine:
             response = client.get(f"{url}/models")
         except (self.http.RequestError, self.http.InvalidURL) as error:
             raise RunError(
-                f"{url} cannot be reached ({_one_line(error)}): start the server, or correct the URL"
+                f"{url} cannot be reached ({one_line(error)}): start the server, or correct the URL"
             ) from None
         self._check_access(response.status_code, f"{url}/models", response.content)
         try:
@@ -207,7 +208,7 @@ class ServerEngine:
         except (TimeoutError, self.http.RequestError) as error:
             if not partial.finish_reason:
                 slow = f"no token came for {self.config.read_timeout:g} s"
-                raise RequestFailed(slow if isinstance(error, TimeoutError) else _one_line(error)) from None
+                raise RequestFailed(slow if isinstance(error, TimeoutError) else one_line(error)) from None
         return partial.completion()
 
     async def _fail(self, response: httpx2.Response, url: str) -> None:
@@ -263,7 +264,3 @@ def _read_key(variable: str) -> str:
             f"the environment variable {variable} holds no valid key: remove spaces and non-ASCII characters"
         )
     return key
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

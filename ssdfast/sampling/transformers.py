@@ -19,6 +19,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from ..kernels import lm_head_logits
+from ..messages import one_line
 from ..models import LanguageModel
 from ..run_dir import RunError
 from .engine import Completion, FinishReason, Request, Rules
@@ -43,7 +44,7 @@ class TransformersEngine:
                 yield from _Batch(self.model, self.rules, requests[start : start + self.batch_size]).run(on_tokens)
             except torch.OutOfMemoryError as error:
                 raise RunError(
-                    f"out of memory with {self.batch_size} traces at once ({' '.join(str(error).split())[:120]}):"
+                    f"out of memory with {self.batch_size} traces at once ({one_line(error, 120)}):"
                     " start the same command again with a smaller --batch-size; finished traces are kept"
                 ) from None
 

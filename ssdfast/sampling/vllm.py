@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import EngineSamplingParams, VllmConfig
+from ..messages import one_line
 from ..run_dir import RunError
 from .engine import Completion, Request, Rules
 from .partial_completion import PartialCompletion, top_tokens
@@ -66,7 +67,7 @@ class VllmEngine:
             self.engine = self._load(model, dtype, context)
         except (RuntimeError, ValueError) as error:
             kind = ValueError if isinstance(error, ValueError) else RunError
-            raise kind(f"vLLM cannot load {model}: {_one_line(error)}") from error
+            raise kind(f"vLLM cannot load {model}: {one_line(error, 300)}") from error
 
     def _load(self, model: str, dtype: str, context: int) -> Any:
         return self.vllm.LLM(
@@ -103,14 +104,14 @@ class VllmEngine:
                         self._add(name, request)
                         running[name] = PartialCompletion(request, self.rules)
                     except self.rejections as error:
-                        yield Completion(request, [], "error", reason=f"vLLM rejects it: {_one_line(error)}")
+                        yield Completion(request, [], "error", reason=f"vLLM rejects it: {one_line(error, 300)}")
                 if running:
                     for output in self.engine.step():
                         if completion := self._take(output, running, on_tokens):
                             yield completion
         except self.dead as error:
             raise RunError(
-                f"vLLM died ({_one_line(error)}): finished traces are kept, start the same command again to go on"
+                f"vLLM died ({one_line(error, 300)}): finished traces are kept, start the same command again to go on"
             ) from error
         finally:
             with suppress(self.dead):
@@ -152,7 +153,3 @@ class VllmEngine:
         if delta.finish_reason in ("stop", "length"):
             return partial.completion(delta.finish_reason)
         return partial.completion("abort", f"vLLM ended it ({delta.finish_reason})")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -17,6 +17,7 @@ import transformers
 from torch import Tensor
 
 from ...config import TrainConfig
+from ...messages import one_line
 from ..activation_checkpointing import decoder
 from ..diagnostics import NoiseScale
 from ..optimizers import optimizer_cls_and_kwargs
@@ -62,9 +63,7 @@ def forward_backward_peak(model: Any, config: TrainConfig, on_gpu: bool, tokens:
                 loss = network(inputs, *rest)["loss"]
             loss.backward()
         except RuntimeError as error:
-            raise ValueError(
-                f"a {type(network).__name__} cannot be planned: {' '.join(str(error).split())[:200]}"
-            ) from error
+            raise ValueError(f"a {type(network).__name__} cannot be planned: {one_line(error, 200)}") from error
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
     assert tracker.peak[GRADIENTS] == tracker.current[GRADIENTS]  # summed in place
     return tracker.peak

@@ -18,14 +18,12 @@ import pyarrow.parquet as pq
 
 from ... import run_dir
 from ...config import (
-    EngineSamplingParams,
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
     NamedPath,
     ProbeConfig,
     SampleConfig,
-    SamplingParams,
     StudyConfig,
     StudyExecution,
     TrainExecution,
@@ -191,8 +189,8 @@ class Stages:
                 baseline=self.model,
                 trained=self._model_path(trained),
                 traces=(NamedPath(name=BASELINE, path=str(traces.directory / "traces")),),
-                eval_sampling=_kernel_sampling(self.config.eval_sampling),
-                train_sampling=_kernel_sampling(self.config.train_sampling),
+                eval_sampling=self.config.eval_sampling.kernel_params(),
+                train_sampling=self.config.train_sampling.kernel_params(),
                 lse_temperatures=self.config.lse_temperatures,
             )
 
@@ -282,11 +280,6 @@ class Stages:
         self, kind: str, label: str, settings: dict[str, Any], run: Any, needs: Iterable[Stage], tokens: int = 0
     ) -> Stage:
         return Stage(kind, label, settings | {"model": self.model}, run, tuple(needs), tokens, self.root)
-
-
-def _kernel_sampling(sampling: EngineSamplingParams) -> SamplingParams:
-    """The sampling parameters that the kernels know: without min-p and the penalty."""
-    return SamplingParams(**{name: getattr(sampling, name) for name in SamplingParams.model_fields})
 
 
 def _json(config: Any) -> dict[str, Any]:
