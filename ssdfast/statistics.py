@@ -1,14 +1,10 @@
 """Statistics that several stages use: the cluster bootstrap, and p-values of many comparisons.
 
 A bootstrap resample draws as many clusters (traces or problems) as there are, with replacement, and a cluster takes all
-that belongs to it along. Both functions take the clusters, the number of resamples and a generator, and return one row
-per resample; the same generator state gives the same rows.
+that belongs to it along. `bootstrap_sums` takes the clusters, the number of resamples and a generator, and returns one
+row per resample; the same generator state gives the same rows.
 
-- `bootstrap_sums` is for ratios of sums and for many columns: it draws counts in blocks of clusters.
-- `bootstrap_means` is for the mean of one value per cluster: it draws indices.
-
-Shape legend: R resamples, L strata, G clusters of a stratum or of a block, X sums of a cluster, P clusters with one
-value each.
+Shape legend: R resamples, L strata, G clusters of a stratum or of a block, X sums of a cluster.
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 _BLOCK = 512  # clusters
-_INDICES = 1 << 22  # held in memory at a time
 
 
 @np.errstate(invalid="ignore")  # an infinite sum that is not drawn
@@ -37,18 +32,6 @@ def bootstrap_sums(strata: Sequence[np.ndarray], resamples: int, rng: np.random.
     for (i, block_GX), counts_RG in zip(blocks, counts, strict=True):
         resampled_RLX[:, i] += counts_RG.astype(float) @ block_GX
     return resampled_RLX
-
-
-def bootstrap_means(value_P: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """float64 [R]: means of P values drawn with replacement from `value_P`."""
-    clusters = len(value_P)
-    rows = max(1, _INDICES // clusters)
-    return np.concatenate(
-        [
-            value_P[rng.integers(clusters, size=(min(rows, resamples - start), clusters), dtype=np.int32)].mean(axis=1)
-            for start in range(0, resamples, rows)
-        ]
-    )
 
 
 def bootstrap_counts(sizes: Sequence[int], resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

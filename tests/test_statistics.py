@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdfast.statistics import bootstrap_counts, bootstrap_means, bootstrap_sums, holm
+from ssdfast.statistics import bootstrap_counts, bootstrap_sums, holm
 
 
 @settings(max_examples=20, deadline=None)
@@ -57,10 +57,3 @@ def test_sums_are_those_of_the_counts():
     counts = [np.concatenate(list(bootstrap_counts([512, 88, 5], 50, np.random.default_rng(1))), axis=1)]
     assert sums_RLX[:, 0] == pytest.approx(counts[0][:, :600] @ strata[0])
     assert sums_RLX[:, 1] == pytest.approx(counts[0][:, 600:] @ strata[1])
-
-
-def test_means_have_the_standard_error_of_a_mean():
-    value_P = np.random.default_rng(0).standard_normal(50)
-    means_R = bootstrap_means(value_P, 20_000, np.random.default_rng(1))
-    assert means_R.mean() == pytest.approx(value_P.mean(), abs=0.01)
-    assert means_R.std() == pytest.approx(value_P.std() / np.sqrt(50), rel=0.03)

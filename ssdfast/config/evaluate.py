@@ -113,7 +113,7 @@ class EvalConfig(Settings):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """The dtype of weights and activations; auto is bfloat16 on a GPU and float32 on a CPU."""
     seed: int = 0
-    """The seed of the samples, of the subset of problems, of the halves of a sweep and of the bootstrap."""
+    """The seed of the samples, of the subset of problems, of the halves of a sweep and of the sign flips."""
 
     def check(self) -> None:
         """Raises ValueError for settings that do not go together."""

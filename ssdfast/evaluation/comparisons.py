@@ -109,11 +109,11 @@ def _design(baseline: Scores, run: Scores) -> dict[str, float | None] | None:
     if not variance.interaction + variance.within_baseline + variance.within_run > 0:
         return None
 
-    doubled = PairedDesign(problems, 2 * samples, variance)
+    # Equal seeds correlate the runs' samples, which the components do not model: then the effect is unknown.
+    doubled = None if variance.clipped else PairedDesign(problems, 2 * samples, variance).minimum_detectable_effect()
     return {
         "interaction": variance.interaction,
         "within_baseline": variance.within_baseline,
         "within_run": variance.within_run,
-        # Equal seeds correlate the runs' samples, which the components do not model: then the effect is unknown.
-        "mde_pp_with_twice_the_samples": None if variance.clipped else 100 * doubled.minimum_detectable_effect(),
+        "mde_pp_with_twice_the_samples": None if doubled is None else 100 * doubled,
     }

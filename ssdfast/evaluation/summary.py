@@ -28,33 +28,33 @@ def run_scores(rows: pa.Table, column: str = "grade") -> Scores:
     return gather_scores(_strings(rows["problem_id"]), values == "correct" if column == "grade" else values)
 
 
-def summarize_run(run: Run, rows: pa.Table, pass_ks: Sequence[int], seed: int) -> dict[str, Any]:
+def summarize_run(run: Run, rows: pa.Table, pass_ks: Sequence[int]) -> dict[str, Any]:
     """The entry of a run in results.json. Raises ValueError where a problem has fewer than k samples."""
     scores = run_scores(rows)
     try:
-        passes = {str(k): _pass_at_k(scores, k, seed) for k in pass_ks}
+        passes = {str(k): _pass_at_k(scores, k) for k in pass_ks}
     except ValueError as error:
         raise ValueError(f"{run}: {error}") from None
     return {
         "name": str(run),
         "checkpoint": run.checkpoint,
         **run.sampling._asdict(),
-        **_summary(rows, scores, seed),
+        **_summary(rows, scores),
         "pass_at_k": passes,
         "variance": _variance(scores),
-        "by_difficulty": _group_by("difficulty", rows, seed),
-        "by_source": _group_by("source", rows, seed),
+        "by_difficulty": _group_by("difficulty", rows),
+        "by_source": _group_by("source", rows),
     }
 
 
-def _group_by(column: str, rows: pa.Table, seed: int) -> dict[str, Any]:
+def _group_by(column: str, rows: pa.Table) -> dict[str, Any]:
     """A summary per value of a column, "" where it is null, in numeric order or else as text."""
     values = [value or "" for value in rows[column].to_pylist()]
     places: dict[str, list[int]] = {}
     for place, value in enumerate(values):
         places.setdefault(value, []).append(place)
     groups = {value: rows.take(places[value]) for value in sorted(places, key=_numeric_order)}
-    return {value: _summary(group, run_scores(group), seed) for value, group in groups.items()}
+    return {value: _summary(group, run_scores(group)) for value, group in groups.items()}
 
 
 def _numeric_order(text: str) -> tuple[float, str]:
@@ -64,17 +64,17 @@ def _numeric_order(text: str) -> tuple[float, str]:
         return math.inf, text
 
 
-def _summary(rows: pa.Table, scores: Scores, seed: int) -> dict[str, Any]:
+def _summary(rows: pa.Table, scores: Scores) -> dict[str, Any]:
     return {
         "problems": len(scores.problem_ids),
         "samples": len(rows),
-        "accuracy": _interval(scores, seed),
+        "accuracy": _interval(scores),
         "grades": dict(sorted(Counter(rows["grade"].to_pylist()).items())),
-        "diagnostics": _diagnostics(rows, seed),
+        "diagnostics": _diagnostics(rows),
     }
 
 
-def _diagnostics(rows: pa.Table, seed: int) -> dict[str, Any]:
+def _diagnostics(rows: pa.Table) -> dict[str, Any]:
     thinking, think_closed, boxed, looped, in_tokens = (
         rows[name].to_numpy(zero_copy_only=False)
         for name in ("thinking", "think_closed", "boxed", "looped", "length_in_tokens")
@@ -84,7 +84,7 @@ def _diagnostics(rows: pa.Table, seed: int) -> dict[str, Any]:
     length_N = rows["length"].to_numpy()
     correct_N = _strings(rows["grade"]) == "correct"
     return {
-        "answer_rate": _interval(gather_scores(_strings(rows["problem_id"]), answered), seed),
+        "answer_rate": _interval(gather_scores(_strings(rows["problem_id"]), answered)),
         "boxed_rate": fraction(boxed),
         "thinking_rate": fraction(thinking),
         "think_closed_rate": fraction(think_closed[thinking]),  # of the completions that think; null where none does
@@ -100,17 +100,17 @@ def _diagnostics(rows: pa.Table, seed: int) -> dict[str, Any]:
     }
 
 
-def _interval(scores: Scores, seed: int) -> dict[str, Any]:
+def _interval(scores: Scores) -> dict[str, Any]:
     """The mean score, with an interval where there are at least two problems."""
     if len(scores.problem_ids) < 2 and scores.samples_P.max() > 1:
         return _without_interval(scores.mean_P)
-    return asdict(accuracy(scores, seed=seed))
+    return asdict(accuracy(scores))
 
 
-def _pass_at_k(scores: Scores, k: int, seed: int) -> dict[str, Any]:
+def _pass_at_k(scores: Scores, k: int) -> dict[str, Any]:
     if len(scores.problem_ids) < 2 and scores.samples_P.min() >= k:
         return _without_interval(estimate_pass_at_k(scores.correct_P, scores.samples_P, k))
-    return asdict(mean_pass_at_k(scores, k, seed=seed))
+    return asdict(mean_pass_at_k(scores, k))
 
 
 def _without_interval(value_P: np.ndarray) -> dict[str, Any]:

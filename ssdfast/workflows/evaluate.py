@@ -271,7 +271,7 @@ class _Evaluation:
         results: dict[str, Any] = {
             "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in runs.values()),
             "planned_problems": len(self.problems),
-            "runs": [summarize_run(run, rows, config.pass_at_k, config.seed) for run, rows in runs.items()],
+            "runs": [summarize_run(run, rows, config.pass_at_k) for run, rows in runs.items()],
             "selection": None,
             "comparisons": [],
             "sequential": sequences,

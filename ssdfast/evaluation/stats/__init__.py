@@ -14,10 +14,17 @@ Scores of N samples go in with the problem of each; problems are resampled and p
     0.667
 """
 
-from .intervals import Interval, accuracy, bootstrap_by_problem, wilson
+from .intervals import Interval, accuracy, wilson
 from .paired_tests import PairedComparison, compare, mcnemar, sign_flips
 from .pass_at_k import estimate_pass_at_k, mean_pass_at_k
-from .power import PairedDesign, PairedVariance, VarianceComponents, paired_variance, variance_components
+from .power import (
+    PairedDesign,
+    PairedVariance,
+    VarianceComponents,
+    paired_variance,
+    planned_mde_pp,
+    variance_components,
+)
 from .scores import Scores, gather_scores
 from .sequential import Look, SequentialTest
 from .subsets import stratified_subset
@@ -32,13 +39,13 @@ __all__ = [
     "SequentialTest",
     "VarianceComponents",
     "accuracy",
-    "bootstrap_by_problem",
     "compare",
     "estimate_pass_at_k",
     "gather_scores",
     "mcnemar",
     "mean_pass_at_k",
     "paired_variance",
+    "planned_mde_pp",
     "sign_flips",
     "stratified_subset",
     "variance_components",

@@ -1,4 +1,4 @@
-"""Intervals of fractions: Wilson's where a problem has one sample, a bootstrap over problems where it has several.
+"""Intervals of fractions: Wilson's, with as many trials as the samples of the problems are worth.
 
     accuracy(gather_scores(problem_N, correct_N))
 
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...statistics import bootstrap_means
+from .correlation import intraclass_correlation
 from .libraries import scipy_stats
 from .scores import Scores
 
 LEVEL = 0.95
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Interval:
     ci_high: float
     ci_level: float
     ci_method: str
-    """ "wilson", "bootstrap by problem", "all problems agree", or "repeated" (of a sequential test)."""
+    """ "wilson", "wilson by problem", "mover by problem", "bonett-price", or "repeated" (of a sequential test)."""
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
@@ -42,48 +41,71 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
     return Interval(successes / trials, float(ends.low), float(ends.high), level, "wilson")
 
 
-def accuracy(scores: Scores, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def accuracy(scores: Scores, level: float = LEVEL) -> Interval:
     """The mean over problems of their mean score.
 
     With one sample per problem, each correct or incorrect, problems are independent trials and the interval is
-    Wilson's. With several samples, or with scores between 0 and 1, it is a bootstrap over problems.
+    Wilson's. With several samples, or with scores between 0 and 1, it is `wilson_by_problem`.
     """
-    if scores.samples_P.max() == 1 and np.isin(scores.score_N, (0, 1)).all():
-        return wilson(int(scores.score_N.sum()), len(scores.score_N), level)
-    return bootstrap_by_problem(scores.mean_P, (0.0, 1.0), level, resamples, seed)
+    return accuracy_and_worth(scores, level)[0]
 
 
-def bootstrap_by_problem(
-    value_P: np.ndarray,
-    scale: tuple[float, float],
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """The mean of a value of each problem, with whole problems resampled with replacement.
+def accuracy_and_worth(scores: Scores, level: float = LEVEL) -> tuple[Interval, float]:
+    """`accuracy`, and the number of independent correct or incorrect samples that it rests on."""
+    if is_single(scores):
+        samples = len(scores.score_N)
+        return wilson(int(scores.score_N.sum()), samples, level), float(samples)
+    worth = scores_worth(scores)
+    return wilson_by_problem(scores.mean_P, worth, level), worth
 
-    Percentile bootstrap, its percentiles expanded for few problems: Φ(t √(P/(P-1))) with t the quantile of Student's
-    distribution of P-1 degrees (Hesterberg 2015, arXiv 1411.5279, "expanded percentile"); under 5 problems the interval
-    is the whole range of the resampled means.
-    Where all P values are equal, resampling sees no variation though unseen problems may differ: the fraction of those
-    that do is at most Wilson's bound for none of P, z²/(P+z²), and their values are taken to be the ends of `scale`.
+
+def is_single(scores: Scores) -> bool:
+    """Whether each problem has one sample, either correct or incorrect."""
+    return bool(scores.samples_P.max() == 1 and np.isin(scores.score_N, (0, 1)).all())
+
+
+def wilson_by_problem(value_P: np.ndarray, trials: float, level: float = LEVEL) -> Interval:
+    """The mean of the problems' values, each in [0, 1], as of that many independent trials, which may be fractional.
+
+    Wilson's interval with an effective sample size and Student's quantile of P-1 degrees, as for complex surveys (Korn
+    and Graubard 1998; Dean and Pagano 2015; Franco, Little, Louis and Slud 2019).
     Raises ValueError for fewer than 2 problems.
     """
     check_level(level)
-    problems = len(value_P)
+    problems, value = len(value_P), float(np.mean(value_P))
     if problems < 2:
         raise ValueError(f"{problems} problem has no interval: evaluate at least 2")
-    stats = scipy_stats()
-    value, tail = float(np.mean(value_P)), (1 - level) / 2
-    if np.ptp(value_P) == 0:
-        z = stats.norm.isf(tail)
-        unseen, (lowest, highest) = float(z**2 / (problems + z**2)), scale
-        low, high = value - unseen * (value - lowest), value + unseen * (highest - value)
-        return Interval(value, low, high, level, "all problems agree")
-    percentile = float(stats.norm.cdf(stats.t.ppf(tail, problems - 1) * np.sqrt(problems / (problems - 1))))
-    means_R = bootstrap_means(value_P, resamples, np.random.default_rng(seed))
-    low, high = np.quantile(means_R, (percentile, 1 - percentile))
-    return Interval(value, float(low), float(high), level, "bootstrap by problem")
+    quantile = float(scipy_stats().t.isf((1 - level) / 2, problems - 1))
+    square = quantile**2 / trials
+    centre = (value + square / 2) / (1 + square)
+    half = float(np.sqrt(square * (value * (1 - value) + square / 4))) / (1 + square)
+    low, high = max(min(centre - half, value), 0.0), min(max(centre + half, value), 1.0)
+    return Interval(value, low, high, level, "wilson by problem")
+
+
+def scores_worth(scores: Scores) -> float:
+    """The number of independent correct or incorrect samples that the mean of the scores is worth.
+
+    A score between 0 and 1 tells more than one of 0 or 1 with the same mean, by the ratio of their variances.
+    """
+    mean = float(scores.score_N.mean())
+    spread = float(np.mean(scores.score_N**2)) - mean**2
+    graded = mean * (1 - mean) / spread if spread > 1e-12 else 1.0
+    return trials_worth(scores.mean_P, scores.samples_P, graded)
+
+
+def trials_worth(value_P: np.ndarray, trials_P: np.ndarray, ratio: float = 1.0) -> float:
+    """The number of independent trials that problems are worth, with their mean successes and their trials.
+
+    It is the smaller of two: what the variance between the problems' values shows (the design effect of Kish 1965), and
+    what the posterior of the correlation leaves likely, times `ratio`. The second holds near 0 and 1, where few
+    problems vary, and where none does; the first holds where the chances of problems are far from a beta distribution.
+    """
+    problems, value = len(value_P), float(np.mean(value_P))
+    correlation = intraclass_correlation(value_P * trials_P, trials_P)
+    likely = ratio * problems / (correlation + (1 - correlation) * float(np.mean(1 / trials_P)))
+    variance = float(np.var(value_P, ddof=1)) if problems > 1 else 0.0
+    return min(likely, problems * value * (1 - value) / variance) if variance > 0 else likely
 
 
 def check_level(level: float) -> None:

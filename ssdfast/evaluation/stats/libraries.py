@@ -1,4 +1,4 @@
-"""The statistics packages of the extra ``[eval]``, imported when they are needed."""
+"""The statistics package of the extra ``[eval]``, imported when it is needed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,3 @@ def scipy_stats() -> Any:
     except ImportError:
         raise ValueError("evaluation needs a package that is not installed: pip install scipy") from None
     return scipy.stats
-
-
-def statsmodels_stats() -> Any:
-    """The module statsmodels.stats.api. Raises ValueError where it is not installed."""
-    try:
-        import statsmodels.stats.api
-    except ImportError:
-        raise ValueError("evaluation needs a package that is not installed: pip install statsmodels") from None
-    return statsmodels.stats.api

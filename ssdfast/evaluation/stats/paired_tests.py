@@ -11,13 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .intervals import LEVEL, RESAMPLES, Interval, bootstrap_by_problem
+from .detectable import (
+    DifferenceVariance,
+    discordant_at,
+    discordant_without_effect,
+    mcnemar_power,
+    smallest_detectable,
+    t_test_power,
+)
+from .intervals import LEVEL, Interval, is_single
 from .libraries import scipy_stats
-from .power import POWER, minimum_detectable_effect
+from .paired_intervals import paired_difference
+from .power import POWER
 from .scores import Scores, check_same_problems
 
+RESAMPLES = 10_000
 _FEWEST = 5
-"""The discordant problems from which on their variance determines a minimum detectable effect."""
+"""The discordant problems from which on their number or variance determines a minimum detectable effect."""
 _BATCH = 500  # resamples of the sign-flip test held in memory at a time
 
 
@@ -35,9 +45,9 @@ class PairedComparison:
     num_discordant: int
     """The problems on which the runs' mean scores differ."""
     mde_pp: float | None
-    """The minimum detectable effect in percentage points: the smallest true difference that such a comparison detects
-    with a power of 80 % at alpha = 1 - level. None where it is above 100, or where fewer than 5 problems are discordant
-    and show no variance to compute it from."""
+    """The minimum detectable effect in percentage points: the smallest true improvement that such a comparison detects
+    with a power of 80 % at alpha = 1 - level, or the smallest loss where no improvement has that power. None where no
+    loss has it either, and where fewer than 5 problems are discordant and show too little to compute it from."""
 
     def __str__(self) -> str:
         detectable = "unknown" if self.mde_pp is None else f"{self.mde_pp:.1f} percentage points"
@@ -54,30 +64,45 @@ def compare(
 ) -> PairedComparison:
     """The mean over problems of the difference of the runs' mean scores.
 
-    The interval is a bootstrap over problems. The p-value is McNemar's exact one where every problem has one sample,
-    correct or incorrect, in each run; otherwise that of flipping the signs of the problems' differences, which is exact
-    where the runs are exchangeable.
+    The p-value is McNemar's exact one where every problem has one sample, correct or incorrect, in each run; otherwise
+    that of flipping the signs of the problems' differences, which is exact where the runs are exchangeable. The minimum
+    detectable effect is that of the same test; `detectable` says what is assumed. The interval is `paired_difference`.
     Raises ValueError for unequal problems, naming the first that differ, and for fewer than 2.
     """
     check_same_problems(baseline, run)
     difference_P = run.mean_P - baseline.mean_P
-    fraction = bootstrap_by_problem(difference_P, (-1.0, 1.0), level, resamples, seed)
-    single = all(scores.samples_P.max() == 1 and np.isin(scores.score_N, (0, 1)).all() for scores in (baseline, run))
-    gained, lost = int((difference_P > 0).sum()), int((difference_P < 0).sum())
-    deviation = float(np.std(difference_P, ddof=1)) if np.ptp(difference_P) > 0 else None
-    mde_pp = (
-        None if deviation is None else 100 * minimum_detectable_effect(deviation, len(difference_P), 1 - level, POWER)
-    )
+    fraction = paired_difference(baseline, run, level)
+    single = is_single(baseline) and is_single(run)
+    problems, gained, lost = len(difference_P), int((difference_P > 0).sum()), int((difference_P < 0).sum())
+    effect = _detectable(baseline, run, single, 1 - level) if gained + lost >= _FEWEST else None
     return PairedComparison(
         difference_pp=Interval(
             100 * fraction.value, 100 * fraction.ci_low, 100 * fraction.ci_high, level, fraction.ci_method
         ),
         p_value=mcnemar(gained, lost) if single else sign_flips(difference_P, resamples, seed),
         test="exact McNemar" if single else "sign flips by problem",
-        problems=len(difference_P),
+        problems=problems,
         num_discordant=gained + lost,
-        mde_pp=mde_pp if mde_pp is not None and mde_pp <= 100 and gained + lost >= _FEWEST else None,
+        mde_pp=None if effect is None else 100 * effect,
     )
+
+
+def _detectable(baseline: Scores, run: Scores, single: bool, alpha: float) -> float | None:
+    """The minimum detectable effect of the test that decides, a fraction."""
+    problems, accuracy = len(run.mean_P), float(baseline.mean_P.mean())
+    difference_P = run.mean_P - baseline.mean_P
+    if single:
+        gained, lost = int((difference_P > 0).sum()), int((difference_P < 0).sum())
+        discordant = discordant_without_effect(gained, lost, problems, accuracy)
+        return smallest_detectable(
+            lambda effect: mcnemar_power(effect, discordant_at(effect, discordant, accuracy), problems, alpha),
+            accuracy,
+            POWER,
+        )
+    covariance = np.cov(difference_P, run.mean_P)
+    samples = 1 / float(np.mean(1 / run.samples_P))
+    difference = DifferenceVariance(covariance[0, 0], covariance[0, 1], covariance[1, 1], accuracy, samples)
+    return smallest_detectable(lambda effect: t_test_power(effect, difference, problems, alpha), accuracy, POWER)
 
 
 def mcnemar(gained: int, lost: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .intervals import LEVEL, RESAMPLES, Interval, bootstrap_by_problem
+from .intervals import LEVEL, Interval, trials_worth, wilson, wilson_by_problem
 from .scores import Scores
 
 
@@ -22,9 +22,12 @@ def estimate_pass_at_k(correct_P: np.ndarray, samples_P: np.ndarray, k: int) -> 
     return 1 - missed_P
 
 
-def mean_pass_at_k(scores: Scores, k: int, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """pass@k over all problems, a fraction, with the interval of a bootstrap by problem.
+def mean_pass_at_k(scores: Scores, k: int, level: float = LEVEL) -> Interval:
+    """pass@k over all problems, a fraction.
 
+    The estimate of a problem with n samples averages over all ways to take k of them, so it varies no more than the
+    mean of the ⌊n/k⌋ trials that n samples can be split into (Hoeffding 1963). The interval is that of an accuracy with
+    so many samples: Wilson's where there is one trial per problem and k = n.
     Raises ValueError for scores other than 0 and 1, and where a problem has fewer than k samples, naming it.
     """
     short = scores.samples_P < k
@@ -35,4 +38,7 @@ def mean_pass_at_k(scores: Scores, k: int, level: float = LEVEL, resamples: int 
             f"{scores.samples_P[first]}: choose a smaller k, or draw more samples of these"
         )
     value_P = estimate_pass_at_k(scores.correct_P, scores.samples_P, k)
-    return bootstrap_by_problem(value_P, (0.0, 1.0), level, resamples, seed)
+    trials_P = scores.samples_P // k
+    if trials_P.max() == 1 and np.isin(value_P, (0, 1)).all():
+        return wilson(int(value_P.sum()), len(value_P), level)
+    return wilson_by_problem(value_P, trials_worth(value_P, trials_P), level)

@@ -2,18 +2,20 @@
 
     variance = paired_variance(baseline, run)
     PairedDesign(problems=1000, samples=4, variance=variance).minimum_detectable_effect()
+    planned_mde_pp(problems=1000, samples=4)     # before any data
 
-Scores are fractions, so effects are fractions (0.05 is 5 percentage points) and variances are squares of fractions.
+Its power is that of the test that decides: McNemar's exact one for single samples, and for several the sign flips',
+which is that of the paired t-test. Scores are fractions, so effects are fractions (0.05 is 5 percentage points) and
+variances are squares of fractions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from .libraries import statsmodels_stats
+from .detectable import DifferenceVariance, discordant_at, mcnemar_power, smallest_detectable, t_test_power
 from .scores import Scores, check_same_problems
 
 ALPHA = 0.05
@@ -63,7 +65,7 @@ def variance_components(scores: Scores) -> VarianceComponents:
 class PairedVariance:
     """The variance components of a paired difference; `interaction` is never below 0, see `clipped`.
 
-    That some problems are harder for both runs cancels, and is in no component.
+    That some problems are harder for both runs cancels: `between` matters only for what an effect adds.
     """
 
     interaction: float
@@ -72,6 +74,10 @@ class PairedVariance:
     within_run: float
     unclipped_interaction: float
     """The unbiased estimate, which noise can take below 0."""
+    between: float
+    """The variance between problems of the baseline's true means."""
+    accuracy: float
+    """The baseline's, which leaves room for an effect."""
 
     @property
     def clipped(self) -> bool:
@@ -92,16 +98,24 @@ def paired_variance(baseline: Scores, run: Scores) -> PairedVariance:
         for variance, scores in zip(within, (baseline, run), strict=True)
     )
     interaction = float(np.var(run.mean_P - baseline.mean_P, ddof=1)) - noise
-    return PairedVariance(max(interaction, 0.0), within[0], within[1], interaction)
+    return PairedVariance(
+        interaction=max(interaction, 0.0),
+        within_baseline=within[0],
+        within_run=within[1],
+        unclipped_interaction=interaction,
+        between=variance_components(baseline).between,
+        accuracy=float(baseline.mean_P.mean()),
+    )
 
 
 @dataclass(frozen=True)
 class PairedDesign:
     """P problems, each with as many samples from one run as from the other.
 
-    The mean difference has the variance (ω² + σ₁²/m + σ₂²/m) / P, with ω² the interaction, σ² the variances within a
-    problem and m the samples (Miller 2024, arXiv 2411.00640, section 5); power is that of the two-sided paired t-test
-    at that variance.
+    Without an effect, the mean difference has the variance (ω² + σ₁²/m + σ₂²/m) / P, with ω² the interaction, σ² the
+    variances within a problem and m the samples (Miller 2024, arXiv 2411.00640, section 5). What an effect adds is in
+    `detectable`. With several samples, power is that of the two-sided paired t-test. With single samples, correct or
+    incorrect, P times that variance is the number of discordant problems, and power is that of McNemar's exact test.
     """
 
     problems: int
@@ -119,17 +133,54 @@ class PairedDesign:
         return float(np.sqrt(square))
 
     def power(self, effect: float, alpha: float = ALPHA) -> float:
-        """The chance of a p-value below alpha where the true difference is `effect`, a fraction."""
-        return float(_paired_t().power(effect / self.deviation, self.problems, alpha))
+        """The chance of a p-value of at most alpha where the true difference is `effect`, a fraction.
 
-    def minimum_detectable_effect(self, alpha: float = ALPHA, power: float = POWER) -> float:
-        """The smallest true difference, a fraction, that is detected with this power."""
-        return minimum_detectable_effect(self.deviation, self.problems, alpha, power)
+        Raises ValueError for an effect that the accuracy leaves no room for.
+        """
+        variance, square = self.variance, self.deviation**2
+        if self.samples == 1:
+            discordant = discordant_at(effect, min(square, 1.0), variance.accuracy)
+            return mcnemar_power(effect, discordant, self.problems, alpha)
+        noise = variance.within_run / self.samples
+        difference = DifferenceVariance(
+            square, variance.interaction / 2 + noise, variance.between + noise, variance.accuracy, self.samples
+        )
+        return t_test_power(effect, difference, self.problems, alpha)
+
+    def minimum_detectable_effect(self, alpha: float = ALPHA, power: float = POWER) -> float | None:
+        """The smallest true difference, a fraction, that is detected with this power; None where there is none."""
+        return smallest_detectable(lambda effect: self.power(effect, alpha), self.variance.accuracy, power)
 
 
-def minimum_detectable_effect(deviation: float, problems: int, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The effect that a paired t-test detects with this power; `deviation` is that of the problems' differences."""
-    return deviation * float(_paired_t().solve_power(nobs=problems, alpha=alpha, power=power))
+def planned_mde_pp(
+    problems: int,
+    samples: int,
+    accuracy: float = 0.5,
+    icc: float = 0.6,
+    changed: float = 0.1,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> float | None:
+    """The minimum detectable effect in percentage points of a comparison that has no data yet; None where no effect is.
+
+    accuracy: the baseline's expected accuracy; ½ makes the variance largest.
+    icc: the fraction of a sample's variance that lies between problems. It lies mostly between 0.3 and 0.8; lower
+    values give a larger effect.
+    changed: the fraction of problems on which the run's chance of a correct answer is unrelated to the baseline's, all
+    others keeping theirs.
+    Raises ValueError for fewer than 2 problems or 1 sample, an accuracy outside (0, 1) and fractions outside [0, 1].
+    """
+    if problems < 2 or samples < 1 or not 0 < accuracy < 1 or not (0 <= icc <= 1 and 0 <= changed <= 1):
+        raise ValueError(
+            f"there is no comparison of {problems} problems with {samples} samples each, an accuracy of {accuracy:g}, "
+            f"an icc of {icc:g} and {changed:g} of the problems changed: give at least 2 problems and 1 sample, an "
+            "accuracy in (0, 1), and fractions in [0, 1]"
+        )
+    whole = accuracy * (1 - accuracy)
+    interaction, within = 2 * changed * icc * whole, (1 - icc) * whole
+    variance = PairedVariance(interaction, within, within, interaction, icc * whole, accuracy)
+    effect = PairedDesign(problems, samples, variance).minimum_detectable_effect(alpha, power)
+    return None if effect is None else 100 * effect
 
 
 def _pooled_within(scores: Scores) -> float:
@@ -139,7 +190,3 @@ def _pooled_within(scores: Scores) -> float:
             "one sample per problem shows no variance within a problem: draw at least 2 samples per problem"
         )
     return float(np.nansum(scores.variance_P * freedom_P) / freedom_P.sum())
-
-
-def _paired_t() -> Any:
-    return statsmodels_stats().TTestPower()

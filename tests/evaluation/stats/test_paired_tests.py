@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssdfast.evaluation.stats.detectable import discordant_at, mcnemar_power, smallest_detectable
 from ssdfast.evaluation.stats.paired_tests import compare, mcnemar, sign_flips
 from ssdfast.evaluation.stats.scores import gather_scores
 
@@ -75,16 +76,15 @@ def test_pairing_takes_the_problems_own_difficulty_out():
     assert found.p_value < 0.01
 
 
-def test_the_order_of_samples_does_not_matter_and_the_seed_does():
+def test_the_order_of_samples_does_not_matter_and_the_seed_is_that_of_the_sign_flips():
     rng = np.random.default_rng(2)
     ids, first, second = np.repeat(np.arange(50), 3), rng.random(150) < 0.5, rng.random(150) < 0.5
     order = rng.permutation(150)
     there = compare(gather_scores(ids, first), gather_scores(ids, second))
     assert there == compare(gather_scores(ids, first), gather_scores(ids[order], second[order]))
-    assert (
-        there.difference_pp.ci_low
-        != compare(gather_scores(ids, first), gather_scores(ids, second), seed=9).difference_pp.ci_low
-    )
+    other = compare(gather_scores(ids, first), gather_scores(ids, second), seed=9)
+    assert (other.difference_pp, other.mde_pp) == (there.difference_pp, there.mde_pp)
+    assert other.p_value != there.p_value
 
 
 def test_arms_that_never_differ_say_how_much_could_hide():
@@ -99,8 +99,22 @@ def test_arms_that_never_differ_say_how_much_could_hide():
 def test_the_detectable_effect_stands_beside_the_difference():
     found = compare(*arms(3))
     spread = np.std(np.subtract(*(arm.mean_P for arm in arms(3))), ddof=1)
-    assert found.mde_pp == pytest.approx(100 * (1.960 + 0.842) * spread / np.sqrt(200), rel=0.02)
+    least = 100 * (1.960 + 0.842) * spread / np.sqrt(200)
+    assert least < found.mde_pp < 1.1 * least  # an effect adds some variance
     assert f"{found.mde_pp:.1f} percentage points" in str(found)
+
+
+def test_the_detectable_effect_of_single_samples_is_that_of_mcnemar():
+    ids = np.arange(100)
+    first, second = np.zeros(100), np.zeros(100)
+    first[:65], second[:60], second[65:70] = 1, 1, 1  # 5 lost, 5 gained, 30 wrong in both
+    found = compare(gather_scores(ids, first), gather_scores(ids, second))
+    assert found.mde_pp / 100 == smallest_detectable(
+        lambda effect: mcnemar_power(effect, discordant_at(effect, 0.1, 0.65), 100, 1 - 0.95), 0.65, 0.8
+    )
+    assert found.mde_pp > 1.3 * 100 * (1.960 + 0.842) * np.sqrt(0.1 / 100)  # more than the t-test's
+    few = compare(gather_scores(ids, first), gather_scores(ids, np.r_[first[:61], np.zeros(39)]))
+    assert few.mde_pp is None
 
 
 def test_different_problems_are_refused_and_named():
