@@ -8,7 +8,6 @@ _PACKAGES = {
     "math_verify": "math-verify",
     "matplotlib": "matplotlib",
     "scipy": "scipy",
-    "statsmodels": "statsmodels",
 }
 
 
