@@ -55,7 +55,7 @@ class Null:
 
 def known_truth() -> Truth:
     start = time.perf_counter()
-    outcomes = [outcome for group in _in_processes(_group, list(range(len(cases.groups())))) for outcome in group]
+    outcomes = [outcome for group in in_processes(_group, list(range(len(cases.groups())))) for outcome in group]
     correct = [outcome.category == outcome.case.kind for outcome in outcomes]
     neutral, on_logits = (
         max(
@@ -70,7 +70,7 @@ def known_truth() -> Truth:
 
 def null() -> Null:
     start = time.perf_counter()
-    results = _in_processes(_pair, list(range(PAIRS)))
+    results = in_processes(_pair, list(range(PAIRS)))
     tests: dict[str, list[float]] = {}
     for result in results:
         for test in result["vs_control"]["metrics"]:
@@ -96,7 +96,7 @@ def _pair(seed: int) -> dict[str, Any]:
         return cases.null_pair(Path(directory), seed)
 
 
-def _in_processes(work: Callable[[int], Result], items: list[int]) -> list[Result]:
+def in_processes(work: Callable[[int], Result], items: list[int]) -> list[Result]:
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(work, items))
 

@@ -1,6 +1,6 @@
-"""The statistics of every arm of a study, over one set of resamples.
+"""The statistics of every arm of a study, each seed by itself, with what every problem contributes.
 
-Shape legend: G clusters, Z groups of positions, W sums of a group, R resamples, M metrics, X sums of a probe, S seeds.
+Shape legend: G problems, Z groups of positions, W sums of a group, M metrics, X statistics, S seeds.
 """
 
 from __future__ import annotations
@@ -13,163 +13,118 @@ from typing import Any
 import numpy as np
 
 from . import position_groups
-from .fits import RESIDUAL, Fit, fit, residual_correlation
+from .estimates import Estimates, Interval, intervals, mean, ratio_estimates, variance
+from .fits import BY_CLASS, KL, PARAMETERS, PARTS, RESIDUAL, Fit, fit, residual_correlation
 from .load_probes import ArmProbe
-from .metrics import METRICS, POSITIONS, ratios
+from .metrics import METRICS, POSITIONS
 from .mixture_model import COMPONENTS
-from .resampling import RESAMPLES, interval, quantiles, resample, seed_weights, sum_clusters
+
+PARAMETER_NAMES = ("ssd_strength", "temperature", "eos_log_odds")
+"""of the joint fit, in the order of COMPONENTS"""
 
 
 @dataclass(frozen=True)
 class ArmStats:
-    """The seeds of an arm, and the sums of each over the same resamples."""
+    """The seeds of an arm."""
 
     seeds: Sequence[ArmProbe]
     fits: Sequence[Fit]
-    by_problem: Sequence[np.ndarray]
-    """of each seed [G, X]: sums of the problems"""
-    problem_resamples: Sequence[np.ndarray]
-    """of each seed [R, X]: resamples of problems"""
-    trace_resamples: Sequence[np.ndarray]
-    """of each seed [R, X]: resamples of traces"""
-    weights_RS: np.ndarray
-    shape: tuple[int, int]
-    """Z groups and W sums of a group, the first Z * W of X"""
-
-    def _weighted(self, sums: Sequence[np.ndarray]) -> np.ndarray:
-        """[R, Z, W]: over the seeds of each resample."""
-        total = sum(
-            weight_R[:, None] * sums_RX[:, : self._width]
-            for weight_R, sums_RX in zip(self.weights_RS.T, sums, strict=True)
-        )
-        return np.asarray(total).reshape(RESAMPLES, *self.shape)
+    sums: Sequence[np.ndarray]
+    """of each seed [G, Z, W]: sums of the problems"""
 
     @property
-    def _width(self) -> int:
-        return self.shape[0] * self.shape[1]
+    def fit_estimates(self) -> list[Estimates]:
+        """Of each seed, the statistics of its joint fit."""
+        return [seed_fit.estimates for seed_fit in self.fits]
 
     @cached_property
-    def problems_GX(self) -> np.ndarray:
-        """[G, Z * W]: the sums of the problems, a mean over the seeds."""
-        mean_GX: np.ndarray = np.mean([sums_GX[:, : self._width] for sums_GX in self.by_problem], axis=0)
-        return mean_GX
+    def metric_estimates(self) -> list[Estimates]:
+        """Of each seed, all metrics of all groups, [Z * M]."""
+        return [ratio_estimates(sums_GZW[..., :POSITIONS].reshape(len(sums_GZW), -1)) for sums_GZW in self.sums]
 
     @cached_property
-    def sums_ZW(self) -> np.ndarray:
-        return self.problems_GX.sum(0).reshape(self.shape)
-
-    @cached_property
-    def metrics_RZM(self) -> np.ndarray:
-        return ratios(self._weighted(self.problem_resamples))
-
-    @cached_property
-    def metrics_by_trace_RZM(self) -> np.ndarray:
-        return ratios(self._weighted(self.trace_resamples))
-
-    @cached_property
-    def components(self) -> tuple[np.ndarray, np.ndarray]:
-        """([7], [R, 7]): `Fit.components`, and over resamples."""
-        return self._over_seeds(Fit.components)
-
-    @cached_property
-    def parameters(self) -> tuple[np.ndarray, np.ndarray]:
-        """([3], [R, 3]): s, b and g of the joint fit, and over resamples."""
-        return self._over_seeds(Fit.parameters)
-
-    def _over_seeds(self, statistic: Any) -> tuple[np.ndarray, np.ndarray]:
-        value, value_R = 0.0, 0.0
-        seeds = len(self.fits)
-        for seed_fit, problems_GX, sums_RX, weight_R in zip(
-            self.fits, self.by_problem, self.problem_resamples, self.weights_RS.T, strict=True
-        ):
-            value = value + statistic(seed_fit, problems_GX[:, self._width :].sum(0)) / seeds
-            value_R = value_R + weight_R[:, None] * statistic(seed_fit, sums_RX[:, self._width :]) / seeds
-        return np.asarray(value), np.asarray(value_R)
+    def positions_Z(self) -> np.ndarray:
+        """Positions of each group, a mean over the seeds."""
+        positions_Z: np.ndarray = np.mean([sums_GZW[..., POSITIONS].sum(0) for sums_GZW in self.sums], axis=0)
+        return positions_Z
 
 
-def arm_stats(arms: Mapping[str, Sequence[ArmProbe]], seed: int) -> dict[str, ArmStats]:
-    """Every arm's sums over one set of resamples."""
-    rng = np.random.default_rng(seed)
-    probes = [arm_probe for seeds in arms.values() for arm_probe in seeds]
-    traces = probes[0].traces
+def arm_stats(arms: Mapping[str, Sequence[ArmProbe]]) -> dict[str, ArmStats]:
+    """Of every arm; all probes have the same traces."""
+    traces = next(iter(arms.values()))[0].traces
     problems = {name: i for i, name in enumerate(dict.fromkeys(trace.problem_id for trace in traces))}
     problem_T = np.array([problems[trace.problem_id] for trace in traces])
-    fits = [fit(arm_probe) for arm_probe in probes]
-    shape = probes[0].sums_TGW.shape[1:]
-    sums = [
-        np.concatenate([arm_probe.sums_TGW.reshape(len(traces), -1), probe_fit.sums_TX], 1)
-        for arm_probe, probe_fit in zip(probes, fits, strict=True)
-    ]
-    bounds = np.cumsum([sums_TX.shape[1] for sums_TX in sums])[:-1]
-    all_TX = np.concatenate(sums, 1)
-    all_GX = sum_clusters(all_TX, problem_T)
-    by_problem = np.split(all_GX, bounds, 1)
-    problem_resamples = np.split(resample(all_GX, rng), bounds, 1)
-    trace_resamples = np.split(resample(all_TX, rng), bounds, 1)
-    stats, start = {}, 0
-    for name, seeds in arms.items():
-        own = slice(start, start + len(seeds))
-        stats[name] = ArmStats(
-            seeds, fits[own], by_problem[own], problem_resamples[own], trace_resamples[own],
-            seed_weights(len(seeds), rng), (shape[0], shape[1]),
-        )  # fmt: skip
-        start += len(seeds)
-    return stats
+    return {
+        name: ArmStats(
+            seeds,
+            [fit(seed, problem_T) for seed in seeds],
+            [_sum_problems(seed.sums_TGW, problem_T) for seed in seeds],
+        )
+        for name, seeds in arms.items()
+    }
+
+
+def _sum_problems(sums_TZW: np.ndarray, problem_T: np.ndarray) -> np.ndarray:
+    sums_GZW = np.zeros((int(problem_T.max()) + 1, *sums_TZW.shape[1:]))
+    np.add.at(sums_GZW, problem_T, sums_TZW)
+    return sums_GZW
 
 
 def describe_groups(arm: ArmStats, names: Sequence[position_groups.Name]) -> list[dict[str, Any]]:
-    """Every metric of every group that has positions, with intervals from resampling problems and traces."""
+    """Every metric of every group that has positions, with intervals over problems and seeds. JSON."""
+    values = iter(intervals(mean(arm.metric_estimates), variance(arm.metric_estimates)))
     entries = []
-    values_ZM = ratios(arm.sums_ZW)
-    low_ZM, high_ZM = quantiles(arm.metrics_RZM)
-    low_by_trace_ZM, high_by_trace_ZM = quantiles(arm.metrics_by_trace_RZM)
-    for z, (kind, name) in enumerate(names):
-        positions = round(arm.sums_ZW[z, POSITIONS])
-        if not positions:
-            continue
-        entry: dict[str, Any] = {"group_kind": kind, "group": name, "positions": positions}
-        for m, metric in enumerate(METRICS):
-            numbers = {
-                "value": values_ZM[z, m],
-                "ci_low": low_ZM[z, m],
-                "ci_high": high_ZM[z, m],
-                "ci_low_by_trace": low_by_trace_ZM[z, m],
-                "ci_high_by_trace": high_by_trace_ZM[z, m],
-            }
-            defined = np.isfinite(list(numbers.values())).all()
-            entry[metric] = {key: float(value) if defined else None for key, value in numbers.items()}
-        entries.append(entry)
+    for (kind, name), positions in zip(names, arm.positions_Z, strict=True):
+        metrics = {metric: next(values) for metric in METRICS}
+        if round(positions):
+            entries.append({"group_kind": kind, "group": name, "positions": round(positions), **metrics})
     return entries
 
 
 def describe_shift(arm: ArmStats) -> dict[str, Any]:
-    """The joint fit: its parameters, and the components of the shift in nats per position and as fractions."""
-    (s, b, g), parameters_R3 = arm.parameters
-    components_7, components_R7 = arm.components
-    total, total_R = components_7[:4].sum(), components_R7[:, :4].sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        fraction_4, fraction_R4 = components_7[:4] / total, components_R7[:, :4] / total_R[:, None]
-        temperature_R = 1 / (1 + parameters_R3[:, 1])
+    """The joint fit: its parameters, over all positions and by class, and the components of the shift in nats per
+    position and as fractions. JSON."""
+    value_X, spread = mean(arm.fit_estimates), variance(arm.fit_estimates)
+    ends = intervals(value_X, spread)
+    fractions = _fractions(arm.fit_estimates)
     return {
-        "kl_trained_base": interval(total, total_R),
-        "ssd_strength": interval(s, parameters_R3[:, 0]),
-        "temperature": interval(1 / (1 + b), temperature_R),
-        "eos_log_odds": interval(g, parameters_R3[:, 2]),
+        "kl_trained_base": ends[KL],
+        **dict(zip(PARAMETER_NAMES, ends[PARAMETERS], strict=True)),
+        "by_position_class": _by_class(arm, ends),
         "components": {
-            name: {
-                "nats": interval(components_7[i], components_R7[:, i]),
-                "fraction": interval(fraction_4[i], fraction_R4[:, i]),
-            }
-            for i, name in enumerate((*COMPONENTS, RESIDUAL))
+            name: {"nats": nats, "fraction": fraction}
+            for name, nats, fraction in zip((*COMPONENTS, RESIDUAL), ends[PARTS], fractions, strict=True)
         },
         "residual_seed_correlation": residual_correlation(arm.seeds, arm.fits),
         "by_seed": [
-            {
-                "probe": str(arm_probe.probe.directory),
-                "ssd_strength": float(seed_fit.theta[0]),
-                "temperature": float(1 / (1 + seed_fit.theta[1])),
-                "eos_log_odds": float(seed_fit.theta[2]),
-            }
+            {"probe": str(arm_probe.probe.directory)}
+            | dict(zip(PARAMETER_NAMES, map(float, seed_fit.estimates.value_X[PARAMETERS]), strict=True))
             for arm_probe, seed_fit in zip(arm.seeds, arm.fits, strict=True)
         ],
     }
+
+
+def _by_class(arm: ArmStats, ends: Sequence[Interval]) -> list[dict[str, Any]]:
+    by_class = iter(ends[BY_CLASS])
+    entries = []
+    for name, positions in zip(position_groups.FIT_CLASSES, arm.fits[0].positions_C, strict=True):
+        parameters = {parameter: next(by_class) for parameter in PARAMETER_NAMES}
+        if positions:
+            entries.append({"position_class": name, "positions": int(positions), **parameters})
+    return entries
+
+
+def _fractions(seeds: Sequence[Estimates]) -> list[Interval]:
+    """Each component's nats over all nats, both as means over the seeds."""
+    parts = mean(seeds)[PARTS]
+    total = parts.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fraction = parts / total
+        linear = [
+            Estimates(
+                fraction + (seed.value_X[PARTS] - fraction * seed.value_X[PARTS].sum()) / total,
+                (seed.influence_GX[:, PARTS] - fraction * seed.influence_GX[:, PARTS].sum(1, keepdims=True)) / total,
+            )
+            for seed in seeds
+        ]
+    return intervals(fraction, variance(linear))

@@ -18,17 +18,16 @@ from . import position_groups
 from .arm_stats import arm_stats, describe_groups, describe_shift
 from .contrasts import compare_with_control
 from .load_probes import ArmProbe, concat, read_probes
-from .resampling import RESAMPLES
 from .single_component_fits import single_component_fits
-from .verdict import verdict
+from .verdict import Design, verdict
 
 
-def attribute(arms: Mapping[str, Sequence[Path]], control: str, seed: int = 0) -> dict[str, Any]:
+def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> dict[str, Any]:
     """The statistics of every arm and a verdict for each but the control. Strict JSON, None where undefined.
 
     arms: for each the run directories of its probes, one per seed of its training; all probes with one baseline, the
     same settings (`train_sampling` that of the self-distillation arm) and the same traces. control: the arm trained on
-    samples at T = 1 without truncation. seed: of the resamples.
+    samples at T = 1 without truncation.
     Raises ValueError for a control that is not an arm, for an arm without a probe, for probes that are unfinished or do
     not fit together, and for fewer than 2 problems.
     """
@@ -41,17 +40,19 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str, seed: int = 0) -
     problems = len({trace.problem_id for trace in first.traces})
     if problems < 2:
         raise ValueError(
-            f"intervals come from resampling problems, and the probes have {problems} in common: probe at least 2"
+            f"intervals come from the variance between problems, and the probes have {problems} in common: probe at"
+            " least 2"
         )
     names = position_groups.names(first.probe.token_classes)
+    train_sampling = first.probe.settings["train_sampling"]
     with np.errstate(all="ignore"):  # infinite KLs and empty groups end as None
-        stats = arm_stats(probes, seed)
-        comparisons = compare_with_control(stats, control, names, seed)
+        stats = arm_stats(probes)
+        comparisons = compare_with_control(stats, control, names)
         entries: dict[str, Any] = {}
         for name, arm in stats.items():
             shift = describe_shift(arm)
             positions = concat([arm_probe.shift for arm_probe in arm.seeds])
-            shift["single_component_fits"] = single_component_fits(positions, first.probe.settings["train_sampling"])
+            shift["single_component_fits"] = single_component_fits(positions, train_sampling)
             entries[name] = {
                 "seeds": len(arm.seeds),
                 "invalid": sum(arm_probe.invalid for arm_probe in arm.seeds),
@@ -61,14 +62,13 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str, seed: int = 0) -
             }
             if name != control:
                 entries[name]["vs_control"] = comparisons[name]
-                entries[name]["verdict"] = verdict(name, control, shift, comparisons[name])
+                design = Design(len(arm.seeds), len(probes[control]), problems, 4 * (len(stats) - 1))
+                entries[name]["verdict"] = verdict(name, control, design, shift, comparisons[name], train_sampling)
     return {
         "control": control,
         "settings": first.probe.settings,
         "traces": len(first.traces),
         "problems": problems,
-        "resamples": RESAMPLES,
-        "seed": seed,
         "arms": entries,
     }
 

@@ -3,8 +3,7 @@
 Cumulative mass by rank; tokens that survive truncation, and the entropy left among them, against the sampling
 temperature; that entropy by how much mass the top list holds.
 
-Shape legend: N positions, T traces, K entries of the top lists, E temperatures, B bins, X values of a position, R
-resamples.
+Shape legend: N positions, T traces, K entries of the top lists, E temperatures, B bins, X values of a position.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ import numpy as np
 
 from ..sampling_distribution import truncated_distribution
 from ..sharded_table import trace_starts
+from .estimates import Interval, intervals, ratio_estimates, variance
 from .probe_reader import Probe, list_values
-from .resampling import interval, resample
 
 TEMPERATURES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0)
 TOP_MASS_EDGES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 _MODELS = {"baseline": "base_top_logprobs", "trained": "trained_top_logprobs"}
 
 
-def decoding_curves(directory: Path, seed: int = 0) -> dict[str, Any]:
+def decoding_curves(directory: Path) -> dict[str, Any]:
     """Of a finished probe, with top_k and top_p of its `eval_sampling` (top-k the whole list where it is off). Strict
     JSON.
 
     `baseline` and `trained` each: `cumulative_mass` (a list over ranks), `surviving_tokens` and `entropy` (over
     `temperatures`, nats), `entropy_by_top_mass` (over bins of `top_mass_edges`, at the temperature of `eval_sampling`,
-    with the fraction of positions of each bin); every value is a mean over positions with a 95 % interval from
-    resampling traces. Raises ValueError for a probe that is unfinished or of another version.
+    with the fraction of positions of each bin); every value is a mean over positions with a 95 % interval over traces.
+    Raises ValueError for a probe that is unfinished or of another version.
     """
     probe = Probe.open(directory)
     sampling = probe.settings["eval_sampling"]
@@ -51,8 +50,7 @@ def decoding_curves(directory: Path, seed: int = 0) -> dict[str, Any]:
     for model, pieces in sums.items():
         if pieces:
             sums_TX = np.concatenate(pieces)
-            sums_RX = resample(sums_TX, np.random.default_rng(seed))
-            curves[model] = _describe(sums_TX.sum(0), sums_RX, top_logprobs)
+            curves[model] = _describe(sums_TX, top_logprobs)
         else:
             curves[model] = None
     return curves
@@ -92,24 +90,21 @@ def _entropy(q_NK: np.ndarray) -> np.ndarray:
 
 
 @np.errstate(divide="ignore", invalid="ignore")
-def _describe(sums_X: np.ndarray, sums_RX: np.ndarray, top_logprobs: int) -> dict[str, Any]:
+def _describe(sums_TX: np.ndarray, top_logprobs: int) -> dict[str, Any]:
     bounds = np.cumsum([1, top_logprobs, len(TEMPERATURES), len(TEMPERATURES), len(TOP_MASS_EDGES) - 1])
-    count, mass, tokens, entropy, in_bin, bin_entropy = np.split(sums_X, bounds)
-    count_R, mass_R, tokens_R, entropy_R, in_bin_R, bin_entropy_R = np.split(sums_RX, bounds, axis=1)
+    count, mass, tokens, entropy, in_bin, bin_entropy = np.split(sums_TX, bounds, axis=1)
 
-    def means(
-        numerator: np.ndarray, denominator: np.ndarray, numerator_R: np.ndarray, denominator_R: np.ndarray
-    ) -> list[dict[str, Any]]:
-        value, value_R = numerator / denominator, numerator_R / denominator_R
-        return [interval(float(value[i]), value_R[:, i]) for i in range(len(value))]
+    def means(numerator: np.ndarray, denominator: np.ndarray) -> list[Interval]:
+        pairs = np.stack([numerator, np.broadcast_to(denominator, numerator.shape)], 2)
+        estimates = ratio_estimates(pairs.reshape(len(pairs), -1))
+        return intervals(estimates.value_X, variance([estimates]))
 
-    by_mass = means(bin_entropy, in_bin, bin_entropy_R, in_bin_R)
     return {
-        "cumulative_mass": means(mass, count, mass_R, count_R),
-        "surviving_tokens": means(tokens, count, tokens_R, count_R),
-        "entropy": means(entropy, count, entropy_R, count_R),
+        "cumulative_mass": means(mass, count),
+        "surviving_tokens": means(tokens, count),
+        "entropy": means(entropy, count),
         "entropy_by_top_mass": [
             entry | {"position_fraction": float(fraction) if np.isfinite(fraction) else None}
-            for entry, fraction in zip(by_mass, in_bin / count, strict=True)
+            for entry, fraction in zip(means(bin_entropy, in_bin), in_bin.sum(0) / count.sum(), strict=True)
         ],
     }

@@ -18,6 +18,7 @@ import numpy as np
 
 from .metrics import sums_by_trace
 from .mixture_model import Shift
+from .position_groups import fit_classes
 from .probe_reader import Positions, Probe, Trace
 
 FIT_POSITIONS = 100_000
@@ -36,6 +37,8 @@ class ArmProbe:
     shift: Shift
     trace_N: np.ndarray
     """of the positions in `shift`"""
+    fit_class_N: np.ndarray
+    """of these positions, the names in `position_groups.FIT_CLASSES`"""
 
     def select(self, traces: Sequence[Trace]) -> ArmProbe:
         """These traces, in this order."""
@@ -48,7 +51,10 @@ class ArmProbe:
         rows_N = rows_N[np.argsort(trace_N[rows_N], kind="stable")]
         checksums = [self.checksums[i] for i in order]
         shift = take(self.shift, rows_N)
-        return ArmProbe(self.probe, list(traces), checksums, self.sums_TGW[order], self.invalid, shift, trace_N[rows_N])
+        return ArmProbe(
+            self.probe, list(traces), checksums, self.sums_TGW[order], self.invalid, shift, trace_N[rows_N],
+            self.fit_class_N[rows_N],
+        )  # fmt: skip
 
 
 def read_probes(directories: Sequence[Path]) -> list[ArmProbe]:
@@ -93,20 +99,23 @@ def _load(probe: Probe) -> ArmProbe:
     beta_M = 1 / np.array(probe.settings["lse_temperatures"], np.float64)
     traces: list[Trace] = []
     checksums: list[int] = []
-    sums, shifts, trace_indices, invalid = [], [], [], 0
+    sums, shifts, trace_indices, classes, invalid = [], [], [], [], 0
     for positions in probe.read():
         sums_TGW, shard_invalid = sums_by_trace(positions, probe.settings["train_sampling"], probe.token_classes)
         rows_N = np.flatnonzero(_sample(positions, fraction) & np.isfinite(positions.columns["kl_trained_base"]))
         sums.append(sums_TGW)
         shifts.append(_shift(positions, rows_N, beta_M))
         trace_indices.append(positions.trace_N[rows_N] + len(traces))
+        classes.append(fit_classes(positions)[rows_N])
         traces += positions.traces
         checksums += positions.checksums
         invalid += shard_invalid
     if not traces:
         raise ValueError(f"{probe.directory} holds no position: probe traces that have completions")
-    shift, trace_N = concat(shifts), np.concatenate(trace_indices)
-    return ArmProbe(probe, traces, checksums, np.concatenate(sums), invalid, shift, trace_N)
+    return ArmProbe(
+        probe, traces, checksums, np.concatenate(sums), invalid, concat(shifts), np.concatenate(trace_indices),
+        np.concatenate(classes),
+    )  # fmt: skip
 
 
 _FIELDS = [field.name for field in fields(Shift)]

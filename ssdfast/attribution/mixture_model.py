@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -57,7 +58,7 @@ class MixtureModel:
     def __init__(self, shift: Shift, ratio_NK: np.ndarray) -> None:
         self.logp_NK = np.maximum(shift.base_logp_NK, -100)
         self.p_NK = np.exp(self.logp_NK)
-        self.ratio_NK, self.is_eos_NK = ratio_NK, shift.is_eos_NK
+        self.ratio_NK, self.push_NK, self.is_eos_NK = ratio_NK, ratio_NK - 1, shift.is_eos_NK
         self.trained_p_NK = np.exp(shift.trained_logp_NK)
         self.unlisted_N = np.maximum(1 - self.trained_p_NK.sum(1), 0)
         self.mean_logp_N = -(shift.trained_entropy_N + shift.kl_N)
@@ -88,38 +89,76 @@ class MixtureModel:
             log_rest.append(np.log(np.maximum(rest_N, _FLOOR * mass_N)))
         return beta_M, np.stack(log_rest, 1)
 
-    def _rest_at(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
-        """Mass outside the list and its derivative, [N] each: its log is a cubic spline through the nodes."""
-        rest_N = np.exp(self.log_rest_NM @ self.spline(beta))
-        return rest_N, rest_N * (self.log_rest_NM @ self.spline(beta, 1))
+    def _rest_at(self, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mass outside the list and two derivatives, [N] each: its log is a cubic spline through the nodes."""
+        log_N, slope_N, bend_N = (self.log_rest_NM @ self.spline(beta, order) for order in range(3))
+        rest_N = np.exp(log_N)
+        return rest_N, rest_N * slope_N, rest_N * (slope_N**2 + bend_N)
+
+    def _normalizer(self, theta: np.ndarray) -> _Normalizer:
+        s, b, g = theta
+        weight_NK = 1 - s + s * self.ratio_NK
+        tempered_NK = np.exp((1 + b) * self.logp_NK)
+        if g:
+            tempered_NK = np.where(self.is_eos_NK, np.exp(g) * tempered_NK, tempered_NK)
+        mass_NK = tempered_NK * weight_NK
+        rest_N, rest_b_N, rest_bb_N = self._rest_at(1 + b)
+        eos_N = np.exp((1 + b) * self.log_eos_N)
+        added_N = np.expm1(g) * eos_N
+        rest_N = rest_N + added_N
+        rest_b_N = rest_b_N + added_N * self.log_eos_N
+        rest_bb_N = rest_bb_N + added_N * self.log_eos_N**2
+        return _Normalizer(weight_NK, tempered_NK, mass_NK, rest_N, rest_b_N, rest_bb_N, np.exp(g) * eos_N)
 
     def gains(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(gain [N], its derivatives [N, 3]) of the model theta = (s, b, g)."""
         s, b, g = theta
-        weight_NK = 1 - s + s * self.ratio_NK
-        tempered_NK = np.exp((1 + b) * self.logp_NK) * np.where(self.is_eos_NK, np.exp(g), 1.0)
-        mass_NK = tempered_NK * weight_NK
-        rest_N, rest_slope_N = self._rest_at(1 + b)
-        eos_N = np.exp((1 + b) * self.log_eos_N)
-        rest_N = rest_N + np.expm1(g) * eos_N
-        rest_slope_N = rest_slope_N + np.expm1(g) * eos_N * self.log_eos_N
-        total_N = mass_NK.sum(1) + (1 - s) * rest_N
+        z = self._normalizer(theta)
+        total_N = z.mass_NK.sum(1) + (1 - s) * z.rest_N
         gain_N = (
-            (self.trained_p_NK * np.log(weight_NK)).sum(1)
+            _dot(self.trained_p_NK, np.log(z.weight_NK))
             + self.unlisted_N * np.log1p(-s)
             + b * self.mean_logp_N
             + g * self.trained_eos_N
             - np.log(total_N)
         )
         slope_s_N = (
-            (self.trained_p_NK * (self.ratio_NK - 1) / weight_NK).sum(1)
+            _dot(self.trained_p_NK, self.push_NK / z.weight_NK)
             - self.unlisted_N / (1 - s)
-            - ((tempered_NK * (self.ratio_NK - 1)).sum(1) - rest_N) / total_N
+            - (_dot(z.tempered_NK, self.push_NK) - z.rest_N) / total_N
         )
-        slope_b_N = self.mean_logp_N - ((mass_NK * self.logp_NK).sum(1) + (1 - s) * rest_slope_N) / total_N
-        eos_mass_N = np.where(self.is_eos_NK, mass_NK, 0).sum(1) + (1 - s) * np.exp(g) * eos_N
-        slope_g_N = self.trained_eos_N - eos_mass_N / total_N
+        slope_b_N = self.mean_logp_N - (_dot(z.mass_NK, self.logp_NK) + (1 - s) * z.rest_b_N) / total_N
+        slope_g_N = self.trained_eos_N - (_dot(z.mass_NK, self.is_eos_NK) + (1 - s) * z.eos_N) / total_N
         return gain_N, np.stack([slope_s_N, slope_b_N, slope_g_N], 1)
+
+    def curvature(self, theta: np.ndarray) -> np.ndarray:
+        """[3, 3]: second derivatives of the mean gain at theta = (s, b, g)."""
+        s, _, _ = theta
+        z = self._normalizer(theta)
+        total_N = z.mass_NK.sum(1) + (1 - s) * z.rest_N
+        pushed_NK = z.tempered_NK * self.push_NK
+        # The normalizer's derivatives over itself; its second one in s is 0, and in g it is the first.
+        first_N3 = (
+            np.stack(
+                [
+                    pushed_NK.sum(1) - z.rest_N,
+                    _dot(z.mass_NK, self.logp_NK) + (1 - s) * z.rest_b_N,
+                    _dot(z.mass_NK, self.is_eos_NK) + (1 - s) * z.eos_N,
+                ],
+                1,
+            )
+            / total_N[:, None]
+        )
+        bb_N = _dot(z.mass_NK, self.logp_NK**2) + (1 - s) * z.rest_bb_N
+        sb_N = _dot(pushed_NK, self.logp_NK) - z.rest_b_N
+        sg_N = _dot(pushed_NK, self.is_eos_NK) - z.eos_N
+        bg_N = _dot(np.where(self.is_eos_NK, z.mass_NK, 0), self.logp_NK) + (1 - s) * z.eos_N * self.log_eos_N
+        sb, bb, sg, bg = ((part_N / total_N).mean() for part_N in (sb_N, bb_N, sg_N, bg_N))
+        second = np.array([[0.0, sb, sg], [sb, bb, bg], [sg, bg, first_N3[:, 2].mean()]])
+        matrix: np.ndarray = first_N3.T @ first_N3 / len(total_N) - second
+        outside_N = self.unlisted_N / (1 - s) ** 2
+        matrix[0, 0] -= (_dot(self.trained_p_NK, (self.push_NK / z.weight_NK) ** 2) + outside_N).mean()
+        return matrix
 
     def residual(self, theta: np.ndarray) -> np.ndarray:
         """[N, K]: log p_trained - log m on the top list, up to a constant per position."""
@@ -128,15 +167,14 @@ class MixtureModel:
         residual_NK: np.ndarray = np.log(np.maximum(self.trained_p_NK, 1e-30)) - log_m_NK
         return residual_NK
 
-    def curvature(self, theta: np.ndarray, slope: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """[n, n]: second derivatives of the mean gain in n parameters, from differences of the first, `slope`."""
-        rows = []
-        for i in indices:
-            step = np.zeros(3)
-            step[i] = 1e-4 if theta[i] + 1e-4 <= self.high[i] else -1e-4
-            rows.append((self.gains(theta + step)[1].mean(0) - slope)[indices] / step[i])
-        matrix = np.stack(rows) if rows else np.zeros((0, 0))
-        return (matrix + matrix.T) / 2
+    def information(self) -> np.ndarray:
+        """[3]: the curvature of the mean gain in each parameter where the trained model is the baseline.
+
+        A small s, b or g alone is a shift of half its square times this, in nats per position.
+        """
+        matrix = self.curvature(np.zeros(3))
+        chi_square_N = (self.p_NK * (self.ratio_NK - 1) ** 2).sum(1) + np.maximum(1 - self.p_NK.sum(1), 0)
+        return np.maximum([chi_square_N.mean(), *-np.diag(matrix)[1:]], 0.0)
 
     def fit(self, components: Sequence[str] = COMPONENTS) -> np.ndarray:
         """The parameters (s, b, g) of the largest mean gain; those of components that are left out are 0.
@@ -150,14 +188,12 @@ class MixtureModel:
         for _ in range(_STEPS):
             slope = self.gains(theta)[1].mean(0)
             at_bound = ((theta >= self.high) & (slope > 0)) | ((theta <= self.low) & (slope < 0))
-            indices = np.flatnonzero(is_free & ~at_bound)
-            matrix = self.curvature(theta, slope, indices)
-            curved = np.diag(matrix) < -1e-12
-            if not curved.any():
+            matrix = self.curvature(theta)
+            indices = np.flatnonzero(is_free & ~at_bound & (np.diag(matrix) < -1e-12))
+            if not len(indices):
                 break
-            indices, matrix = indices[curved], matrix[np.ix_(curved, curved)]
             step = np.zeros(3)
-            step[indices] = _uphill(matrix, slope[indices])
+            step[indices] = _uphill(matrix[np.ix_(indices, indices)], slope[indices])
             theta, gain, better = self._along(theta, step, gain)
             if not better or np.abs(step * slope).sum() < 1e-12:
                 break
@@ -175,6 +211,25 @@ class MixtureModel:
 
 
 _STEPS, _HALVINGS = 30, 20
+
+
+class _Normalizer(NamedTuple):
+    """What Z is made of, without its sums: the listed tokens, and the mass of all others."""
+
+    weight_NK: np.ndarray
+    tempered_NK: np.ndarray
+    mass_NK: np.ndarray
+    rest_N: np.ndarray
+    rest_b_N: np.ndarray
+    rest_bb_N: np.ndarray
+    """both derivatives in b"""
+    eos_N: np.ndarray
+
+
+def _dot(first_NK: np.ndarray, second_NK: np.ndarray) -> np.ndarray:
+    """[N]: the sum of products of each row."""
+    dot_N: np.ndarray = np.einsum("nk,nk->n", first_NK, second_NK)
+    return dot_N
 
 
 def _uphill(matrix: np.ndarray, slope: np.ndarray) -> np.ndarray:

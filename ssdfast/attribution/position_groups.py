@@ -16,6 +16,11 @@ DISTANCES = (16, 64, 256, 1024)
 
 _DISTANCE_NAMES = ("after", *(f"under {n}" for n in DISTANCES), f"{DISTANCES[-1]} and more")
 _CORRECTNESS = {1: "correct", 0: "incorrect", -1: "unknown"}
+CLEAR_TOP1 = 0.8
+"""probability of the baseline's top token from which on a position is clear"""
+FIT_CLASSES = ("clear_lock", "close_lock", "fork", "diffuse", "clear_mixed", "mixed")
+"""the classes of positions that the joint fit tells apart: the position classes, of which locks and mixed positions are
+clear or not"""
 Name = tuple[str, str]
 """kind of group and the group: ("position_class", "fork")"""
 
@@ -53,3 +58,12 @@ def masks(positions: Positions, token_classes: tuple[str, ...]) -> Iterator[np.n
         yield bucket_N == code
     for code in _CORRECTNESS:
         yield positions.correct_N == code
+
+
+def fit_classes(positions: Positions) -> np.ndarray:
+    """object [N]: the name of each position's class, of FIT_CLASSES."""
+    class_N, clear_N = positions.position_class_N, positions.base_logp_NK[:, 0] >= np.log(CLEAR_TOP1)
+    names = {("lock", True): "clear_lock", ("lock", False): "close_lock", ("mixed", True): "clear_mixed"}
+    return np.array(
+        [names.get((name, bool(clear)), name) for name, clear in zip(class_N, clear_N, strict=True)], object
+    )

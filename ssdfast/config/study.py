@@ -151,7 +151,7 @@ def _paper_study(preset: str) -> dict[str, Any]:
         "samples_per_problem": 10,
         "sweep": {"temperature": (0.7, 0.8, 0.9, 1.0, 1.1)},
         "arms": ("ssd", "ssd-soft", "control", "length-matched"),
-        "seeds": (0, 1, 2),
+        "seeds": (0, 1, 2, 3, 4),
     }
 
 
@@ -164,7 +164,7 @@ STUDIES: dict[str, dict[str, Any]] = {
         "sweep": {"temperature": (0.6, 0.7, 1.0, 1.1, 1.3, 1.5)},
         "samples_per_problem": 4,
         "arms": ("ssd", "ssd-soft", "control", "length-matched"),
-        "seeds": (0, 1, 2),
+        "seeds": (0, 1, 2, 3, 4),
     },
     "demo": {
         "model": "smollm2",

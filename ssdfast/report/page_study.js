@@ -1,7 +1,7 @@
 // The page of a study.
 
 const { study } = data;
-const selected = { arm: study.arms.findIndex((arm) => arm.verdict && arm.verdict.category !== "none"), metric: "ssd_variance_fraction" };
+const selected = { arm: study.arms.findIndex((arm) => arm.verdict && arm.verdict.components.length), metric: "ssd_variance_fraction" };
 
 function drawVerdicts() {
   byId("verdicts").append(...study.arms.filter((arm) => arm.verdict).map(({ name, verdict }) =>
@@ -54,12 +54,14 @@ function drawArm(index) {
   selected.arm = index;
   const { name } = study.arms[index];
   const tone = toneOf(name);
-  const { components, beyond, fit, singleFits, tests } = study.attribution[name];
+  const { components, beyond, fit, classes, componentTests, singleFits, tests } = study.attribution[name];
   byId("shift").replaceChildren(
     intervalPanel({ title: "Components of the shift", note: "nats per position", tone, rows: components }),
     ...(beyond ? [intervalPanel({ title: "Beyond the control", note: "nats per position", tone, rows: beyond })] : []),
     html("div", { class: "scroller" }, textTable(fit)),
+    html("div", { class: "scroller" }, textTable(classes)),
     html("div", { class: "scroller" }, textTable(singleFits)));
+  byId("component-tests").replaceChildren(...(componentTests ? [textTable(componentTests)] : []));
   byId("tests").replaceChildren(tests ? textTable(tests) : html("p", { class: "small" }, `${name} is the control.`));
   byId("decoding").replaceChildren(...study.decoding[name].map(lineChart));
   legend(byId("decoding-legend"), ["baseline", name]);

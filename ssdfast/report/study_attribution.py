@@ -29,6 +29,8 @@ def _attribution(arm: dict[str, Any], control: dict[tuple[str, str], Any]) -> di
         "beyond": comparison
         and [_row(title, comparison["components"][name], signed=True) for name, title in COMPONENTS.items()],
         "fit": _joint_fit(shift),
+        "classes": _classes(shift, comparison),
+        "componentTests": comparison and _component_tests(comparison),
         "singleFits": _single_component_fits(shift["single_component_fits"]),
         "tests": comparison and _tests(comparison["metrics"]),
         "groups": {
@@ -56,6 +58,46 @@ def _joint_fit(shift: dict[str, Any]) -> dict[str, Any]:
         ["correlation of the residual between seeds", "one seed" if correlation is None else f"{correlation:.2f}"],
     ]
     return {"head": ["fitted together", ""], "rows": rows}
+
+
+def _classes(shift: dict[str, Any], comparison: dict[str, Any] | None) -> dict[str, Any]:
+    """The parameters of each class of positions, and whether strength and temperature differ from the control's."""
+    p_values = {
+        (test["component"], entry["position_class"]): format_p_value(entry["p_value_holm"])
+        for test in (comparison["tests"] if comparison else ())
+        for entry in test.get("by_position_class", ())
+    }
+    rows = []
+    for entry in shift["by_position_class"]:
+        name = entry["position_class"]
+        strength, temperature = (
+            format_interval(entry["ssd_strength"], signed=True),
+            format_interval(entry["temperature"]),
+        )
+        rows.append(
+            [name.replace("_", " "), f"{entry['positions']:,}", strength, p_values.get(("ssd", name), "–"),
+             temperature, p_values.get(("temperature", name), "–")]
+        )  # fmt: skip
+    head = ["class", "positions", "strength s", "p-value, corrected", "temperature", "p-value, corrected"]
+    return {"head": head, "rows": rows}
+
+
+def _component_tests(comparison: dict[str, Any]) -> dict[str, Any]:
+    """The tests that decide the verdict."""
+    rows = []
+    for test in comparison["tests"]:
+        difference = comparison["parameters"].get(test.get("parameter"))
+        rows.append(
+            [
+                COMPONENTS[test["component"]],
+                "–" if difference is None else format_interval(difference, signed=True),
+                "–" if difference is None or difference["mde"] is None else f"{difference['mde']:.2g}",
+                format_p_value(test["p_value"]),
+                format_p_value(test["p_value_holm"]),
+            ]
+        )
+    head = ["component", "parameter, beyond the control", "minimum detectable", "p-value", "p-value, corrected"]
+    return {"head": head, "rows": rows}
 
 
 _SYMBOLS = {"ssd_strength": "s", "temperature": "T", "top_k": "k", "top_p": "p", "eos_log_odds": "log-odds"}

@@ -20,7 +20,7 @@ _EFFECTS = {
     "eos_bias": "an EOS bias",
     "residual": "a residual",
 }
-CATEGORIES = COMPONENTS | {"mixture": "a mixture", "none": "no effect"}
+CATEGORIES = COMPONENTS | {"mixture": "a mixture", "none": "no effect", "undecided": "undecided"}
 
 METRICS = {
     metric.key: metric
@@ -55,9 +55,12 @@ def format_title(attribution: dict[str, Any]) -> str:
     verdicts = {name: arm["verdict"] for name, arm in attribution["arms"].items() if "verdict" in arm}
     if not verdicts:
         return "There is only a control: add an arm to compare with it"
-    effects = {name: _effect(verdict) for name, verdict in verdicts.items() if verdict["category"] != "none"}
+    effects = {name: _effect(verdict) for name, verdict in verdicts.items() if verdict["components"]}
+    if all(verdict["category"] == "undecided" for verdict in verdicts.values()):
+        return f"Undecided: {attribution['problems']:,} problems are too few to compare the arms"
+    models = any(verdict["scope"] == "models" for verdict in verdicts.values())
     if not effects:
-        return f"No arm shows an effect beyond {control}"
+        return f"No {'trained model' if models else 'arm'} shows an effect beyond {control}"
     by_effect: dict[str, list[str]] = {}
     for name, effect in effects.items():
         by_effect.setdefault(effect, []).append(name)
@@ -65,7 +68,10 @@ def format_title(attribution: dict[str, Any]) -> str:
         f"{_join(names)} {'shows' if len(names) == 1 else 'show'} {effect}" for effect, names in by_effect.items()
     ]
     sentence = f"{'; '.join(clauses)} beyond {control}"
-    return f"Only {sentence}" if len(effects) == 1 < len(verdicts) else sentence
+    is_only = len(effects) == 1 < len(verdicts)
+    if models:
+        return f"One model of each arm: {'only ' if is_only else ''}{sentence}"
+    return f"Only {sentence}" if is_only else sentence
 
 
 def format_lead(study: Study) -> list[str]:
@@ -80,9 +86,10 @@ def format_lead(study: Study) -> list[str]:
         f"The shift of the control, the arm {study.control}, trained on the same prompts at temperature 1 without "
         f"truncation, is {format_interval(control['shift']['kl_trained_base'])} nats per position; the verdicts "
         "explain shifts beyond that.",
-        f"Brackets hold 95{NBSP}% intervals, from resampling problems"
+        f"Brackets hold 95{NBSP}% intervals, over problems"
         + (" and trainings" if trainings > len(study.arms) else "")
-        + ". Each verdict ends with what would change it.",
+        + ". Each verdict ends with what would change it."
+        + ("" if trainings > len(study.arms) else " One training of each arm says nothing about another training."),
     ]
 
 

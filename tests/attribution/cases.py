@@ -92,7 +92,7 @@ def classify(cases: list[Case], directory: Path, base: Baseline, seed: int) -> l
         name = f"arm {place}"
         arms[name] = [write(directory / name, base, logits_NV)]
         fractions[name] = planted.fractions(base, logits_NV) if planted.present else dict.fromkeys(COMPONENTS, 0.0)
-    found = attribute(arms, "control", seed)["arms"]
+    found = attribute(arms, "control")["arms"]
     return [
         Outcome(
             case,
@@ -122,4 +122,4 @@ def null_pair(directory: Path, seed: int) -> dict[str, Any]:
         name: [write(directory / name, base, Planted(seed=2 * seed + i).logits(base, 0.1))]
         for i, name in enumerate(("arm", "control"))
     }
-    return attribute(arms, "control", seed)["arms"]["arm"]
+    return attribute(arms, "control")["arms"]["arm"]

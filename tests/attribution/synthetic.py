@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from ssdfast.config import NamedPath, ProbeConfig
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 from ssdfast.probing.plan import LoadedTrace, TraceItem
+from ssdfast.probing.position_classes import POSITION_CLASSES, classify
 from ssdfast.probing.table import gather, make_table
 from ssdfast.probing.token_classes import BUILT_IN, TokenClasses
 from ssdfast.run_dir import write_json
@@ -52,6 +54,23 @@ class Baseline:
     """log q / p_a, -inf outside the support"""
     scored: list[LoadedTrace]
     classes: TokenClasses
+
+    def positions(self, where: str) -> Tensor:
+        """bool [N]: the positions that `Planted.where` names."""
+        top1_N = self.logp_NV.max(1).values.exp()
+        if where == "everywhere":
+            return torch.ones_like(top1_N, dtype=torch.bool)
+        return top1_N > 0.8 if where == "sure" else torch.from_numpy(self.class_N == POSITION_CLASSES.index(where))
+
+    @cached_property
+    def class_N(self) -> np.ndarray:
+        """The class of each position, an index of POSITION_CLASSES."""
+        p_N20 = self.logp_NV.topk(20, dim=1).values.exp()
+        nucleus_N = 1 + (p_N20.cumsum(1) < 0.95).sum(1)
+        tail_N = 1 - p_N20.sum(1)
+        return classify(
+            p_N20[:, 0].numpy(), p_N20[:, 1].numpy(), nucleus_N.numpy(), tail_N.numpy(), CONFIG.position_classes
+        )
 
     @property
     def token_N(self) -> Tensor:
@@ -116,6 +135,8 @@ class Planted:
     """of the strength: log-normal over positions"""
     tilted: bool = False
     """the same first step, but on the path of the natural gradient: p_a exp(s q / p_a)"""
+    where: str = "everywhere"
+    """the positions where self-distillation acts: everywhere, lock, fork, or sure (a largest probability over 0.8)"""
     temperature: float = 1.0
     eos_bias: float = 0.0
     """log-odds"""
@@ -139,6 +160,7 @@ class Planted:
                 found["ssd"] = s_N1 * base.log_ratio_NV.exp()
             else:
                 found["ssd"] = torch.log1p(s_N1.clamp(max=1) * base.log_ratio_NV.expm1())
+            found["ssd"] = torch.where(base.positions(self.where)[:, None], found["ssd"], 0.0)
         if self.temperature != 1:
             found["temperature"] = base.logp_NV * (1 / self.temperature - 1)
         if self.eos_bias:

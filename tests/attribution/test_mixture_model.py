@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ssdfast.attribution.fits import fit
+from ssdfast.attribution.fits import DROP_ONE, KL, PARAMETERS, PARTS, fit
 from ssdfast.attribution.load_probes import read_probes
 from ssdfast.attribution.mixture_model import MixtureModel
 from ssdfast.attribution.single_component_fits import fit_mixture, single_component_fits
@@ -67,6 +67,16 @@ def test_slopes_are_the_derivatives(pair, s, b, g):
         assert slope_N3[:, i] == pytest.approx(difference_N, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.parametrize(("s", "b", "g"), [(0.0, 0.0, 0.0), (0.4, 0.1, 0.5), (0.9, -0.3, -1.0), (-0.1, 0.4, 0.0)])
+def test_the_curvature_is_the_slopes_derivative(pair, s, b, g):
+    model, theta = pair[3], np.array([s, b, g])
+    for i in range(3):
+        step = np.zeros(3)
+        step[i] = 1e-5
+        difference = (model.gains(theta + step)[1].mean(0) - model.gains(theta - step)[1].mean(0)) / 2e-5
+        assert model.curvature(theta)[i] == pytest.approx(difference, rel=1e-4, abs=1e-6)
+
+
 def test_the_planted_numbers_are_found(pair):
     s, b, g = pair[3].fit()
     assert s == pytest.approx(PLANTED.strength, abs=0.02)
@@ -84,27 +94,44 @@ def test_no_other_numbers_explain_more(pair):
 
 def test_components_and_residual_add_up_to_the_shift(pair):
     one = pair[2]
-    its = fit(one)
-    components_7 = its.components(its.sums_TX.sum(0))
-    assert components_7[:4].sum() == pytest.approx(one.shift.kl_N.mean())
-    assert (components_7 > 0).all()
+    value_X = fit(one, problems(one)).estimates.value_X
+    assert value_X[PARTS].sum() == pytest.approx(value_X[KL]) == pytest.approx(one.shift.kl_N.mean())
+    assert (value_X[PARTS] > 0).all()
+    assert (value_X[DROP_ONE] > 0).all()
 
 
-def test_influences_are_what_leaving_a_trace_out_does(pair):
+def test_influences_are_what_leaving_a_problem_out_does(pair):
     """To first order: the numbers of a fit without it move by minus its influence."""
     one = pair[2]
-    its = fit(one)
-    for t in (0, 7):
-        rest = one.select([trace for i, trace in enumerate(one.traces) if i != t])
-        shift = fit(rest).theta - its.theta
-        fraction = len(one.traces) / (len(one.traces) - 1)
-        assert shift == pytest.approx(-fraction * its.sums_TX[t, -3:], rel=0.3, abs=2e-3)
+    problem_T = problems(one)
+    its = fit(one, problem_T).estimates
+    assert its.influence_GX.sum(0) == pytest.approx(0, abs=1e-6)
+    for g in (0, 7):
+        rest = one.select([trace for trace, problem in zip(one.traces, problem_T, strict=True) if problem != g])
+        shift_X = fit(rest, problems(rest)).estimates.value_X - its.value_X
+        for columns in (slice(KL, KL + 1), PARAMETERS, PARTS, DROP_ONE):
+            assert shift_X[columns] == pytest.approx(-its.influence_GX[g, columns], rel=0.3, abs=2e-3)
+
+
+def problems(one):
+    """The problem of each trace, numbered from 0."""
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(trace.problem_id for trace in one.traces))}
+    return np.array([numbers[trace.problem_id] for trace in one.traces])
+
+
+def test_information_is_the_curvature_of_a_baseline_that_did_not_shift(pair):
+    one, model = pair[2], pair[3]
+    # That of the strength depends on the trained model as well.
+    assert model.information()[1:] == pytest.approx(-np.diag(model.curvature(np.zeros(3)))[1:])
+    p_NK = np.exp(one.shift.base_logp_NK)
+    chi_square_N = (p_NK * (model.ratio_NK - 1) ** 2).sum(1) + 1 - p_NK.sum(1)
+    assert model.information()[0] == pytest.approx(chi_square_N.mean())
 
 
 def test_a_full_strength_stays_a_distribution(tmp_path):
     base = baseline(traces=20)
     (one,) = read_probes([write(tmp_path, base, Planted(strength=1.0).logits(base))])
-    assert fit(one).theta[0] > 0.999
+    assert (fit(one, problems(one)).theta_CD[:, 0] > 0.999).all()
     found = single_component_fits(one.shift, TRAIN.model_dump())
     assert found["ssd"]["unexplained_fraction"] < 0.02
     assert found["truncation"]["unexplained_fraction"] < 0.02

@@ -62,12 +62,18 @@ def finished_study(stages: Stages, out: Path) -> Study:
 
 
 def estimate(config: StudyConfig, out: Path, execution: StudyExecution) -> str:
-    """What is done and what remains, one line per stage, and the memory that it takes."""
-    from . import memory
+    """What is done and what remains, one line per stage; the memory that it takes; and what the design can find."""
+    from . import design, memory
 
     stages = make_stages(config, out, execution)
     targets = [stage for arm in execution.only_arms for stage in stages.arm(arm)] or stages.final()
-    return "\n".join([graph.format_estimate(targets), *memory.format_memory(stages.config, stages.model)])
+    return "\n".join(
+        [
+            graph.format_estimate(targets),
+            *memory.format_memory(stages.config, stages.model),
+            *design.format_design(stages.config, stages.num_eval_problems),
+        ]
+    )
 
 
 def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> Stages:

@@ -150,6 +150,8 @@ def test_an_estimate_says_what_is_to_do_and_does_nothing(inputs, capsys):
     assert "train ssd-0" in said
     assert "stages to do" in said
     assert re.search(r"memory to train ssd, control: [\d.]+ [kM]B on a [CG]PU for micro-batches of 2,048 tokens", said)
+    assert "verdicts with one seed per arm are about these trained models" in said
+    assert "minimum detectable difference in accuracy" in said
     assert not list((inputs / "out").rglob("*.parquet"))
 
 

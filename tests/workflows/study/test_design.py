@@ -1,0 +1,36 @@
+"""What `study --estimate` says that a design can find."""
+
+import re
+
+from ssdfast.config import StudyConfig
+from ssdfast.workflows.study.design import format_design
+
+
+def lines(problems, **values):
+    return list(format_design(StudyConfig(model="model", arms=("ssd", "control"), **values), problems))
+
+
+def smallest(problems, seeds):
+    (found,) = re.findall(r"problems: (\d\.\d+) \(power 80 %, corrected for 4 tests\)", lines(problems, seeds=seeds)[0])
+    return float(found)
+
+
+def test_more_seeds_and_problems_find_smaller_differences():
+    assert smallest(100, (0, 1, 2)) > smallest(100, (0, 1, 2, 3, 4)) > smallest(1000, tuple(range(8)))
+
+
+def test_problems_that_are_not_probed_do_not_count():
+    assert smallest(1000, (0, 1, 2)) == smallest(200, (0, 1, 2))
+
+
+def test_what_cannot_be_found_is_said():
+    said = "\n".join(lines(5))
+    assert "no verdict: the models are probed at answers to 5 problems, and at least 8 are needed" in said
+    assert "one seed per arm are about these trained models" in said
+    assert "5 problems x 1 sample: none" in said
+
+
+def test_the_arm_with_the_fewest_seeds_counts():
+    arms = {"ssd": {"recipe": "ssd", "seeds": (0, 1, 2)}, "control": None}
+    config = StudyConfig(model="model", arms=arms, seeds=(0, 1, 2, 3, 4))
+    assert "3 seeds per arm" in next(format_design(config, 100))
