@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from evaluation_coverage import scores
 
-from ssdfast.evaluation.stats.intervals import Interval, accuracy, bootstrap_by_problem, wilson
+from ssdfast.evaluation.stats.intervals import Interval, accuracy, wilson
+from ssdfast.evaluation.stats.paired_intervals import paired_difference
 from ssdfast.evaluation.stats.pass_at_k import mean_pass_at_k
-from ssdfast.evaluation.stats.scores import Scores
 from ssdfast.evaluation.stats.sequential import SequentialTest
 
 STUDIES = 2000
 NULL_STUDIES = 10_000
 MEAN, BETWEEN, CHANGED = 0.65, 0.85, 0.1
 EFFECT = 0.05
-RESAMPLES = 2000
 MARGIN = 2.0
 MAXIMUM, LOOKS = 1000, 5
 _A, _B = MEAN * (1 / BETWEEN - 1), (1 - MEAN) * (1 / BETWEEN - 1)
@@ -91,37 +91,35 @@ def _chances(rng: np.random.Generator, problems: int) -> np.ndarray:
     return rng.beta(_A, _B, problems)
 
 
-def _difference(rng: np.random.Generator, problems: int, samples: int, effect: float) -> np.ndarray:
+def _pair(rng: np.random.Generator, problems: int, effect: float) -> tuple[np.ndarray, np.ndarray]:
+    """The chances of the baseline and of the run."""
     baseline_P = _chances(rng, problems)
     run_P = np.where(rng.random(problems) < CHANGED, _chances(rng, problems), baseline_P)
-    run_P = 1 - (1 - run_P) * (1 - effect / (1 - MEAN))
+    return baseline_P, 1 - (1 - run_P) * (1 - effect / (1 - MEAN))
+
+
+def _difference(rng: np.random.Generator, problems: int, samples: int, effect: float) -> np.ndarray:
+    baseline_P, run_P = _pair(rng, problems, effect)
     return (rng.binomial(samples, run_P) - rng.binomial(samples, baseline_P)) / samples
-
-
-def _scores(rng: np.random.Generator, problems: int, samples: int) -> Scores:
-    correct_P = rng.binomial(samples, _chances(rng, problems))
-    score_N = (np.arange(samples) < correct_P[:, None]).astype(np.float64).ravel()
-    return Scores(tuple(map(str, range(problems))), np.full(problems, samples), score_N)
 
 
 def _accuracies(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
     rng = np.random.default_rng(seed)
-    for study in range(studies):
-        yield accuracy(_scores(rng, problems, samples), resamples=RESAMPLES, seed=study)
+    for _ in range(studies):
+        yield accuracy(scores(rng, _chances(rng, problems), samples))
 
 
 def _passes(studies: int, problems: int, samples: int, k: int, seed: int) -> Iterator[Interval]:
     rng = np.random.default_rng(seed)
-    for study in range(studies):
-        yield mean_pass_at_k(_scores(rng, problems, samples), k, resamples=RESAMPLES, seed=study)
+    for _ in range(studies):
+        yield mean_pass_at_k(scores(rng, _chances(rng, problems), samples), k)
 
 
 def _differences(studies: int, problems: int, samples: int, seed: int) -> Iterator[Interval]:
     rng = np.random.default_rng(seed)
-    for study in range(studies):
-        yield bootstrap_by_problem(
-            _difference(rng, problems, samples, EFFECT), (-1.0, 1.0), resamples=RESAMPLES, seed=study
-        )
+    for _ in range(studies):
+        baseline_P, run_P = _pair(rng, problems, EFFECT)
+        yield paired_difference(scores(rng, baseline_P, samples), scores(rng, run_P, samples))
 
 
 def _covered(truth: float, intervals: Iterator[Interval]) -> float:

@@ -1,9 +1,9 @@
 """The power of the tests of two runs, and the smallest effect that they detect.
 
 What an effect does to the noise has to be assumed: it turns each wrong answer of the run right with the same chance,
-whatever the baseline answered and however hard the problem is. (A negative effect turns right answers wrong.) So an
-effect is larger where there is more room for it, and adds variance; and it leaves some of the losses, which a rule such
-as "as many discordant problems as the effect" would not.
+whatever the baseline answered and however hard the problem is. A negative effect turns right answers wrong. So an
+effect is larger where there is more room for it, and adds variance. It also leaves some of the losses, which a rule
+such as "as many discordant problems as the effect" would not.
 
 Shape legend: K numbers of discordant problems, Q quantiles.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,22 +27,32 @@ class DifferenceVariance:
     """The variance of a problem's difference without an effect, and what is needed to have it at an effect."""
 
     variance: float
-    covariance_with_run: float
-    """Of the difference with the run's mean score of the problem."""
-    run_variance: float
-    """Of the run's mean scores."""
+    mean_variance: float
+    """Of a run's mean scores of the problems; without an effect it is the same in both runs."""
     accuracy: float
-    """The run's without an effect, so the baseline's."""
     samples: float
     """The number of samples per problem of the run."""
 
     def at(self, effect: float) -> float:
         """The variance at an effect. Raises ValueError for an effect larger than the room for it."""
+        chance, added = self._added(effect)
+        return self.variance * (1 - chance) + added
+
+    def without(self, effect: float) -> DifferenceVariance:
+        """The same where `variance` is that observed at an effect, which this takes out; what `at` inverts."""
+        chance, added = self._added(effect)
+        variance = (self.variance - added) / (1 - chance) if chance < 1 else self.variance
+        return replace(self, variance=min(max(variance, 0.0), self.variance))
+
+    def _added(self, effect: float) -> tuple[float, float]:
+        """The chance that an answer turns, and the variance that comes of it.
+
+        The run's mean y becomes y + h (1 - y) in expectation. The difference d has half its variance in common with y,
+        so that Var(d - h y) = (1 - h) Var(d) + h² Var(y).
+        """
         room = room_for(effect, self.accuracy)
-        chance = min(abs(effect) / room, 1.0) if effect else 0.0  # that an answer turns
-        turning = chance * (1 - chance) * room / self.samples
-        square = self.variance - 2 * chance * self.covariance_with_run + chance**2 * self.run_variance
-        return max(square, 0.0) + turning
+        chance = min(abs(effect) / room, 1.0) if effect else 0.0
+        return chance, chance**2 * self.mean_variance + chance * (1 - chance) * room / self.samples
 
 
 def room_for(effect: float, accuracy: float) -> float:
@@ -105,9 +115,14 @@ def discordant_at(effect: float, discordant: float, accuracy: float) -> float:
 def discordant_without_effect(gained: int, lost: int, problems: int, accuracy: float) -> float:
     """What `discordant_at` inverts, from observed counts: the observed difference less its noise is the effect."""
     discordant, difference = (gained + lost) / problems, (gained - lost) / problems
-    effect = float(np.sqrt(max(difference**2 - discordant / problems, 0.0)))
+    effect = denoised(difference, discordant / problems)
     room = 1 - accuracy if difference > 0 else accuracy
-    return min((discordant - effect) / (1 - effect / room), discordant) if effect < room else discordant
+    return min((discordant - abs(effect)) / (1 - abs(effect) / room), discordant) if abs(effect) < room else discordant
+
+
+def denoised(difference: float, variance: float) -> float:
+    """The effect that an observed difference shows beyond its own variance, with its sign."""
+    return float(np.copysign(np.sqrt(max(difference**2 - variance, 0.0)), difference))
 
 
 def smallest_detectable(power_at: Callable[[float], float], accuracy: float, power: float) -> float | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from .detectable import (
     DifferenceVariance,
+    denoised,
     discordant_at,
     discordant_without_effect,
     mcnemar_power,
@@ -99,9 +100,12 @@ def _detectable(baseline: Scores, run: Scores, single: bool, alpha: float) -> fl
             accuracy,
             POWER,
         )
-    covariance = np.cov(difference_P, run.mean_P)
+    variance, mean = float(np.var(difference_P, ddof=1)), float(difference_P.mean())
     samples = 1 / float(np.mean(1 / run.samples_P))
-    difference = DifferenceVariance(covariance[0, 0], covariance[0, 1], covariance[1, 1], accuracy, samples)
+    observed = DifferenceVariance(variance, float(np.var(baseline.mean_P, ddof=1)), accuracy, samples)
+    room = 1 - accuracy if mean > 0 else accuracy
+    effect = denoised(mean, variance / problems)
+    difference = observed.without(effect) if abs(effect) < room else observed
     return smallest_detectable(lambda effect: t_test_power(effect, difference, problems, alpha), accuracy, POWER)
 
 

@@ -141,10 +141,8 @@ class PairedDesign:
         if self.samples == 1:
             discordant = discordant_at(effect, min(square, 1.0), variance.accuracy)
             return mcnemar_power(effect, discordant, self.problems, alpha)
-        noise = variance.within_run / self.samples
-        difference = DifferenceVariance(
-            square, variance.interaction / 2 + noise, variance.between + noise, variance.accuracy, self.samples
-        )
+        mean_variance = variance.between + variance.within_baseline / self.samples
+        difference = DifferenceVariance(square, mean_variance, variance.accuracy, self.samples)
         return t_test_power(effect, difference, self.problems, alpha)
 
     def minimum_detectable_effect(self, alpha: float = ALPHA, power: float = POWER) -> float | None:

@@ -38,25 +38,25 @@ def test_without_an_effect_mcnemar_rejects_at_most_alpha():
 @pytest.mark.parametrize("problems", [2, 5, 30, 400])
 def test_the_t_tests_power_is_that_of_statsmodels(problems):
     power = pytest.importorskip("statsmodels.stats.power").TTestPower().power
-    steady = DifferenceVariance(0.04, 0.0, 0.0, 0.5, 1e12)  # an effect adds nothing
-    for shift in (0.5, 1.5, 3.0):  # in standard errors
+    difference = DifferenceVariance(0.04, 0.1, 0.5, 4)
+    for shift in (0.5, 1.5, 3.0):  # in standard errors without an effect
         effect = shift * 0.2 / np.sqrt(problems)
-        assert t_test_power(effect, steady, problems, 0.05) == pytest.approx(
-            power(shift / np.sqrt(problems), problems, 0.05), abs=1e-4
-        )
+        expected = power(effect / np.sqrt(difference.at(effect)), problems, 0.05)
+        assert t_test_power(effect, difference, problems, 0.05) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_variance_at_an_effect_is_that_of_answers_turned_right():
     rng = np.random.default_rng(0)
     first, second = rng.binomial(4, rng.beta(2, 1, 200_000), (2, 200_000)) / 4
-    parts = np.cov(second - first, second)
-    moments = DifferenceVariance(parts[0, 0], parts[0, 1], parts[1, 1], 2 / 3, 4)
+    moments = DifferenceVariance(np.var(second - first), np.var(first), 2 / 3, 4)
     for effect, wrong in ((0.1, True), (-0.2, False)):
         chance = abs(effect) / (1 / 3 if wrong else 2 / 3)
         turned = rng.binomial(np.rint(4 * (1 - second if wrong else second)).astype(int), chance) / 4
         difference = second + (turned if wrong else -turned) - first
         assert difference.mean() == pytest.approx(effect, abs=0.005)
         assert moments.at(effect) == pytest.approx(difference.var(), rel=0.02)
+        observed = DifferenceVariance(moments.at(effect), moments.mean_variance, 2 / 3, 4)
+        assert observed.without(effect).variance == pytest.approx(moments.variance)
 
 
 def test_an_effect_leaves_some_of_the_losses():
