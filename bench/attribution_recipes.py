@@ -127,7 +127,7 @@ def one_seed_each(replicates: int = 20) -> Counter[str]:
 
 
 def wrong_sampling(replicates: int = 10) -> Iterator[tuple[tuple[float, int, float], int]]:
-    """Sampling parameters that the probe was not told of, and in how many replicates the verdict says so."""
+    """Sampling parameters that differ from those of the probe, and in how many replicates the verdict says so."""
     for sampling in WRONG_SAMPLING:
         seeds = list(range(replicates))
         yield sampling, sum(in_processes(partial(_is_contradicted, sampling), seeds))

@@ -89,4 +89,4 @@ WRONG_SAMPLING: Sequence[tuple[float, int, float]] = (
     (0.7, 20, 0.95), (1.5, 20, 0.95), (1.3, 20, 0.95), (1.5, 5, 0.95), (TRAIN.temperature, 5, 0.95),
     (TRAIN.temperature, 20, 0.8),
 )  # fmt: skip
-"""temperature, top-k and top-p of training samples that the probe was not told of"""
+"""temperature, top-k and top-p of training samples that differ from the probe's"""

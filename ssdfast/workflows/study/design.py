@@ -46,8 +46,8 @@ def format_design(config: StudyConfig, eval_problems: int) -> Iterator[str]:
     )
     samples = config.samples_per_problem
     smallest_pp = planned_mde_pp(eval_problems, samples) if eval_problems > 1 else None
-    found = "none" if smallest_pp is None else f"{smallest_pp:.1f} percentage points"
+    effect = "none" if smallest_pp is None else f"{smallest_pp:.1f} percentage points"
     yield (
         f"minimum detectable difference in accuracy of one model from the baseline, {eval_problems:,} problems x"
-        f" {samples} sample{'s' if samples > 1 else ''}: {found} (power 80 %, not corrected)"
+        f" {samples} sample{'s' if samples > 1 else ''}: {effect} (power 80 %, not corrected)"
     )
