@@ -41,7 +41,7 @@ EFFECTS = {
     for where in ("everywhere", "lock", "fork")
 }
 COVERAGE = {
-    seeds: Setup(Planted(strength=0.3, temperature=0.97, eos_bias=0.5), jitter=ALL, seeds=(seeds, seeds))
+    seeds: Setup(Planted(strength=0.3, temperature=0.97, eos_bias=0.5), jitter=ALL, seeds=(seeds, 1))
     for seeds in (2, 3, 5)
 }
 _ACTS_AT = {

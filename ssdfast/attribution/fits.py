@@ -79,9 +79,8 @@ def fit(arm_probe: ArmProbe, problem_T: np.ndarray) -> Fit:
         weight_CD[c] = model.information() * len(rows_N) / total
         columns = [np.ones(len(rows_N)), arm_probe.shift.kl_N[rows_N]]
         for u, subset in enumerate(_SUBSETS):
-            gain_N, slope_ND = model.gains(theta_CD[c] * subset)
-            columns.append(gain_N)
-            slope_UCD[u, c] = slope_ND.sum(0) * subset / total
+            columns.append(model.gain(theta_CD[c] * subset))
+            slope_UCD[u, c] = model.slopes(theta_CD[c] * subset).sum(0) * subset / total
         sums_GX += np.stack([np.bincount(problem_N[rows_N], column_N, problems) for column_N in columns], 1)
     estimates = _estimates(sums_GX, theta_CD, influence_GCD, slope_UCD, weight_CD)
     # A change of the temperature T = 1 / (1 + b) by dT is one of b by -dT / T².
@@ -136,7 +135,7 @@ def _fit_class(model: MixtureModel, problem_N: np.ndarray, problems: int) -> tup
     if number < max(min(FEWEST_PROBLEMS, problems), 2):
         return np.zeros(_D), precision_DD, influence_GD
     theta_D = model.fit()
-    slope_ND = model.gains(theta_D)[1]
+    slope_ND = model.slopes(theta_D)
     slope_GD = np.stack([np.bincount(problem_N, slope_N, problems) for slope_N in slope_ND.T], 1) / len(slope_ND)
     curvature_DD = model.curvature(theta_D)
     known = np.flatnonzero(np.diag(curvature_DD) < -_LEAST_CURVATURE)

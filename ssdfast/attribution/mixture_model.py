@@ -67,8 +67,8 @@ class MixtureModel:
         # The EOS tokens outside the list are few and count as one token.
         self.log_eos_N = np.log(np.maximum(shift.eos_mass_N2[:, 0] - listed_N, 1e-12))
         self.beta_M, self.log_rest_NM = self._rest(shift)
-        # A spline is linear in its values: the spline through the unit vectors gives the weights of all values.
-        self.spline = CubicSpline(self.beta_M, np.eye(len(self.beta_M)))
+        self.spline = CubicSpline(self.beta_M, self.log_rest_NM, axis=1).c
+        self._latest: tuple[bytes, _Normalizer] | None = None
         low, high = self.beta_M.min() - 1, self.beta_M.max() - 1
         # Below 0 the mixture shifts away from q; it remains a distribution.
         self.low = np.array([-0.5 / max(ratio_NK.max(initial=1.0), 2.0), low, -20.0])
@@ -91,11 +91,21 @@ class MixtureModel:
 
     def _rest_at(self, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mass outside the list and two derivatives, [N] each: its log is a cubic spline through the nodes."""
-        log_N, slope_N, bend_N = (self.log_rest_NM @ self.spline(beta, order) for order in range(3))
-        rest_N = np.exp(log_N)
+        piece = int(np.clip(np.searchsorted(self.beta_M, beta, side="right") - 1, 0, len(self.beta_M) - 2))
+        x = beta - self.beta_M[piece]
+        c3_N, c2_N, c1_N, c0_N = self.spline[:, piece]
+        slope_N, bend_N = c1_N + x * (2 * c2_N + 3 * x * c3_N), 2 * c2_N + 6 * x * c3_N
+        rest_N = np.exp(c0_N + x * (c1_N + x * (c2_N + x * c3_N)))
         return rest_N, rest_N * slope_N, rest_N * (slope_N**2 + bend_N)
 
     def _normalizer(self, theta: np.ndarray) -> _Normalizer:
+        """At theta; the latest is kept, since a fit asks for the gains and the curvature of every point."""
+        key = theta.tobytes()
+        if self._latest is None or self._latest[0] != key:
+            self._latest = key, self._new_normalizer(theta)
+        return self._latest[1]
+
+    def _new_normalizer(self, theta: np.ndarray) -> _Normalizer:
         s, b, g = theta
         weight_NK = 1 - s + s * self.ratio_NK
         tempered_NK = np.exp((1 + b) * self.logp_NK)
@@ -108,20 +118,27 @@ class MixtureModel:
         rest_N = rest_N + added_N
         rest_b_N = rest_b_N + added_N * self.log_eos_N
         rest_bb_N = rest_bb_N + added_N * self.log_eos_N**2
-        return _Normalizer(weight_NK, tempered_NK, mass_NK, rest_N, rest_b_N, rest_bb_N, np.exp(g) * eos_N)
+        total_N = mass_NK.sum(1) + (1 - s) * rest_N
+        return _Normalizer(weight_NK, tempered_NK, mass_NK, rest_N, rest_b_N, rest_bb_N, np.exp(g) * eos_N, total_N)
 
-    def gains(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(gain [N], its derivatives [N, 3]) of the model theta = (s, b, g)."""
+    def gain(self, theta: np.ndarray) -> np.ndarray:
+        """[N]: the gain of the model theta = (s, b, g)."""
         s, b, g = theta
         z = self._normalizer(theta)
-        total_N = z.mass_NK.sum(1) + (1 - s) * z.rest_N
-        gain_N = (
+        gain_N: np.ndarray = (
             _dot(self.trained_p_NK, np.log(z.weight_NK))
             + self.unlisted_N * np.log1p(-s)
             + b * self.mean_logp_N
             + g * self.trained_eos_N
-            - np.log(total_N)
+            - np.log(z.total_N)
         )
+        return gain_N
+
+    def slopes(self, theta: np.ndarray) -> np.ndarray:
+        """[N, 3]: the derivatives of the gain."""
+        s, _, _ = theta
+        z = self._normalizer(theta)
+        total_N = z.total_N
         slope_s_N = (
             _dot(self.trained_p_NK, self.push_NK / z.weight_NK)
             - self.unlisted_N / (1 - s)
@@ -129,13 +146,13 @@ class MixtureModel:
         )
         slope_b_N = self.mean_logp_N - (_dot(z.mass_NK, self.logp_NK) + (1 - s) * z.rest_b_N) / total_N
         slope_g_N = self.trained_eos_N - (_dot(z.mass_NK, self.is_eos_NK) + (1 - s) * z.eos_N) / total_N
-        return gain_N, np.stack([slope_s_N, slope_b_N, slope_g_N], 1)
+        return np.stack([slope_s_N, slope_b_N, slope_g_N], 1)
 
     def curvature(self, theta: np.ndarray) -> np.ndarray:
         """[3, 3]: second derivatives of the mean gain at theta = (s, b, g)."""
         s, _, _ = theta
         z = self._normalizer(theta)
-        total_N = z.mass_NK.sum(1) + (1 - s) * z.rest_N
+        total_N = z.total_N
         pushed_NK = z.tempered_NK * self.push_NK
         # The normalizer's derivatives over itself; its second one in s is 0, and in g it is the first.
         first_N3 = (
@@ -186,7 +203,7 @@ class MixtureModel:
         theta = np.zeros(3)
         gain = 0.0
         for _ in range(_STEPS):
-            slope = self.gains(theta)[1].mean(0)
+            slope = self.slopes(theta).mean(0)
             at_bound = ((theta >= self.high) & (slope > 0)) | ((theta <= self.low) & (slope < 0))
             matrix = self.curvature(theta)
             indices = np.flatnonzero(is_free & ~at_bound & (np.diag(matrix) < -1e-12))
@@ -203,7 +220,7 @@ class MixtureModel:
         """The longest of the halved steps that improves the gain."""
         for _ in range(_HALVINGS):
             ahead = np.clip(theta + step, self.low, self.high)
-            reached = float(self.gains(ahead)[0].mean())
+            reached = float(self.gain(ahead).mean())
             if reached > gain:
                 return ahead, reached, True
             step = step / 2
@@ -224,6 +241,7 @@ class _Normalizer(NamedTuple):
     rest_bb_N: np.ndarray
     """both derivatives in b"""
     eos_N: np.ndarray
+    total_N: np.ndarray
 
 
 def _dot(first_NK: np.ndarray, second_NK: np.ndarray) -> np.ndarray:

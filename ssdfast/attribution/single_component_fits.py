@@ -43,7 +43,7 @@ def single_component_fits(shift: Shift, train_sampling: dict[str, Any]) -> dict[
             "temperature": ("temperature", 1 / (1 + b)),
             "eos_bias": ("eos_log_odds", g),
         }[name]
-        gain = float(model.gains(np.array([s, b, g]))[0].mean())
+        gain = float(model.gain(np.array([s, b, g])).mean())
         fits[name] = {key: float(value), "unexplained_fraction": unexplained(gain)}
     fits["truncation"] = _truncation(shift, train_sampling, unexplained)
     return fits

@@ -46,7 +46,7 @@ def gain_by_hand(base, logits_b_NV, theta) -> np.ndarray:
 )
 def test_gains_are_those_of_the_whole_vocabulary(pair, theta):
     base, logits_NV, _, model = pair
-    gain_N, _ = model.gains(np.array(theta, float))
+    gain_N = model.gain(np.array(theta, float))
     want_N = gain_by_hand(base, logits_NV, theta)
     assert np.abs(gain_N - want_N).max() < 2e-3
     # Between the probe's temperatures the mass outside the list is interpolated; otherwise only float32 is in the way.
@@ -59,11 +59,11 @@ def test_gains_are_those_of_the_whole_vocabulary(pair, theta):
 @example(0.0, 1 / 0.7 - 1, 0.0)  # on a node
 def test_slopes_are_the_derivatives(pair, s, b, g):
     model, theta = pair[3], np.array([s, b, g])
-    _, slope_N3 = model.gains(theta)
+    slope_N3 = model.slopes(theta)
     for i in range(3):
         step = np.zeros(3)
         step[i] = 1e-6
-        difference_N = (model.gains(theta + step)[0] - model.gains(theta - step)[0]) / 2e-6
+        difference_N = (model.gain(theta + step) - model.gain(theta - step)) / 2e-6
         assert slope_N3[:, i] == pytest.approx(difference_N, rel=1e-4, abs=1e-4)
 
 
@@ -73,7 +73,7 @@ def test_the_curvature_is_the_slopes_derivative(pair, s, b, g):
     for i in range(3):
         step = np.zeros(3)
         step[i] = 1e-5
-        difference = (model.gains(theta + step)[1].mean(0) - model.gains(theta - step)[1].mean(0)) / 2e-5
+        difference = (model.slopes(theta + step).mean(0) - model.slopes(theta - step).mean(0)) / 2e-5
         assert model.curvature(theta)[i] == pytest.approx(difference, rel=1e-4, abs=1e-6)
 
 
@@ -87,9 +87,9 @@ def test_the_planted_numbers_are_found(pair):
 def test_no_other_numbers_explain_more(pair):
     model = pair[3]
     best = model.fit()
-    most = model.gains(best)[0].mean()
+    most = model.gain(best).mean()
     for step in np.vstack([np.eye(3), -np.eye(3)]) * 0.02:
-        assert model.gains(best + step)[0].mean() < most
+        assert model.gain(best + step).mean() < most
 
 
 def test_components_and_residual_add_up_to_the_shift(pair):
@@ -159,8 +159,8 @@ def test_mixed_is_the_best_strength(pair):
     ratio_NK = target_ratio(shift.base_logp_NK, *SETTING)
     s, gain = fit_mixture(shift, ratio_NK)
     model = MixtureModel(shift, ratio_NK)
-    assert gain == pytest.approx(model.gains(np.array([s, 0, 0]))[0].mean(), abs=1e-5)
-    grid = [model.gains(np.array([one, 0, 0]))[0].mean() for one in np.linspace(0, 0.99, 100)]
+    assert gain == pytest.approx(model.gain(np.array([s, 0, 0])).mean(), abs=1e-5)
+    grid = [model.gain(np.array([one, 0, 0])).mean() for one in np.linspace(0, 0.99, 100)]
     assert gain >= max(grid) - 1e-5
 
 
