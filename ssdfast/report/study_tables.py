@@ -11,7 +11,7 @@ from typing import Any
 
 from ..number_format import NBSP, format_interval, format_p_value, format_percent
 from .study import Study, Training
-from .study_text import CATEGORIES
+from .study_text import format_category
 
 _POINTS = 300
 """of a line; longer ones are averaged over steps"""
@@ -43,7 +43,7 @@ def arms_table(study: Study) -> dict[str, Any]:
                 format_percent(sum(fractions) / len(fractions)) if fractions else "–",
                 f"{sum(losses) / len(losses):.3f}" if losses else "–",
                 format_interval(entry["shift"]["kl_trained_base"]),
-                CATEGORIES[entry["verdict"]["category"]] if "verdict" in entry else "the control",
+                format_category(entry["verdict"]) if "verdict" in entry else "the control",
             ]
         )
     return {"head": head, "rows": rows, "models": study.arms, "words": [1, 7]}

@@ -58,7 +58,7 @@ def format_title(attribution: dict[str, Any]) -> str:
     effects = {name: _effect(verdict) for name, verdict in verdicts.items() if verdict["components"]}
     if all(verdict["category"] == "undecided" for verdict in verdicts.values()):
         return f"Undecided: {attribution['problems']:,} problems are too few to compare the arms"
-    models = any(verdict["scope"] == "models" for verdict in verdicts.values())
+    models = all(verdict["scope"] == "models" for verdict in verdicts.values())
     if not effects:
         return f"No {'trained model' if models else 'arm'} shows an effect beyond {control}"
     by_effect: dict[str, list[str]] = {}
@@ -91,6 +91,12 @@ def format_lead(study: Study) -> list[str]:
         + ". Each verdict ends with what would change it."
         + ("" if trainings > len(study.arms) else " One training of each arm says nothing about another training."),
     ]
+
+
+def format_category(verdict: dict[str, Any]) -> str:
+    """In a few words; with one training of an arm and of the control it is about these models."""
+    category = CATEGORIES[verdict["category"]]
+    return f"{category} (one model each)" if verdict["scope"] == "models" else category
 
 
 def _effect(verdict: dict[str, Any]) -> str:
