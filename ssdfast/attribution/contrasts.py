@@ -111,13 +111,11 @@ def _components(arm: ArmStats, control: ArmStats, tests_of_all: int) -> dict[str
 def _detectable(spread: Variance, x: int, seeds: int, control_seeds: int, tests: int) -> dict[str, float | None]:
     """`seed_sd` and `mde` of a statistic."""
     seed_variance, problem_variance = float(spread.seeds_X[x]), float(spread.problems_X[x])
-    seed_sd = math.sqrt(seed_variance / (1 / seeds + 1 / control_seeds)) if spread.seed_freedom else None
-    is_defined = math.isfinite(seed_variance + problem_variance)
-    mde = (
-        minimum_detectable(seed_variance, spread.seed_freedom, problem_variance, spread.problem_freedom, tests)
-        if is_defined
-        else None
-    )
+    seed_sd = math.sqrt(seed_variance / (1 / seeds + 1 / control_seeds)) if spread.seeds else None
+    mde = None
+    if math.isfinite(seed_variance + problem_variance):
+        counts = (seeds, control_seeds)
+        mde = minimum_detectable(seed_variance, counts, problem_variance, spread.problem_freedom + 1, tests)
     return {"seed_sd": seed_sd, "mde": mde}
 
 

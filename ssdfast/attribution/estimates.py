@@ -12,9 +12,10 @@ another from problem to problem; I is in W already, and leaves P (two-way random
 quantile of its own: exact where one of them dominates, and a little wide between (the squares of half-widths add up as
 in Zou and Donner 2008). Satterthwaite's degrees of freedom would be too many where W happens to be small.
 
-Two arms have independent seeds and the same problems; W is pooled over both, which assumes that trainings of both arms
-vary alike (with equal numbers of seeds it hardly matters). With one seed per arm there is no W: intervals and tests are
-then about these trained models and not about their recipes.
+Two arms have independent seeds and the same problems. Each arm has a W of its own, and the degrees of freedom of their
+sum are Welch's (1947), since trainings of one recipe may vary more than those of another. An arm of one seed takes the
+W of the other. With one seed of each arm there is no W: intervals and tests are then about these trained models and not
+about their recipes.
 
 Statistics are linear in the problems to first order: `influence_GX` says what each problem adds to each (the
 linearization of survey statistics, Binder 1983).
@@ -47,23 +48,41 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Variance:
-    """The two variances of estimates [X]: from seeds, with `seed_freedom` degrees of freedom, and from problems."""
+    """The variances of estimates [X], from seeds and from problems, with their degrees of freedom."""
 
-    seeds_X: np.ndarray
+    seeds: Sequence[tuple[np.ndarray, int]]
+    """of each arm; none where no arm has several seeds"""
     problems_X: np.ndarray
-    seed_freedom: int
     problem_freedom: int
+
+    @property
+    def seeds_X(self) -> np.ndarray:
+        """Of all arms together."""
+        return sum((part_X for part_X, _ in self.seeds), np.zeros_like(self.problems_X))
+
+    @property
+    def seed_freedom_X(self) -> np.ndarray:
+        """Welch's degrees of freedom of `seeds_X`."""
+        terms_X = sum((part_X**2 / freedom for part_X, freedom in self.seeds), np.zeros_like(self.problems_X))
+        fewest = min((freedom for _, freedom in self.seeds), default=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            freedom_X: np.ndarray = np.where(terms_X > 0, self.seeds_X**2 / terms_X, fewest)
+        return freedom_X
 
     def pooled(self, columns: np.ndarray, weights: np.ndarray) -> Variance:
         """That of one statistic whose variances are sums of those of some columns with weights."""
-        seeds_X, problems_X = (np.atleast_1d(weights @ part_X[columns]) for part_X in (self.seeds_X, self.problems_X))
-        return Variance(seeds_X, problems_X, self.seed_freedom, self.problem_freedom)
+
+        def total(part_X: np.ndarray) -> np.ndarray:
+            return np.atleast_1d(weights @ part_X[columns])
+
+        seeds = [(total(part_X), freedom) for part_X, freedom in self.seeds]
+        return Variance(seeds, total(self.problems_X), self.problem_freedom)
 
     def squared_half_width_X(self, level_X: np.ndarray | float = LEVEL) -> np.ndarray:
         """Of the intervals of these levels."""
         tail_X = (1 - np.asarray(level_X)) / 2
         squares_X: np.ndarray = stdtrit(self.problem_freedom, tail_X) ** 2 * self.problems_X
-        return squares_X + stdtrit(self.seed_freedom, tail_X) ** 2 * self.seeds_X if self.seed_freedom else squares_X
+        return squares_X + stdtrit(self.seed_freedom_X, tail_X) ** 2 * self.seeds_X if self.seeds else squares_X
 
     def p_value_X(self, square_X: np.ndarray) -> np.ndarray:
         """Of squared differences: 1 minus the level whose interval reaches so far; at least 1e-15, NaN if undefined."""
@@ -135,15 +154,19 @@ def _variance(first: Sequence[Estimates], second: Sequence[Estimates]) -> Varian
     problems = len(influence_GX)
     unbiased = problems / (problems - 1)
     problems_X = unbiased * (influence_GX**2).sum(0)
-    seed_freedom = sum(len(arm) - 1 for arm in arms)
-    if not seed_freedom:
-        return Variance(np.zeros_like(problems_X), problems_X, 0, problems - 1)
-    between_X = np.sum([_squares([seed.value_X for seed in arm]) for arm in arms], axis=0) / seed_freedom
-    within_GX = np.sum([_squares([seed.influence_GX for seed in arm]) for arm in arms], axis=0) / seed_freedom
-    within_X = unbiased * within_GX.sum(0)
-    fraction = sum(1 / len(arm) for arm in arms)
-    common_X = np.maximum(problems_X - fraction * within_X, 0)
-    return Variance(fraction * between_X, common_X, seed_freedom, problems - 1)
+    if all(len(arm) == 1 for arm in arms):
+        return Variance([], problems_X, problems - 1)
+    # An arm of one seed takes the variances of the other; together they are one sum with the other's freedom.
+    several = [arm for arm in arms if len(arm) > 1]
+    shares = [1 / len(arm) for arm in several]
+    shares[0] += sum(1.0 for arm in arms if len(arm) == 1)
+    seeds, within_X = [], np.zeros_like(problems_X)
+    for arm, share in zip(several, shares, strict=True):
+        freedom = len(arm) - 1
+        seeds.append((share * _squares([seed.value_X for seed in arm]) / freedom, freedom))
+        squares_GX = _squares([seed.influence_GX for seed in arm])
+        within_X = within_X + share * unbiased * squares_GX.sum(0) / freedom
+    return Variance(seeds, np.maximum(problems_X - within_X, 0), problems - 1)
 
 
 def _squares(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssdfast.attribution.power import POWER, detectable_difference, detectable_in_seed_sds, seeds_needed
+from ssdfast.attribution.power import (
+    POWER,
+    detectable_difference,
+    detectable_in_seed_sds,
+    minimum_detectable,
+    seeds_needed,
+)
 
 
 @pytest.mark.parametrize(("seeds", "tests"), [(2, 1), (3, 4), (5, 12)])
@@ -12,8 +18,22 @@ def test_the_minimum_detectable_difference_is_found_with_its_power(seeds, tests)
     rng = np.random.default_rng(0)
     difference = detectable_in_seed_sds(seeds, tests)
     first, second = rng.standard_normal((2, 20_000, seeds))
-    p = stats.ttest_ind(first + difference, second, axis=1).pvalue
+    p = stats.ttest_ind(first + difference, second, axis=1, equal_var=False).pvalue
     assert np.mean(p <= 0.05 / tests) == pytest.approx(POWER, abs=0.02)
+
+
+@pytest.mark.parametrize("seeds", [(2, 5), (4, 2), (1, 3)])
+def test_unequal_seeds_have_their_power_too(seeds):
+    rng = np.random.default_rng(0)
+    variance = 1 / seeds[0] + 1 / seeds[1]
+    difference = minimum_detectable(variance, seeds, 0.0, 2, 4)
+    first, second = (rng.standard_normal((20_000, count)) for count in seeds)
+    if 1 in seeds:
+        error = second.std(1, ddof=1) * np.sqrt(variance)
+        p = 2 * stats.t.sf(np.abs(first.mean(1) + difference - second.mean(1)) / error, seeds[1] - 1)
+    else:
+        p = stats.ttest_ind(first + difference, second, axis=1, equal_var=False).pvalue
+    assert np.mean(p <= 0.05 / 4) == pytest.approx(POWER, abs=0.03)
 
 
 def test_seeds_that_are_needed_are_the_fewest_that_do():

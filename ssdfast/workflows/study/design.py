@@ -34,12 +34,12 @@ def format_design(config: StudyConfig, eval_problems: int) -> Iterator[str]:
         smallest = detectable_difference(seeds, problems, SEED_DEVIATION, PROBLEM_DEVIATION, tests)
         yield (
             f"minimum detectable strength of self-distillation beyond the control, {seeds} seeds per arm and"
-            f" {problems:,} problems: {smallest:.2f} (power 80 %, corrected for {tests} tests)"
+            f" {problems:,} problems: {_format_strength(smallest)} (power 80 %, corrected for {tests} tests)"
         )
     yield f"  {'problems':>12}" + "".join(f"{count:>8,}" for count in _PROBLEMS)
     for count in _SEEDS:
         cells = (detectable_difference(count, number, SEED_DEVIATION, PROBLEM_DEVIATION, tests) for number in _PROBLEMS)
-        yield f"  {count:>6} seeds" + "".join(f"{cell:>8.2f}" for cell in cells if cell is not None)
+        yield f"  {count:>6} seeds" + "".join(f"{_format_strength(cell):>8}" for cell in cells)
     yield (
         f"  if strengths vary by {SEED_DEVIATION:g} between trainings of one recipe and by {PROBLEM_DEVIATION:g}"
         " between problems"
@@ -51,3 +51,8 @@ def format_design(config: StudyConfig, eval_problems: int) -> Iterator[str]:
         f"minimum detectable difference in accuracy of one model from the baseline, {eval_problems:,} problems x"
         f" {samples} sample{'s' if samples > 1 else ''}: {effect} (power 80 %, not corrected)"
     )
+
+
+def _format_strength(strength: float | None) -> str:
+    """A strength is at most 1."""
+    return "none" if strength is None or strength > 1 else f"{strength:.2f}"
