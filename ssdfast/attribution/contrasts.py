@@ -132,6 +132,7 @@ def _metric_tests(arm: ArmStats, control: ArmStats, names: Sequence[position_gro
     spread = difference_variance(arm.metric_estimates, control.metric_estimates)
     ends = intervals(arm_X - control_X, spread)
     sizes_X = _effect_sizes(arm.metric_estimates, control.metric_estimates)
+    p_X = spread.p_value_X((arm_X - control_X) ** 2)
     tests = []
     for z, (kind, name) in enumerate(names):
         if not (arm.positions_Z[z] and control.positions_Z[z]):
@@ -147,7 +148,7 @@ def _metric_tests(arm: ArmStats, control: ArmStats, names: Sequence[position_gro
                     "control": _or_none(control_X[x]),
                     "difference": ends[x],
                     "effect_size_sd": _or_none(sizes_X[x]),
-                    "p_value": _p_value(arm_X - control_X, spread, [x]),
+                    "p_value": _or_none(p_X[x]),
                 }
             )
     return tests
