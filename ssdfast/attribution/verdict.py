@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import verdict_text
-from .power import ALPHA, FEWEST_PROBLEMS
-from .verdict_text import MIN_FRACTION
+from .power import FEWEST_PROBLEMS
+from .verdict_text import MIN_FRACTION, is_significant
 
 MIXTURE, NONE, UNDECIDED = "mixture", "none", "undecided"
 RECIPES, MODELS = "recipes", "models"
@@ -45,7 +45,7 @@ def verdict(
     parameters that explain the shift better than `train_sampling`, or None), `text`. JSON.
 
     shift: from `arm_stats.describe_shift`, with the single-component fits. comparison: from
-    `contrasts.compare_with_control`. A component is named if it differs from the control's (by Holm at ALPHA) and
+    `contrasts.compare_with_control`. A component is named if it differs from the control's (by Holm at 0.05) and
     explains MIN_FRACTION of what all such components explain beyond the control, or if the fit loses that much without
     it; the second finds a component that opposes another. With fewer than FEWEST_PROBLEMS problems the category is
     `undecided`.
@@ -89,11 +89,6 @@ def _classes(tests: Sequence[Mapping[str, Any]]) -> list[str]:
     sizes = {test["position_class"]: abs(test["difference"]["value"]) for test in tests if is_significant(test)}
     least = MIN_FRACTION * max(sizes.values(), default=0.0)
     return [name for name, size in sizes.items() if size >= least]
-
-
-def is_significant(test: Mapping[str, Any]) -> bool:
-    """Whether a test's corrected p-value is at most ALPHA."""
-    return test["p_value_holm"] is not None and test["p_value_holm"] <= ALPHA
 
 
 def contradicted_by(shift: Mapping[str, Any]) -> dict[str, Any] | None:

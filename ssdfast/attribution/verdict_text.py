@@ -30,6 +30,11 @@ _CLASSES = {
 }
 
 
+def is_significant(test: Mapping[str, Any]) -> bool:
+    """Whether a test's corrected p-value is at most ALPHA."""
+    return test["p_value_holm"] is not None and test["p_value_holm"] <= ALPHA
+
+
 def format_headline(control: str, outcome: Mapping[str, Any], is_smaller: bool, design: Design) -> str:
     """is_smaller: the arm's whole shift is smaller than the control's."""
     headline = _format_effect(control, outcome, is_smaller, design)
@@ -135,9 +140,7 @@ def _format_evidence(shift: Mapping[str, Any], comparison: Mapping[str, Any]) ->
         f"{_TITLES[test['component']]} {format_p_value(test['p_value_holm'])}" for test in comparison["tests"]
     )
     text += f" Corrected p-values of a difference from the control: {p_values}."
-    significant = [
-        test for test in comparison["metrics"] if test["p_value_holm"] is not None and test["p_value_holm"] <= ALPHA
-    ]
+    significant = [test for test in comparison["metrics"] if is_significant(test)]
     if not significant:
         return text + " No metric over all positions differs significantly from the control's."
     largest = significant[0]
@@ -178,7 +181,11 @@ def _format_sensitivity(outcome: Mapping[str, Any], design: Design, comparison: 
         f" explains {MIN_FRACTION:.0%} of what all such components explain beyond the control."
     )
     if outcome["category"] == "none":
-        return f"The verdict would change if a component were named.{rule}{_format_detectable(design, comparison)}"
+        smaller = [_TITLES[test["component"]] for test in comparison["tests"] if is_significant(test)]
+        text = f"Significant but no larger than the control's: {_join(smaller)}. " if smaller else ""
+        return (
+            f"{text}The verdict would change if a component were named.{rule}{_format_detectable(design, comparison)}"
+        )
     others = [test["component"] for test in comparison["tests"] if test["component"] not in outcome["components"]]
     changes = [f"{_join([_TITLES[component] for component in outcome['components']], 'or')} no longer met this rule"]
     if others:

@@ -8,7 +8,7 @@ from ...attribution.power import FEWEST_PROBLEMS, detectable_difference
 from ...config import StudyConfig
 from ...evaluation.stats.power import planned_mde_pp
 
-SEED_DEVIATION, PROBLEM_DEVIATION = 0.04, 0.2
+SEED_DEVIATION, PROBLEM_DEVIATION = 0.04, 0.11
 """standard deviations of the strength of self-distillation between trainings of one recipe, and of the difference of
 two trainings between problems"""
 _SEEDS, _PROBLEMS = (2, 3, 5, 8), (30, 100, 300, 1000)
