@@ -10,7 +10,7 @@ from ...evaluation.stats.power import planned_mde_pp
 
 SEED_DEVIATION, PROBLEM_DEVIATION = 0.04, 0.11
 """standard deviations of the strength of self-distillation between trainings of one recipe, and of the difference of
-two trainings between problems"""
+two trainings between problems, both as in the demo study"""
 _SEEDS, _PROBLEMS = (2, 3, 5, 8), (30, 100, 300, 1000)
 _COMPONENTS = 4
 
@@ -42,7 +42,7 @@ def format_design(config: StudyConfig, eval_problems: int) -> Iterator[str]:
         yield f"  {count:>6} seeds" + "".join(f"{_format_strength(cell):>8}" for cell in cells)
     yield (
         f"  if strengths vary by {SEED_DEVIATION:g} between trainings of one recipe and by {PROBLEM_DEVIATION:g}"
-        " between problems"
+        " between problems, as in the demo study"
     )
     samples = config.samples_per_problem
     smallest_pp = planned_mde_pp(eval_problems, samples) if eval_problems > 1 else None
