@@ -42,8 +42,8 @@ def table(tests: int) -> Iterator[str]:
     for seeds in SEEDS:
         cells = []
         for problems in PROBLEMS:
-            found = [strength for strength in STRENGTHS if power(strength, seeds, problems, tests) >= POWER]
-            cells.append(f"{found[0]:g}" if found else "none")
+            detected = [strength for strength in STRENGTHS if power(strength, seeds, problems, tests) >= POWER]
+            cells.append(f"{detected[0]:g}" if detected else "none")
         yield f"| {seeds} | {' | '.join(cells)} |"
 
 
