@@ -59,8 +59,8 @@ function drawArm(index) {
     intervalPanel({ title: "Components of the shift", note: "nats per position", tone, rows: components }),
     ...(beyond ? [intervalPanel({ title: "Beyond the control", note: "nats per position", tone, rows: beyond })] : []),
     html("div", { class: "scroller" }, textTable(fit)),
-    html("div", { class: "scroller" }, textTable(classes)),
     html("div", { class: "scroller" }, textTable(singleFits)));
+  byId("classes").replaceChildren(textTable(classes));
   byId("component-tests").replaceChildren(...(componentTests ? [textTable(componentTests)] : []));
   byId("tests").replaceChildren(tests ? textTable(tests) : html("p", { class: "small" }, `${name} is the control.`));
   byId("decoding").replaceChildren(...study.decoding[name].map(lineChart));
