@@ -19,11 +19,11 @@ struct ModelSums {
   float max = NEVER;     // what x is relative to
   double sum = 0;        // sum e^x
   double weighted = 0;   // sum e^x x
-  std::vector<float> block_sum, block_shift;  // sum e^x of each block, and what its x was relative to
+  std::vector<float> block_sum, block_shift;  // sum e^x of each block, and what its x was relative to: NEVER if it is empty
 
   void start(int64_t blocks) {
     max = NEVER, sum = weighted = 0;
-    block_sum.assign(blocks, 0.f), block_shift.assign(blocks, 0.f);
+    block_sum.assign(blocks, 0.f), block_shift.assign(blocks, NEVER);
   }
   // Returns by what e^x shrinks.
   double raise(float to) {
@@ -118,7 +118,8 @@ struct PairSweep {
         continue;
       }
       raise();
-      if (std::exchange(waiting, false)) chunk<true>(0, begin);
+      if (std::exchange(waiting, false))
+        for (int64_t before = 0; before < begin; before += CHUNK) chunk<true>(before, before + CHUNK);
       const bool whole = end % BLOCK == 0 && a.near() && b.near();
       whole ? chunk<false>(begin, end) : chunk<true>(begin, end);
     }
@@ -150,7 +151,7 @@ struct PairSweep {
       out_b.sum += out_b.block_sum[k] = sum(total_b), out_b.block_shift[k] = b.max;
     }
     out_a.weighted += sum(weighted_a), out_b.weighted += sum(weighted_b);
-    a_d += sum(sum_a_d), b_d += sum(sum_b_d), a_dd += sum(sum_a_dd);
+    a_d += sum(sum_a_d), b_d += sum(sum_b_d), a_dd += wide_sum(sum_a_dd);
   }
 };
 
