@@ -43,7 +43,7 @@ GAP = 4  # sum of p_a times the gap x_b - x_a less the pivot (see ``pivot``)
 GAP_SQUARED = 5
 DIVERGENCES = 6
 
-LARGEST_PIVOT = 1e18  # float32 holds its square, and differences of logits saturate there
+SATURATED = 1e18  # where differences of logits saturate: float32 holds the square
 
 
 @dataclass(frozen=True)
@@ -221,4 +221,4 @@ def pivot(state: PartialState) -> Tensor:
     gap_NK = (top.other_NK - max_b_N[:, None]) - (top.z_NK - max_a_N[:, None])
     weight_NK = torch.where(gap_NK.isfinite(), (top.z_NK - max_a_N[:, None]).exp(), 0.0)
     mean_N = torch.where(gap_NK.isfinite(), weight_NK * gap_NK, 0.0).sum(1) / weight_NK.sum(1)
-    return mean_N.nan_to_num(0.0).clamp(-LARGEST_PIVOT, LARGEST_PIVOT).to(top.z_NK.dtype)
+    return mean_N.nan_to_num(0.0).clamp(-SATURATED, SATURATED).to(top.z_NK.dtype)

@@ -30,7 +30,7 @@ LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 INF = tl.constexpr(float("inf"))
 LOWEST = tl.constexpr(-1e35)  # as many as a chunk has can be added up
-LARGEST_PIVOT = tl.constexpr(state.LARGEST_PIVOT)
+SATURATED = tl.constexpr(state.SATURATED)
 
 ABSENT = tl.constexpr(-(1 << 63))
 ID_MASK = tl.constexpr((1 << 31) - 1)
@@ -64,6 +64,13 @@ def unpack(key):
 def finite_x(x, z):
     """x = z less a maximum, LOWEST where it overflows: -inf is left for tokens that cannot occur. NaN stays."""
     return tl.where((x == -INF) & (z > -INF), LOWEST, x)
+
+
+@triton.jit
+def finite_gap(d):
+    """d = x_b - x_a, 0 unless both models allow the token; it saturates, or a few of it would add up to infinity."""
+    d = tl.where(tl.abs(d) < INF, d, 0.0)
+    return tl.minimum(tl.maximum(d, -SATURATED), SATURATED)
 
 
 @triton.jit

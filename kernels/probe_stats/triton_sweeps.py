@@ -33,14 +33,15 @@ from .triton_math import (
     JS,
     KL_AB,
     KL_BA,
-    LARGEST_PIVOT,
     LOG2E,
     MAX,
     POSSIBLE,
+    SATURATED,
     SUM,
     TV,
     WEIGHTED,
     divergence_terms,
+    finite_gap,
     finite_x,
     power,
 )
@@ -114,7 +115,7 @@ def first_sweep(
         if PAIR_SUMS:
             state_ptr += model_slots * chunks
             d = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
-            finite = tl.where(tl.abs(d) < INF, d, 0.0)
+            finite = finite_gap(d)
             tl.store(state_ptr + A_D * chunks, tl.sum(tl.where(d == -INF, -INF, e_a * finite)))
             tl.store(state_ptr + B_D * chunks, tl.sum(tl.where(d == INF, -INF, e_b * finite)))
             tl.store(state_ptr + A_DD * chunks, tl.sum(e_a * finite * finite))
@@ -207,7 +208,7 @@ def gap_at_top(b_ptr, row_b_ptr, top_a_ptr, pivot_ptr, stride_b, K: tl.constexpr
     row = tl.program_id(0).to(tl.int64)
     z_b = tl.load(b_ptr + row * stride_b + tl.maximum(tl.load(top_a_ptr + row * K), 0)).to(tl.float32)
     x_b = z_b - tl.load(row_b_ptr + row * ROW_SLOTS + ROW_MAX)
-    tl.store(pivot_ptr + row, tl.where(z_b > -INF, tl.maximum(x_b, -LARGEST_PIVOT), 0.0))
+    tl.store(pivot_ptr + row, tl.where(z_b > -INF, tl.maximum(x_b, -SATURATED), 0.0))
 
 
 @triton.jit
