@@ -19,14 +19,15 @@ from inputs import Hidden
 from provider import SLOW_ROWS, Provider, assert_near
 from torch import Tensor
 
-from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
+from ssdfast.kernels import ProbeSpec, ProbeStats
+from ssdfast.kernels.probe_stats import reference
 from ssdfast.kernels.probe_stats.schema import new_packed, put_rows, unpack
 
 # With exact logits, sums in float32 are what is left; a column of log-probabilities as rounded as bf16 logits would be
 # wrong by 1e-2. The tolerance of what multiplies in 16 bits with float32 sums allows one more rounding.
 FLOAT32, ROUNDED_INSIDE = 1e-5, 1e-3
 CHUNK = 1024 if ON_GPU else 128  # rows; 128 is TRL's own choice, a GPU wants more of them in a product
-EAGER_CHUNK = 16  # the reference needs a hundred bytes per logit
+EAGER_CHUNK = 16  # eager torch needs a hundred bytes per logit
 
 
 class Float32Logits:
@@ -77,13 +78,14 @@ def float32_matmuls(precision: str) -> Iterator[None]:
 
 
 def eager(product: Float32Logits, spec: ProbeSpec, x: Hidden) -> ProbeStats:
-    """Every column by the definition, on a few rows' logits at a time."""
+    """Every column by the lines of the definition in float32, not its float64, on a few rows' logits at a time."""
     n = x.token_N.shape[0]
     stats = unpack(*new_packed(x.token_N.new_empty(0, dtype=torch.float32), n, spec, True), n, spec, True)
     for i in range(0, n, EAGER_CHUNK):
         rows = slice(i, i + EAGER_CHUNK)
         logits = product(x.hidden_base_NH[rows], 0), product(x.hidden_trained_NH[rows], 1)
-        put_rows(stats, rows, probe_stats(*logits, x.token_N[rows], spec, backend="reference"))
+        packed = reference.packed_in(torch.float32, *logits, x.token_N[rows], spec)
+        put_rows(stats, rows, unpack(*packed, logits[0].shape[0], spec, True))
     return stats
 
 

@@ -113,7 +113,7 @@ def assert_near(got: Tensor, want: Tensor, tolerance: float, name: str) -> None:
 
 
 def assert_plain(got: ProbeStats, oracle: ProbeStats) -> None:
-    """The gate of the reference in float32, which uses torch's own sums and softmax: 1e-3 for floats, 1 % for sizes.
+    """The gate of eager torch in float32, with torch's own sums and softmax: 1e-3 for floats, 1 % for sizes.
 
     It adds the hundred thousand terms of a class's mass one by one, and with such a softmax a nucleus of tens of
     thousands of tokens ends a few places early or late. Ids and ranks are exact.

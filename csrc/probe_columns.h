@@ -159,30 +159,61 @@ struct SupportSums {
   double q_gap = 0;                                   // sum q (x_a - x_b) / T
 };
 
+// (q - p)² / p, as the squared difference of q / sqrt(p) and sqrt(p): right however small p is.
+inline double squared_ratio(double log_q, double log_p) {
+  const double root = std::exp(log_q - log_p / 2) - std::exp(log_p / 2);
+  return root * root;
+}
+
 template <class T>
 SupportSums listed_sums(const Model<T>& a, const Model<T>& b, const Support& s, double beta, double centre) {
   SupportSums out;
   const size_t n = static_cast<size_t>(s.cut.size);
+  const double log_sum_q = std::log(s.sum);
   double xb_max = NEVER, sum_b = 0, sum_b_scaled = 0, sum_a = 0;
   for (size_t i = 0; i < n; ++i) xb_max = std::max(xb_max, b.x_at(a.best.list[i].id));
   for (size_t i = 0; i < n; ++i) {
     const double xa = a.x(i), xb = b.x_at(a.best.list[i].id), q = std::exp(xa * beta) / s.sum;
     const double pa = std::exp(xa - a.log_sum);
     out.q_delta += q * ((b.float_x(a.best.list[i].id) - a.float_x(a.best.list[i].id)) - centre);
-    if (pa > 0) out.square += (q - pa) * (q - pa) / pa;
+    out.square += squared_ratio(xa * beta - log_sum_q, xa - a.log_sum);
     out.kept[0] += pa, out.kept[1] += std::exp(xb - b.log_sum);
     out.q_gap += q * (xa - xb) * beta;
     sum_a += std::exp(xa), sum_b += std::exp(xb - xb_max), sum_b_scaled += std::exp((xb - xb_max) * beta);
   }
-  out.log_sum_x[0] = std::log(sum_a), out.log_sum_x[1] = std::log(sum_b) + xb_max;
-  out.log_sum_scaled[0] = std::log(s.sum), out.log_sum_scaled[1] = std::log(sum_b_scaled) + xb_max * beta;
+  const bool forbidden = xb_max == NEVER;  // all of S
+  out.log_sum_x[0] = std::log(sum_a), out.log_sum_x[1] = forbidden ? NEVER : std::log(sum_b) + xb_max;
+  out.log_sum_scaled[0] = log_sum_q, out.log_sum_scaled[1] = forbidden ? NEVER : std::log(sum_b_scaled) + xb_max * beta;
   return out;
+}
+
+// The sum of (q - p_a)² / p_a over S.
+template <class T>
+double wide_square(const Model<T>& a, const Support& s, double beta) {
+  const double log_sum_q = std::log(s.sum);
+  double square = 0;
+  if (beta < 0.5) {  // q / sqrt(p) grows where p falls, and may be more than a float holds
+    for_each_inside(a.row, s.cut, [&](int64_t i, M in, F) {
+      for (uint32_t lanes = bits(in); lanes; lanes &= lanes - 1) {
+        const double x = a.x_at(i + __builtin_ctz(lanes));
+        square += squared_ratio(x * beta - log_sum_q, x - a.log_sum);
+      }
+    });
+    return square;
+  }
+  const F rate = set(float(beta - 0.5)), start = set(float(a.log_sum / 2 - log_sum_q));  // at most log(V) / 2: no overflow
+  const F half = set(0.5f), log_sum_a = set(float(a.log_sum));
+  for_each_inside(a.row, s.cut, [&](int64_t, M in, F x) {
+    const F root = exp(fma(x, rate, start)) - exp((x - log_sum_a) * half);
+    square += sum(keep(in, root * root));
+  });
+  return square;
 }
 
 template <class T>
 SupportSums wide_sums(const Model<T>& a, const Model<T>& b, const Support& s, double beta_, double centre) {
   SupportSums out;
-  const F mb = set(b.row.max), beta = set(float(beta_)), iq = set(float(1 / s.sum)), ia = set(float(1 / a.sum));
+  const F mb = set(b.row.max), beta = set(float(beta_)), iq = set(float(1 / s.sum));
   const F shift = set(float(centre));
   const auto xb_at = [&](int64_t i) {
     const int n = static_cast<int>(std::min<int64_t>(W, a.row.v - i));
@@ -196,12 +227,12 @@ SupportSums wide_sums(const Model<T>& a, const Model<T>& b, const Support& s, do
   for_each_inside(a.row, s.cut, [&](int64_t i, M in, F xa) {
     const F xb = xb_at(i), below = max(set(FLOOR), xb - top);
     const M there = both(in, greater(xb, set(FLOOR)));
-    const F ea = exp(xa), eb = exp(below), q = keep(in, exp(xa * beta) * iq), pa = ea * ia, step = q - pa;
+    const F ea = exp(xa), eb = exp(below), q = keep(in, exp(xa * beta) * iq);
     out.q_delta += sum(q * ((xb - xa) - shift));
     out.q_gap += sum(q * (xa - xb));
-    out.square += sum(keep(both(in, greater(pa, set(0))), step * step / pa));
     sum_a += sum(keep(in, ea)), sum_b += sum(keep(there, eb)), sum_b_scaled += sum(keep(there, exp(below * beta)));
   });
+  out.square = wide_square(a, s, beta_);
   out.q_gap *= beta_;
   out.kept[0] = sum_a / a.sum, out.kept[1] = sum_b * std::exp(double(top_b)) / b.sum;
   out.log_sum_x[0] = std::log(sum_a), out.log_sum_x[1] = std::log(sum_b) + top_b;

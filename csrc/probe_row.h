@@ -60,6 +60,15 @@ inline F below_max(F z, F m) {
   else return z - m;
 }
 
+// The sum of the lanes in double: that of squares of FLOOR would overflow a float.
+inline double wide_sum(F x) {
+  float lanes[W];
+  store(lanes, x);
+  double total = 0;
+  for (float lane : lanes) total += lane;
+  return total;
+}
+
 // A row of logits and the results of its first scan, CHUNK by CHUNK.
 template <class T>
 struct Row {

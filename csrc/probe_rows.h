@@ -147,7 +147,7 @@ struct Rows {
     double mass = 0, listed = 0;
     for (size_t i = 0; i < a.best.list.size(); ++i) {
       const double p = std::exp(a.x(i)) / a.sum;
-      mass += p, listed += p * (b.float_x(a.best.list[i].id) - a.x(i));
+      mass += p, listed += p * (b.float_x(a.best.list[i].id) - a.float_x(a.best.list[i].id));  // 0 for the same logits
     }
     const F ma = set(a.row.max), mb = set(b.row.max);
     F weight = set(0), weighted = weight;
@@ -180,7 +180,7 @@ struct Rows {
       // T KL(q || r tempered) = T sum q (log q - log r_T); for the baseline r_T is q.
       const double gap = sums.q_gap - sums.log_sum_scaled[0] + sums.log_sum_scaled[1];
       float* terms = out.ce_terms + (n * 2 + model) * 3;
-      terms[0] = float(-std::log(sums.kept[model]));
+      terms[0] = float((model == 0 ? a : b).log_sum - sums.log_sum_x[model]);  // finite however small the mass on S
       terms[1] = float(-t * log_power);
       terms[2] = model == 0 ? 0.f : float(t * gap);
       out.kept_mass[n * 2 + model] = float(sums.kept[model]);

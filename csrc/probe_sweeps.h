@@ -19,11 +19,11 @@ struct ModelSums {
   float max = NEVER;     // what x is relative to
   double sum = 0;        // sum e^x
   double weighted = 0;   // sum e^x x
-  std::vector<float> block_sum, block_shift;  // sum e^x of each block, and what its x was relative to
+  std::vector<float> block_sum, block_shift;  // sum e^x of each block, and what its x was relative to: NEVER if it is empty
 
   void start(int64_t blocks) {
     max = NEVER, sum = weighted = 0;
-    block_sum.assign(blocks, 0.f), block_shift.assign(blocks, 0.f);
+    block_sum.assign(blocks, 0.f), block_shift.assign(blocks, NEVER);
   }
   // Returns by what e^x shrinks.
   double raise(float to) {
@@ -40,9 +40,14 @@ struct Powers {
   std::vector<float> block;  // e^x, then the planned powers, BLOCK each
   std::vector<float> x, lanes;
   std::vector<double> sums;
+  int root = -1;  // the power e^(x/2), whose square is e^x: one exponential for both
 
   explicit Powers(const Job& job)
-      : plan(job.powers), block((plan.size() + 1) * BLOCK), x(BLOCK), lanes(plan.size() * W), sums(plan.size()) {}
+      : plan(job.powers), block((plan.size() + 1) * BLOCK), x(BLOCK), lanes(plan.size() * W), sums(plan.size()) {
+    if (SSDFAST_AVX512) return;  // its exponential is less exact, and a square would be twice as wrong
+    for (size_t s = 0; s < plan.size(); ++s)
+      if (plan[s].beta == 0.5f) root = static_cast<int>(s) + 1;
+  }
   float* power(int i) { return block.data() + i * BLOCK; }
   void start() { std::fill(sums.begin(), sums.end(), 0.0); }
   void raise(double shift) {  // shift: old maximum - new
@@ -56,7 +61,8 @@ struct Powers {
       F sum = load(&lanes[s * W]);
       for (int i = 0; i < count; i += W) {
         F e;
-        if (factor[0] < 0) e = exp(load(&x[i]) * plan[s].beta);
+        if (static_cast<int>(s) + 1 == root) e = load(out + i);
+        else if (factor[0] < 0) e = exp(load(&x[i]) * plan[s].beta);
         else if (factor[2] < 0) e = load(f + i) * load(g + i);
         else e = load(f + i) * load(g + i) * load(h + i);
         store(out + i, e);
@@ -81,16 +87,28 @@ void sweep(Row<T>& row, ModelSums& out, Powers& powers) {
     if (row.max == NEVER) continue;
     if (out.max != NEVER && row.max != out.max) powers.raise(double(out.max) - row.max);
     out.raise(row.max);
-    const F m = set(row.max);
+    const F m = set(row.max), half = set(0.5f), lowest = set(-87.33f);
     F weighted = set(0);
+    float *const xs = powers.x.data(), *const es = powers.power(0), *const roots = powers.power(std::max(0, powers.root));
     for (int64_t k = begin / BLOCK; k * BLOCK < end; ++k) {
       const int64_t first = k * BLOCK, last = row.block_end(k);
       F total = set(0);
-      for_each(row.z, first, last, [&](int64_t i, int, F z) {
-        const F x = below_max(z, m), e = exp(x);
-        store(powers.x.data() + (i - first), x), store(powers.power(0) + (i - first), e);
+      const auto add = [&](int64_t i, F x, F e) {
+        store(xs + (i - first), x), store(es + (i - first), e);
         weighted = fma(e, x, weighted), total = total + e;
-      });
+      };
+      if (powers.root < 0) {
+        for_each(row.z, first, last, [&](int64_t i, int, F z) {
+          const F x = below_max(z, m);
+          add(i, x, exp(x));
+        });
+      } else {
+        for_each(row.z, first, last, [&](int64_t i, int, F z) {
+          const F x = below_max(z, m), root = exp(x * half);
+          store(roots + (i - first), root);
+          add(i, x, keep(greater_equal(x, lowest), root * root));  // a denormal square would be slow
+        });
+      }
       powers.add(static_cast<int>(last - first));
       out.sum += out.block_sum[k] = sum(total), out.block_shift[k] = row.max;
     }
@@ -118,7 +136,8 @@ struct PairSweep {
         continue;
       }
       raise();
-      if (std::exchange(waiting, false)) chunk<true>(0, begin);
+      if (std::exchange(waiting, false))
+        for (int64_t before = 0; before < begin; before += CHUNK) chunk<true>(before, before + CHUNK);
       const bool whole = end % BLOCK == 0 && a.near() && b.near();
       whole ? chunk<false>(begin, end) : chunk<true>(begin, end);
     }
@@ -150,7 +169,7 @@ struct PairSweep {
       out_b.sum += out_b.block_sum[k] = sum(total_b), out_b.block_shift[k] = b.max;
     }
     out_a.weighted += sum(weighted_a), out_b.weighted += sum(weighted_b);
-    a_d += sum(sum_a_d), b_d += sum(sum_b_d), a_dd += sum(sum_a_dd);
+    a_d += sum(sum_a_d), b_d += sum(sum_b_d), a_dd += wide_sum(sum_a_dd);
   }
 };
 

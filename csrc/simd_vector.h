@@ -74,11 +74,31 @@ inline F select(M m, F a, F b) { return m ? a : b; }
 inline F keep(M m, F a) { return as_float(m & as_int(a)); }
 inline F add_if(M m, F sum, F a) { return sum + keep(m, a); }
 
+#if SSDFAST_AVX2
+// For each set of lanes, which they are, those in front first.
+struct LaneOrders {
+  uint8_t lane[256][W];
+  constexpr LaneOrders() : lane() {
+    for (int set = 0; set < 256; ++set)
+      for (int i = 0, n = 0; i < W; ++i)
+        if (set >> i & 1) lane[set][n++] = static_cast<uint8_t>(i);
+  }
+};
+constexpr LaneOrders LANE_ORDERS;
+#endif
+
 // Stores the lanes of m side by side and returns their number; writes up to W floats.
 inline int compress(float* to, M m, F x) {
+  const uint32_t lanes = bits(m);
+#if SSDFAST_AVX2
+  const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(LANE_ORDERS.lane[lanes]));
+  store(to, F(_mm256_permutevar8x32_ps(x, _mm256_cvtepu8_epi32(order))));
+  return __builtin_popcount(lanes);
+#else
   int n = 0;
-  for (uint32_t lanes = bits(m); lanes; lanes &= lanes - 1) to[n++] = x[__builtin_ctz(lanes)];
+  for (uint32_t rest = lanes; rest; rest &= rest - 1) to[n++] = x[__builtin_ctz(rest)];
   return n;
+#endif
 }
 
 inline float sum(F x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }

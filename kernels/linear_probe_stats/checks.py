@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..backends import DTYPES
-from ..probe_stats.checks import check_token
+from ..probe_stats.checks import check_token, has_unit_stride
 from .head import LmHead
 
 
@@ -59,7 +59,7 @@ def check_model(suffix: str, hidden: Tensor, head: LmHead, empty_ok: bool) -> No
     if weight.device != hidden.device:
         raise ValueError(f"{hidden_name} is on {hidden.device}, {weight_name} on {weight.device}")
     for name, tensor in ((hidden_name, hidden), (weight_name, weight)):
-        if tensor.stride(1) != 1 and tensor.shape[1] > 1:
+        if not has_unit_stride(tensor):
             raise ValueError(f"{name} has stride {tensor.stride(1)} along H: call .contiguous() first")
     bias = head.bias_V
     if bias is None:

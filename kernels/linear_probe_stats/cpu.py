@@ -1,15 +1,18 @@
 """The CPU backend: for each block of rows, their logits in one workspace and the C++ statistics of them.
 
-The workspace takes less than 64 MB for both models together, whatever N is, and is kept for the next call.
+The workspace takes less than 64 MB for both models together, whatever N is, and is kept for the next call. Each thread
+has its own, and so has a forked child.
 
 Shape legend: N rows, V vocabulary, H hidden size, B rows of a block.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import threading
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -36,33 +39,40 @@ def linear_probe_stats_packed(
     cpu.check_device(hidden_base_NH)
     pair, n, v = hidden_trained_NH is not None, token_N.shape[0], head_base.weight_VH.shape[0]
     step = _block_rows(n, v, models=2 if pair else 1)
-    workspaces = _workspace((2 if pair else 1) * step * v).view(-1, step, v)
     floats, ints = new_packed(hidden_base_NH, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
-    for i in range(0, n, step):
-        rows = slice(i, min(n, i + step))
-        count = rows.stop - i
-        a_BV = lm_head_logits(hidden_base_NH[rows], head_base, workspaces[0][:count])
-        b_BV = None
-        if hidden_trained_NH is not None and head_trained is not None:
-            b_BV = lm_head_logits(hidden_trained_NH[rows], head_trained, workspaces[1][:count])
-        packed = cpu.probe_stats_packed(a_BV, b_BV, token_N[rows], spec)
-        put_rows(stats, rows, unpack(*packed, count, spec, pair))
+    with _workspace((2 if pair else 1) * step * v) as workspace:
+        logits = workspace.view(-1, step, v)
+        for i in range(0, n, step):
+            rows = slice(i, min(n, i + step))
+            count = rows.stop - i
+            a_BV = lm_head_logits(hidden_base_NH[rows], head_base, logits[0][:count])
+            b_BV = None
+            if hidden_trained_NH is not None and head_trained is not None:
+                b_BV = lm_head_logits(hidden_trained_NH[rows], head_trained, logits[1][:count])
+            packed = cpu.probe_stats_packed(a_BV, b_BV, token_N[rows], spec)
+            put_rows(stats, rows, unpack(*packed, count, spec, pair))
     return floats, ints
 
 
-def _workspace(floats: int) -> Tensor:
+@contextlib.contextmanager
+def _workspace(floats: int) -> Iterator[Tensor]:
     """float32 [floats], which the next call of this thread gets again.
 
     On the heap, the results of a call would occupy a little of the hole that its workspace leaves, and the next
-    workspace
-    would not fit: 32 calls held 1.1 GB that way. New pages for each call cost a tenth of its time.
+    workspace would not fit: 32 calls held 1.1 GB that way. New pages for each call cost a tenth of its time.
     """
-    workspace: Tensor | None = getattr(_thread, "workspace", None)
+    # Taken out while in use: a signal handler or a finaliser may call in the middle of this call.
+    workspace: Tensor | None = vars(_thread).pop("workspace", None)
     if workspace is None or workspace.numel() < floats:
+        # Private: a shared mapping, the default, would be one memory for this process and all its forked children.
+        memory = mmap.mmap(-1, 4 * floats, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with torch.inference_mode(False):  # otherwise a call outside of it could not write to a tensor made inside
-            workspace = _thread.workspace = torch.frombuffer(mmap.mmap(-1, 4 * floats), dtype=torch.float32)
-    return workspace[:floats]
+            workspace = torch.frombuffer(memory, dtype=torch.float32)
+    try:
+        yield workspace[:floats]
+    finally:
+        _thread.workspace = workspace
 
 
 def _block_rows(n: int, v: int, models: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..backends import can_run
+from ..probe_stats.checks import has_unit_stride
 from .checks import check_model
 from .head import LmHead
 
@@ -32,7 +33,7 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
     shape = (n, weight_VH.shape[0])
     if out_NV is not None:
         fits = out_NV.shape == shape and out_NV.dtype == torch.float32 and out_NV.device == hidden_NH.device
-        if not fits or (out_NV.stride(1) != 1 and shape[1] > 1):
+        if not fits or not has_unit_stride(out_NV):
             got = f"{out_NV.dtype} {list(out_NV.shape)} on {out_NV.device}"
             raise ValueError(
                 f"out_NV must be float32 {list(shape)} on {hidden_NH.device}, unit stride along V, got {got}"

@@ -1,4 +1,4 @@
-"""The definition: logits by plain torch, a few rows at a time, and the reference of ``probe_stats`` on them.
+"""The definition: float64 logits by plain torch, a few rows at a time, and the reference of ``probe_stats`` on them.
 
 Shape legend: N scored positions, V vocabulary, H hidden size (each model its own).
 """
@@ -12,14 +12,14 @@ from ..probe_stats import reference
 from ..probe_stats.schema import ProbeSpec, new_packed, put_rows, unpack
 from .head import LmHead
 
-BLOCK_LOGITS = 1 << 21  # of each model; the statistics take about 100 bytes per logit
+BLOCK_LOGITS = 1 << 20  # of each model; the statistics take about 200 bytes per logit
 
 
 def linear_probe_stats_packed(
     hidden_base_NH: Tensor, head_base: LmHead, hidden_trained_NH: Tensor | None, head_trained: LmHead | None,
     token_N: Tensor, spec: ProbeSpec,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The packed columns (see ``schema.columns``); computes in float64 for float64 hidden states, else float32."""
+    """The packed columns (see ``schema.columns``), computed in float64; float32 but for float64 hidden states."""
     n, pair = token_N.shape[0], hidden_trained_NH is not None
     floats, ints = new_packed(hidden_base_NH, n, spec, pair)
     stats = unpack(floats, ints, n, spec, pair)
@@ -38,6 +38,5 @@ def linear_probe_stats_packed(
 
 
 def _logits(hidden_NH: Tensor, head: LmHead) -> Tensor:
-    dtype = torch.float64 if hidden_NH.dtype == torch.float64 else torch.float32
     with torch.autocast(hidden_NH.device.type, enabled=False):  # the definition is not rounded to 16 bits
-        return head.finish_(hidden_NH.to(dtype) @ head.weight_VH.to(dtype).T)
+        return head.finish_(hidden_NH.double() @ head.weight_VH.double().T)

@@ -17,6 +17,7 @@ from ..probe_stats.triton_math import (
     LOG2E,
     TV,
     divergence_terms,
+    finite_x,
 )
 from .triton_tiles import ROWS, logits_tile, slice_ptrs, zeros
 
@@ -57,8 +58,9 @@ def tile_divergences(
         pivot = tl.load(pivot_ptr + row)[:, None]
         kl_ab, kl_ba, js, tv, first_moment, second_moment = zeros(6, SLICE)
         for start in range(0, IDS, SLICE):
-            x_a = tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE)) - max_a
-            x_b = tl.load(slice_ptrs(scratch_ptr + ROWS * IDS, start, IDS, SLICE)) - max_b
+            z_a = tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE))
+            z_b = tl.load(slice_ptrs(scratch_ptr + ROWS * IDS, start, IDS, SLICE))
+            x_a, x_b = finite_x(z_a - max_a, z_a), finite_x(z_b - max_b, z_b)
             p_a, p_b = tl.exp2((x_a - log_sum_a) * LOG2E), tl.exp2((x_b - log_sum_b) * LOG2E)
             gap = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
             from_pivot = tl.where(tl.abs(gap) < INF, gap - pivot, 0.0)

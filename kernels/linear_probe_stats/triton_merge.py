@@ -6,7 +6,7 @@ Legend: a is the baseline, b the trained model; x, a tile's maximum less the row
 import triton
 import triton.language as tl
 
-from ..probe_stats.triton_math import A_D, A_DD, AHEAD, B_D, INF, LOG2E, MAX, POSSIBLE, REST, SUM, WEIGHTED
+from ..probe_stats.triton_math import A_D, A_DD, AHEAD, B_D, INF, LOG2E, MAX, POSSIBLE, REST, SUM, WEIGHTED, scaled
 
 BLOCK = tl.constexpr(16)  # rows of a program
 TILES = tl.constexpr(16)  # tiles per step of a program
@@ -79,8 +79,8 @@ def _scaled_sum(model_ptr, slot, rate: tl.constexpr, row_max, tiles, stride, n, 
         shift = _slot(model_ptr, MAX, first + part, tiles, stride, n, -INF) - row_max[None, :]
         value = _slot(model_ptr, slot, first + part, tiles, stride, n, 0.0)
         # A tile without a possible token has x = z: its sums are 0, and may not meet the NaN of -inf - -inf.
-        scaled = tl.where((shift > -INF) | (value != value), value * tl.exp2(shift * (rate * LOG2E)), 0.0)
-        total += tl.sum(scaled.to(tl.float64), axis=0)
+        value = tl.where((shift > -INF) | (value != value), value * tl.exp2(shift * (rate * LOG2E)), 0.0)
+        total += tl.sum(value.to(tl.float64), axis=0)
     return total
 
 
@@ -110,9 +110,9 @@ def _merge_pair(parts_ptr, merged_ptr, n, tiles, stride, model_slots, live, part
         forbidden_by_b += tl.sum((a_d == -INF).to(tl.int32), axis=0)
         forbidden_by_a += tl.sum((b_d == -INF).to(tl.int32), axis=0)
         a_d, b_d = tl.where(a_d == -INF, 0.0, a_d), tl.where(b_d == -INF, 0.0, b_d)
-        a_d_sum += tl.sum(w_a * (a_d + offset * sum_a), axis=0)
-        b_d_sum += tl.sum(w_b * (b_d + offset * sum_b), axis=0)
-        a_dd_sum += tl.sum(w_a * (a_dd + offset * (2 * a_d + offset * sum_a)), axis=0)
+        a_d_sum += tl.sum(scaled(w_a, a_d + offset * sum_a), axis=0)
+        b_d_sum += tl.sum(scaled(w_b, b_d + offset * sum_b), axis=0)
+        a_dd_sum += tl.sum(scaled(w_a, a_dd + offset * (2 * a_d + offset * sum_a)), axis=0)
     out_ptr = merged_ptr + 2 * model_slots * n
     tl.store(out_ptr + A_D * n, tl.where(forbidden_by_b > 0, -INF, a_d_sum), mask=live)
     tl.store(out_ptr + B_D * n, tl.where(forbidden_by_a > 0, -INF, b_d_sum), mask=live)

@@ -32,6 +32,8 @@ from ..probe_stats.triton_math import (
     REST,
     SUM,
     WEIGHTED,
+    finite_gap,
+    finite_x,
     pack,
     power,
 )
@@ -233,10 +235,12 @@ def _pair_state(scratch_ptr, m_a, m_b, live, out_ptr, n, IDS: tl.constexpr, SLIC
     """The pair's slots."""
     a_d, b_d, a_dd = zeros(3, SLICE)
     for start in range(0, IDS, SLICE):
-        x_a = tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE)) - tl.where(m_a > -INF, m_a, 0.0)[:, None]
-        x_b = tl.load(slice_ptrs(scratch_ptr + ROWS * IDS, start, IDS, SLICE)) - tl.where(m_b > -INF, m_b, 0.0)[:, None]
+        z_a = tl.load(slice_ptrs(scratch_ptr, start, IDS, SLICE))
+        z_b = tl.load(slice_ptrs(scratch_ptr + ROWS * IDS, start, IDS, SLICE))
+        x_a = finite_x(z_a - tl.where(m_a > -INF, m_a, 0.0)[:, None], z_a)
+        x_b = finite_x(z_b - tl.where(m_b > -INF, m_b, 0.0)[:, None], z_b)
         d = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
-        finite = tl.where(tl.abs(d) < INF, d, 0.0)
+        finite = finite_gap(d)
         e_d = tl.exp2(x_a * LOG2E) * finite
         a_d += tl.where(d == -INF, -INF, e_d)
         a_dd += e_d * finite

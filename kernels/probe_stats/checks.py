@@ -18,7 +18,7 @@ def check_logits(a: Tensor, b: Tensor | None) -> None:
             raise ValueError(f"{name} must have shape [N, V], got {list(logits.shape)}")
         if logits.dtype not in (*DTYPES, torch.float64):
             raise ValueError(f"{name} must be bf16, fp16, fp32 or fp64, got {logits.dtype}")
-        if logits.stride(1) != 1 and logits.shape[1] > 1:
+        if not has_unit_stride(logits):
             raise ValueError(f"{name} has stride {logits.stride(1)} along the vocabulary: call .contiguous() first")
     if b is not None:
         if a.shape != b.shape:
@@ -31,6 +31,11 @@ def check_logits(a: Tensor, b: Tensor | None) -> None:
             raise ValueError(
                 f"logits_base_NV and logits_trained_NV are on different devices: {a.device} and {b.device}"
             )
+
+
+def has_unit_stride(matrix: Tensor) -> bool:
+    """Whether the entries of each row are side by side. Without rows, strides mean nothing: numpy's are (0, 0)."""
+    return matrix.stride(1) == 1 or matrix.shape[1] <= 1 or matrix.shape[0] == 0
 
 
 def check_token(token_N: Tensor, rows: Tensor) -> None:

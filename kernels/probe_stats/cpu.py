@@ -1,5 +1,9 @@
 """The C++ backend: csrc/ on torch's own thread pool.
 
+Nothing is shared between calls: threads may call at the same time. For a forked child holds what holds for torch's own
+operators: where its parent has computed on several threads, it needs ``torch.set_num_threads(1)``, as ``DataLoader``
+sets it in its workers, or it waits for threads that the fork did not copy.
+
 The instruction set is chosen at run time. The environment variable SSDFAST_CPU (avx512, avx2, portable) forces one.
 """
 

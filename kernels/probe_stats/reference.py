@@ -1,6 +1,6 @@
-"""The definition of every column, in plain torch. On float64 logits it is the oracle of the tests.
+"""The definition of every column, in plain torch and, whatever the logits' dtype, in float64: the oracle of the tests.
 
-It sorts whole rows and keeps several [N, V] tensors, about 100 bytes per logit: it is for reading, for checks and for
+It sorts whole rows and keeps several [N, V] tensors, about 200 bytes per logit: it is for reading, for checks and for
 small inputs.
 
 Shape legend: N scored positions, V vocabulary, K = ``spec.top_logprobs``. A name ending in ``_NV`` is [N, V].
@@ -21,11 +21,23 @@ from .schema import ModelStats, PairStats, ProbeSpec, ProbeStats, SamplingParams
 def probe_stats_packed(
     logits_base_NV: Tensor, logits_trained_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
 ) -> tuple[Tensor, Tensor]:
-    """The packed columns (see ``schema.columns``); computes in float64 for float64 logits, else float32."""
-    a = _Row.from_logits(logits_base_NV)
+    """The packed columns (see ``schema.columns``), computed in float64; float32 but for float64 logits."""
+    floats, ints = packed_in(torch.float64, logits_base_NV, logits_trained_NV, token_N, spec)
+    return floats if logits_base_NV.dtype == torch.float64 else floats.float(), ints
+
+
+def packed_in(
+    dtype: torch.dtype, logits_base_NV: Tensor, logits_trained_NV: Tensor | None, token_N: Tensor, spec: ProbeSpec
+) -> tuple[Tensor, Tensor]:
+    """The packed columns as plain torch computes them in ``dtype``, float64 or float32.
+
+    In float32, they are what plain torch makes of 16-bit or float32 logits: the tests allow a backend a multiple of its
+    error, and the benchmarks time it. A nucleus may end elsewhere then, and a tiny variance have the wrong sign.
+    """
+    a = _Row.from_logits(logits_base_NV.to(dtype))
     if logits_trained_NV is None:
         return pack(ProbeStats(_model_stats(a, token_N, spec), None, None), spec)
-    b = _Row.from_logits(logits_trained_NV)
+    b = _Row.from_logits(logits_trained_NV.to(dtype))
     stats = ProbeStats(_model_stats(a, token_N, spec), _model_stats(b, token_N, spec), _pair_stats(a, b, spec))
     return pack(stats, spec)
 
@@ -43,8 +55,7 @@ class _Row:
     bad_N: Tensor  # the row holds NaN or +inf, or is all -inf
 
     @staticmethod
-    def from_logits(logits_NV: Tensor) -> _Row:
-        z_NV = logits_NV.to(torch.float64 if logits_NV.dtype == torch.float64 else torch.float32)
+    def from_logits(z_NV: Tensor) -> _Row:
         bad_N = (z_NV.isnan() | (z_NV == torch.inf)).any(1) | (z_NV == -torch.inf).all(1)
         z_NV = z_NV.masked_fill(bad_N[:, None], 0.0)
         lse_N = z_NV.logsumexp(1)
@@ -119,20 +130,20 @@ def _pair_stats(a: _Row, b: _Row, spec: ProbeSpec) -> PairStats:
     size_N = _support_size(a, spec.train_sampling)
     inside_NV = torch.arange(v, device=size_N.device) < size_N[:, None]
     z_a_NV, z_b_NV = a.z_NV.gather(1, a.order_NV), b.z_NV.gather(1, a.order_NV)
-    q_NV = decoded_logprobs(z_a_NV, size_N, spec.train_sampling.temperature).exp()
-    p_a_NV, p_b_NV = a.p_NV.gather(1, a.order_NV), b.p_NV.gather(1, a.order_NV)
+    log_q_NV = decoded_logprobs(z_a_NV, size_N, spec.train_sampling.temperature)
+    q_NV = log_q_NV.exp()
+    log_p_a_NV, log_p_b_NV = a.logp_NV.gather(1, a.order_NV), b.logp_NV.gather(1, a.order_NV)
+    p_a_NV, p_b_NV = log_p_a_NV.exp(), log_p_b_NV.exp()
     ssd_cov_N = (q_NV * delta_NV.gather(1, a.order_NV)).sum(1) + kl_ab_N
     # Var_a(q / p - 1), written as a sum of squares: outside S the integrand is 1, inside (q - p)^2 / p.
-    square_NV = torch.where(
-        inside_NV & (p_a_NV > 0), (q_NV - p_a_NV) ** 2 / p_a_NV, torch.where(inside_NV, 0.0, p_a_NV)
-    )
+    square_NV = torch.where(inside_NV, squared_ratio(log_q_NV, log_p_a_NV, inside_NV), p_a_NV)
     ssd_var_N = square_NV.sum(1) * (0.0 if spec.train_sampling.is_identity else 1.0)
     ssd_cov_N = ssd_cov_N.masked_fill(infinite_N, torch.nan)
     variance_N = logratio_var_N * ssd_var_N
     alignment_N = torch.where(variance_N > 0, ssd_cov_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
     kept_a_N, kept_b_N = (torch.where(inside_NV, p, 0.0).sum(1) for p in (p_a_NV, p_b_NV))
-    ce_a = ce_terms(q_NV, z_a_NV, inside_NV, kept_a_N, spec.train_sampling.temperature)
-    ce_b = ce_terms(q_NV, z_b_NV, inside_NV, kept_b_N, spec.train_sampling.temperature)
+    ce_a = ce_terms(q_NV, z_a_NV, log_p_a_NV, inside_NV, spec.train_sampling.temperature)
+    ce_b = ce_terms(q_NV, z_b_NV, log_p_b_NV, inside_NV, spec.train_sampling.temperature)
 
     in_a_NV = _membership(a, _support_size(a, spec.eval_sampling))
     in_b_NV = _membership(b, _support_size(b, spec.eval_sampling))
@@ -200,6 +211,12 @@ def kl(log_p_NV: Tensor, log_q_NV: Tensor) -> Tensor:
     return kl_N.masked_fill(forbidden_N, torch.inf)
 
 
+def squared_ratio(log_q_NV: Tensor, log_p_NV: Tensor, inside_NV: Tensor) -> Tensor:
+    """(q - p)² / p inside, as the squared difference of q / sqrt(p) and sqrt(p): right however small p is."""
+    half_NV = torch.where(inside_NV, log_p_NV, 0.0) / 2
+    return ((torch.where(inside_NV, log_q_NV, 0.0) - half_NV).exp() - half_NV.exp()) ** 2
+
+
 class CeTerms(NamedTuple):
     """The terms of CE(q, p), each [N]."""
 
@@ -208,19 +225,21 @@ class CeTerms(NamedTuple):
     alignment_N: Tensor
 
 
-def ce_terms(q_NV: Tensor, z_NV: Tensor, inside_NV: Tensor, kept_N: Tensor, temperature: float) -> CeTerms:
-    """-log p(S), (1 - T) H_{1/T}(r), T KL(q || r tempered by T), with r the model restricted to S, ``kept_N`` its p(S).
+def ce_terms(q_NV: Tensor, z_NV: Tensor, log_p_NV: Tensor, inside_NV: Tensor, temperature: float) -> CeTerms:
+    """-log p(S), (1 - T) H_{1/T}(r), T KL(q || r tempered by T), with r the model restricted to S.
 
-    The Rényi term is -T log sum r^(1/T), which needs no case for T = 1. The last is +inf where the model forbids a
-    token of S; where it forbids all of S, r does not exist and the second is NaN.
+    z_NV, log_p_NV: the model's logits and log-probabilities. -log p(S) is finite unless the model forbids all of S,
+    however small the mass. The Rényi term is -T log sum r^(1/T), which needs no case for T = 1. The last is +inf where
+    the model forbids a token of S; where it forbids all of S, r does not exist and the second is NaN.
     """
+    log_kept_N = torch.where(inside_NV, log_p_NV, -torch.inf).logsumexp(1)
     log_r_NV = torch.where(inside_NV, z_NV, -torch.inf).log_softmax(1)
     log_power_N = torch.where(inside_NV, log_r_NV / temperature, -torch.inf).logsumexp(1)
     log_tempered_NV = log_r_NV / temperature - log_power_N[:, None]
     gap_NV = torch.where(q_NV > 0, q_NV * (q_NV.log() - log_tempered_NV), 0.0)
     forbidden_N = (inside_NV & (z_NV == -torch.inf)).any(1)
     gap_N = gap_NV.sum(1).masked_fill(forbidden_N, torch.inf)
-    return CeTerms(-kept_N.log(), -temperature * log_power_N, temperature * gap_N)
+    return CeTerms(-log_kept_N, -temperature * log_power_N, temperature * gap_N)
 
 
 def _membership(row: _Row, size_N: Tensor) -> Tensor:

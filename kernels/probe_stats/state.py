@@ -43,6 +43,8 @@ GAP = 4  # sum of p_a times the gap x_b - x_a less the pivot (see ``pivot``)
 GAP_SQUARED = 5
 DIVERGENCES = 6
 
+SATURATED = 1e18  # where differences of logits saturate: float32 holds the square
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -155,12 +157,17 @@ def _merge_pair(parts_PSN: Tensor, merged_SN: Tensor, shift_a_PN: Tensor, shift_
     both_PN = (shift_a_PN > -torch.inf) & (shift_b_PN > -torch.inf)
     offset_PN = torch.where(both_PN, shift_b_PN - shift_a_PN, 0.0)
     scale_a_PN, scale_b_PN = shift_a_PN.exp(), shift_b_PN.exp()
-    a_d_N = (scale_a_PN * (a_d_PN + offset_PN * sum_a_PN)).sum(0)
-    b_d_N = (scale_b_PN * (b_d_PN + offset_PN * sum_b_PN)).sum(0)
+    a_d_N = _scaled(scale_a_PN, a_d_PN + offset_PN * sum_a_PN).sum(0)
+    b_d_N = _scaled(scale_b_PN, b_d_PN + offset_PN * sum_b_PN).sum(0)
     merged_SN[first + A_D] = a_d_N.masked_fill(forbidden_by_b_N, -torch.inf)
     merged_SN[first + B_D] = b_d_N.masked_fill(forbidden_by_a_N, -torch.inf)
     a_dd_PN = parts_PSN[:, first + A_DD] + offset_PN * (2 * a_d_PN + offset_PN * sum_a_PN)
-    merged_SN[first + A_DD] = (scale_a_PN * a_dd_PN).sum(0)
+    merged_SN[first + A_DD] = _scaled(scale_a_PN, a_dd_PN).sum(0)
+
+
+def _scaled(scale: Tensor, value: Tensor) -> Tensor:
+    """scale * value; 0 for a scale of 0, of which an infinite value would make NaN."""
+    return torch.where((scale == 0) & value.isinf(), 0.0, scale * value)
 
 
 def merge_states(states: Sequence[PartialState]) -> PartialState:
@@ -214,4 +221,4 @@ def pivot(state: PartialState) -> Tensor:
     gap_NK = (top.other_NK - max_b_N[:, None]) - (top.z_NK - max_a_N[:, None])
     weight_NK = torch.where(gap_NK.isfinite(), (top.z_NK - max_a_N[:, None]).exp(), 0.0)
     mean_N = torch.where(gap_NK.isfinite(), weight_NK * gap_NK, 0.0).sum(1) / weight_NK.sum(1)
-    return mean_N.nan_to_num(0.0).to(top.z_NK.dtype)
+    return mean_N.nan_to_num(0.0).clamp(-SATURATED, SATURATED).to(top.z_NK.dtype)

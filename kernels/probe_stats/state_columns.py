@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .reference import blank, ce_terms, decoded_logprobs, entropy, nucleus
+from .reference import blank, ce_terms, decoded_logprobs, entropy, nucleus, squared_ratio
 from .schema import ModelStats, PairStats, ProbeSpec, ProbeStats, SamplingParams
 from .state import (
     A_D,
@@ -174,22 +174,22 @@ def _pair_stats(a: _Model, b: _Model, divergences: _Divergences, spec: ProbeSpec
     size_N, log_q_NK = _support(a.z_NK, spec.train_sampling)
     inside_NK = torch.arange(spec.top_logprobs, device=size_N.device) < size_N[:, None]
     q_NK = log_q_NK.exp()
-    log_p_a_NK, p_a_NK, p_b_NK = a.logprobs(a.z_NK), a.p_NK, b.logprobs(other_a_NK).exp()
+    log_p_a_NK, log_p_b_NK = a.logprobs(a.z_NK), b.logprobs(other_a_NK)
+    p_a_NK, p_b_NK = log_p_a_NK.exp(), log_p_b_NK.exp()
     kept_a_N, kept_b_N = (torch.where(inside_NK, p, 0.0).sum(1) for p in (p_a_NK, p_b_NK))
-    ce_a = ce_terms(q_NK, a.z_NK, inside_NK, kept_a_N, spec.train_sampling.temperature)
-    ce_b = ce_terms(q_NK, other_a_NK.double(), inside_NK, kept_b_N, spec.train_sampling.temperature)
+    ce_a = ce_terms(q_NK, a.z_NK, log_p_a_NK, inside_NK, spec.train_sampling.temperature)
+    ce_b = ce_terms(q_NK, other_a_NK.double(), log_p_b_NK, inside_NK, spec.train_sampling.temperature)
 
     # Cov_a(Δ, q / p_a - 1) is E_q[Δ] - E_a[Δ]: the normalisers cancel, so the difference is taken between the logits
     # alone. It is rounded as in the sweeps, so that the gap of a sure token cancels to the last bit.
-    x_a_NK = a.top.z_NK - a.max_N.to(a.top.z_NK.dtype)[:, None]
-    x_b_NK = other_a_NK - b.max_N.to(other_a_NK.dtype)[:, None]
-    gap_NK = torch.where(inside_NK & (x_b_NK > -torch.inf), x_b_NK - x_a_NK, 0.0).double()
+    lowest = torch.finfo(other_a_NK.dtype).min  # of a difference that overflows: a token of S can occur
+    x_a_NK = (a.top.z_NK - a.max_N.to(a.top.z_NK.dtype)[:, None]).clamp(min=lowest)
+    x_b_NK = (other_a_NK - b.max_N.to(other_a_NK.dtype)[:, None]).clamp(min=lowest)
+    gap_NK = torch.where(inside_NK & (other_a_NK > -torch.inf), x_b_NK - x_a_NK, 0.0).double()
     mean_q_N = (q_NK * (gap_NK - divergences.constant_N[:, None])).sum(1)
     ssd_cov_N = (mean_q_N - divergences.mean_N).masked_fill(infinite_N, torch.nan)
-    # sum of (q - p)^2 / p within S, of p outside: as a squared difference of roots, it is right however small p is.
-    half_NK = torch.where(inside_NK, log_p_a_NK, 0.0) / 2
-    root_NK = (torch.where(inside_NK, log_q_NK, 0.0) - half_NK).exp() - half_NK.exp()
-    ssd_var_N = torch.where(inside_NK, root_NK**2, p_a_NK).sum(1) + a.rest_N
+    square_NK = torch.where(inside_NK, squared_ratio(log_q_NK, log_p_a_NK, inside_NK), p_a_NK)
+    ssd_var_N = square_NK.sum(1) + a.rest_N
     variance_N = logratio_var_N * ssd_var_N
     alignment_N = torch.where(variance_N > 0, ssd_cov_N / variance_N.sqrt(), torch.nan).clamp(-1, 1)
 
@@ -205,7 +205,7 @@ def _pair_stats(a: _Model, b: _Model, divergences: _Divergences, spec: ProbeSpec
         ssd_cov=floats(ssd_cov_N),
         ssd_var=floats(ssd_var_N),
         ssd_alignment=floats(alignment_N),
-        trained_logprobs_at_base_top=floats(b.logprobs(other_a_NK)),
+        trained_logprobs_at_base_top=floats(log_p_b_NK),
         base_logprobs_at_trained_top=floats(a.logprobs(other_b_NK)),
         base_ce_compression=floats(ce_a.compression_N),
         base_ce_reshaping=floats(ce_a.reshaping_N),

@@ -36,7 +36,7 @@ from .triton_sweeps import (
 )
 from .triton_top import top_tokens
 
-REFERENCE_LOGITS = 1 << 21  # logits per call of the reference, at about 100 bytes each
+REFERENCE_LOGITS = 1 << 20  # logits per call of the reference, at about 200 bytes each
 
 _EVAL_COLUMNS = ("top_mass", "tail_mass", "support_size", "support_entropy", "support_overlap")
 _TRAIN_COLUMNS = ("ssd_cov", "ssd_var", "ssd_alignment", *CE_TERM_COLUMNS, *KEPT_MASS_COLUMNS)

@@ -29,6 +29,8 @@ DIVERGENCES = tl.constexpr(state.DIVERGENCES)
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 INF = tl.constexpr(float("inf"))
+LOWEST = tl.constexpr(-1e35)  # as many as a chunk has can be added up
+SATURATED = tl.constexpr(state.SATURATED)
 
 ABSENT = tl.constexpr(-(1 << 63))
 ID_MASK = tl.constexpr((1 << 31) - 1)
@@ -56,6 +58,25 @@ def unpack(key):
     bits = (key >> 32).to(tl.int32)
     z = tl.where(bits < 0, bits ^ ID_MASK, bits).to(tl.float32, bitcast=True)
     return tl.where(key == ABSENT, -INF, z), (key & ID_MASK).to(tl.int32) ^ ID_MASK
+
+
+@triton.jit
+def finite_x(x, z):
+    """x = z less a maximum, LOWEST where it overflows: -inf is left for tokens that cannot occur. NaN stays."""
+    return tl.where((x == -INF) & (z > -INF), LOWEST, x)
+
+
+@triton.jit
+def finite_gap(d):
+    """d = x_b - x_a, 0 unless both models allow the token; it saturates, or a few of it would add up to infinity."""
+    d = tl.where(tl.abs(d) < INF, d, 0.0)
+    return tl.minimum(tl.maximum(d, -SATURATED), SATURATED)
+
+
+@triton.jit
+def scaled(weight, value):
+    """weight * value, float64; 0 for a weight of 0, of which an infinite value would make NaN."""
+    return tl.where((weight == 0) & (tl.abs(value) == INF), 0.0, weight * value)
 
 
 @triton.jit

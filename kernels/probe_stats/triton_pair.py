@@ -23,6 +23,8 @@ from .triton_math import (
     MAX,
     SUM,
     TV,
+    finite_x,
+    scaled,
 )
 from .triton_sweeps import COLUMNS, LOG_SUM, ROW_MAX, ROW_REST, ROW_SLOTS
 from .triton_top import support
@@ -56,9 +58,9 @@ def merge_one_sweep(
     # A chunk took d relative to its own maxima; `offset` converts it to those of the row.
     offset = tl.where((x_a > -INF) & (x_b > -INF), x_b - x_a, 0.0).to(tl.float64)
     total_a, total_b = tl.sum(w_a * sum_a), tl.sum(w_b * sum_b)
-    mean_a = tl.sum(w_a * (a_d + offset * sum_a)) / total_a
-    mean_b = tl.sum(w_b * (b_d + offset * sum_b)) / total_b
-    square = tl.sum(w_a * (a_dd + offset * (2 * a_d + offset * sum_a))) / total_a
+    mean_a = tl.sum(scaled(w_a, a_d + offset * sum_a)) / total_a
+    mean_b = tl.sum(scaled(w_b, b_d + offset * sum_b)) / total_b
+    square = tl.sum(scaled(w_a, a_dd + offset * (2 * a_d + offset * sum_a))) / total_a
     log_ratio = tl.log(total_b) - tl.log(total_a)
     kl_ab, kl_ba = _at_least_0(log_ratio - mean_a), _at_least_0(mean_b - log_ratio)
     forbidden_by_b, forbidden_by_a = tl.min(a_d) == -INF, tl.min(b_d) == -INF
@@ -159,7 +161,8 @@ def compare_lists(
 
     # Cov_a(d, q / p_a - 1) is E_q[d] - E_a[d]: normalisers cancel, so the difference is taken between the logits alone.
     # It is rounded as in the sweep, so that the gap of a sure token cancels to the last bit.
-    gap = tl.where(inside & (z_b > -INF), (z_b - max_b) - (z_a - max_a), 0.0)
+    gap = finite_x(z_b - max_b, z_b) - finite_x(z_a - max_a, z_a)
+    gap = tl.where(inside & (z_b > -INF), gap, 0.0)
     ssd_cov = tl.sum(q * gap) - tl.load(mean_gap_ptr + row)
     ssd_cov = tl.where(tl.load(kl_base_trained_ptr + row) == INF, float("nan"), ssd_cov)
     # sum of (q - p)^2 / p within S, of p outside: as a squared difference of roots, it is right however small p is.
@@ -176,8 +179,8 @@ def compare_lists(
     tl.store(ssd_alignment_ptr + row, tl.where(valid, alignment, float("nan")))
 
     ce_terms_ptr += row * 6
-    _store_ce_terms(ce_terms_ptr, z_a, q, log_q, inside, kept_a, valid, TEMPERATURE)
-    _store_ce_terms(ce_terms_ptr + 3, z_b, q, log_q, inside, kept_b, valid, TEMPERATURE)
+    _store_ce_terms(ce_terms_ptr, z_a, q, log_q, inside, max_a, log_sum_a, valid, TEMPERATURE)
+    _store_ce_terms(ce_terms_ptr + 3, z_b, q, log_q, inside, max_b, log_sum_b, valid, TEMPERATURE)
 
 
 @triton.jit
@@ -186,13 +189,20 @@ def _logits_at(z_ptr, ids):
 
 
 @triton.jit
-def _store_ce_terms(ce_terms_ptr, z, q, log_q, inside, kept, valid, TEMPERATURE: tl.constexpr):
-    """-log K, -T log sum r^(1/T) and T KL(q || r tempered by T), with r the model restricted to S."""
+def _store_ce_terms(ce_terms_ptr, z, q, log_q, inside, row_max, log_sum, valid, TEMPERATURE: tl.constexpr):
+    """-log p(S), -T log sum r^(1/T) and T KL(q || r tempered by T), with r the model restricted to S.
+
+    -log p(S) is finite however small the mass. Where the model forbids a token of S, the last is +inf.
+    """
+    forbidden = tl.max((inside & (z == -INF)).to(tl.int32)) > 0
     z = tl.where(inside, z, -INF)
-    x = z - tl.max(z)
-    log_r = x - tl.log(tl.sum(tl.exp2(x * LOG2E).to(tl.float64)))
+    largest = tl.max(z)
+    x = z - tl.where(largest > -INF, largest, 0.0)
+    log_total = tl.log(tl.sum(tl.exp2(x * LOG2E).to(tl.float64)))
+    log_r = x - log_total
     log_power = tl.log(tl.sum(tl.exp2((log_r * (1 / TEMPERATURE * LOG2E)).to(tl.float32)).to(tl.float64)))
     gap = log_q - (log_r * (1 / TEMPERATURE) - log_power)
-    tl.store(ce_terms_ptr, tl.where(valid, -tl.log(kept), float("nan")))
+    divergence = TEMPERATURE * tl.sum(tl.where(q > 0, q * gap, 0.0))
+    tl.store(ce_terms_ptr, tl.where(valid, log_sum - (largest - row_max) - log_total, float("nan")))
     tl.store(ce_terms_ptr + 1, tl.where(valid, -TEMPERATURE * log_power, float("nan")))
-    tl.store(ce_terms_ptr + 2, tl.where(valid, TEMPERATURE * tl.sum(tl.where(q > 0, q * gap, 0.0)), float("nan")))
+    tl.store(ce_terms_ptr + 2, tl.where(valid, tl.where(forbidden, INF, divergence), float("nan")))

@@ -36,10 +36,13 @@ from .triton_math import (
     LOG2E,
     MAX,
     POSSIBLE,
+    SATURATED,
     SUM,
     TV,
     WEIGHTED,
     divergence_terms,
+    finite_gap,
+    finite_x,
     power,
 )
 
@@ -112,7 +115,7 @@ def first_sweep(
         if PAIR_SUMS:
             state_ptr += model_slots * chunks
             d = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
-            finite = tl.where(tl.abs(d) < INF, d, 0.0)
+            finite = finite_gap(d)
             tl.store(state_ptr + A_D * chunks, tl.sum(tl.where(d == -INF, -INF, e_a * finite)))
             tl.store(state_ptr + B_D * chunks, tl.sum(tl.where(d == INF, -INF, e_b * finite)))
             tl.store(state_ptr + A_DD * chunks, tl.sum(e_a * finite * finite))
@@ -146,7 +149,7 @@ def _model_partials(
         token_class = tl.load(class_ptr + ids, mask=ids < vocab, other=0).to(tl.int32)
         for c in range(n_classes):
             tl.store(state_ptr + (SUM + len(RATES) + c) * chunks, tl.sum(tl.where(token_class == c, e, 0.0)))
-    return x, e
+    return finite_x(x, z), e
 
 
 @triton.jit(do_not_specialize_on_alignment=COLUMNS)
@@ -171,7 +174,7 @@ def merge_model(
 
     sums = tl.load(state_ptr + SUM * chunks, mask=live, other=0.0)
     total = tl.sum((sums * scale).to(tl.float64))
-    weighted = tl.load(state_ptr + WEIGHTED * chunks, mask=live, other=0.0) + sums * tl.where(m > -INF, shift, 0.0)
+    weighted = tl.load(state_ptr + WEIGHTED * chunks, mask=live, other=0.0) + sums * tl.where(shift > -INF, shift, 0.0)
     ahead = tl.sum(tl.load(state_ptr + AHEAD * chunks, mask=live, other=0.0).to(tl.int64))
     possible = tl.sum(tl.load(state_ptr + POSSIBLE * chunks, mask=live, other=0.0).to(tl.int32))
     valid = total > 0  # false for NaN
@@ -205,7 +208,7 @@ def gap_at_top(b_ptr, row_b_ptr, top_a_ptr, pivot_ptr, stride_b, K: tl.constexpr
     row = tl.program_id(0).to(tl.int64)
     z_b = tl.load(b_ptr + row * stride_b + tl.maximum(tl.load(top_a_ptr + row * K), 0)).to(tl.float32)
     x_b = z_b - tl.load(row_b_ptr + row * ROW_SLOTS + ROW_MAX)
-    tl.store(pivot_ptr + row, tl.where(x_b > -INF, x_b, 0.0))
+    tl.store(pivot_ptr + row, tl.where(z_b > -INF, tl.maximum(x_b, -SATURATED), 0.0))
 
 
 @triton.jit
@@ -221,8 +224,8 @@ def second_sweep(a_ptr, b_ptr, row_a_ptr, row_b_ptr, pivot_ptr, state_ptr, vocab
     row_a_ptr += row * ROW_SLOTS
     row_b_ptr += row * ROW_SLOTS
     log_sum_a, log_sum_b = tl.load(row_a_ptr + LOG_SUM), tl.load(row_b_ptr + LOG_SUM)
-    x_a = load_logits(a_ptr + row * stride_a, ids, vocab) - tl.load(row_a_ptr + ROW_MAX)
-    x_b = load_logits(b_ptr + row * stride_b, ids, vocab) - tl.load(row_b_ptr + ROW_MAX)
+    z_a, z_b = load_logits(a_ptr + row * stride_a, ids, vocab), load_logits(b_ptr + row * stride_b, ids, vocab)
+    x_a, x_b = finite_x(z_a - tl.load(row_a_ptr + ROW_MAX), z_a), finite_x(z_b - tl.load(row_b_ptr + ROW_MAX), z_b)
     p_a, p_b = tl.exp2((x_a - log_sum_a) * LOG2E), tl.exp2((x_b - log_sum_b) * LOG2E)
     gap = x_b - x_a  # -inf where only a allows the token, +inf where only b does, NaN where neither
     centred = tl.where(tl.abs(gap) < INF, gap - tl.load(pivot_ptr + row), 0.0)

@@ -88,7 +88,7 @@ def top_tokens(
     tl.store(nucleus_size_ptr + row, tl.where(valid, size, -1).to(tl.int64))
     size, x, w = support(z, slot, TEMPERATURE, TOP_K, TOP_P)
     total = tl.sum(w)
-    entropy = tl.log(total) - tl.sum(tl.where(slot < size, w * x, 0.0)) / total
+    entropy = tl.log(total) - tl.sum(tl.where(w > 0, w * x, 0.0)) / total
     tl.store(support_size_ptr + row, tl.where(valid, size, -1).to(tl.int64))
     tl.store(support_entropy_ptr + row, tl.where(valid, entropy, float("nan")))
 

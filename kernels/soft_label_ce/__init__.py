@@ -15,7 +15,7 @@ from torch import Tensor
 from ..backends import with_backends
 from ..linear_probe_stats.head import LmHead
 from .checks import check_labels, check_loss
-from .operator import losses
+from .operator import loss_dtype, losses
 
 __all__ = ["soft_label_ce"]
 
@@ -67,7 +67,8 @@ def soft_label_ce(
     check_labels(hidden_NH, head, label_ids_NK, label_probs_NK)
     check_loss(hidden_NH, weight_N, reduction, z_loss)
     if reduction != "none":
-        weight_N = hidden_NH.new_ones(hidden_NH.shape[0], dtype=torch.float32) if weight_N is None else weight_N
+        dtype = loss_dtype(hidden_NH)
+        weight_N = hidden_NH.new_ones(hidden_NH.shape[0], dtype=dtype) if weight_N is None else weight_N.to(dtype)
         if reduction == "mean":
             weight_N = weight_N / (label_probs_NK > 0).any(1).sum().clamp(min=1)
         return losses(hidden_NH, head, label_ids_NK, label_probs_NK, weight_N, z_loss, backend)

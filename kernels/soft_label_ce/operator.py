@@ -22,7 +22,7 @@ def losses(
     backend: str | None,
 ) -> Tensor:  # fmt: skip
     """Each row's loss [N] without weights, their weighted sum [] with them; differentiable."""
-    dtype = _loss_dtype(hidden_NH)
+    dtype = loss_dtype(hidden_NH)
     parameters = (hidden_NH, head.weight_VH, head.bias_V)
     at_once = weight_N is not None and torch.is_grad_enabled()
     required = [at_once and x is not None and x.requires_grad for x in parameters]
@@ -62,7 +62,7 @@ def _(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, scale_and_softcap: list[float], ids: Tensor, probs: Tensor,
     row_weight: Tensor | None, z_loss: float, required: list[bool], backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    loss = hidden.new_empty(() if row_weight is not None else hidden.shape[:1], dtype=_loss_dtype(hidden))
+    loss = hidden.new_empty(() if row_weight is not None else hidden.shape[:1], dtype=loss_dtype(hidden))
     grad_hidden, grad_weight, grad_bias = (
         torch.empty_like(parameter, memory_format=torch.contiguous_format)
         if needed and parameter is not None
@@ -109,5 +109,6 @@ def _recomputed(ctx: Any, incoming: Tensor) -> list[Tensor | None]:
 _losses_and_gradients.register_autograd(_backward, setup_context=_setup_context)
 
 
-def _loss_dtype(hidden: Tensor) -> torch.dtype:
+def loss_dtype(hidden: Tensor) -> torch.dtype:
+    """The dtype of losses, labels and weights."""
     return torch.float64 if hidden.dtype == torch.float64 else torch.float32

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from ssdfast.kernels import ModelStats, PairStats, ProbeSpec, ProbeStats, SamplingParams, probe_stats
-from ssdfast.kernels.probe_stats.schema import CE_TERM_COLUMNS, KEPT_MASS_COLUMNS
+from ssdfast.kernels.probe_stats import reference
+from ssdfast.kernels.probe_stats.schema import CE_TERM_COLUMNS, KEPT_MASS_COLUMNS, unpack
+
+from . import empty_blocks, hard_rows
+from .hard_rows import language_like
 
 INF = float("inf")
 Group = TypeVar("Group", ModelStats, PairStats)
@@ -34,82 +38,6 @@ class Case:
     large: bool = False
 
 
-def language_like(n: int, v: int, g: torch.Generator, spread: float = 2.0) -> Tensor:
-    """Logits with a broad tail and a few likely tokens, as a language model has them."""
-    z = torch.randn(n, v, generator=g) * spread
-    heads = torch.randint(0, v, (n, min(v, 12)), generator=g)
-    return z.scatter_add(1, heads, torch.rand(n, min(v, 12), generator=g) * 14)
-
-
-def _pair(n: int, v: int, spread: float = 2.0, shift: float = 0.3):
-    def make(g):
-        a = language_like(n, v, g, spread)
-        return a, a + shift * torch.randn(n, v, generator=g)
-
-    return make
-
-
-def _edit(edit: Callable[[Tensor, Tensor], object], n: int = 4, v: int = 1003):
-    def make(g):
-        a, b = _pair(n, v)(g)
-        edit(a, b)
-        return a, b
-
-    return make
-
-
-def _flat(g):
-    """Nuclei of thousands of tokens, in rows of negative logits and in rows where float32 has few bits left."""
-    a, b = torch.randn(4, 3001, generator=g) * 0.4 - 1, torch.randn(4, 3001, generator=g) - 1
-    a[2:] -= 20000
-    b[2:] += 20000
-    return a, b
-
-
-def _bad_rows(a: Tensor, b: Tensor) -> None:
-    a[1, 5], a[3, 0], b[4, -1] = torch.nan, INF, torch.nan
-    a[6], b[7] = -INF, -INF
-
-
-def _some_impossible(a: Tensor, b: Tensor) -> None:
-    a[0, ::2] = b[0, ::2] = -INF  # the same tokens
-    a[1, ::3] = -INF  # forbidden by the baseline alone
-    b[2, 5:40] = -INF  # by the trained model alone: KL(a || b) is infinite
-    a[3, 7:], b[3, 7:] = -INF, -INF  # fewer tokens than top_k
-
-
-def _one_token(a: Tensor, b: Tensor) -> None:
-    a[:], b[:] = 0.0, 0.0
-    a[:, 17], b[:, 17] = 27.6, 28.5  # mass 1 - 1e-9
-
-
-def _tiny_kl(g):
-    a = language_like(6, 5000, g)
-    return a, a + 4.5e-4 * torch.randn(6, 5000, generator=g)
-
-
-def _sorted(g):
-    a = language_like(3, 4099, g).sort(1).values  # every element is a new maximum
-    a[1] = a[1].flip(0)
-    return a, a.flip(1)
-
-
-def _signed_zeros(g):
-    a = torch.zeros(2, 300)
-    a[:, ::2] = -0.0
-    a[:, 7] = 1.0
-    return a, a.clone()
-
-
-def _tied(g):
-    a = (language_like(4, 2050, g) * 2).round() / 2
-    return a, (a + torch.randn(4, 2050, generator=g)).round()
-
-
-def _all_equal(g):
-    return torch.full((2, 1000), 3.0), torch.full((2, 1000), -3.0)
-
-
 def _classes(v: int, n: int = 12) -> Tensor:
     return torch.randint(0, n, (v,), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
 
@@ -126,38 +54,61 @@ LONG_TOP = ProbeSpec(
     train_sampling=SamplingParams(2.0, 64, 1.0),
     lse_temperatures=(3.0, 0.9),
 )
+HOT = ProbeSpec(train_sampling=SamplingParams(2.5, 20, 1.0))
+HOT_AND_WIDE = ProbeSpec(train_sampling=SamplingParams(2.5, 0, 0.99999))
+WIDE_AT_2 = ProbeSpec(train_sampling=SamplingParams(2.0, 0, 1.0))
+BY_CLASS = ProbeSpec(token_class=_classes(empty_blocks.V))
+BOTH_WAYS = ProbeSpec(eval_sampling=SamplingParams(1.0, 20, 1.0), train_sampling=SamplingParams(3.0, 20, 0.95))
 
 CASES = [
-    Case("plain", _pair(8, 3001), ProbeSpec(token_class=_classes(3001))),
-    Case("one sweep", _pair(8, 3001), dataclasses.replace(ONE_SWEEP, token_class=_classes(3001))),
-    Case("far apart", _pair(5, 2500, shift=4.0)),
-    Case("no head: long nucleus", _flat),
-    Case("wide support", _pair(4, 1500), WIDE),
-    Case("no truncation", _pair(4, 1500), UNTRUNCATED),
-    Case("no truncation, some -inf", _edit(_some_impossible), UNTRUNCATED),
-    Case("wide support, some -inf", _edit(_some_impossible), WIDE),
-    Case("greedy", _pair(4, 700), GREEDY),
-    Case("top 64", _pair(4, 1999), LONG_TOP),
-    Case("V = 1", _pair(3, 1)),
-    Case("V = 17, top_k above V", _pair(3, 17)),
-    Case("N = 0", _pair(0, 50)),
-    Case("bad rows", _edit(_bad_rows, n=9)),
-    Case("bad rows, one sweep", _edit(_bad_rows, n=9), ONE_SWEEP),
-    Case("some -inf", _edit(_some_impossible)),
-    Case("some -inf, one sweep", _edit(_some_impossible), ONE_SWEEP),
-    Case("one token has all", _edit(_one_token)),
-    Case("all equal", _all_equal),
-    Case("ties", _tied),
-    Case("ties, wide", _tied, WIDE),
-    Case("signed zeros", _signed_zeros),
-    Case("sorted", _sorted),
-    Case("KL of 1e-7", _tiny_kl),
+    Case("plain", hard_rows.pair(8, 3001), ProbeSpec(token_class=_classes(3001))),
+    Case("one sweep", hard_rows.pair(8, 3001), dataclasses.replace(ONE_SWEEP, token_class=_classes(3001))),
+    Case("far apart", hard_rows.pair(5, 2500, shift=4.0)),
+    Case("no head: long nucleus", hard_rows.flat),
+    Case("wide support", hard_rows.pair(4, 1500), WIDE),
+    Case("no truncation", hard_rows.pair(4, 1500), UNTRUNCATED),
+    Case("no truncation, some -inf", hard_rows.edit(hard_rows.some_impossible), UNTRUNCATED),
+    Case("wide support, some -inf", hard_rows.edit(hard_rows.some_impossible), WIDE),
+    Case("greedy", hard_rows.pair(4, 700), GREEDY),
+    Case("top 64", hard_rows.pair(4, 1999), LONG_TOP),
+    Case("V = 1", hard_rows.pair(3, 1)),
+    Case("V = 17, top_k above V", hard_rows.pair(3, 17)),
+    Case("N = 0", hard_rows.pair(0, 50)),
+    Case("bad rows", hard_rows.edit(hard_rows.bad_rows, n=9)),
+    Case("bad rows, one sweep", hard_rows.edit(hard_rows.bad_rows, n=9), ONE_SWEEP),
+    Case("some -inf", hard_rows.edit(hard_rows.some_impossible)),
+    Case("some -inf, one sweep", hard_rows.edit(hard_rows.some_impossible), ONE_SWEEP),
+    Case("one token has all", hard_rows.edit(hard_rows.one_token)),
+    Case("all equal", hard_rows.all_equal),
+    Case("ties", hard_rows.tied),
+    Case("ties, wide", hard_rows.tied, WIDE),
+    Case("signed zeros", hard_rows.signed_zeros),
+    Case("sorted", hard_rows.sorted),
+    Case("KL of 1e-7", hard_rows.tiny_kl),
     Case("the same model", lambda g: (z := language_like(4, 900, g), z.clone())),
-    Case("far from zero", _edit(lambda a, b: (a.add_(3000), b.sub_(20000)))),
-    Case("V = 129,920", _pair(2, 129_920), ProbeSpec(token_class=_classes(129_920)), large=True),
-    Case("V = 151,936", _pair(2, 151_936, spread=1.0), LONG_TOP, large=True),
-    Case("V = 248,320", _pair(2, 248_320), large=True),
-    Case("V = 248,320, wide", _pair(2, 248_320), WIDE, large=True),
+    Case("the same model, one sweep", lambda g: (z := language_like(4, 900, g), z.clone()), ONE_SWEEP),
+    Case("far from zero", hard_rows.edit(lambda a, b: (a.add_(3000), b.sub_(20000)))),
+    Case("empty blocks", empty_blocks.near(0.0), BY_CLASS),
+    Case("empty blocks, one sweep", empty_blocks.near(0.0), ONE_SWEEP),
+    Case("empty blocks far below zero", empty_blocks.near(-720.0), BY_CLASS),
+    Case("empty blocks far below zero, one sweep", empty_blocks.near(-720.0), ONE_SWEEP),
+    Case("empty blocks far below zero, wide", empty_blocks.near(-720.0), WIDE),
+    Case("empty blocks of each model", empty_blocks.forbidden_apart),
+    Case("empty blocks of each model, one sweep", empty_blocks.forbidden_apart, ONE_SWEEP),
+    Case("empty blocks, logits next to zero", empty_blocks.flat_and_tiny),
+    Case("one token at the largest logits", empty_blocks.one_largest, BOTH_WAYS),
+    Case("tied at the largest logits", empty_blocks.tied_largest, BOTH_WAYS),
+    Case("tied at the largest logits, one sweep", empty_blocks.tied_largest, ONE_SWEEP),
+    Case("tied at the smallest logits", empty_blocks.all_smallest),
+    Case("support far from the trained model", hard_rows.far_support, HOT),
+    Case("support far from the trained model, wide", hard_rows.far_support, HOT_AND_WIDE),
+    Case("support far below the top token", hard_rows.steep, HOT),
+    Case("support far below the top token, wide", hard_rows.steep, HOT_AND_WIDE),
+    Case("support far below the top token, T = 2, wide", hard_rows.steep, WIDE_AT_2),
+    Case("V = 129,920", hard_rows.pair(2, 129_920), ProbeSpec(token_class=_classes(129_920)), large=True),
+    Case("V = 151,936", hard_rows.pair(2, 151_936, spread=1.0), LONG_TOP, large=True),
+    Case("V = 248,320", hard_rows.pair(2, 248_320), large=True),
+    Case("V = 248,320, wide", hard_rows.pair(2, 248_320), WIDE, large=True),
 ]
 
 # Columns that jump where a nucleus boundary falls within this much mass of p.
@@ -217,7 +168,9 @@ def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: T
             assert actual.shape == want.shape, f"{group}.{name}: shape {list(actual.shape)}, not {list(want.shape)}"
             keep = sure if name in _AFTER_DECODING else sure_train if name in _AFTER_TRAIN else torch.ones_like(sure)
             actual, want, ref = actual[keep], want[keep], ref[keep]
-            if name == "ssd_alignment":  # a ratio of two noises where nothing shifted
+            if name == "ssd_alignment":  # a ratio of two noises where nothing shifted, undefined for the same logits
+                assert b is not None
+                assert actual[(a == b).all(1)[keep]].isnan().all(), f"{group}.{name}: {actual.tolist()}"
                 shifted_positions = (oracle.pair.logratio_var[keep] > 1e-9) & (oracle.pair.ssd_var[keep] > 1e-9)
                 shifted_positions |= oracle.pair.logratio_var[keep].isnan()
                 actual, want, ref = actual[shifted_positions], want[shifted_positions], ref[shifted_positions]
@@ -258,6 +211,7 @@ def _two_sweep_slack(name: str, oracle: ProbeStats, keep: Tensor) -> Tensor:
 
 
 def _assert_close(name: str, actual: Tensor, want: Tensor, plain: Tensor, slack: Tensor) -> None:
+    want = torch.where(want.abs() > torch.finfo(torch.float32).max, want * INF, want)  # of logits near the largest
     finite = want.isfinite()
     same_odd = (actual == want) | (actual.isnan() & want.isnan())
     assert same_odd[~finite].all(), f"{name}: {actual[~finite].tolist()} is not {want[~finite].tolist()}"
@@ -269,12 +223,17 @@ def _assert_close(name: str, actual: Tensor, want: Tensor, plain: Tensor, slack:
 
 @functools.cache
 def _expected(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec):
-    """The oracle, plain torch in the logits' own dtype, and the oracle with p a little lower and higher (twice: for
+    """The oracle, plain torch in float32, and the oracle with p a little lower and higher (twice: for
     the decoding setting of `spec` and for its training setting)."""
     swapped = dataclasses.replace(spec, eval_sampling=spec.train_sampling, sweeps=2)
     shifted = [_oracle(a, b, token, _shift_p(spec, s)) for s in (-BOUNDARY, BOUNDARY)]
     edges = [_oracle(a, None, token, _shift_p(swapped, s)) for s in (-BOUNDARY, BOUNDARY)]
-    return _oracle(a, b, token, spec), probe_stats(a, b, token, spec, backend="reference"), *shifted, edges
+    return _oracle(a, b, token, spec), in_float32(a, b, token, spec), *shifted, edges
+
+
+def in_float32(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> ProbeStats:
+    """What plain torch makes of the logits in float32."""
+    return unpack(*reference.packed_in(torch.float32, a, b, token, spec), a.shape[0], spec, b is not None)
 
 
 def _oracle(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec) -> ProbeStats:

@@ -89,6 +89,17 @@ def test_heads_of_every_kind(name):
     )
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_bias_may_forbid_whole_blocks(name):
+    """The first 2,048 tokens, of a row whose logits are all below -709: e^-z of it is not a double."""
+    g = torch.Generator().manual_seed(11)
+    a, weight = _model(5, 5001, 64, torch.float32, g)
+    b, _ = _model(5, 5001, 64, torch.float32, g, 0.1, base=a)
+    bias = torch.full((5001,), -760.0)
+    bias[:2048] = bias[3000:3600] = -torch.inf
+    _check(a, LmHead(weight, bias), b, LmHead(weight, bias), ProbeSpec(), name)
+
+
 def test_what_the_bias_forbids_stays_so_under_a_soft_cap():
     """tanh alone would make -5 of -inf."""
     bias = torch.zeros(9).index_fill(0, torch.tensor([3, 7]), -torch.inf)

@@ -2,10 +2,19 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
-from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
+from ssdfast.kernels import (
+    LmHead,
+    ProbeSpec,
+    SamplingParams,
+    linear_probe_stats,
+    lm_head_logits,
+    probe_stats,
+    soft_label_ce,
+)
 
 from .cases import language_like
 
@@ -130,6 +139,21 @@ def test_row_strides_are_honoured(backend):
         got = probe_stats(view_a, view_b, token[:3], ProbeSpec(), backend=backend)
         assert torch.allclose(got.pair.kl_base_trained, want.pair.kl_base_trained, rtol=1e-5)
         assert torch.equal(got.base.top_ids, want.base.top_ids)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_empty_batch_has_no_strides(backend):
+    """numpy gives (0, 0)."""
+    logits, hidden = (torch.from_numpy(np.zeros((0, size), np.float32)) for size in (300, 16))
+    assert logits.stride() == (0, 0)
+    token = torch.zeros(0, dtype=torch.int64)
+    stats = probe_stats(logits, logits, token, backend=backend)
+    assert stats.base.top_ids.shape == stats.pair.trained_logprobs_at_base_top.shape == (0, 20)
+    head = torch.ones(300, 16)
+    assert linear_probe_stats(hidden, head, hidden, head, token, backend=backend).pair.js.shape == (0,)
+    assert lm_head_logits(hidden, LmHead(head), logits).shape == (0, 300)
+    labels = torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1)
+    assert soft_label_ce(hidden, head, *labels, reduction="mean", backend=backend) == 0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -93,6 +93,17 @@ def test_reductions():
     torch.testing.assert_close(mean, total / 7)
 
 
+def test_the_mean_of_float64_losses_is_float64():
+    """1 / 3 in float32 would be off by 1e-8."""
+    p = problem(3, 40, 2, torch.Generator().manual_seed(2), h=8)
+    args = p.hidden.double(), p.weight.double(), p.ids, p.probs.double()
+    loss_N = soft_label_ce(*args)
+    for weight_N in (None, p.rows):
+        weighted_N = loss_N if weight_N is None else loss_N * weight_N
+        mean = soft_label_ce(*args, weight_N=weight_N, reduction="mean")
+        torch.testing.assert_close(mean, weighted_N.mean(), rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_without_labels_the_loss_is_zero_and_has_gradients(reduction, backend):

@@ -16,6 +16,11 @@ NAMES = (
     "ties",
     "top 64",
     "no head: long nucleus",
+    "empty blocks far below zero",
+    "tied at the largest logits",
+    "tied at the largest logits, one sweep",
+    "support far from the trained model",
+    "the same model",
 )
 RUNS = [(name, torch.bfloat16) for name in NAMES] + [("plain", torch.float32), ("some -inf", torch.float32)]
 
