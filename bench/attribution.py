@@ -47,7 +47,9 @@ class Null:
     """The results of the pairs without an effect."""
 
     effects: float
-    """fraction of pairs in which an effect was found"""
+    """fraction of pairs with a verdict other than none"""
+    metrics: float
+    """fraction of pairs with a metric that differs after correction"""
     by_metric: dict[str, float]
     """fraction of pairs with an uncorrected p-value of at most 0.05"""
     seconds: float
@@ -75,13 +77,10 @@ def null() -> Null:
     for result in results:
         for test in result["vs_control"]["metrics"]:
             tests.setdefault(test["metric"], []).append(test["p_value"])
-    effects = [
-        any(test["p_value_holm"] <= 0.05 for test in result["vs_control"]["metrics"])
-        or result["verdict"]["category"] != "none"
-        for result in results
-    ]
+    effects = [result["verdict"]["category"] != "none" for result in results]
+    metrics = [any(test["p_value_holm"] <= 0.05 for test in result["vs_control"]["metrics"]) for result in results]
     by_metric = {name: sum(p <= 0.05 for p in values) / len(values) for name, values in tests.items()}
-    return Null(sum(effects) / len(effects), by_metric, time.perf_counter() - start)
+    return Null(sum(effects) / PAIRS, sum(metrics) / PAIRS, by_metric, time.perf_counter() - start)
 
 
 def _group(index: int) -> list[cases.Outcome]:
