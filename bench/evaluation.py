@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common import ROOT
 
-from ssdfast.evaluation.answers.equal import quick_grade
+from ssdfast.evaluation.answers.grade import quick_grade
 from ssdfast.evaluation.grader_pool import CPU_SECONDS, GraderPool
 from ssdfast.evaluation.grading import grade_completions
 from ssdfast.evaluation.stats.intervals import wilson

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssdfast.evaluation.extract import ExtractionRules, extract, last_boxed, outside_thinking
+from ssdfast.evaluation.answers.boxed import last_boxed
+from ssdfast.evaluation.extract import ExtractionRules, extract, outside_thinking
 
 FALLBACKS = ExtractionRules(fallback_last_number=True, fallback_choice_letter=True)
 _BALANCED = st.recursive(
