@@ -12,7 +12,7 @@ from .clock import equal_clocks
 from .compare_values import equal_value, nodes_equal
 from .containers import as_pieces, named_tuple
 from .conventions import Conventions
-from .equations import tuple_names
+from .equations import as_products, beside_letters, tuple_names
 from .errors import Unparsable
 from .expression import Node
 from .identity import close, equal_progressions, names, points, rename, value
@@ -134,10 +134,15 @@ def _equal_two_equations(gold: Equation, answer: Equation, conventions: Conventi
     if "name" in (gold.kind, answer.kind) and not gold.name[:1].isalpha() and equal_answers(named_tuple(gold), named_tuple(answer), conventions):
         return not (gold.name and answer.name) or tuple_names(gold.name) == tuple_names(answer.name)
     if None in (gold.left, gold.right, answer.left, answer.right):
+        in_words = gold.in_words or answer.in_words  # "Area = 12" beside S = 12
+        return in_words and gold.name != answer.name and equal_answers(gold.value, answer.value, conventions)
+    ours, theirs = ("add", gold.left, ("neg", gold.right)), ("add", answer.left, ("neg", answer.right))
+    if same_solutions(ours, theirs, conventions):
+        return True
+    if not beside_letters(names(ours), names(theirs)):
         return False
-    return same_solutions(
-        ("add", gold.left, ("neg", gold.right)), ("add", answer.left, ("neg", answer.right)), conventions
-    )
+    products = [as_products(side.text) for side in (gold, answer)]
+    return all(products) and same_solutions(*products, conventions)  # type: ignore[arg-type]
 
 
 def _defines_function(equation: Equation) -> bool:
@@ -240,7 +245,8 @@ def _equal_progression(gold: Answer, answer: Answer, conventions: Conventions) -
     ours, theirs = _as_progression(gold, answer), _as_progression(answer, gold)
     if ours is None or theirs is None:
         return False
-    return equal_progressions(ours.node, theirs.node, ours.index, theirs.index, conventions)
+    shifts = not (ours.natural or theirs.natural)
+    return equal_progressions(ours.node, theirs.node, ours.index, theirs.index, conventions, shifts)
 
 
 def _as_progression(side: Answer, other: Answer) -> Progression | None:
@@ -284,6 +290,8 @@ def _equal_in_order(gold: Items, answer: Items, conventions: Conventions) -> boo
             return False
         by_name = dict(zip(answer.names, answer.items, strict=True))
         return all(equal_answers(item, by_name[name], conventions) for name, item in zip(gold.names, gold.items, strict=True))
+    if {gold.kind, answer.kind} == {"tuple", "list"} and "[]" in (gold.brackets, answer.brackets) and len(gold.items) == 2:
+        return False  # [2, 5] is an interval
     bracketed = "" not in (gold.brackets, answer.brackets) and "=" not in (gold.brackets, answer.brackets)
     if bracketed and gold.brackets != answer.brackets:
         return False

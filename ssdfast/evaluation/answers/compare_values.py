@@ -8,6 +8,7 @@ from fractions import Fraction
 from mpmath import mp
 
 from .conventions import Conventions
+from .equations import beside_letters
 from .errors import Unparsable
 from .expression import Node, parse_expression
 from .identity import equal_nodes, equal_up_to_constants, kinds, names, number_value
@@ -120,9 +121,7 @@ def _equal_decimal(gold: Value, answer: Value, conventions: Conventions) -> bool
 
 def _equal_products(gold: Value, answer: Value, conventions: Conventions) -> bool:
     """Two letters side by side are a product where one of them also stands alone: ``PV`` beside ``P``."""
-    ours, theirs = names(gold.node), names(answer.node)
-    joined = {name for name in ours ^ theirs if len(name) > 1 and name.isalpha() and name.isupper()}
-    if not joined or not any(set(name) & (ours | theirs) for name in joined):
+    if not beside_letters(names(gold.node), names(answer.node)):
         return False
     try:
         nodes = [parse_expression(side.text, joined=False) for side in (gold, answer)]

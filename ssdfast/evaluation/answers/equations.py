@@ -126,4 +126,22 @@ def equation(text: str, sides: list[str], values: list[Answer | None]) -> Answer
     left, right = node_of(sides[0]), node_of(sides[-1])
     if len(sides) > 2 and kind == "equation" and any(described[place][0] == "number" for place in range(1, len(sides))):
         kind = "quantity"  # a + 2b = 3 + 4 = 7 is evaluated, not solved
-    return Equation(text, kind, name, value, left, right, parameters)
+    return Equation(text, kind, name, value, left, right, parameters, bool(MARKED.search(sides[0])))
+
+
+def beside_letters(gold: frozenset[str], answer: frozenset[str]) -> bool:
+    """Whether a pair of capitals is a name of one side alone, beside one of its letters: ``PV`` beside ``P``.
+
+    The two letters are then a product; elsewhere they are one name, as of a segment.
+    """
+    pairs = [name for name in gold ^ answer if len(name) > 1 and name.isalpha() and name.isupper()]
+    return any(set(name) & (gold | answer) for name in pairs)
+
+
+def as_products(text: str) -> Node | None:
+    """The difference of the two sides of an equation, in which every letter is a name of its own."""
+    left, _, right = text.partition("=")
+    try:
+        return ("add", parse_expression(left.strip(), False), ("neg", parse_expression(right.strip(), False)))
+    except Unparsable:
+        return None

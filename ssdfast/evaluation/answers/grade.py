@@ -23,6 +23,7 @@ MAX_CHARACTERS = 4000
 """A longer answer is unparsable, unless it is the text of the gold answer."""
 _DECIMAL_COMMA = re.compile(r"(-?[0-9]+),([0-9]{1,2}|[0-9]{4,})|(-?0),([0-9]+)")
 _UNIT_LETTER = re.compile(r"(.*[0-9}])\s*\\text\{([a-zA-Z])\}(.*)", re.DOTALL)
+_SIGN_OR_FEET = re.compile(r"[<>=]|[0-9]+\s*'[\s0-9']*")
 _BALANCED = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -126,7 +127,9 @@ def _is_notation(text: str) -> bool:
             open_brackets.append(_BALANCED[character])
         elif character in ")]}" and (not open_brackets or open_brackets.pop() != character):
             return False
-    return not open_brackets and any(character.isalpha() for character in text) and not re.search(r"[-+*/=^_]\s*$", text)
+    if _SIGN_OR_FEET.fullmatch(text):
+        return True
+    return not open_brackets and any(map(str.isalpha, text)) and not re.search(r"[-+*/=^_]\s*$", text)
 
 
 def _same_choice(gold: str, answer: str, conventions: Conventions) -> bool:

@@ -102,10 +102,10 @@ def equal_up_to_constants(gold: Node, answer: Node, conventions: Conventions = D
     return False
 
 
-def equal_progressions(gold: Node, answer: Node, k: str, n: str, conventions: Conventions = DEFAULT) -> bool:
-    """Whether `gold` for all whole k and `answer` for all whole n are the same values."""
-    for sign in (1, -1):
-        for shift in range(-2, 3):
+def equal_progressions(gold: Node, answer: Node, k: str, n: str, conventions: Conventions = DEFAULT, shifts: bool = True) -> bool:
+    """Whether `gold` for all whole k and `answer` for all whole n are the same values; without `shifts`, for k = n."""
+    for sign in (1, -1) if shifts else (1,):
+        for shift in range(-2, 3) if shifts else (0,):
             index: Node = ("add", ("mul", ("num", Fraction(sign)), ("name", k)), ("num", Fraction(shift)))
             if equal_nodes(gold, rename(answer, {n: index}), conventions):
                 return True
@@ -161,7 +161,11 @@ def number_value(node: Node, digits: int = _FIRST) -> Any:
 
 
 def points(nodes: tuple[Node, ...], conventions: Conventions = DEFAULT) -> Iterator[Point]:
-    """Random values for the names in the trees; the same names get the same values each time."""
+    """Random values for the names in the trees; the same names get the same values each time.
+
+    Where one tree alone has an absolute value, any letter may be negative: the answer says that signs matter.
+    """
+    absolute = len({"abs" in kinds(node) for node in nodes}) > 1
     letters = frozenset().union(*map(names, nodes))
     used = frozenset().union(*map(kinds, nodes))
     whole = bool(used & _WHOLE) or any(_negative_base(node) for node in nodes)
@@ -173,7 +177,7 @@ def points(nodes: tuple[Node, ...], conventions: Conventions = DEFAULT) -> Itera
                 point[name] = Fraction(rng.randint(2, 12 + number))
                 continue
             size = Fraction(rng.randint(300, 3999), 1000) + Fraction(rng.randint(1, 999), 10**6)
-            signed = not conventions.positive_letters or name in _SIGNED
+            signed = absolute or not conventions.positive_letters or name in _SIGNED
             point[name] = -size if signed and rng.random() < 0.5 else size
         yield point
 

@@ -33,6 +33,8 @@ def inequality(text: str) -> Region | Relations | Symbols:
     r"""``0 < x \le 1`` as a region, ``a < b < c`` as relations. Raises Unparsable."""
     signs = [match.group() for match in RELATION.finditer(text)]
     sides = split_top(text, RELATION)
+    if len(signs) == 1 and len(sides) == 2 and not sides[0] and sides[1]:
+        return Region(_half(signs[0], end(sides[1])))
     if len(sides) != len(signs) + 1 or not all(sides):
         raise Unparsable("an inequality without sides")
     ends = [_end_or_none(side) for side in sides]

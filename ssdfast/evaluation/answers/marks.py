@@ -6,17 +6,18 @@ import re
 
 from .units import unit_named
 
-_TEXT = re.compile(r"\\(?P<style>text|mathrm)\s*\{(?P<inside>[^{}]*)\}|\\(?:begin|end)\{[^{}]*\}")
+_TEXT = re.compile(r"\\(?P<style>text|mathrm)\s*\{(?P<inside>[^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|\\(?:begin|end)\{[^{}]*\}")
 _IN_TEXT = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*\.?|\\[a-z]+")
 _RUN = re.compile(r"(?<![A-Za-z\\])(?<!_)(?<!_\{)[A-Za-z]+(?:['-][A-Za-z]{2,}|'s)*|[^\W\d_a-zA-Z\u2460-\u24ff]+")
 _SHORT = re.compile(
     "yes|per|pct|or|and|the|all|for|not|are|any|one|two|six|ten|odd|if|am|pm|no"
-    "|cm|mm|km|kg|mg|ml|ft|lb|mi|sq|hr|oz|mph|kJ|kW|kN|nm|mL|Hz|DNE|YES|NO|TRUE|NONE|FALSE"
+    "|cm|mm|km|kg|mg|ml|ft|lb|mi|sq|hr|oz|mph|kJ|kW|kN|nm|mL|Hz|USD|EUR|GBP|RMB|CNY|INR|JPY|Rs|DNE|YES|NO|TRUE|NONE|FALSE"
 )
 _SOFT = re.compile("is|of|to|at|in|by|an|on|as|it|be|we|he")
 """Words that may as well be a product of two letters: words only beside other words, or after a number."""
 _UNIT_AFTER_NUMBER = re.compile(r"(?<=[0-9}] )([mgshLNJWVAKFT])(?=\s*(?:\^\s*\{?[23]\}?\s*)?(?:/\s*[a-z]+\s*)?$)")
 _AFTER_NUMBER = re.compile(r"[0-9]\s+$")
+_UNIT_LIKE = re.compile(r"[A-Za-z]+(?:\s*(?:[/·^*]|\\cdot)?\s*(?:[A-Za-z]+|\^?\{?-?[1-4]\}?))+")
 _PLAIN = re.compile(
     "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|sqrt|cbrt|floor|ceil|exp|log|ln|lg|gcd|lcm|min|max|mod|arg|det|adj|rank|deg"
     "|dim|sgn|sign|abs|cis|choose|asin|acos|atan"
@@ -48,7 +49,14 @@ def _mark_styled(match: re.Match[str], text: str) -> str:
         return f"\\text{{{inside}}}" if after_value and inside not in _LETTERS else f" {inside} "
     if before.endswith(("_", "_{")):
         return f"{{{inside}}}" if before.endswith("_") else inside
-    return _IN_TEXT.sub(lambda m: m.group() if m.group()[0] == "\\" else f" \\text{{{m.group().rstrip('.')}}} ", f" {inside} ")
+    is_unit = _UNIT_LIKE.fullmatch(inside) and before[-1:] in "0123456789)}"
+    return _IN_TEXT.sub(lambda m: _mark_in_text(m.group(), bool(is_unit)), f" {inside} ")
+
+
+def _mark_in_text(run: str, is_unit: bool) -> str:
+    word = run.rstrip(".")
+    bare = run[0] == "\\" or (not is_unit and (len(word) == 1 or (word.isupper() and not _SHORT.fullmatch(word))))
+    return run if bare and word.isascii() else f" \\text{{{word}}} "
 
 
 def _mark_runs(text: str) -> str:

@@ -119,8 +119,9 @@ def _mixed(match: re.Match[str]) -> str:
 
 def _strip_ends(text: str) -> str:
     """Without the punctuation that ends a sentence, and a brace pair around everything."""
-    while text and (text[-1] in ".,;:" or text[0] in ":,;"):
+    while text and (text[-1] in ".,;:" or text[0] in ":,;" or (text[0] == "=" and len(text) > 1)):
         text = text[:-1].rstrip() if text[-1] in ".,;:" else text[1:].lstrip()
+    text = text.rstrip("\\ ") if text.endswith("\\\\") else text
     while text.startswith("{") and closing(text, 0) == len(text) - 1 and "\\choose" not in text and "\\over" not in text:
         text = text[1:-1].strip()
     return text

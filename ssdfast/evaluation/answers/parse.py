@@ -3,6 +3,7 @@ r"""An answer as a tree: numbers, expressions, tuples, sets, lists, regions of t
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from . import named_sets, wording
 from .clock import parse_clock
@@ -12,7 +13,7 @@ from .equations import equation
 from .errors import Unparsable
 from .inequalities import RELATION, inequality
 from .normalize import normalize, split_top
-from .numeric import number
+from .numeric import Number, number
 from .phrases import with_words
 from .quantity import split_money
 from .types import Answer, Based, Choices, Items, Progression, Ratio, Residue, Symbols, Value, Words
@@ -89,6 +90,9 @@ def _special(text: str) -> Answer | None:
         if based["binary"] or based["hex"]:
             return Based((based["binary"] or based["hex"]).lstrip("0").upper() or "0", "2" if based["binary"] else "16")
         base = based["bare"] or based["braced"]
+        if base == "10" and based["digits"].isdigit():
+            count = Fraction(based["digits"])
+            return Value(text, Number(count), ("num", count))
         if base := base if base.isdigit() else _BASES.get(base, ""):
             return Based(based["digits"].lstrip("0").upper() or "0", base)
     if (residue := _RESIDUE.fullmatch(text)) and int(residue[3]):
@@ -113,7 +117,8 @@ def _progression(match: re.Match[str], depth: int) -> Answer | None:
         part = getattr(answer, "value", answer)
         if not isinstance(part, Value):
             return None
-        progressions.append(Progression(part.node, match["index"]))
+        natural = re.search(r"\\mathbb\s*\{?\s*N", match.group()) is not None
+        progressions.append(Progression(part.node, match["index"], natural))
     return progressions[0] if len(progressions) == 1 else Items("list", tuple(progressions))
 
 

@@ -16,6 +16,7 @@ from .numerals import chinese_number, words_to_number
 from .numeric import Number
 from .quantity import Measure, measure, split_tail, without_asides
 from .types import Answer, Clock, Equation, Items, Ratio, Value, Words
+from .units import CURRENCIES, parse_unit
 from .wording import MARKED, plain, sentence
 
 Inner = Callable[[str, int], Answer]
@@ -24,6 +25,8 @@ _COMMA = re.compile(r"[,;]")
 _EQUALS = re.compile(r"=")
 _OPERATORS = (("times", "\\cdot "), ("multiplied by", "\\cdot "), ("divided by", "/"), ("over", "/"), ("plus", "+"), ("minus", "-"))
 _RATIO = re.compile(r"(?P<first>[^\\]+?)\s*\\text\{to\}\s*(?P<second>[^\\]+?)(?:\s*\\text\{to\}\s*(?P<third>[^\\]+))?")
+_LABELLED = re.compile(r"(?:\\text\{[^{}]*\}\s*)+:\s*(?P<rest>[^:]+)")
+_AMOUNT = re.compile(r"\\text\{(?P<currency>[^{}]*)\}\s*(?P<rest>[0-9.,]+)")
 _PERMUTATIONS = re.compile(
     r"(?P<tuple>.*?)\s*,?\s*\\text\{and\}\s*(?:\\text\{(?:all|its|their|the|any|cyclic|of|other)\}\s*)*\\text\{permutations?\}"
     r"(?:\s*\\text\{[a-z]+\})*",
@@ -53,10 +56,15 @@ def with_words(text: str, depth: int, inner: Inner, mathematics: Inner) -> Answe
             return Ratio(tuple(part for part in values if isinstance(part, Value)))
     if (quantity := _quantity(text, depth, inner)) is not None:
         return quantity
+    if match := _LABELLED.fullmatch(text):
+        return inner(match["rest"], depth)
+    if (match := _AMOUNT.fullmatch(text)) and (unit := parse_unit(match["currency"])) and unit.dimension[0][0] in CURRENCIES:
+        answer = inner(match["rest"], depth)
+        return dataclasses.replace(answer, unit=unit) if isinstance(answer, Value) else Words(sentence(text))
     sides = split_top(text, _EQUALS)
     if len(sides) > 1 and MARKED.search(sides[0]) and sides[-1]:
         kind, name, _ = describe(sides[0])
-        return Equation(text, "name", name if kind == "name" else sentence(sides[0]), inner(sides[-1], depth))
+        return Equation(text, "name", name if kind == "name" else sentence(sides[0]), inner(sides[-1], depth), in_words=True)
     if len(split_top(text, _COMMA)) > 1 or len(sides) > 1 or text[:2] == "\\{" or text[0] in "([":
         try:
             return mathematics(text, depth)

@@ -25,7 +25,8 @@ _GENERAL = frozenset(
 """Nouns that say nothing about what is counted."""
 _CHANGING = frozenset(
     "at most least less more than fewer greater not no none except incorrect wrong plus minus negative below above under"
-    " over up to or nearly almost if when where unless but false untrue per and n't modulo mod".split()
+    " over up to or nearly almost if when where unless but false untrue per and n't modulo mod factorial root"
+    " reciprocal inverse score gross base remainder".split()
 )
 _CHINESE_SCALE = re.compile("百万|万|亿")
 _POWERS = {"squared": 2, "cubed": 3}
@@ -38,7 +39,7 @@ _CURRENCY = {"dollar": "dollar", "euro": "euro", "pound": "gbp", "yen": "yen", "
 _MONEY = re.compile(r"(?P<sign>-?)\s*\\(?P<currency>dollar|euro|pound|yen)(?![a-z])\s*(?P<rest>.+)", re.DOTALL)
 _MONEY_AFTER = re.compile(r"(?P<rest>.+?)\s*\\(?P<currency>dollar|euro|pound|yen|cent)(?![a-z])\s*", re.DOTALL)
 _TAIL = re.compile(r"(?P<value>.*?[^\s\\(/])\s*(?P<words>\(?\s*(?:/\s*)?\\text\{.*)", re.DOTALL)
-_PLAIN_TAIL = re.compile(r"[^\W\d_]|[\s.,'/()^*·{}-]|[23]|°|¢", re.DOTALL)
+_PLAIN_TAIL = re.compile(r"[^\W\d_]|[\s.,'/()^*·{}-]|[1-4]|°|¢", re.DOTALL)
 
 
 @dataclass(frozen=True)

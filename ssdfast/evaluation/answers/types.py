@@ -112,6 +112,8 @@ class Progression:
 
     node: Node
     index: str
+    natural: bool = False
+    """Whether k is a natural number, so that it cannot be shifted."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class Equation:
     right: Node | None = None
     parameters: tuple[str, ...] = ()
     """The arguments of the function that the equation defines."""
+    in_words: bool = False
+    """Whether the left side is in words."""
 
 
 Answer = (

@@ -12,8 +12,8 @@ MARKED = re.compile(r"\\text\s*\{([^{}]*)\}")
 EMPTY = "\\emptyset"
 NONE, UNDEFINED = "no solution", "does not exist"
 _NOTHING = re.compile(
-    r"(?:(?:there (?:is|are|exists?) )?(?:no|none)(?: (?:such|real|valid))*(?: (?:solutions?|values?|roots?|numbers?|answers?|triples?|pairs?|integers?|functions?))?"
-    r"(?: exists?)?|(?:the )?empty set|null set|\\emptyset|no one|nothing|impossible)(?: \w)?"
+    r"(?:(?:there (?:is|are|exists?) )?no(?: (?:such|real|valid))* (?:solutions?|values?|roots?|numbers?|answers?|triples?|pairs?|integers?|functions?)"
+    r"(?: exists?)?|none|(?:the )?empty set|null set|\\emptyset|no one|nothing|impossible)(?: \w)?"
 )
 _NOWHERE = re.compile(r"(?:(?:the )?(?:limit|value|it|integral) )?(?:does not exist|dne|is undefined|undefined|not defined|doesn't exist)")
 _STOP = frozenset("a an the is are be it its that there this of will was does do true for in to by on at has have".split())
@@ -30,8 +30,13 @@ _CALENDAR = {
     if len(name) > length
 } | {"thurs": "thursday"}
 _ENDINGS = ("ences", "ence", "ents", "ent", "ings", "ing", "ed", "es", "s", "e")
-_CHOICE = re.compile(r"\(?\s*([A-Ja-j])\s*\)?(?:\s*[.:)].*|(?<=\))\s*\S.*)?", re.DOTALL)
-_STATED = re.compile(r"(?:option |choice |answer |statement )?\(?([A-Ja-j])\)?(?: is (?:true|correct|right|the answer))", re.IGNORECASE)
+_CHOICE = re.compile(r"\(?\s*([A-Ja-j])\s*\)?(?:\s*[.:)](?!.*(?:\bor\b|\band\b|[A-J]\))).*|(?<=\))\s*(?!(?:or|and)\b)\S.*)?", re.DOTALL)
+_NAMED_A = re.compile(r"(?<=\w )A(?!\w)|^A \w+s\b")
+_STATED = re.compile(
+    r"(?:option |choice |answer |statement )?\(?(?P<stated>[A-J])\)?(?: is (?:true|correct|right|the answer))"
+    r"|(?:option|choice|answer)\s*:?\s*\(?(?P<named>[A-J])\)?",
+    re.IGNORECASE,
+)
 _CIRCLED = re.compile(r"[\u2460-\u2473]+")
 _ASIDE = re.compile(r"\s*(?:\((?:i\.e\.|that is|none|all|no )|,\s*i\.e\.).*$", re.DOTALL)
 _EQUIVALENTLY = re.compile(r",?\s+or,?\s+(?:equivalently|approximately|an equivalent form such as),?\s+")
@@ -52,7 +57,7 @@ def sentence(text: str, conventions: Conventions = DEFAULT) -> str:
     """The content of a sentence, in the form in which two are compared.
 
     Articles, "is" and general nouns ("triangle", "series") are left out unless nothing else is there, and endings are
-    cut ("converges" and "convergent" are the same). The order of the words does not count; a "not" does.
+    cut ("converges" and "convergent" are the same). The order of two words does not count ("odd x"), that of more does.
     """
     words = plain(text).replace(" .", ".")
     lower = words.lower().rstrip(".")
@@ -62,11 +67,13 @@ def sentence(text: str, conventions: Conventions = DEFAULT) -> str:
         return UNDEFINED
     tokens = re.findall(r"[^\W_]+(?:'[a-z]+)?|[^\s\w]|_", lower if conventions.ignore_case else words)
     tokens = [token for token in tokens if token not in ".,;:'\"`*$"]
+    if _NAMED_A.search(words):
+        tokens = ["A" if token == "a" else token for token in tokens]  # "A wins", "team A"
     long = [token for token in tokens if token not in _STOP]
     content = [token for token in long if token not in _GENERIC] or long or tokens
     letters = [_stem(token) for token in content]
     numeric = any(not token.isalpha() for token in letters)
-    return " ".join(letters if numeric else sorted(letters))
+    return " ".join(letters if numeric or len(letters) > 2 else sorted(letters))
 
 
 def same_sentence(gold: str, answer: str) -> bool:
@@ -90,7 +97,8 @@ def choice(text: str, conventions: Conventions = DEFAULT) -> str | None:
     match = _CHOICE.fullmatch(words) or _STATED.fullmatch(words)
     if not match or (len(words) == 1 and not words.isupper()):
         return None
-    return match[1].upper() if conventions.ignore_case else match[1]
+    letter = next(group for group in match.groups() if group)
+    return letter.upper() if conventions.ignore_case else letter
 
 
 def choices(text: str, conventions: Conventions = DEFAULT) -> frozenset[str] | None:
