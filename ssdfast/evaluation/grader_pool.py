@@ -3,8 +3,9 @@ r"""Worker processes that grade answers, each answer with its own deadline and e
     with GraderPool() as pool:
         grades = pool.grade([("1/2", "0.5"), (r"\int_0^1 x dx", "1/2")])      # ["correct", "correct"]
 
-An answer can be arithmetic of hours, which no signal interrupts: only the end of its process ends it for certain. Workers are fresh interpreters, so that no lock, thread or GPU of this
-process is copied into them and a script needs no ``if __name__ == "__main__"``.
+An answer can be arithmetic of hours, which no signal interrupts: only the end of its process ends it for certain.
+Workers are fresh interpreters, so that no lock, thread or GPU of this process is copied into them and a script needs
+no ``if __name__ == "__main__"``.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ class GraderPool:
 
     cpu_seconds: the time for one answer; CPU time on Linux, wall-clock time elsewhere. memory_bytes: a worker's address
     space. conventions: when two answers count as equal. grader: a function of the user's, "module:function", that
-    `grading` calls in the place of `answers.equal`. Grades come in the order of the pairs, and each pair is graded once, however often and in however many calls
-    it occurs.
+    `grading` calls in the place of `answers.equal`. Grades come in the order of the pairs, and each pair is graded
+    once, however often and in however many calls it occurs.
     """
 
     def __init__(
@@ -278,7 +279,9 @@ class GraderPool:
     def _warn(self, task: Task, failure: str) -> None:
         if failure and task[0] not in self._warned:
             self._warned.add(task[0])
-            _log.warning(f"the grader {task[0]} raises {failure} for the answer {task[2][:80]!r}, which is unparsable then")
+            _log.warning(
+                f"the grader {task[0]} raises {failure} for the answer {task[2][:80]!r}, which is unparsable then"
+            )
 
     def _wait(self) -> None:
         """Wait until a worker has answered, has died, or is late."""
@@ -306,4 +309,3 @@ def _cpu_seconds(pid: int) -> float:
 
 def _length(task: Task) -> int:
     return len(task[1]) + len(task[2])
-

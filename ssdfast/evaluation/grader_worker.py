@@ -1,8 +1,8 @@
 """A process that grades answers: JSON lines in, JSON lines out, started by `grader_pool` and killed at need.
 
 In: ``[number, task, subject, answer]``, the task "grade", "parse" or a grader's "module:function", the subject a gold
-answer or, for a grader, a problem. Out: ``[number, grade or score, failure]``. A worker that runs out of memory or stack reports the answer as unparsable and ends, for its state is not to
-be trusted.
+answer or, for a grader, a problem. Out: ``[number, grade or score, failure]``. A worker that runs out of memory or
+stack reports the answer as unparsable and ends, for its state is not to be trusted.
 
 An answer is untrusted text, and some graders pass it to Python's eval: everything that a worker does
 not need (files to write, processes, connections) is forbidden in it.
@@ -119,7 +119,7 @@ def load(grader: str) -> Scorer:
         raise ValueError(f"the grader {grader} cannot be imported ({error}): install what it needs") from None
     except AttributeError:
         raise ValueError(f"the module {module} has no function {name}, which the grader {grader} names") from None
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _forbid(event: str, arguments: tuple[Any, ...]) -> None:

@@ -90,8 +90,8 @@ def check_golds(problems: Sequence[Problem], pool: GraderPool) -> None:
     if broken:
         raise ValueError(
             f"{_problems([problem.problem_id for problem in broken])} with a gold answer that cannot be parsed, the "
-            f"first {(broken[0].answer or '')[:80]!r}: correct the answers, or leave the problems out with --on-bad-gold"
-            " skip"
+            f"first {(broken[0].answer or '')[:80]!r}: correct the answers, or leave the problems out with"
+            " --on-bad-gold skip"
         )
 
 

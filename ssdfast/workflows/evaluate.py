@@ -21,11 +21,11 @@ import torch
 
 from .. import run_dir
 from ..config import EvalConfig, EvalExecution, NamedPath
+from ..evaluation.answers.conventions import Conventions
 from ..evaluation.comparisons import compare_runs
 from ..evaluation.completions import read
 from ..evaluation.diagnostics import prompt_opens
 from ..evaluation.extract import ExtractionRules
-from ..evaluation.answers.conventions import Conventions
 from ..evaluation.grader_pool import GraderPool
 from ..evaluation.grading import check_golds, find_bad_golds
 from ..evaluation.libraries import check_installed
@@ -146,12 +146,15 @@ class _Evaluation:
         """Leave out the problems with a bad gold answer, or raise ValueError for them."""
         if self.config.on_bad_gold == "error":
             return check_golds(list(self.problems.values()), self.pool)
-        bad = {problem.problem_id for problems in find_bad_golds(list(self.problems.values()), self.pool) for problem in problems}
+        missing, broken = find_bad_golds(list(self.problems.values()), self.pool)
+        bad = {problem.problem_id for problem in (*missing, *broken)}
         if len(bad) == len(self.problems):
             raise ValueError("every gold answer is missing or cannot be parsed: correct the answers")
         if bad:
             names = format_names(sorted(bad))
-            _log.warning(f"{len(bad):,} problems with a gold answer that is missing or cannot be parsed are left out: {names}")
+            _log.warning(
+                f"{len(bad):,} problems whose gold answer is missing or cannot be parsed are left out: {names}"
+            )
             self.skipped = sorted(bad)
             self.problems = {name: problem for name, problem in self.problems.items() if name not in bad}
             self.plans = {name: restrict_plan(plan, list(self.problems)) for name, plan in self.plans.items()}

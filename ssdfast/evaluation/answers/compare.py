@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from math import gcd
 from typing import Any
-
-from mpmath import mp
 
 from .clock import equal_clocks
 from .compare_values import equal_value, nodes_equal
 from .containers import as_pieces, named_tuple
 from .conventions import Conventions
 from .equations import as_products, beside_letters, tuple_names
-from .errors import Unparsable
-from .expression import Node
-from .identity import close, equal_progressions, names, points, rename, value
+from .identity import equal_progressions, names
 from .numeric import Number
 from .regions import equal_regions, union
+from .scanner import Node
+from .solutions import defines_function, marks, same_solutions, with_argument
 from .types import (
     Answer,
     Based,
@@ -55,7 +54,9 @@ def _equal_words(gold: Answer, answer: Answer, _: Conventions) -> bool:
     words, other = (gold, answer) if isinstance(gold, Words) else (answer, gold)
     assert isinstance(words, Words)
     if isinstance(other, Items) and other.kind == "list":
-        return sorted(words.text.split()) == sorted(" ".join(getattr(item, "text", "?") for item in other.items).split())
+        return sorted(words.text.split()) == sorted(
+            " ".join(getattr(item, "text", "?") for item in other.items).split()
+        )
     if isinstance(other, Region):
         return words.text == NONE and not other.pieces
     return isinstance(other, Value) and words.text == NONE and other.text in ("\\emptyset",)
@@ -65,7 +66,12 @@ def _equal_based(gold: Answer, answer: Answer, _: Conventions) -> bool:
     if isinstance(gold, Based) and isinstance(answer, Based):
         return gold == answer
     based, other = (gold, answer) if isinstance(gold, Based) else (answer, gold)
-    return isinstance(gold, Based) and isinstance(based, Based) and isinstance(other, Value) and other.text.lstrip("0") == based.digits
+    return (
+        isinstance(gold, Based)
+        and isinstance(based, Based)
+        and isinstance(other, Value)
+        and other.text.lstrip("0") == based.digits
+    )
 
 
 def _equal_residue(gold: Answer, answer: Answer, _: Conventions) -> bool:
@@ -74,7 +80,9 @@ def _equal_residue(gold: Answer, answer: Answer, _: Conventions) -> bool:
         same = (gold.value - answer.value) % gold.modulus == 0
         return not other_name and gold.modulus == answer.modulus and same
     residue, other = (gold, answer) if isinstance(gold, Residue) else (answer, gold)
-    return isinstance(residue, Residue) and isinstance(other, Value) and other.number == Number(Fraction(residue.value))
+    if not isinstance(residue, Residue) or not isinstance(other, Value) or other.unit or other.label:
+        return False
+    return not (residue is gold and residue.name) and other.number == Number(Fraction(residue.value))
 
 
 def _equal_ratio(gold: Answer, answer: Answer, conventions: Conventions) -> bool:
@@ -82,7 +90,7 @@ def _equal_ratio(gold: Answer, answer: Answer, conventions: Conventions) -> bool
         return equal_clocks(gold, answer)
     if isinstance(gold, Clock) and isinstance(answer, Ratio):
         return False
-    ours, theirs = _ratio(gold), _ratio(answer)
+    ours, theirs = _ratio(gold, answer), _ratio(answer, gold)
     if ours is None or theirs is None or len(ours) != len(theirs):
         return False
     if len(ours) > 1 and any(part.number == Number(Fraction(0)) for part in (*ours, *theirs)):
@@ -93,14 +101,21 @@ def _equal_ratio(gold: Answer, answer: Answer, conventions: Conventions) -> bool
     )
 
 
-def _ratio(answer: Answer) -> tuple[Value, ...] | None:
+def _ratio(answer: Answer, other: Answer) -> tuple[Value, ...] | None:
     """The parts of a ratio; a fraction is one of two parts, and what looks like a time may be one too."""
     if isinstance(answer, Ratio):
         return answer.parts
     if isinstance(answer, Clock) and ":" in answer.text and answer.text[-1].isdigit():
         counts = [Fraction(part) for part in answer.text.split(":")]
+        if isinstance(other, Value) and (len(counts) > 2 or gcd(*map(int, counts)) > 1):
+            return None
         return tuple(Value(str(count), Number(count), ("num", count)) for count in counts)
-    if isinstance(answer, Value) and not answer.unit and not (answer.number and answer.number.value.denominator == 1):
+    if (
+        isinstance(answer, Value)
+        and not answer.unit
+        and not answer.percent
+        and not (answer.number and answer.number.value.denominator == 1)
+    ):
         return (answer, Value("1", Number(Fraction(1)), ("num", Fraction(1))))
     return None
 
@@ -112,8 +127,15 @@ def _equal_equation(gold: Answer, answer: Answer, conventions: Conventions) -> b
     assert isinstance(equation, Equation)
     stated = named_tuple(equation)
     if equation.kind in ("name", "quantity") or (equation.kind == "asked" and equation is gold):
-        return _equal_stated(stated, other, conventions) if equation is gold else _equal_stated(other, stated, conventions)
-    if equation.left and equation.right and isinstance(other, Value) and nodes_equal(equation.left, equation.right, conventions):
+        return (
+            _equal_stated(stated, other, conventions) if equation is gold else _equal_stated(other, stated, conventions)
+        )
+    if (
+        equation.left
+        and equation.right
+        and isinstance(other, Value)
+        and nodes_equal(equation.left, equation.right, conventions)
+    ):
         ours, theirs = (stated, other) if equation is gold else (other, stated)
         return equal_answers(ours, theirs, conventions)
     return False
@@ -127,104 +149,24 @@ def _equal_two_equations(gold: Equation, answer: Equation, conventions: Conventi
     if gold.name and gold.name == answer.name and gold.parameters == answer.parameters:
         if equal_answers(gold.value, answer.value, conventions):
             return True
-    elif _defines_function(gold) and _defines_function(answer):
-        ours, theirs = _with_argument(gold), _with_argument(answer)
+    elif defines_function(gold) and defines_function(answer) and marks(gold) == marks(answer):
+        ours, theirs = with_argument(gold), with_argument(answer)
         if ours is not None and theirs is not None and nodes_equal(ours, theirs, conventions):
             return True
-    if "name" in (gold.kind, answer.kind) and not gold.name[:1].isalpha() and equal_answers(named_tuple(gold), named_tuple(answer), conventions):
-        return not (gold.name and answer.name) or tuple_names(gold.name) == tuple_names(answer.name)
+    if tuple_names(gold.name) or tuple_names(answer.name):
+        return gold.name == answer.name and equal_answers(named_tuple(gold), named_tuple(answer), conventions)
     if None in (gold.left, gold.right, answer.left, answer.right):
-        in_words = gold.in_words or answer.in_words  # "Area = 12" beside S = 12
+        in_words = gold.kind == answer.kind == "name" and (
+            gold.in_words or answer.in_words
+        )  # "Area = 12" beside S = 12
         return in_words and gold.name != answer.name and equal_answers(gold.value, answer.value, conventions)
     ours, theirs = ("add", gold.left, ("neg", gold.right)), ("add", answer.left, ("neg", answer.right))
     if same_solutions(ours, theirs, conventions):
         return True
     if not beside_letters(names(ours), names(theirs)):
         return False
-    products = [as_products(side.text) for side in (gold, answer)]
-    return all(products) and same_solutions(*products, conventions)  # type: ignore[arg-type]
-
-
-def _defines_function(equation: Equation) -> bool:
-    return bool(equation.parameters) or (equation.name == "y" and isinstance(equation.value, Value) and bool(names(equation.value.node)))
-
-
-def _with_argument(equation: Equation) -> Node | None:
-    """The right side of a function's equation, with one name for its argument."""
-    if not isinstance(equation.value, Value):
-        return None
-    argument = equation.parameters[0] if equation.parameters else "x"
-    return rename(equation.value.node, {argument: "argument"}) if len(equation.parameters) < 2 else equation.value.node  # type: ignore[no-any-return]
-
-
-def same_solutions(gold: Node, answer: Node, conventions: Conventions, positive: bool = False) -> bool:
-    """Whether one expression is the other times a number (with `positive`, one above 0), fractions cleared."""
-    for ours, theirs in ((gold, answer), (_numerator(gold)[0], _numerator(answer)[0])):
-        if _proportional(ours, theirs, conventions, positive):
-            return True
-        if positive:
-            return False
-    return False
-
-
-def _proportional(gold: Node, answer: Node, conventions: Conventions, positive: bool) -> bool:
-    ratio, count = None, 0
-    if names(gold) != names(answer):
-        return False
-    try:
-        with mp.workdps(120):
-            for point in points((gold, answer), conventions):
-                try:
-                    ours, theirs = value(gold, point, conventions), value(answer, point, conventions)
-                except (ArithmeticError, ValueError):
-                    continue
-                if isinstance(ours, list) or isinstance(theirs, list) or ours == 0 or theirs == 0:
-                    continue
-                if not isinstance(ours, Fraction) or not isinstance(theirs, Fraction):
-                    ours, theirs = (mp.mpf(x.numerator) / x.denominator if isinstance(x, Fraction) else x for x in (ours, theirs))
-                if ratio is None:
-                    ratio = ours / theirs
-                    if positive and not (mp.im(ratio) == 0 and mp.re(ratio) > 0):
-                        return False
-                elif not close(ours / theirs, ratio):
-                    return False
-                count += 1
-                if count == 6:
-                    return True
-    except (Unparsable, TypeError):
-        return False
-    return False
-
-
-def _numerator(node: Node) -> tuple[Node, Node]:
-    """A tree as one fraction, its numerator and denominator."""
-    one: Node = ("num", Fraction(1))
-    kind = node[0]
-    if kind == "div":
-        (a, b), (c, d) = _numerator(node[1]), _numerator(node[2])
-        return ("mul", a, d), ("mul", b, c)
-    if kind == "mul":
-        (a, b), (c, d) = _numerator(node[1]), _numerator(node[2])
-        return ("mul", a, c), ("mul", b, d)
-    if kind == "neg":
-        a, b = _numerator(node[1])
-        return ("neg", a), b
-    if kind == "pow" and node[2][0] == "neg":
-        a, b = _numerator(("pow", node[1], node[2][1]))
-        return b, a
-    if kind == "pow" and node[2][0] == "num":
-        a, b = _numerator(node[1])
-        return ("pow", a, node[2]), ("pow", b, node[2])
-    if kind == "add":
-        total, under = _numerator(node[1])
-        for term in node[2:]:
-            a, b = _numerator(term)
-            if b == under:
-                total = ("add", total, a)
-            else:
-                total, under = ("add", ("mul", total, b), ("mul", a, under)), ("mul", under, b)
-        return total, under
-    return node, one
+    ours_split, theirs_split = as_products(gold.text), as_products(answer.text)
+    return bool(ours_split and theirs_split and same_solutions(ours_split, theirs_split, conventions))
 
 
 def _equal_relations(gold: Answer, answer: Answer, conventions: Conventions) -> bool:
@@ -232,7 +174,9 @@ def _equal_relations(gold: Answer, answer: Answer, conventions: Conventions) -> 
         return False
     left = list(answer.relations)
     for strict, node in gold.relations:
-        match = next((other for other in left if other[0] == strict and same_solutions(node, other[1], conventions, True)), None)
+        match = next(
+            (other for other in left if other[0] == strict and same_solutions(node, other[1], conventions, True)), None
+        )
         if match is None:
             return False
         left.remove(match)
@@ -289,9 +233,17 @@ def _equal_in_order(gold: Items, answer: Items, conventions: Conventions) -> boo
         if set(gold.names) != set(answer.names):
             return False
         by_name = dict(zip(answer.names, answer.items, strict=True))
-        return all(equal_answers(item, by_name[name], conventions) for name, item in zip(gold.names, gold.items, strict=True))
-    if {gold.kind, answer.kind} == {"tuple", "list"} and "[]" in (gold.brackets, answer.brackets) and len(gold.items) == 2:
+        return all(
+            equal_answers(item, by_name[name], conventions) for name, item in zip(gold.names, gold.items, strict=True)
+        )
+    if (
+        {gold.kind, answer.kind} == {"tuple", "list"}
+        and "[]" in (gold.brackets, answer.brackets)
+        and len(gold.items) == 2
+    ):
         return False  # [2, 5] is an interval
+    if "or" in (gold.brackets, answer.brackets) and "tuple" in (gold.kind, answer.kind):
+        return False  # x = 1 or x = 2 is no point (1, 2)
     bracketed = "" not in (gold.brackets, answer.brackets) and "=" not in (gold.brackets, answer.brackets)
     if bracketed and gold.brackets != answer.brackets:
         return False
@@ -326,7 +278,11 @@ def _matrices(items: Items) -> list[Node]:
         return [("matrix", (entries,)), ("matrix", tuple((entry,) for entry in entries))]
     rows = [item for item in items.items if isinstance(item, Items) and item.kind == "tuple"]
     cells = [[cell.node for cell in row.items if isinstance(cell, Value)] for row in rows]
-    if len(rows) != len(items.items) or len({len(row) for row in cells}) != 1 or any(len(c) != len(r.items) for c, r in zip(cells, rows, strict=True)):
+    if (
+        len(rows) != len(items.items)
+        or len({len(row) for row in cells}) != 1
+        or any(len(c) != len(r.items) for c, r in zip(cells, rows, strict=True))
+    ):
         return []
     return [("matrix", tuple(map(tuple, cells)))]
 

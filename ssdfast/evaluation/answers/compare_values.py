@@ -10,12 +10,17 @@ from mpmath import mp
 from .conventions import Conventions
 from .equations import beside_letters
 from .errors import Unparsable
-from .expression import Node, parse_expression
+from .expression import parse_expression
 from .identity import equal_nodes, equal_up_to_constants, kinds, names, number_value
 from .numeric import equal_number, rounds_to, stands_for
+from .scanner import Node
 from .types import Value
 from .units import DEGREE, Unit, compatible_labels
 
+_MAX_BITS = 300
+"""A decimal is compared with no irrational number that is larger or smaller than so many bits allow."""
+_RADIAN = (("radian", 1),)
+_ANGLES = (DEGREE.dimension, _RADIAN)
 _HUNDRED: Node = ("num", Fraction(100))
 
 
@@ -52,17 +57,20 @@ def _equal_with_units(gold: Value, answer: Value, conventions: Conventions) -> b
         if (gold.unit and answer.label) or (answer.unit and gold.label):
             return False
         unit = gold.unit or answer.unit
+        other = answer if gold.unit else gold
+        if unit and (other.percent or (unit.dimension not in _ANGLES and "deg" in kinds(other.node))):
+            return False
         compound = unit is not None and unit.name.endswith("and parts")
         missing = unit is not None or not (gold.label and answer.label)
         if compound or (missing and not conventions.units_optional):
             return False
-        if unit is DEGREE and not equal_value(ours, theirs, conventions):
+        if _is_angle(unit) and not equal_value(ours, theirs, conventions):
             return _angle(gold, conventions, answer) or _angle(answer, conventions, gold)
         return equal_value(ours, theirs, conventions)
     if _same_unit(gold.unit, answer.unit):
         return equal_value(ours, theirs, conventions)
     if not conventions.convert_units or gold.unit.dimension != answer.unit.dimension:
-        radian = {gold.unit.dimension[:1], answer.unit.dimension[:1]} == {(("radian", 1),), (("angle", 1),)}
+        radian = {gold.unit.dimension, answer.unit.dimension} == set(_ANGLES)
         return radian and (_angle(gold, conventions, answer) or _angle(answer, conventions, gold))
     return equal_value(_in_base_units(ours, gold.unit), _in_base_units(theirs, answer.unit), conventions)
 
@@ -70,7 +78,14 @@ def _equal_with_units(gold: Value, answer: Value, conventions: Conventions) -> b
 def _same_unit(gold: Unit, answer: Unit) -> bool:
     """Whether the units are one, or may be: pounds are money as well as mass."""
     same = gold.dimension == answer.dimension and gold.size == answer.size
-    return same or {gold.dimension, answer.dimension} == {(("gbp", 1),), (("kg", 1),)} and Fraction("0.45359237") in (gold.size, answer.size)
+    return same or (
+        {gold.dimension, answer.dimension} == {(("gbp", 1),), (("kg", 1),)}
+        and Fraction("0.45359237") in (gold.size, answer.size)
+    )
+
+
+def _is_angle(unit: Unit | None) -> bool:
+    return unit is not None and unit.dimension == DEGREE.dimension
 
 
 def _bare(value: Value) -> Value:
@@ -84,7 +99,7 @@ def _in_base_units(value: Value, unit: Unit) -> Value:
 
 def _angle(degrees: Value, conventions: Conventions, other: Value) -> bool:
     """Whether an angle in degrees is `other` in radians, which must have π in it."""
-    if degrees.unit is not DEGREE or "pi" not in kinds(other.node):
+    if not _is_angle(degrees.unit) or "pi" not in kinds(other.node):
         return False
     return equal_nodes(("deg", degrees.node), other.node, conventions, degree=True)
 
@@ -110,7 +125,7 @@ def _equal_decimal(gold: Value, answer: Value, conventions: Conventions) -> bool
         return False
     if isinstance(value, Fraction):
         exact = value
-    elif mp.isinf(value):
+    elif mp.isinf(value) or abs(mp.mag(value)) > _MAX_BITS:
         return False
     else:
         exact = Fraction(mp.nstr(value, 40))
@@ -136,6 +151,7 @@ def _identity_matrix(gold: Node, answer: Node) -> bool:
     if matrix[0] != "matrix" or name[0] != "name" or name[1] not in ("I", f"I_{len(matrix[1])}"):
         return False
     return all(
-        cell == ("num", Fraction(row == column)) for row, cells in enumerate(matrix[1]) for column, cell in enumerate(cells)
+        cell == ("num", Fraction(row == column))
+        for row, cells in enumerate(matrix[1])
+        for column, cell in enumerate(cells)
     ) and all(len(cells) == len(matrix[1]) for cells in matrix[1])
-

@@ -118,12 +118,13 @@ def listed(items: list[Answer], joint: str) -> Answer:
     first = items[0]
     if isinstance(first, Equation) and (names := tuple_names(first.name)) and not isinstance(items[-1], Equation):
         return Items("list", (_name_items(first.value, names), *items[1:]))  # (x, y) = (1, 2), (3, 4)
-    names = [item.name for item in items if isinstance(item, Equation) and item.kind != "equation"]
-    if isinstance(first, Equation) and len(set(names)) == 1 < len(items):  # x = 1 or x = 2; x = ±1, ±2
-        return Items("list", _flat(tuple(item.value if isinstance(item, Equation) else item for item in items)))
-    if len(names) == len(items) and len(names) > 1:
-        return _named(items, names)
-    return items[0] if len(items) == 1 else Items("list", _flat(tuple(items)))
+    stated = [item.name for item in items if isinstance(item, Equation) and item.kind != "equation"]
+    if isinstance(first, Equation) and len(set(stated)) == 1 < len(items):  # x = 1 or x = 2; x = ±1, ±2
+        values = tuple(item.value if isinstance(item, Equation) else item for item in items)
+        return Items("list", _flat(values), "or")
+    if len(stated) == len(items) and len(stated) > 1:
+        return _named(items, stated)
+    return items[0] if len(items) == 1 else Items("list", _flat(tuple(items)), "or" if joint == "or" else "")
 
 
 def _named(items: list[Answer], names: list[str]) -> Answer:
@@ -168,7 +169,5 @@ def permuted(answer: Answer, cyclic: bool) -> Answer:
 def _flat(items: tuple[Answer, ...]) -> tuple[Answer, ...]:
     """±1 among others is two values."""
     return tuple(
-        part
-        for item in items
-        for part in (item.items if isinstance(item, Items) and item.kind == "list" else (item,))
+        part for item in items for part in (item.items if isinstance(item, Items) and item.kind == "list" else (item,))
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 
 from .errors import Unparsable
-from .expression import Node, parse_expression
+from .expression import parse_expression
 from .inequalities import RELATION
 from .normalize import split_top
+from .scanner import Node
 from .wording import MARKED
 
 _ENVIRONMENT = re.compile(
-    r"(?:\\\{\s*)?\\begin\{(?P<name>[a-z]+\*?)\}(?:\s*\{[^{}]*\}|\[[a-z]\])?(?P<body>(?:(?!\\begin).)*)\\end\{(?P=name)\}\s*(?:\.|\\\})?", re.DOTALL
+    r"(?:\\\{\s*)?\\begin\{(?P<name>[a-z]+\*?)\}(?:\s*\{[^{}]*\}|\[[a-z]\])?(?P<body>(?:(?!\\begin).)*)\\end\{(?P=name)\}\s*(?:\.|\\\})?",
+    re.DOTALL,
 )
 _ROWS = re.compile(r"\\\\(?:\s*\[[^\]]*\])?")
 _LISTS = ("cases", "aligned", "align", "gathered", "split", "array", "rcases", "gather", "dcases", "eqnarray")
@@ -50,7 +52,9 @@ def piecewise(text: str) -> Node | None:
             return None
         if MARKED.search(condition) and not _OTHERWISE.fullmatch(condition):
             return None
-        cases.append((parse_expression(value.strip(" ,")), () if _OTHERWISE.fullmatch(condition) else _conditions(condition)))
+        cases.append(
+            (parse_expression(value.strip(" ,")), () if _OTHERWISE.fullmatch(condition) else _conditions(condition))
+        )
     return ("piecewise", *cases)
 
 

@@ -1,7 +1,7 @@
 r"""What the left side of an equation is: a name, another quantity with a value, or one side of an equation to solve.
 
-``|AB| = 1``, ``\sin A = 3/5`` and ``a + b = 7`` state the value of a quantity. ``2x = 5`` and ``x^2 + y^2 = 25`` do not:
-their right side is no answer.
+``|AB| = 1``, ``\sin A = 3/5`` and ``a + b = 7`` state the value of a quantity. ``2x = 5`` and ``x^2 + y^2 = 25`` do
+not: their right side is no answer.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import re
 from typing import Literal
 
 from .errors import Unparsable
-from .expression import Node, parse_expression
+from .expression import parse_expression
 from .identity import names
+from .notation import GREEK
+from .scanner import Node
 from .types import Answer, Equation, Value
 from .wording import MARKED, sentence
 
-_LETTER = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|omega|ell|Delta|Omega|psi|xi|eta|kappa|zeta))"
+_LETTER = rf"(?:[A-Za-z]|\\(?:{'|'.join(GREEK)})(?![A-Za-z]))"
 _INDEX = r"(?:\s*_\s*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|\\?[A-Za-z]+|[0-9]))?"
 _ARGUMENTS = r"(?:\s*\([^()=]*\)|\s*\[[^\[\]=]*\])?"
 _NAME = re.compile(

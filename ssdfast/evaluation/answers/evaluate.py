@@ -8,27 +8,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from math import comb, factorial, gcd, isqrt, lcm
+from math import comb, factorial, gcd, lcm
 from typing import Any
 
 from mpmath import mp
 
+from .arithmetic import TooLarge, Undefined, as_float, bounded, chop, plus, power, real_part, times
 from .errors import Unparsable
-from .expression import Node
+from .scanner import Node
 
-_MAX_BITS = 4_000_000
-"""An exact power of more bits is computed in floating point."""
-_MAX_EXPONENT = 10**40
 _MAX_TERMS = 3000
 _MAX_FACTORIAL = 20_000
-
-
-class TooLarge(ArithmeticError):
-    """The value takes too much time or memory."""
-
-
-class Undefined(ArithmeticError):
-    """The expression has no value here: a division by zero, a condition that holds nowhere."""
 
 
 class Evaluator:
@@ -60,14 +50,14 @@ class Evaluator:
     def _add(self, *terms: Node) -> Any:
         total = self(terms[0])
         for term in terms[1:]:
-            total = _plus(total, self(term))
+            total = plus(total, self(term))
         return total
 
     def _neg(self, node: Node) -> Any:
-        return _times(Fraction(-1), self(node))
+        return times(Fraction(-1), self(node))
 
     def _mul(self, left: Node, right: Node) -> Any:
-        return _times(self(left), self(right))
+        return times(self(left), self(right))
 
     def _div(self, over: Node, under: Node) -> Any:
         divisor = self(under)
@@ -77,8 +67,8 @@ class Evaluator:
             raise Undefined
         value = self(over)
         if isinstance(divisor, Fraction):
-            return _times(value, 1 / divisor)
-        return _times(value, 1 / divisor)
+            return times(value, 1 / divisor)
+        return times(value, 1 / divisor)
 
     def _pow(self, base: Node, exponent: Node) -> Any:
         return power(self(base), self(exponent))
@@ -93,19 +83,19 @@ class Evaluator:
         value = self(node)
         if isinstance(value, Fraction) and value.denominator == 1 and 0 <= value <= _MAX_FACTORIAL:
             return Fraction(factorial(int(value)))
-        return mp.factorial(_bounded(value))
+        return mp.factorial(bounded(value))
 
     def _binom(self, upper: Node, lower: Node) -> Any:
         n, k = self(upper), self(lower)
         if all(isinstance(x, Fraction) and x.denominator == 1 and 0 <= x <= _MAX_FACTORIAL for x in (n, k)):
             return Fraction(comb(int(n), int(k)))
-        return mp.binomial(_bounded(n), _bounded(k))
+        return mp.binomial(bounded(n), bounded(k))
 
     def _deg(self, node: Node) -> Any:
-        return _times(self.degree, self(node))
+        return times(self.degree, self(node))
 
     def _log(self, base: Node, node: Node) -> Any:
-        divisor = mp.log(_float(self(base)))
+        divisor = mp.log(as_float(self(base)))
         if divisor == 0:
             raise Undefined
         return self._fn("ln", node) / divisor
@@ -125,15 +115,15 @@ class Evaluator:
             self.degree = degree
         if isinstance(value, Fraction) and (exact := _EXACT.get(name)):
             return exact(value)
-        value = _float(value)
+        value = as_float(value)
         if value == 0 and name in ("ln", "cot", "csc"):
             raise Undefined
-        return _chop(_FLOATS[name](value))
+        return chop(_FLOATS[name](value))
 
     def _operator(self, name: str, values: list[Any]) -> Any:
         if not all(isinstance(value, Fraction) for value in values):
             if name in ("max", "min"):
-                return (max if name == "max" else min)(map(_real, values))
+                return (max if name == "max" else min)(map(real_part, values))
             raise Undefined
         if name in ("max", "min"):
             return (max if name == "max" else min)(values)
@@ -143,10 +133,14 @@ class Evaluator:
 
     def _call(self, name: str, *operands: Node) -> Any:
         """An unknown function: a value that depends on nothing but the function and its arguments."""
-        key = ",".join(mp.nstr(_float(self(operand)), 20) for operand in operands)
-        return _times(Fraction(random.Random(f"{name}({key})").randint(10**6, 10**7), 10**6), self.names.get("()", Fraction(1)))
+        key = ",".join(mp.nstr(as_float(self(operand)), 20) for operand in operands)
+        return times(
+            Fraction(random.Random(f"{name}({key})").randint(10**6, 10**7), 10**6), self.names.get("()", Fraction(1))
+        )
 
-    def _series(self, variable: str, low: Node, high: Node, body: Node, combine: Callable[[Any, Any], Any], start: int) -> Any:
+    def _series(
+        self, variable: str, low: Node, high: Node, body: Node, combine: Callable[[Any, Any], Any], start: int
+    ) -> Any:
         first, last = self(low), self(high)
         if not all(isinstance(end, Fraction) and end.denominator == 1 for end in (first, last)):
             raise Undefined
@@ -163,16 +157,16 @@ class Evaluator:
         return total
 
     def _sum(self, variable: str, low: Node, high: Node, body: Node) -> Any:
-        return self._series(variable, low, high, body, _plus, 0)
+        return self._series(variable, low, high, body, plus, 0)
 
     def _prod(self, variable: str, low: Node, high: Node, body: Node) -> Any:
-        return self._series(variable, low, high, body, _times, 1)
+        return self._series(variable, low, high, body, times, 1)
 
     def _matrix(self, rows: tuple[tuple[Node, ...], ...]) -> Any:
         return [[self(entry) for entry in row] for row in rows]
 
     def _det(self, rows: tuple[tuple[Node, ...], ...]) -> Any:
-        return mp.det(mp.matrix([[_float(self(entry)) for entry in row] for row in rows]))
+        return mp.det(mp.matrix([[as_float(self(entry)) for entry in row] for row in rows]))
 
     def _transpose(self, node: Node) -> Any:
         value = self(node)
@@ -193,128 +187,15 @@ class Evaluator:
         if not value.is_number:
             raise Undefined
         real, imaginary = value.as_real_imag()
-        return _chop(mp.mpc(mp.mpf(str(real)), mp.mpf(str(imaginary))))
+        return chop(mp.mpc(mp.mpf(str(real)), mp.mpf(str(imaginary))))
 
 
 def holds(relation: str, left: Any, right: Any) -> bool:
     """Whether ``left relation right`` is true of two real numbers."""
     if relation in ("=", "ne"):
         return bool(left == right) == (relation == "=")
-    left, right = _real(left), _real(right)
+    left, right = real_part(left), real_part(right)
     return bool({"<": left < right, ">": left > right, "le": left <= right, "ge": left >= right}[relation])
-
-
-def power(base: Any, exponent: Any) -> Any:
-    """`base` to the power of `exponent`, exact where it is rational; a root of odd degree of a negative number is real."""
-    if isinstance(base, list) or isinstance(exponent, list):
-        raise Unparsable("a power of a matrix")
-    if isinstance(base, Fraction) and isinstance(exponent, Fraction):
-        if base == 0 and exponent <= 0:
-            raise Undefined
-        if exponent.denominator == 1:
-            bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-            if base in (0, 1, -1) or bits * abs(exponent) <= _MAX_BITS:
-                return base ** int(exponent) if base not in (0, 1, -1) else base ** (int(exponent) % 2 or 2)
-        elif (root := _exact_root(abs(base), exponent.denominator)) is not None and (
-            base > 0 or exponent.denominator % 2
-        ):
-            return power(root if base > 0 else -root, Fraction(exponent.numerator))
-    if isinstance(exponent, Fraction) and exponent.denominator % 2 and exponent.denominator > 1:
-        value = _float(base)
-        if _is_real(value) and mp.re(value) < 0:
-            root = -((-mp.re(value)) ** (mp.mpf(1) / exponent.denominator))
-            return power(root, Fraction(exponent.numerator))
-    if abs(mp.re(_float(exponent))) > _MAX_EXPONENT:
-        raise TooLarge
-    base, exponent = _float(base), _float(exponent)
-    if base == 0 and mp.re(exponent) <= 0:
-        raise Undefined
-    if abs(mp.mag(base)) * abs(exponent) > _MAX_EXPONENT if base else False:
-        raise TooLarge
-    return _chop(base**exponent)
-
-
-def _exact_root(value: Fraction, degree: int) -> Fraction | None:
-    if degree > 64 or max(value.numerator.bit_length(), value.denominator.bit_length()) > 2000:
-        return None
-    parts = []
-    for whole in (value.numerator, value.denominator):
-        root = isqrt(whole) if degree == 2 else round(whole ** (1 / degree)) if whole < 10**200 else 0
-        if root**degree != whole:
-            return None
-        parts.append(root)
-    return Fraction(*parts)
-
-
-def _plus(left: Any, right: Any) -> Any:
-    if isinstance(left, list) or isinstance(right, list):
-        if not (isinstance(left, list) and isinstance(right, list) and shape(left) == shape(right)):
-            raise Unparsable("a sum of different shapes")
-        return [[_plus(a, b) for a, b in zip(*rows, strict=True)] for rows in zip(left, right, strict=True)]
-    if isinstance(left, Fraction) and isinstance(right, Fraction):
-        return left + right
-    return _float(left) + _float(right)
-
-
-def _times(left: Any, right: Any) -> Any:
-    if isinstance(left, list) and isinstance(right, list):
-        if len(left[0]) != len(right):
-            raise Unparsable("a product of matrices that do not fit")
-        columns = list(zip(*right, strict=True))
-        return [[_dot(row, column) for column in columns] for row in left]
-    if isinstance(left, list):
-        return [[_times(entry, right) for entry in row] for row in left]
-    if isinstance(right, list):
-        return [[_times(left, entry) for entry in row] for row in right]
-    if isinstance(left, Fraction) and isinstance(right, Fraction):
-        return left * right
-    return _float(left) * _float(right)
-
-
-def _dot(row: Any, column: Any) -> Any:
-    total: Any = Fraction(0)
-    for a, b in zip(row, column, strict=True):
-        total = _plus(total, _times(a, b))
-    return total
-
-
-def shape(matrix: list[list[Any]]) -> tuple[int, int]:
-    """Rows and columns."""
-    return len(matrix), len(matrix[0])
-
-
-def _float(value: Any) -> Any:
-    if isinstance(value, Fraction):
-        return mp.mpf(value.numerator) / value.denominator
-    if isinstance(value, list):
-        raise Unparsable("a matrix where a number is expected")
-    return value
-
-
-def _bounded(value: Any) -> Any:
-    value = _float(value)
-    if abs(value) > 10**12:
-        raise TooLarge
-    return value
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Fraction) or mp.im(value) == 0
-
-
-def _real(value: Any) -> Any:
-    value = _float(value)
-    if mp.im(value) != 0:
-        raise Undefined
-    return mp.re(value)
-
-
-def _chop(value: Any) -> Any:
-    """Real where the imaginary part is no more than rounding."""
-    if not isinstance(value, mp.mpc):
-        return value
-    noise = mp.mpf(10) ** (8 - mp.dps) * (1 + abs(value.real))
-    return value.real if abs(value.imag) <= noise else value
 
 
 def _sympify(value: Any) -> Any:
@@ -329,10 +210,15 @@ _EXACT: dict[str, Callable[[Fraction], Fraction]] = {
     "ceil": lambda x: Fraction(-(-x.numerator // x.denominator)),
     "sgn": lambda x: Fraction((x > 0) - (x < 0)),
 }
-_ANGLES = frozenset("sin cos tan cot sec csc cis".split())
+_ANGLES = frozenset(["sin", "cos", "tan", "cot", "sec", "csc", "cis"])
+_SAME_NAMES = (
+    *("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth"),
+    *("exp", "ln", "arg", "floor", "ceil"),
+)
+"""The functions that mpmath has under the same name."""
 _FLOATS: dict[str, Callable[[Any], Any]] = {
-    **{name: getattr(mp, name) for name in "sin cos tan cot sec csc sinh cosh tanh coth exp ln arg floor ceil".split()},
-    **{f"arc{name}": getattr(mp, f"a{name}") for name in "sin cos tan cot sec csc".split()},
+    **{name: getattr(mp, name) for name in _SAME_NAMES},
+    **{f"arc{name}": getattr(mp, f"a{name}") for name in ["sin", "cos", "tan", "cot", "sec", "csc"]},
     "arsinh": mp.asinh, "arcosh": mp.acosh, "artanh": mp.atanh, "abs": abs, "sgn": mp.sign,
     "cis": lambda x: mp.expj(x), "Re": mp.re, "Im": mp.im,
 }  # fmt: skip

@@ -6,6 +6,7 @@ r"""Whether an answer equals the gold answer.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import lru_cache
 from typing import Literal
 
@@ -101,16 +102,16 @@ def _parse_gold(gold: str) -> tuple[Answer, ...]:
 
 
 def _readings(text: str) -> list[Answer]:
-    """The tree of a text; two where a letter after a number may be a unit or a variable, and for "none", which may be
-    the number of solutions. Raises Unparsable."""
+    """The tree of a text, and further ones where it can be read in several ways. Raises Unparsable.
+
+    A letter after a number may be a unit or a variable, and "none" may be the number of solutions.
+    """
     trees = [parse(text)]
     if wording.plain(text).lower() == "none":
         trees.append(parse("0"))
     if match := _UNIT_LETTER.fullmatch(text):
-        try:
+        with suppress(Unparsable):
             trees.append(parse(f"{match[1]} {match[2]}{match[3]}"))
-        except Unparsable:
-            pass
     return trees
 
 
@@ -144,5 +145,3 @@ def _same_choice(gold: str, answer: str, conventions: Conventions) -> bool:
 def _decimal_comma(text: str) -> str:
     match = _DECIMAL_COMMA.fullmatch(text)
     return f"{match[1] or match[3]}.{match[2] or match[4]}" if match else ""
-
-

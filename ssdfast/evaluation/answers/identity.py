@@ -18,10 +18,11 @@ from typing import Any
 
 from mpmath import mp
 
+from .arithmetic import TooLarge, Undefined, shape
 from .conventions import DEFAULT, Conventions
 from .errors import Unparsable
-from .evaluate import Evaluator, TooLarge, Undefined, shape
-from .expression import Node
+from .evaluate import Evaluator
+from .scanner import Node
 
 POINTS = 6
 """Points at which two expressions must agree."""
@@ -32,6 +33,7 @@ _LARGE = 400
 _SIGNED = frozenset("xyztuvw") | {"\\theta", "\\alpha", "\\beta", "\\phi", "\\varphi"}
 _COUNTS = frozenset("nkmjlNMKi")
 _WHOLE = frozenset(("fact", "binom", "sum", "prod"))
+_STEPS = frozenset(("floor", "ceil"))
 _CONSTANTS = frozenset("CAKBDc") | {f"{letter}_{n}" for letter in "CcAK" for n in "0123"}
 _INTEGERS = frozenset("knmlj") | {"\\ell"}
 
@@ -102,7 +104,9 @@ def equal_up_to_constants(gold: Node, answer: Node, conventions: Conventions = D
     return False
 
 
-def equal_progressions(gold: Node, answer: Node, k: str, n: str, conventions: Conventions = DEFAULT, shifts: bool = True) -> bool:
+def equal_progressions(
+    gold: Node, answer: Node, k: str, n: str, conventions: Conventions = DEFAULT, shifts: bool = True
+) -> bool:
     """Whether `gold` for all whole k and `answer` for all whole n are the same values; without `shifts`, for k = n."""
     for sign in (1, -1) if shifts else (1,):
         for shift in range(-2, 3) if shifts else (0,):
@@ -168,16 +172,17 @@ def points(nodes: tuple[Node, ...], conventions: Conventions = DEFAULT) -> Itera
     absolute = len({"abs" in kinds(node) for node in nodes}) > 1
     letters = frozenset().union(*map(names, nodes))
     used = frozenset().union(*map(kinds, nodes))
-    whole = bool(used & _WHOLE) or any(_negative_base(node) for node in nodes)
+    steps = bool(used & _STEPS)  # ceil(x) - 1 is floor(x) everywhere but at whole numbers
+    whole = steps or bool(used & _WHOLE) or any(_negative_base(node) for node in nodes)
     for number in range(_TRIES):
         point: Point = {}
         for name in letters:
             rng = random.Random(f"{name} {number}")
-            if whole and name[0] in _COUNTS:
+            if (whole and name[0] in _COUNTS) or (steps and number % 2):
                 point[name] = Fraction(rng.randint(2, 12 + number))
                 continue
             size = Fraction(rng.randint(300, 3999), 1000) + Fraction(rng.randint(1, 999), 10**6)
-            signed = absolute or not conventions.positive_letters or name in _SIGNED
+            signed = absolute or not conventions.positive_letters or name[0] in _SIGNED or name in _SIGNED
             point[name] = -size if signed and rng.random() < 0.5 else size
         yield point
 

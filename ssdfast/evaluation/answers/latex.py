@@ -12,8 +12,9 @@ from typing import Any
 from mpmath import mp
 
 from .errors import Unparsable
-from .expression import MAX_CHARACTERS, Node
+from .expression import MAX_CHARACTERS
 from .regions import INFINITY, REALS, Pieces, complement, interval, single, union
+from .scanner import Node
 
 
 @lru_cache(maxsize=1024)

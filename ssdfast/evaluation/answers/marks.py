@@ -20,7 +20,7 @@ _AFTER_NUMBER = re.compile(r"[0-9]\s+$")
 _UNIT_LIKE = re.compile(r"[A-Za-z]+(?:\s*(?:[/·^*]|\\cdot)?\s*(?:[A-Za-z]+|\^?\{?-?[1-4]\}?))+")
 _PLAIN = re.compile(
     "(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|sqrt|cbrt|floor|ceil|exp|log|ln|lg|gcd|lcm|min|max|mod|arg|det|adj|rank|deg"
-    "|dim|sgn|sign|abs|cis|choose|asin|acos|atan"
+    "|dim|sgn|sign|Re|Im|abs|cis|choose|asin|acos|atan"
 )
 _LETTERS = frozenset("ied")  # never a unit
 

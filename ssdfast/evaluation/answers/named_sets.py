@@ -15,11 +15,14 @@ _PARTS: dict[str, Pieces] = {
     "nonpositive": interval(-INFINITY, _ZERO, False, True), "": REALS,
 }  # fmt: skip
 _WORDS = re.compile(
-    r"(?:(?:the )?set of )?(?:all |every |any |the )?(?P<part>positive |negative |non-?negative |non-?positive |even |odd )?"
+    r"(?:(?:the )?set of )?(?:all |every |any |the )?"
+    r"(?P<part>positive |negative |non-?negative |non-?positive |even |odd )?"
     r"(?P<set>real numbers?|reals?|integers?|natural numbers?|naturals?|numbers?|real values?)"
     r"(?P<variable> [a-z]| of [a-z])?"
 )
-_SYMBOL = re.compile(r"\\mathbb\s*\{?\s*(?P<set>[RZNQC])\s*\}?\s*(?P<marks>(?:[\^_]\s*\{?\s*(?:[-+*0]|[<>]\s*0|\\[gl]e\s*0)\s*\}?\s*)*)")
+_SYMBOL = re.compile(
+    r"\\mathbb\s*\{?\s*(?P<set>[RZNQC])\s*\}?\s*(?P<marks>(?:[\^_]\s*\{?\s*(?:[-+*0]|[<>]\s*0|\\[gl]e\s*0)\s*\}?\s*)*)"
+)
 
 
 def in_words(text: str) -> Answer | None:

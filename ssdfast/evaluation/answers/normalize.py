@@ -1,4 +1,4 @@
-r"""One spelling for the many ways to write the same answer, before it is parsed: ``\dfrac``, ``$``, ``½``, ``10{,}000``, …
+r"""One spelling for the many ways to write an answer, before it is parsed: ``\dfrac``, ``$``, ``½``, ``10{,}000``, …
 
 Only spelling is changed here, never a value. Text in, text out; nothing is evaluated. Each word comes out as a
 ``\text{word}`` of its own, whether the answer had it in ``\text`` or not.
@@ -24,7 +24,8 @@ _SAME = {
     "textbf": "text", "textit": "text", "textrm": "text", "mbox": "text", "textnormal": "text", "hbox": "text",
     "textsf": "text", "texttt": "text", "ast": "*", "dbinom": "binom", "tbinom": "binom", "divide": "/",
     "div": "/", "times": "\\cdot ", "backslash": "\\setminus ", "sim": "\\approx ", "simeq": "\\approx ",
-    "doteq": "\\approx ", "thickapprox": "\\approx ", "lcm": "\\mathrm{lcm}", "iff": "\\Leftrightarrow ", "pounds": "\\pound ",
+    "doteq": "\\approx ", "thickapprox": "\\approx ", "lcm": "\\mathrm{lcm}", "iff": "\\Leftrightarrow ",
+    "pounds": "\\pound ",
     "prime": "'", "textdegree": "^\\circ ", "textdollar": "\\dollar ", "mathbbm": "mathbb", "varphi": "phi",
 }  # fmt: skip
 _DROPPED = re.compile(
@@ -46,7 +47,9 @@ _MIXED = re.compile(
     r"(?<![0-9.,/^_{\\A-Za-z])(-?)\s*([0-9]+)\s*"
     r"(?:(?<=\s)([0-9]+)/([0-9]+)|\\frac\s*(?:\{([0-9]+)\}|([0-9]))\s*(?:\{([0-9]+)\}|([0-9])))(?![0-9^])"
 )
-_ORDINAL = re.compile(r"(?<=[0-9])\s*\^?\s*\{?\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:st|nd|rd|th)\s*(?:\}\s*){0,2}(?![A-Za-z{}])")
+_ORDINAL = re.compile(
+    r"(?<=[0-9])\s*\^?\s*\{?\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:st|nd|rd|th)\s*(?:\}\s*){0,2}(?![A-Za-z{}])"
+)
 _PLAIN_INFINITY = re.compile(r"(?<![A-Za-z\\])(?:infty|infinity|inf|oo)(?![A-Za-z])", re.IGNORECASE)
 _UNIT_FRACTION = re.compile(r"(?<=[0-9}])\s*\\frac\s*\{\s*(\\text\{[^{}]*\})\s*\}\s*\{\s*(\\text\{[^{}]*\}|[a-z])\s*\}")
 _SPACES = re.compile(r"\s+")
@@ -122,7 +125,9 @@ def _strip_ends(text: str) -> str:
     while text and (text[-1] in ".,;:" or text[0] in ":,;" or (text[0] == "=" and len(text) > 1)):
         text = text[:-1].rstrip() if text[-1] in ".,;:" else text[1:].lstrip()
     text = text.rstrip("\\ ") if text.endswith("\\\\") else text
-    while text.startswith("{") and closing(text, 0) == len(text) - 1 and "\\choose" not in text and "\\over" not in text:
+    while (
+        text.startswith("{") and closing(text, 0) == len(text) - 1 and "\\choose" not in text and "\\over" not in text
+    ):
         text = text[1:-1].strip()
     return text
 

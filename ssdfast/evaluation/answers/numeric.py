@@ -11,7 +11,7 @@ from .conventions import DEFAULT, Conventions
 
 _MAX_CHARACTERS = 4000  # Python converts no longer text to int
 _SIGNIFICANT = 5
-"""The digits, from the first that is not zero, that a decimal needs to count as another number: 10^-8 is not 2·10^-8."""
+"""The digits, from the first that is not zero, that a decimal needs to count as another number."""
 
 _DIGITS = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _PATTERN = re.compile(

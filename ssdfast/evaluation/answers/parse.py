@@ -31,7 +31,8 @@ _SPACED = re.compile(r"(?<![0-9.])[0-9]{1,3}(?: [0-9]{3})+(?![0-9])")
 _MOD = r"(?:\\pmod|\\bmod|\(\s*(?:\\bmod|\\mathrm\s*\{\s*mod\s*\}|mod)|\\mathrm\s*\{\s*mod\s*\}|mod)"
 _RESIDUE = re.compile(rf"(?:([A-Za-z])\s*(?:\\equiv|=)\s*)?(-?[0-9]+)\s*,?\s*{_MOD}\s*\{{?\s*([0-9]+)\s*\}}?\s*\)?")
 _SUCH_THAT = re.compile(
-    r"\\\{\s*(?P<name>\w)\s*(?:\\in\s*\\mathbb\s*\{?(?P<domain>[RZN])\}?\s*)?(?:\||:)\s*(?P<condition>.*)\\\}", re.DOTALL
+    r"\\\{\s*(?P<name>\w)\s*(?:\\in\s*\\mathbb\s*\{?(?P<domain>[RZN])\}?\s*)?(?:\||:)\s*(?P<condition>.*)\\\}",
+    re.DOTALL,
 )
 _IN_SET = re.compile(r"(?P<name>[A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(?P<set>.*)", re.DOTALL)
 _WHOLE = re.compile(
@@ -57,7 +58,7 @@ def parse(text: str, depth: int = 0) -> Answer:
     if not text:
         raise Unparsable("empty")
     if (plain_number := number(text)) is not None:
-        return Value(text, plain_number, ("num", plain_number.value))
+        return Value(text, plain_number, ("num", plain_number.value), percent=plain_number.percent)
     if grouped := _GROUPED.fullmatch(text):
         return value(f"{grouped[1]}{grouped[2].replace(',', '')}{grouped[3] or ''}{grouped[4]}")
     amount, currency = split_money(text) if "\\" in text else (text, None)
@@ -128,8 +129,9 @@ def mathematics(text: str, depth: int) -> Answer:
         return Words(wording.NONE)
     if match := _REVERSED.fullmatch(text):
         low, high = "(" if match["low"] == "]" else "[", ")" if match["high"] == "[" else "]"
-        if low + high != "[]" or "]" in text[:1]:
-            return bracketed(text, low + high, match["inside"], depth, inner)
+        interval = bracketed(text, low + high, match["inside"], depth, inner) if low + high != "[]" else None
+        if interval is not None:
+            return interval
     parts = [part for part in split_top(text, _COMMA) if part]
     if len(parts) > 1:
         name, unequal, _ = parts[0].partition("\\ne")

@@ -23,7 +23,14 @@ Inner = Callable[[str, int], Answer]
 
 _COMMA = re.compile(r"[,;]")
 _EQUALS = re.compile(r"=")
-_OPERATORS = (("times", "\\cdot "), ("multiplied by", "\\cdot "), ("divided by", "/"), ("over", "/"), ("plus", "+"), ("minus", "-"))
+_OPERATORS = (
+    ("times", "\\cdot "),
+    ("multiplied by", "\\cdot "),
+    ("divided by", "/"),
+    ("over", "/"),
+    ("plus", "+"),
+    ("minus", "-"),
+)
 _RATIO = re.compile(r"(?P<first>[^\\]+?)\s*\\text\{to\}\s*(?P<second>[^\\]+?)(?:\s*\\text\{to\}\s*(?P<third>[^\\]+))?")
 _LABELLED = re.compile(r"(?:\\text\{[^{}]*\}\s*)+:\s*(?P<rest>[^:]+)")
 _AMOUNT = re.compile(r"\\text\{(?P<currency>[^{}]*)\}\s*(?P<rest>[0-9.,]+)")
@@ -32,7 +39,9 @@ _PERMUTATIONS = re.compile(
     r"(?:\s*\\text\{[a-z]+\})*",
     re.DOTALL,
 )
-_PART = re.compile(r"\s*(?P<value>[^\\]*?[0-9])\s*(?P<words>\\text\{[^{}]*\}(?:\s*\\text\{(?!and\})[^{}]*\})*)\s*(?:,\s*|\\text\{and\})?")
+_PART = re.compile(
+    r"\s*(?P<value>[^\\]*?[0-9])\s*(?P<words>\\text\{[^{}]*\}(?:\s*\\text\{(?!and\})[^{}]*\})*)\s*(?:,\s*|\\text\{and\})?"
+)
 
 
 def with_words(text: str, depth: int, inner: Inner, mathematics: Inner) -> Answer:
@@ -58,13 +67,19 @@ def with_words(text: str, depth: int, inner: Inner, mathematics: Inner) -> Answe
         return quantity
     if match := _LABELLED.fullmatch(text):
         return inner(match["rest"], depth)
-    if (match := _AMOUNT.fullmatch(text)) and (unit := parse_unit(match["currency"])) and unit.dimension[0][0] in CURRENCIES:
+    if (
+        (match := _AMOUNT.fullmatch(text))
+        and (unit := parse_unit(match["currency"]))
+        and unit.dimension[0][0] in CURRENCIES
+    ):
         answer = inner(match["rest"], depth)
         return dataclasses.replace(answer, unit=unit) if isinstance(answer, Value) else Words(sentence(text))
     sides = split_top(text, _EQUALS)
     if len(sides) > 1 and MARKED.search(sides[0]) and sides[-1]:
         kind, name, _ = describe(sides[0])
-        return Equation(text, "name", name if kind == "name" else sentence(sides[0]), inner(sides[-1], depth), in_words=True)
+        return Equation(
+            text, "name", name if kind == "name" else sentence(sides[0]), inner(sides[-1], depth), in_words=True
+        )
     if len(split_top(text, _COMMA)) > 1 or len(sides) > 1 or text[:2] == "\\{" or text[0] in "([":
         try:
             return mathematics(text, depth)
@@ -84,7 +99,7 @@ def _words_alone(text: str) -> Answer | None:
     if MARKED.sub("", text).strip(" ,.") in ("", "-") or re.fullmatch(r"\s*(?:\\text\{[^{}]*\}\s*)+[a-z]?\s*", text):
         if (named := named_sets.in_words(words)) is not None:
             return named
-        if sentence(text) in (wording.NONE, wording.UNDEFINED):
+        if sentence(text) in (wording.NONE, wording.UNDEFINED, wording.DNE):
             return Words(sentence(text))
     return None
 
@@ -101,7 +116,7 @@ def _with_operators(text: str) -> str:
     """ "2 times π" as a product, where a value stands on both sides."""
     for word, sign in _OPERATORS:
         marked = r"\s*".join(rf"\\text\{{{part}\}}" for part in word.split())
-        text = re.sub(rf"(?<=[^\s{{])\s*{marked}\s*(?=\S)(?!\\text)", lambda match, sign=sign: f" {sign} ", text)
+        text = re.sub(rf"(?<=[^\s{{])\s*{marked}\s*(?=\S)(?!\\text)", f" {sign} ".replace("\\", "\\\\"), text)
     return text
 
 
@@ -125,10 +140,8 @@ def _measured(answer: Answer, stated: Measure, text: str) -> Answer | None:
         inside = _measured(answer.value, stated, text)
         return None if inside is None else dataclasses.replace(answer, value=inside, left=None, right=None)
     if isinstance(answer, Items):
-        inside = [_measured(item, stated, text) for item in answer.items]
-        if any(item is None for item in inside):
-            return None
-        return dataclasses.replace(answer, items=tuple(item for item in inside if item is not None))
+        parts = [part for item in answer.items if (part := _measured(item, stated, text)) is not None]
+        return dataclasses.replace(answer, items=tuple(parts)) if len(parts) == len(answer.items) else None
     if not isinstance(answer, Value):
         plain_noun = stated == Measure() or (stated.factor == 1 and stated.power == 1 and not stated.percent)
         return answer if plain_noun and not isinstance(answer, Words | Clock) else None
@@ -152,7 +165,12 @@ def _compound(text: str, depth: int, inner: Inner) -> Answer | None:
     while place < len(text):
         match = _PART.match(text, place)
         stated = measure(plain(match["words"])) if match else None
-        if match is None or stated is None or stated.unit is None or (first and stated.unit.dimension != first.dimension):
+        if (
+            match is None
+            or stated is None
+            or stated.unit is None
+            or (first and stated.unit.dimension != first.dimension)
+        ):
             return None
         answer = inner(match["value"], depth)
         if not (isinstance(answer, Value) and answer.number):

@@ -15,26 +15,118 @@ from .units import Unit, parse_unit, singular
 from .wording import MARKED, plain
 
 _NEUTRAL = frozenset(
-    "approximately approx about roughly around exactly only just total altogether of the a an in all different distinct"
-    " possible such correct".split()
+    [
+        "approximately",
+        "approx",
+        "about",
+        "roughly",
+        "around",
+        "exactly",
+        "only",
+        "just",
+        "total",
+        "altogether",
+        "of",
+        "the",
+        "a",
+        "an",
+        "in",
+        "all",
+        "different",
+        "distinct",
+        "possible",
+        "such",
+        "correct",
+    ]
 )
 _GENERAL = frozenset(
-    "way arrangement possibility solution value unit number answer outcome combination choice time one ones item object"
-    " result case 个 种 次 人 个数".split()
+    [
+        "way",
+        "arrangement",
+        "possibility",
+        "solution",
+        "value",
+        "unit",
+        "number",
+        "answer",
+        "outcome",
+        "combination",
+        "choice",
+        "time",
+        "one",
+        "ones",
+        "item",
+        "object",
+        "result",
+        "case",
+        "个",
+        "种",
+        "次",
+        "人",
+        "个数",
+    ]
 )
 """Nouns that say nothing about what is counted."""
 _CHANGING = frozenset(
-    "at most least less more than fewer greater not no none except incorrect wrong plus minus negative below above under"
-    " over up to or nearly almost if when where unless but false untrue per and n't modulo mod factorial root"
-    " reciprocal inverse score gross base remainder".split()
+    [
+        "at",
+        "most",
+        "least",
+        "less",
+        "more",
+        "than",
+        "fewer",
+        "greater",
+        "not",
+        "no",
+        "none",
+        "except",
+        "incorrect",
+        "wrong",
+        "plus",
+        "minus",
+        "negative",
+        "below",
+        "above",
+        "under",
+        "over",
+        "up",
+        "to",
+        "or",
+        "nearly",
+        "almost",
+        "if",
+        "when",
+        "where",
+        "unless",
+        "but",
+        "false",
+        "untrue",
+        "per",
+        "and",
+        "n't",
+        "modulo",
+        "mod",
+        "factorial",
+        "root",
+        "reciprocal",
+        "inverse",
+        "score",
+        "gross",
+        "base",
+        "remainder",
+    ]
 )
 _CHINESE_SCALE = re.compile("百万|万|亿")
+_PER_CENT = re.compile(r"per\s+cent\b", re.IGNORECASE)
 _POWERS = {"squared": 2, "cubed": 3}
 _LEADING = re.compile(
     r"(?:\\text\{(?:approximately|approx|about|roughly|around|exactly|only|just|answer|ans|the|final|is|equals|总共|共|约|答案|答|solution|result|some)\}\s*|\\text\{(?:all|every)\}\s*(?=[a-z]\s*\\)|\\approx\s*|:\s*)+",
     re.IGNORECASE,
 )
-_ASIDE = re.compile(r"\s*[(,]?\s*\\text\{(?:approximately|approx|about|roughly|rounded|exactly)\}[^()]*\)?\s*$", re.IGNORECASE)
+_ASIDE = re.compile(
+    r"\s*[(,]?\s*\\text\{(?:approximately|approx|about|roughly|rounded|exactly)\}[^()]*\)?\s*$", re.IGNORECASE
+)
 _CURRENCY = {"dollar": "dollar", "euro": "euro", "pound": "gbp", "yen": "yen", "cent": "cent"}
 _MONEY = re.compile(r"(?P<sign>-?)\s*\\(?P<currency>dollar|euro|pound|yen)(?![a-z])\s*(?P<rest>.+)", re.DOTALL)
 _MONEY_AFTER = re.compile(r"(?P<rest>.+?)\s*\\(?P<currency>dollar|euro|pound|yen|cent)(?![a-z])\s*", re.DOTALL)
@@ -80,7 +172,7 @@ def split_tail(text: str) -> tuple[str, str] | None:
 
 def measure(words: str) -> Measure | None:
     """What the words after a value say; None where they change it in a way that is not known."""
-    if unit := parse_unit(words.replace("{", "").replace("}", "")):
+    if not _PER_CENT.match(words) and (unit := parse_unit(words.replace("{", "").replace("}", ""))):
         return Measure(unit=unit)
     tokens = [token.strip(".,()") for token in words.split()]
     tokens = [token for token in tokens if token and token.lower() not in _NEUTRAL]
@@ -103,7 +195,9 @@ def measure(words: str) -> Measure | None:
         return Measure(factor, power)
     if unit := parse_unit(" ".join(tokens)):
         return Measure(factor, power, unit=unit)
-    if _CHANGING.difference(("per",)).intersection(lower) or not all(re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", token) for token in tokens):
+    if _CHANGING.difference(("per",)).intersection(lower) or not all(
+        re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", token) for token in tokens
+    ):
         return None
     copula = {"is", "are"}.intersection(lower)
     label = tuple(sorted(name for name in map(singular, tokens) if name not in _GENERAL and name not in ("is", "are")))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .expression import Node
 from .numeric import Number
 from .regions import Pieces
+from .scanner import Node
 from .units import Unit
 
 
@@ -84,6 +84,7 @@ class Items:
     """A tuple is ordered, a set has each value once, a list is without brackets and in any order."""
     items: tuple[Answer, ...]
     brackets: str = ""
+    """"or" for a list of alternatives, "=" for a tuple of named values, "cup" or "cap" for sets with names."""
     names: tuple[str, ...] = ()
     """The names of the values of a tuple that is stated as x = 1, y = 2."""
 

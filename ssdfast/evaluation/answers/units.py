@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 _DEFINITIONS = """
-m 1 metre: m meter metre 米 公尺 | cm 1/100: cm centimeter centimetre 厘米 公分 | mm 1/1000: mm millimeter millimetre 毫米
+== m: m 1: m meter metre 米 公尺 | cm 1/100: cm centimeter centimetre 厘米 公分
+mm 1/1000: mm millimeter millimetre 毫米
 km 1000: km kilometer kilometre 千米 公里 | in 0.0254: in inch inche | ft 0.3048: ft foot feet | yd 0.9144: yd yard
 mi 1609.344: mi mile 英里 | dm 1/10: dm decimeter decimetre 分米 | nm 1/1000000000: nm nanometer nanometre
 um 1/1000000: μm micrometer micrometre micron
@@ -29,7 +30,8 @@ day 86400: day 天 | week 604800: week 周
 == cny: yuan 1: yuan rmb cny 元 块 | jiao 1/10: jiao 角 | fen 1/100: fen
 == jpy: yen 1: yen jpy 日元 | == inr: rupee 1: rupee rs inr | == rub: ruble 1: ruble rouble руб рублей рубля рубль
 == celsius: celsius 1: celsius centigrade °c | == fahrenheit: fahrenheit 1: fahrenheit °f | == K: kelvin 1: kelvin K
-== J: J 1: J joule | kJ 1000: kJ kilojoule | MJ 1000000: MJ megajoule | cal 4.184: cal calorie | kcal 4184: kcal kilocalorie
+== J: J 1: J joule | kJ 1000: kJ kilojoule | MJ 1000000: MJ megajoule 
+cal 4.184: cal calorie | kcal 4184: kcal kilocalorie
 eV 1.602176634e-19: eV electronvolt | kWh 3600000: kWh kilowatt-hour
 == N: N 1: N newton | kN 1000: kN kilonewton | == W: W 1: W watt | kW 1000: kW kilowatt | MW 1000000: MW megawatt
 == Pa: Pa 1: Pa pascal | kPa 1000: kPa kilopascal | atm 101325: atm atmosphere
@@ -41,10 +43,20 @@ eV 1.602176634e-19: eV electronvolt | kWh 3600000: kWh kilowatt-hour
 == radian: radian 1: radian rad
 """
 _VOLUMES = {
-    "l": "0.001: l L liter litre 升", "ml": "0.000001: ml mL milliliter millilitre cc 毫升", "gal": "0.003785411784: gal gallon",
+    "l": "0.001: l L liter litre 升", "ml": "0.000001: ml mL milliliter millilitre cc 毫升",
+    "gal": "0.003785411784: gal gallon",
     "qt": "0.000946352946: qt quart", "pint": "0.000473176473: pint", "cup": "0.0002365882365: cup",
 }  # fmt: skip
-_COMPOUND = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h", "fps": "ft/s", "mps": "m/s", "acre": "acre", "hectare": "hectare"}
+_COMPOUND = {
+    "mph": "mi/h",
+    "kph": "km/h",
+    "kmh": "km/h",
+    "kmph": "km/h",
+    "fps": "ft/s",
+    "mps": "m/s",
+    "acre": "acre",
+    "hectare": "hectare",
+}
 _AREAS = {"acre": "4046.8564224", "hectare": "10000"}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3}
 _AFTER = {"squared": 2, "cubed": 3}
@@ -75,8 +87,8 @@ ONE = Unit("", (), Fraction(1))
 
 def _table() -> dict[str, Unit]:
     table: dict[str, Unit] = {}
-    base = "m"
-    for entry in re.split(r"\||\n", _DEFINITIONS.replace("1 metre:", "1:").strip()):
+    base = ""
+    for entry in re.split(r"\||\n", _DEFINITIONS.strip()):
         entry = entry.strip()
         if entry.startswith("=="):
             base, _, entry = entry[2:].partition(":")
@@ -102,8 +114,16 @@ _CJK = re.compile("[\u4e00-\u9fff]")
 
 def unit_named(word: str) -> Unit | None:
     """The unit that a single word names, in the singular or plural."""
-    for spelling in (word, word.lower(), word.lower().rstrip("."), word.lower().removesuffix("s"), word.lower().removesuffix("es")):
-        if spelling in UNITS and (len(spelling) > 2 or spelling == word or spelling not in ("n", "j", "v", "w", "a", "k")):
+    for spelling in (
+        word,
+        word.lower(),
+        word.lower().rstrip("."),
+        word.lower().removesuffix("s"),
+        word.lower().removesuffix("es"),
+    ):
+        if spelling in UNITS and (
+            len(spelling) > 2 or spelling == word or spelling not in ("n", "j", "v", "w", "a", "k")
+        ):
             return UNITS[spelling]
         if spelling in _COMPOUND:
             over, _, under = _COMPOUND[spelling].partition("/")
@@ -112,7 +132,7 @@ def unit_named(word: str) -> Unit | None:
 
 
 def parse_unit(text: str) -> Unit | None:
-    """The unit that `text` spells out and nothing besides, None where there is none: "km/h", "feet per second squared"."""
+    """The unit that `text` spells out, such as "km/h" or "feet per second squared"; None for anything more or else."""
     unit, sign, found, power = ONE, 1, False, 0
     last: tuple[Unit, int] | None = None
     depth = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from .errors import Unparsable
-from .expression import Node, parse_expression
+from .expression import parse_expression
 from .identity import exact_value
 from .latex import sympy_node
 from .numeric import Number, number
 from .quantity import split_money
+from .scanner import Node
 from .types import Value
 
 _GROUPED = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")

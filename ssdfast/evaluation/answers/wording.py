@@ -1,4 +1,7 @@
-r"""Language in an answer: choices, "no solution", "1 and 19", "the series converges". The text is as `normalize` spells it."""
+r"""Language in an answer: choices, "no solution", "1 and 19", "the series converges".
+
+The text is as `normalize` spells it.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,71 @@ from .normalize import split_top
 
 MARKED = re.compile(r"\\text\s*\{([^{}]*)\}")
 EMPTY = "\\emptyset"
-NONE, UNDEFINED = "no solution", "does not exist"
+NONE, UNDEFINED, DNE = "no solution", "does not exist", "dne"
 _NOTHING = re.compile(
-    r"(?:(?:there (?:is|are|exists?) )?no(?: (?:such|real|valid))* (?:solutions?|values?|roots?|numbers?|answers?|triples?|pairs?|integers?|functions?)"
+    r"(?:(?:there (?:is|are|exists?) )?no(?: (?:such|real|valid))*"
+    r" (?:solutions?|values?|roots?|numbers?|answers?|triples?|pairs?|integers?|functions?)"
     r"(?: exists?)?|none|(?:the )?empty set|null set|\\emptyset|no one|nothing|impossible)(?: \w)?"
 )
-_NOWHERE = re.compile(r"(?:(?:the )?(?:limit|value|it|integral) )?(?:does not exist|dne|is undefined|undefined|not defined|doesn't exist)")
-_STOP = frozenset("a an the is are be it its that there this of will was does do true for in to by on at has have".split())
-_GENERIC = frozenset(
-    "triangle series sequence function number equation curve shape graph figure type answer option choice statement"
-    " day month system set case".split()
+_NOWHERE = re.compile(
+    r"(?:(?:the )?(?:limit|value|it|integral) )?(?:does not exist|is undefined|undefined|not defined|doesn't exist)"
 )
-_NEGATIONS = frozenset("no not never neither nor non without cannot false isn't doesn't don't".split())
+_STOP = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "is",
+        "are",
+        "be",
+        "it",
+        "its",
+        "that",
+        "there",
+        "this",
+        "of",
+        "will",
+        "was",
+        "does",
+        "do",
+        "true",
+        "for",
+        "in",
+        "to",
+        "by",
+        "on",
+        "at",
+        "has",
+        "have",
+    ]
+)
+_GENERIC = frozenset(
+    [
+        "triangle",
+        "series",
+        "sequence",
+        "function",
+        "number",
+        "equation",
+        "curve",
+        "shape",
+        "graph",
+        "figure",
+        "type",
+        "answer",
+        "option",
+        "choice",
+        "statement",
+        "day",
+        "month",
+        "system",
+        "set",
+        "case",
+    ]
+)
+_NEGATIONS = frozenset(
+    ["no", "not", "never", "neither", "nor", "non", "without", "cannot", "false", "isn't", "doesn't", "don't"]
+)
 _CALENDAR = {
     name[:length].lower(): name.lower()
     for names in (calendar.day_name, calendar.month_name)
@@ -30,7 +86,9 @@ _CALENDAR = {
     if len(name) > length
 } | {"thurs": "thursday"}
 _ENDINGS = ("ences", "ence", "ents", "ent", "ings", "ing", "ed", "es", "s", "e")
-_CHOICE = re.compile(r"\(?\s*([A-Ja-j])\s*\)?(?:\s*[.:)](?!.*(?:\bor\b|\band\b|[A-J]\))).*|(?<=\))\s*(?!(?:or|and)\b)\S.*)?", re.DOTALL)
+_CHOICE = re.compile(
+    r"\(?\s*([A-Ja-j])\s*\)?(?:\s*[.:)](?!.*(?:\bor\b|\band\b|[A-J]\))).*|(?<=\))\s*(?!(?:or|and)\b)\S.*)?", re.DOTALL
+)
 _NAMED_A = re.compile(r"(?<=\w )A(?!\w)|^A \w+s\b")
 _STATED = re.compile(
     r"(?:option |choice |answer |statement )?\(?(?P<stated>[A-J])\)?(?: is (?:true|correct|right|the answer))"
@@ -63,6 +121,8 @@ def sentence(text: str, conventions: Conventions = DEFAULT) -> str:
     lower = words.lower().rstrip(".")
     if _NOTHING.fullmatch(lower):
         return NONE
+    if lower == DNE:
+        return DNE
     if _NOWHERE.fullmatch(lower):
         return UNDEFINED
     tokens = re.findall(r"[^\W_]+(?:'[a-z]+)?|[^\s\w]|_", lower if conventions.ignore_case else words)
@@ -78,7 +138,7 @@ def sentence(text: str, conventions: Conventions = DEFAULT) -> str:
 
 def same_sentence(gold: str, answer: str) -> bool:
     """Whether two sentences, as `sentence` gives them, say the same. "DNE" is both "no solution" and "undefined"."""
-    return gold == answer or {gold, answer} == {NONE, UNDEFINED}
+    return gold == answer or (DNE in (gold, answer) and {gold, answer} <= {NONE, UNDEFINED, DNE})
 
 
 def _stem(word: str) -> str:
