@@ -106,6 +106,8 @@ def _angle(degrees: Value, conventions: Conventions, other: Value) -> bool:
 
 def _equal_percent(gold: Value, answer: Value, conventions: Conventions) -> bool:
     percent, other = (gold, answer) if gold.percent else (answer, gold)
+    if "deg" in kinds(other.node):
+        return False
     if conventions.percent_as_decimal and nodes_equal(percent.node, ("mul", _HUNDRED, other.node), conventions):
         return True
     return conventions.percent_sign_optional and nodes_equal(percent.node, other.node, conventions)

@@ -40,7 +40,9 @@ def equal(gold: str, answer: str, conventions: Conventions = DEFAULT) -> Grade:
         return "correct"
     if _same_choice(spelled, text, conventions):
         return "correct"
-    if any(isinstance(tree, Words) and tree.text == wording.sentence(text, conventions) for tree in golds):
+    if conventions.ignore_case and any(
+        isinstance(tree, Words) and tree.text == wording.sentence(text) for tree in golds
+    ):
         return "correct"
     if (decimal := _decimal_comma(text)) and conventions.decimal_comma and isinstance(golds[0], Value):
         text = decimal
@@ -48,8 +50,13 @@ def equal(gold: str, answer: str, conventions: Conventions = DEFAULT) -> Grade:
         trees = _readings(text)
     except Unparsable:
         return "unparsable"
-    alike = any(equal_answers(gold_tree, tree, conventions) for gold_tree in golds for tree in trees)
-    return "correct" if alike else "incorrect"
+    if not any(equal_answers(gold_tree, tree, conventions) for gold_tree in golds for tree in trees):
+        return "incorrect"
+    if not conventions.ignore_case and any(isinstance(tree, Words) for tree in trees):
+        return (
+            "correct" if wording.sentence(spelled, conventions) == wording.sentence(text, conventions) else "incorrect"
+        )
+    return "correct"
 
 
 def quick_grade(gold: str, answer: str, conventions: Conventions = DEFAULT) -> Grade | None:
