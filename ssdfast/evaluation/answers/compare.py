@@ -126,7 +126,7 @@ def _equal_equation(gold: Answer, answer: Answer, conventions: Conventions) -> b
     equation, other = (gold, answer) if isinstance(gold, Equation) else (answer, gold)
     assert isinstance(equation, Equation)
     stated = named_tuple(equation)
-    if equation.kind in ("name", "quantity") or (equation.kind == "asked" and equation is gold):
+    if equation.kind in ("name", "quantity") or (equation.kind == "requested" and equation is gold):
         return (
             _equal_stated(stated, other, conventions) if equation is gold else _equal_stated(other, stated, conventions)
         )

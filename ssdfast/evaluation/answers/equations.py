@@ -31,14 +31,14 @@ _PARAMETERS = re.compile(rf"(?:{_LETTER}|[a-z])'*{_INDEX}(?:\s*\^\s*\{{\s*-1\s*\
 _RATIO = re.compile(r"[^:=]+(?:\s*:\s*[^:=]+)+")
 _UNKNOWN = frozenset("xyz")
 
-Kind = Literal["name", "quantity", "asked", "equation", "number"]
+Kind = Literal["name", "quantity", "requested", "equation", "number"]
 
 
 def describe(text: str) -> tuple[Kind, str, tuple[str, ...]]:
     """The kind of a left side, its name, and the arguments of the function that it defines.
 
-    A quantity of unknowns, such as ``\\sin x``, is "asked": as a gold answer it names what the problem asks for, in an
-    answer it may be an equation that is not solved.
+    A quantity of unknowns, such as ``\\sin x``, is "requested": as a gold answer it names what the problem asks for, in
+    an answer it may be an equation that is not solved.
     """
     if _TUPLE.fullmatch(text) or _NAME.fullmatch(text):
         match = _PARAMETERS.fullmatch(text)
@@ -72,9 +72,9 @@ def _kind(node: Node, letters: frozenset[str]) -> Kind:
     if kind in ("name", "call"):
         return "name"
     if kind == "fn" and node[1] != "abs":
-        return "asked" if letters <= _UNKNOWN else "quantity"
+        return "requested" if letters <= _UNKNOWN else "quantity"
     if kind == "log":
-        return "asked" if letters <= _UNKNOWN else "quantity"
+        return "requested" if letters <= _UNKNOWN else "quantity"
     if kind == "fn":
         return "equation" if letters <= {"x", "y"} else "quantity"
     if kind not in ("add", "mul", "div", "neg") or len(letters) < 2 or not _made_of_quantities(node):

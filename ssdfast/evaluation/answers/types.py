@@ -120,8 +120,8 @@ class Progression:
 @dataclass(frozen=True)
 class Equation:
     text: str
-    kind: Literal["name", "quantity", "asked", "equation"]
-    """A name or another quantity has the right side as its value, one that is "asked" only as a gold answer; an
+    kind: Literal["name", "quantity", "requested", "equation"]
+    """A name or another quantity has the right side as its value, one that is "requested" only as a gold answer; an
     equation between unknowns has no value."""
     name: str
     value: Answer
