@@ -36,6 +36,12 @@ def bracketed(text: str, brackets: str, inside: str, depth: int, inner: Inner) -
     if not parts:
         raise Unparsable("empty brackets")
     items = tuple(inner(part, depth) for part in parts)
+    if (
+        brackets == "{}"
+        and len(items) > 1
+        and all(isinstance(item, Equation) and item.kind == "name" for item in items)
+    ):
+        return listed(list(items), "comma")
     if brackets == "{}":
         return items[0] if len(items) == 1 and isinstance(items[0], Region) else Items("set", _flat(items))
     if len(items) == 1:

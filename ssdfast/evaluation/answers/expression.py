@@ -18,6 +18,8 @@ from .scanner import Node, tokenize
 
 MAX_CHARACTERS = 2000
 _MAX_DEPTH = 150
+_MAX_FACTORS = 120
+"""The factors of one term, which nest in the tree."""
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _ENDS = frozenset(
     ("\\rfloor", "\\rceil", "\\right", "\\}", "\\end", "\\cdot", "\\times", "\\div", "\\\\", "\\choose", "\\over")
@@ -64,7 +66,7 @@ class _Parser(Notation):
 
     def term(self) -> Node:
         node = self.power()
-        while True:
+        for _ in range(_MAX_FACTORS):
             if self.accept("*", "\\cdot", "\\times"):
                 node = ("mul", node, self.factor())
             elif self.accept("/", "\\div"):
@@ -75,6 +77,7 @@ class _Parser(Notation):
                 node = ("mul", node, self.power())
             else:
                 return node
+        raise Unparsable("too many factors")
 
     def factor(self) -> Node:
         return ("neg", self.factor()) if self.accept("-") else self.power()

@@ -49,7 +49,7 @@ def _mark_styled(match: re.Match[str], text: str) -> str:
         return f"\\text{{{inside}}}" if after_value and inside not in _LETTERS else f" {inside} "
     if before.endswith(("_", "_{")):
         return f"{{{inside}}}" if before.endswith("_") else inside
-    is_unit = _UNIT_LIKE.fullmatch(inside) and before[-1:] in "0123456789)}"
+    is_unit = _UNIT_LIKE.fullmatch(inside) and before != "" and before[-1] in "0123456789)}"
     return _IN_TEXT.sub(lambda m: _mark_in_text(m.group(), bool(is_unit)), f" {inside} ")
 
 

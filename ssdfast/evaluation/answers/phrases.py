@@ -155,7 +155,12 @@ def _measured(answer: Answer, stated: Measure, text: str) -> Answer | None:
     if number is not None and stated.percent:
         number = dataclasses.replace(number, percent=True)
     label = tuple(sorted((*answer.label, *stated.label)))
-    return Value(text, number, node, stated.unit or answer.unit, label, stated.percent or answer.percent)
+    unit = stated.unit or answer.unit
+    if answer.unit and stated.unit:  # $3 per pound
+        per_unit = answer.unit.dimension[0][0] in CURRENCIES
+        unit = answer.unit if per_unit else answer.unit.times(stated.unit)
+        label = tuple(sorted((*label, stated.unit.name))) if per_unit else label
+    return Value(text, number, node, unit, label, stated.percent or answer.percent)
 
 
 def _compound(text: str, depth: int, inner: Inner) -> Answer | None:

@@ -108,7 +108,6 @@ _CHANGING = frozenset(
         "modulo",
         "mod",
         "factorial",
-        "root",
         "reciprocal",
         "inverse",
         "score",
@@ -118,10 +117,11 @@ _CHANGING = frozenset(
     ]
 )
 _CHINESE_SCALE = re.compile("百万|万|亿")
+_UNIT_POWER = re.compile(r"\b(units?)\s*\^\s*\{?[23]\}?")
 _PER_CENT = re.compile(r"per\s+cent\b", re.IGNORECASE)
 _POWERS = {"squared": 2, "cubed": 3}
 _LEADING = re.compile(
-    r"(?:\\text\{(?:approximately|approx|about|roughly|around|exactly|only|just|answer|ans|the|final|is|equals|总共|共|约|答案|答|solution|result|some)\}\s*|\\text\{(?:all|every)\}\s*(?=[a-z]\s*\\)|\\approx\s*|:\s*)+",
+    r"(?:(?:a\s*)?\\text\{total\}\s*\\text\{of\}\s*|\\text\{(?:approximately|approx|about|roughly|around|exactly|only|just|answer|ans|the|final|is|equals|总共|共|约|答案|答|solution|result|some)\}\s*|\\text\{(?:all|every)\}\s*(?=[a-z]\s*\\)|\\approx\s*|:\s*)+",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
@@ -172,6 +172,7 @@ def split_tail(text: str) -> tuple[str, str] | None:
 
 def measure(words: str) -> Measure | None:
     """What the words after a value say; None where they change it in a way that is not known."""
+    words = _UNIT_POWER.sub(r"\1", words)
     if not _PER_CENT.match(words) and (unit := parse_unit(words.replace("{", "").replace("}", ""))):
         return Measure(unit=unit)
     tokens = [token.strip(".,()") for token in words.split()]
@@ -195,8 +196,10 @@ def measure(words: str) -> Measure | None:
         return Measure(factor, power)
     if unit := parse_unit(" ".join(tokens)):
         return Measure(factor, power, unit=unit)
-    if _CHANGING.difference(("per",)).intersection(lower) or not all(
-        re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", token) for token in tokens
+    if (
+        _CHANGING.difference(("per",)).intersection(lower)
+        or not all(len(token) > 1 or not token.isascii() for token in tokens)
+        or not all(re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", token) for token in tokens)
     ):
         return None
     copula = {"is", "are"}.intersection(lower)
