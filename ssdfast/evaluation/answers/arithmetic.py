@@ -19,6 +19,10 @@ class TooLarge(ArithmeticError):
     """The value takes too much time or memory."""
 
 
+class Uncovered(ArithmeticError):
+    """No case of a function by cases holds here."""
+
+
 class Undefined(ArithmeticError):
     """The expression has no value here: a division by zero, a condition that holds nowhere."""
 

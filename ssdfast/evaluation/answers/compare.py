@@ -9,13 +9,13 @@ from typing import Any
 
 from .clock import equal_clocks
 from .compare_values import equal_value, nodes_equal
-from .containers import as_pieces, named_tuple
+from .constants import equal_progressions
+from .containers import as_matrices, as_pieces, named_tuple
 from .conventions import Conventions
 from .equations import as_products, beside_letters, tuple_names
-from .identity import equal_progressions, names
+from .identity import names
 from .numeric import Number
 from .regions import equal_regions, union
-from .scanner import Node
 from .solutions import defines_function, marks, same_solutions, with_argument
 from .types import (
     Answer,
@@ -220,6 +220,8 @@ def _equal_items(gold: Answer, answer: Answer, conventions: Conventions) -> bool
         return False
     if "tuple" in kinds or (conventions.ordered_lists and kinds == {"list"}):
         return _equal_in_order(gold, answer, conventions)
+    if kinds == {"list"} and gold.names and answer.names and gold.names != answer.names:
+        return False
     ours, theirs = gold.items, answer.items
     if "set" in kinds or len(ours) == len(_distinct(ours, conventions)):
         ours, theirs = _distinct(ours, conventions), _distinct(theirs, conventions)
@@ -266,25 +268,9 @@ def _equal_single(gold: Answer, answer: Answer, conventions: Conventions) -> boo
     distinct = _distinct(items.items, conventions) if items.kind != "tuple" else items.items
     if len(distinct) == 1:
         return equal_answers(distinct[0], other, conventions)
-    if isinstance(other, Value) and items.kind == "tuple" and (matrices := _matrices(items)):
+    if isinstance(other, Value) and items.kind == "tuple" and (matrices := as_matrices(items)):
         return any(nodes_equal(matrix, other.node, conventions) for matrix in matrices)
     return False
-
-
-def _matrices(items: Items) -> list[Node]:
-    """The matrices that a tuple can stand for: a row and a column, or its rows."""
-    if all(isinstance(item, Value) for item in items.items):
-        entries = tuple(item.node for item in items.items if isinstance(item, Value))
-        return [("matrix", (entries,)), ("matrix", tuple((entry,) for entry in entries))]
-    rows = [item for item in items.items if isinstance(item, Items) and item.kind == "tuple"]
-    cells = [[cell.node for cell in row.items if isinstance(cell, Value)] for row in rows]
-    if (
-        len(rows) != len(items.items)
-        or len({len(row) for row in cells}) != 1
-        or any(len(c) != len(r.items) for c, r in zip(cells, rows, strict=True))
-    ):
-        return []
-    return [("matrix", tuple(map(tuple, cells)))]
 
 
 def _distinct(items: Sequence[Answer], conventions: Conventions) -> tuple[Answer, ...]:

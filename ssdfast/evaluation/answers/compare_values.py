@@ -7,11 +7,12 @@ from fractions import Fraction
 
 from mpmath import mp
 
+from .constants import equal_up_to_constants
 from .conventions import Conventions
 from .equations import beside_letters
 from .errors import Unparsable
 from .expression import parse_expression
-from .identity import equal_nodes, equal_up_to_constants, kinds, names, number_value
+from .identity import equal_nodes, kinds, names, number_value
 from .numeric import equal_number, rounds_to, stands_for
 from .scanner import Node
 from .types import Value

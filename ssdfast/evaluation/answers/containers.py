@@ -11,6 +11,7 @@ from .errors import Unparsable
 from .inequalities import end
 from .normalize import closing, split_top
 from .regions import Pieces, complement, intersection, interval, single, union
+from .scanner import Node
 from .types import Answer, Equation, Items, Region, Value, Words
 from .wording import NONE
 
@@ -125,9 +126,12 @@ def listed(items: list[Answer], joint: str) -> Answer:
     if isinstance(first, Equation) and (names := tuple_names(first.name)) and not isinstance(items[-1], Equation):
         return Items("list", (_name_items(first.value, names), *items[1:]))  # (x, y) = (1, 2), (3, 4)
     stated = [item.name for item in items if isinstance(item, Equation) and item.kind != "equation"]
-    if isinstance(first, Equation) and len(set(stated)) == 1 < len(items):  # x = 1 or x = 2; x = ±1, ±2
+    unsolved = any(isinstance(item, Equation) and item.kind == "equation" for item in items)
+    if (
+        isinstance(first, Equation) and len(set(stated)) == 1 < len(items) and not unsolved
+    ):  # x = 1 or x = 2; x = ±1, ±2
         values = tuple(item.value if isinstance(item, Equation) else item for item in items)
-        return Items("list", _flat(values), "or")
+        return Items("list", _flat(values), "or", (first.name,))
     if len(stated) == len(items) and len(stated) > 1:
         return _named(items, stated)
     return items[0] if len(items) == 1 else Items("list", _flat(tuple(items)), "or" if joint == "or" else "")
@@ -177,3 +181,19 @@ def _flat(items: tuple[Answer, ...]) -> tuple[Answer, ...]:
     return tuple(
         part for item in items for part in (item.items if isinstance(item, Items) and item.kind == "list" else (item,))
     )
+
+
+def as_matrices(items: Items) -> list[Node]:
+    """The matrices that a tuple can stand for: a row and a column, or its rows."""
+    if all(isinstance(item, Value) for item in items.items):
+        entries = tuple(item.node for item in items.items if isinstance(item, Value))
+        return [("matrix", (entries,)), ("matrix", tuple((entry,) for entry in entries))]
+    rows = [item for item in items.items if isinstance(item, Items) and item.kind == "tuple"]
+    cells = [[cell.node for cell in row.items if isinstance(cell, Value)] for row in rows]
+    if (
+        len(rows) != len(items.items)
+        or len({len(row) for row in cells}) != 1
+        or any(len(c) != len(r.items) for c, r in zip(cells, rows, strict=True))
+    ):
+        return []
+    return [("matrix", tuple(map(tuple, cells)))]

@@ -15,7 +15,7 @@ from .identity import names
 from .notation import GREEK
 from .scanner import Node
 from .types import Answer, Equation, Value
-from .wording import MARKED, sentence
+from .wording import CHANGING, MARKED, plain, sentence
 
 _LETTER = rf"(?:[A-Za-z]|\\(?:{'|'.join(GREEK)})(?![A-Za-z]))"
 _INDEX = r"(?:\s*_\s*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|\\?[A-Za-z]+|[0-9]))?"
@@ -44,7 +44,11 @@ def describe(text: str) -> tuple[Kind, str, tuple[str, ...]]:
         match = _PARAMETERS.fullmatch(text)
         return "name", name_key(text), tuple(part.strip() for part in match[1].split(",")) if match else ()
     if MARKED.search(text):
-        return "name", sentence(text), ()
+        words = plain(text)
+        in_words = re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*(?: ?\([^()]*\))?", words) and not CHANGING.intersection(
+            words.lower().split()
+        )
+        return ("name", sentence(text), ()) if in_words else ("equation", "", ())
     if _RATIO.fullmatch(text):
         return "quantity", name_key(text), ()
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mpmath import mp
 
-from .arithmetic import TooLarge, Undefined, as_float, bounded, chop, plus, power, real_part, times
+from .arithmetic import TooLarge, Uncovered, Undefined, as_float, bounded, chop, plus, power, real_part, times
 from .errors import Unparsable
 from .scanner import Node
 
@@ -133,10 +133,9 @@ class Evaluator:
 
     def _call(self, name: str, *operands: Node) -> Any:
         """An unknown function: a value that depends on nothing but the function and its arguments."""
+        seed = self.names.get("()", 0)
         key = ",".join(mp.nstr(as_float(self(operand)), 20) for operand in operands)
-        return times(
-            Fraction(random.Random(f"{name}({key})").randint(10**6, 10**7), 10**6), self.names.get("()", Fraction(1))
-        )
+        return Fraction(random.Random(f"{name}({key}) {seed}").randint(10**6, 10**7), 10**6)
 
     def _series(
         self, variable: str, low: Node, high: Node, body: Node, combine: Callable[[Any, Any], Any], start: int
@@ -178,7 +177,7 @@ class Evaluator:
         for value, conditions in cases:
             if all(holds(relation, self(left), self(right)) for relation, left, right in conditions):
                 return self(value)
-        raise Undefined
+        raise Uncovered
 
     def _sympy(self, parsed: Any) -> Any:
         """What math-verify's parser has read, for notation that the grammar does not know: integrals, limits."""

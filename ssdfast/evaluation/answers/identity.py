@@ -13,12 +13,11 @@ import random
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
-from itertools import permutations
 from typing import Any
 
 from mpmath import mp
 
-from .arithmetic import TooLarge, Undefined, shape
+from .arithmetic import Uncovered, Undefined, shape
 from .conventions import DEFAULT, Conventions
 from .errors import Unparsable
 from .evaluate import Evaluator
@@ -34,8 +33,10 @@ _SIGNED = frozenset("xyztuvw") | {"\\theta", "\\alpha", "\\beta", "\\phi", "\\va
 _COUNTS = frozenset("nkmjlNMKi")
 _WHOLE = frozenset(("fact", "binom", "sum", "prod"))
 _STEPS = frozenset(("floor", "ceil"))
-_CONSTANTS = frozenset("CAKBDc") | {f"{letter}_{n}" for letter in "CcAK" for n in "0123"}
-_INTEGERS = frozenset("knmlj") | {"\\ell"}
+INTEGERS = frozenset("knmlj") | {"\\ell"}
+
+_FAILURES = (ArithmeticError, ValueError, TypeError)
+"""What evaluating a tree raises where it has no value; Unparsable is a ValueError."""
 
 Point = dict[str, Any]
 
@@ -77,43 +78,8 @@ def equal_nodes(gold: Node, answer: Node, conventions: Conventions = DEFAULT, de
             if names(gold) or names(answer) or "call" in kinds(gold) | kinds(answer):
                 return _equal_at_points(gold, answer, conventions, degree)
         return _equal_numbers(gold, answer, conventions, degree)
-    except (Undefined, TooLarge, Unparsable, ZeroDivisionError, OverflowError, ValueError, TypeError):
+    except _FAILURES:
         return False
-
-
-def equal_up_to_constants(gold: Node, answer: Node, conventions: Conventions = DEFAULT) -> bool:
-    r"""Whether two expressions are equal but for the letters of arbitrary constants and whole numbers.
-
-    ``Ce^x`` and ``Ae^x``, ``k\pi`` and ``n\pi``. A whole number must stand beside π, as in solutions of a
-    trigonometric equation, and may be shifted or negated.
-    """
-    ours, theirs = names(gold), names(answer)
-    if len(ours) != len(theirs):
-        return False
-    left, right = sorted(ours - theirs), sorted(theirs - ours)
-    if left and _CONSTANTS.issuperset((*left, *right)) and ours & theirs | ({"e"} & kinds(gold)):
-        return any(
-            equal_nodes(gold, rename(answer, dict(zip(right, order, strict=True))), conventions)
-            for order in permutations(left)
-        )
-    integers = ours & _INTEGERS, theirs & _INTEGERS
-    if ours - theirs <= _INTEGERS and theirs - ours <= _INTEGERS and len(integers[0]) == len(integers[1]) == 1:
-        (k,), (n,) = integers
-        if "pi" in kinds(gold) or "deg" in kinds(gold):
-            return equal_progressions(gold, answer, k, n, conventions)
-    return False
-
-
-def equal_progressions(
-    gold: Node, answer: Node, k: str, n: str, conventions: Conventions = DEFAULT, shifts: bool = True
-) -> bool:
-    """Whether `gold` for all whole k and `answer` for all whole n are the same values; without `shifts`, for k = n."""
-    for sign in (1, -1) if shifts else (1,):
-        for shift in range(-2, 3) if shifts else (0,):
-            index: Node = ("add", ("mul", ("num", Fraction(sign)), ("name", k)), ("num", Fraction(shift)))
-            if equal_nodes(gold, rename(answer, {n: index}), conventions):
-                return True
-    return False
 
 
 def rename(node: Any, new: dict[str, Any]) -> Any:
@@ -147,7 +113,7 @@ def exact_value(node: Node) -> Fraction | None:
     try:
         with mp.workdps(15):
             result = value(node, {})
-    except (Undefined, TooLarge, Unparsable, ZeroDivisionError, OverflowError, ValueError, TypeError):
+    except _FAILURES:
         return None
     return result if isinstance(result, Fraction) else None
 
@@ -160,7 +126,7 @@ def number_value(node: Node, digits: int = _FIRST) -> Any:
             if isinstance(result, list) or (not isinstance(result, Fraction) and mp.im(result) != 0):
                 raise Unparsable("no real number")
             return result
-    except (Undefined, TooLarge, ZeroDivisionError, OverflowError, TypeError) as error:
+    except _FAILURES as error:
         raise Unparsable(type(error).__name__) from None
 
 
@@ -174,8 +140,12 @@ def points(nodes: tuple[Node, ...], conventions: Conventions = DEFAULT) -> Itera
     used = frozenset().union(*map(kinds, nodes))
     steps = bool(used & _STEPS)  # ceil(x) - 1 is floor(x) everywhere but at whole numbers
     whole = steps or bool(used & _WHOLE) or any(_negative_base(node) for node in nodes)
+    if "piecewise" in used:
+        for end in sorted(frozenset().union(*map(_numbers, nodes)))[:_TRIES]:
+            for offset in (Fraction(-1, 7), Fraction(0), Fraction(1, 7)):
+                yield {"()": 0} | dict.fromkeys(letters, end + offset)
     for number in range(_TRIES):
-        point: Point = {}
+        point: Point = {"()": number}  # the values of unknown functions differ from point to point
         for name in letters:
             rng = random.Random(f"{name} {number}")
             if (whole and name[0] in _COUNTS) or (steps and number % 2):
@@ -194,19 +164,43 @@ def _negative_base(node: Any) -> bool:
         return False
     if node[0] == "pow" and node[1][0] == "neg" and names(node[2]):
         return True
-    if node[0] == "fn" and node[1] in ("sin", "cos", "tan") and "pi" in kinds(node) and names(node) <= _INTEGERS:
+    if node[0] == "fn" and node[1] in ("sin", "cos", "tan") and "pi" in kinds(node) and names(node) <= INTEGERS:
         return bool(names(node))
     return any(_negative_base(part) for part in node if isinstance(part, tuple))
 
 
+@lru_cache(maxsize=1024)
+def _numbers(node: Any) -> frozenset[Fraction]:
+    """The numbers in a tree."""
+    if not isinstance(node, tuple) or not node:
+        return frozenset()
+    if node[0] == "num":
+        return frozenset((node[1], -node[1]))
+    return frozenset().union(*(_numbers(part) for part in node if isinstance(part, tuple)))
+
+
+def _covered(node: Node, point: Point, conventions: Conventions, degree: bool) -> Any:
+    """The value at a point, None where no case of a function by cases holds."""
+    try:
+        return value(node, point, conventions, degree)
+    except Uncovered:
+        return None
+
+
 def _equal_at_points(gold: Node, answer: Node, conventions: Conventions, degree: bool) -> bool:
     complex_values = "i" in kinds(gold) | kinds(answer)
+    by_cases = "piecewise" in kinds(gold) | kinds(answer)  # which agree only if they do at all points
     agreeing = 0
     for point in points((gold, answer), conventions):
         try:
-            ours, theirs = (value(node, point, conventions, degree) for node in (gold, answer))
+            values = [_covered(node, point, conventions, degree) for node in (gold, answer)]
         except (Undefined, ZeroDivisionError, ValueError):
             continue
+        if None in values:
+            if values == [None, None]:
+                continue
+            return False
+        ours, theirs = values
         if isinstance(ours, list) or isinstance(theirs, list):
             if not _close_matrices(ours, theirs):
                 return False
@@ -215,9 +209,9 @@ def _equal_at_points(gold: Node, answer: Node, conventions: Conventions, degree:
         elif not close(ours, theirs):
             return False
         agreeing += 1
-        if agreeing == POINTS:
+        if agreeing == POINTS and not by_cases:
             return True
-    return False
+    return agreeing >= POINTS
 
 
 def close(ours: Any, theirs: Any, digits: int = _AGREEING) -> bool:

@@ -75,6 +75,8 @@ def _mark_runs(text: str) -> str:
 def _is_word(run: str, match: re.Match[str]) -> bool:
     if match.string[match.start() - 6 : match.start()].endswith(("\\text{", "egin{", "\\end{")):
         return False
+    if run.isupper() and len(run) == 2 and run != match.string.strip():
+        return False  # NO in a fraction is a segment
     if not run.isascii() or _SHORT.fullmatch(run) or _SHORT.fullmatch(run.lower()):
         return True
     if _PLAIN.match(run) and (_PLAIN.fullmatch(run) or _PLAIN.fullmatch(run[:-1])):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from .boxed import last_boxed
 from .characters import to_latex
 from .marks import mark_words
 
@@ -59,8 +58,8 @@ def normalize(text: str) -> str:
     """`text` in one common spelling; two answers with the same spelling are the same answer."""
     if text.isdigit() and text.isascii():
         return text
-    if "boxed" in text or "fbox" in text:
-        text = last_boxed(text) or text
+    if "box" in text:
+        text = re.sub(r"\\{1,2}(?:boxed|fbox|framebox)\s*(?=\{)", "", text)
     if "\\begin" not in text:  # where a doubled backslash is a row's end
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = to_latex(text)

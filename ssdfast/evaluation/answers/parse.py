@@ -16,7 +16,7 @@ from .normalize import normalize, split_top
 from .numeric import Number, number
 from .phrases import with_words
 from .quantity import split_money
-from .types import Answer, Based, Choices, Items, Progression, Ratio, Residue, Symbols, Value, Words
+from .types import Answer, Based, Choices, Equation, Items, Progression, Ratio, Residue, Symbols, Value, Words
 from .values import value
 
 _MAX_DEPTH = 100
@@ -112,15 +112,19 @@ def _progression(match: re.Match[str], depth: int) -> Answer | None:
     body = inner(match["body"].rstrip(" ,;(:"), depth)
     while isinstance(body, Items) and len(body.items) == 1:
         body = body.items[0]
-    answers = body.items if isinstance(body, Items) else (body,)
-    progressions = []
-    for answer in answers:
-        part = getattr(answer, "value", answer)
-        if not isinstance(part, Value):
-            return None
-        natural = re.search(r"\\mathbb\s*\{?\s*N", match.group()) is not None
-        progressions.append(Progression(part.node, match["index"], natural))
-    return progressions[0] if len(progressions) == 1 else Items("list", tuple(progressions))
+    natural = re.search(r"\\mathbb\s*\{?\s*N", match.group()) is not None
+    if isinstance(body, Items):  # the ends of an interval move together, so that neither is shifted alone
+        together = natural or body.kind == "tuple"
+        parts = [_all_values(item, match["index"], together) for item in body.items]
+        items = tuple(part for part in parts if part is not None)
+        return Items(body.kind, items, body.brackets) if len(items) == len(parts) else None
+    return _all_values(body, match["index"], natural)
+
+
+def _all_values(answer: Answer, index: str, natural: bool) -> Answer | None:
+    if isinstance(answer, Equation) and answer.kind == "name":
+        answer = answer.value
+    return Progression(answer.node, index, natural) if isinstance(answer, Value) else None
 
 
 def mathematics(text: str, depth: int) -> Answer:

@@ -77,9 +77,9 @@ def with_words(text: str, depth: int, inner: Inner, mathematics: Inner) -> Answe
     sides = split_top(text, _EQUALS)
     if len(sides) > 1 and MARKED.search(sides[0]) and sides[-1]:
         kind, name, _ = describe(sides[0])
-        return Equation(
-            text, "name", name if kind == "name" else sentence(sides[0]), inner(sides[-1], depth), in_words=True
-        )
+        if kind != "name":
+            return Words(sentence(text))
+        return Equation(text, "name", name, inner(sides[-1], depth), in_words=True)
     if len(split_top(text, _COMMA)) > 1 or len(sides) > 1 or text[:2] == "\\{" or text[0] in "([":
         try:
             return mathematics(text, depth)

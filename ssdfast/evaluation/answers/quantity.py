@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from .numerals import SCALES, parts_of
 from .units import Unit, parse_unit, singular
-from .wording import MARKED, plain
+from .wording import CHANGING, MARKED, plain
 
 _NEUTRAL = frozenset(
     [
@@ -67,55 +67,6 @@ _GENERAL = frozenset(
     ]
 )
 """Nouns that say nothing about what is counted."""
-_CHANGING = frozenset(
-    [
-        "at",
-        "most",
-        "least",
-        "less",
-        "more",
-        "than",
-        "fewer",
-        "greater",
-        "not",
-        "no",
-        "none",
-        "except",
-        "incorrect",
-        "wrong",
-        "plus",
-        "minus",
-        "negative",
-        "below",
-        "above",
-        "under",
-        "over",
-        "up",
-        "to",
-        "or",
-        "nearly",
-        "almost",
-        "if",
-        "when",
-        "where",
-        "unless",
-        "but",
-        "false",
-        "untrue",
-        "per",
-        "and",
-        "n't",
-        "modulo",
-        "mod",
-        "factorial",
-        "reciprocal",
-        "inverse",
-        "score",
-        "gross",
-        "base",
-        "remainder",
-    ]
-)
 _CHINESE_SCALE = re.compile("百万|万|亿")
 _UNIT_POWER = re.compile(r"\b(units?)\s*\^\s*\{?[23]\}?")
 _PER_CENT = re.compile(r"per\s+cent\b", re.IGNORECASE)
@@ -191,16 +142,18 @@ def measure(words: str) -> Measure | None:
     if lower[:2] == ["per", "cent"] or lower[:1] in (["percent"], ["pct"], ["percentage"]):
         tokens = tokens[2 if lower[0] == "per" else 1 :]
         lower = [token.lower() for token in tokens]
-        return None if _CHANGING.intersection(lower) else Measure(factor, power, True)
+        return None if CHANGING.intersection(lower) else Measure(factor, power, True)
     if not tokens:
         return Measure(factor, power)
     if unit := parse_unit(" ".join(tokens)):
         return Measure(factor, power, unit=unit)
     if (
-        _CHANGING.difference(("per",)).intersection(lower)
+        CHANGING.difference(("per",)).intersection(lower)
         or not all(len(token) > 1 or not token.isascii() for token in tokens)
         or not all(re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", token) for token in tokens)
     ):
+        return None
+    if any(word in SCALES or parts_of(word) for word in lower):
         return None
     copula = {"is", "are"}.intersection(lower)
     label = tuple(sorted(name for name in map(singular, tokens) if name not in _GENERAL and name not in ("is", "are")))

@@ -36,6 +36,6 @@ def expression_node(text: str) -> Node:
     try:
         return parse_expression(text)
     except Unparsable:
-        if not _CALCULUS.search(text):
+        if not _CALCULUS.search(text) or "'" in text:
             raise
     return sympy_node(text)

@@ -75,6 +75,56 @@ _GENERIC = frozenset(
         "case",
     ]
 )
+CHANGING = frozenset(
+    [
+        "at",
+        "most",
+        "least",
+        "less",
+        "more",
+        "than",
+        "fewer",
+        "greater",
+        "not",
+        "no",
+        "none",
+        "except",
+        "incorrect",
+        "wrong",
+        "plus",
+        "minus",
+        "negative",
+        "below",
+        "above",
+        "under",
+        "over",
+        "up",
+        "to",
+        "or",
+        "nearly",
+        "almost",
+        "if",
+        "when",
+        "where",
+        "unless",
+        "but",
+        "false",
+        "untrue",
+        "per",
+        "and",
+        "n't",
+        "modulo",
+        "mod",
+        "factorial",
+        "reciprocal",
+        "inverse",
+        "score",
+        "gross",
+        "base",
+        "remainder",
+    ]
+)
+"""Words that change what is said of a value: "at most 5", "less than x"."""
 _NEGATIONS = frozenset(
     ["no", "not", "never", "neither", "nor", "non", "without", "cannot", "false", "isn't", "doesn't", "don't"]
 )
@@ -87,7 +137,9 @@ _CALENDAR = {
 } | {"thurs": "thursday"}
 _ENDINGS = ("ences", "ence", "ents", "ent", "ings", "ing", "ed", "es", "s", "e")
 _CHOICE = re.compile(
-    r"\(?\s*([A-Ja-j])\s*\)?(?:\s*[.:)](?!.*(?:\bor\b|\band\b|[A-J]\))).*|(?<=\))\s*(?!(?:or|and)\b)\S.*)?", re.DOTALL
+    r"\(\s*(?P<bracketed>[A-Ja-j])\s*\)(?:[.:]?\s+(?!(?:or|and)\b)[^,;+!^=-].*)?|(?P<bare>[A-Ja-j])\)?"
+    r"|(?P<headed>[A-J])\s*[.:)](?:\s+(?!.*(?:\bor\b|\band\b|[A-J]\))).*)?",
+    re.DOTALL,
 )
 _NAMED_A = re.compile(r"(?<=\w )A(?!\w)|^A \w+s\b")
 _STATED = re.compile(
