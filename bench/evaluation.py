@@ -262,7 +262,8 @@ def kinds() -> tuple[int, list[str], list[str]]:
         for answer in answers
     ]
     with GraderPool(workers=WORKERS) as pool:
-        _, wrong = _grade(pool, pairs)
+        grades = pool.grade([(pair.gold, pair.answer) for _, pair in pairs])
+    wrong = [pair for (_, pair), grade in zip(pairs, grades, strict=True) if (grade == "correct") != pair.correct]
     lost = [f"gold {pair.gold}, {pair.answer} is correct" for pair in wrong if pair.correct]
     return len(pairs), lost, [f"gold {pair.gold}, {pair.answer} is incorrect" for pair in wrong if not pair.correct]
 

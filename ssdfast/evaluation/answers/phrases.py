@@ -94,7 +94,7 @@ def _words_alone(text: str) -> Answer | None:
     if (stated := chinese_number(words)) is not None and len(words) > 0:
         number = Number(stated[0], percent=stated[1])
         return Value(text, number, ("num", stated[0]), percent=stated[1])
-    if (count := words_to_number(words)) is not None:
+    if not words.startswith("-") and (count := words_to_number(words)) is not None:
         return Value(text, Number(count), ("num", count))
     if MARKED.sub("", text).strip(" ,.") in ("", "-") or re.fullmatch(r"\s*(?:\\text\{[^{}]*\}\s*)+[a-z]?\s*", text):
         if (named := named_sets.in_words(words)) is not None:

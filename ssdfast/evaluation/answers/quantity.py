@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .numerals import SCALES, parts_of
+from .numerals import SCALES, parts_of, words_to_number
 from .units import Unit, parse_unit, singular
 from .wording import CHANGING, MARKED, plain
 
@@ -153,7 +153,7 @@ def measure(words: str) -> Measure | None:
         or not all(re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", token) for token in tokens)
     ):
         return None
-    if any(word in SCALES or parts_of(word) for word in lower):
+    if any(word in SCALES or parts_of(word) or words_to_number(word) is not None for word in lower):
         return None
     copula = {"is", "are"}.intersection(lower)
     label = tuple(sorted(name for name in map(singular, tokens) if name not in _GENERAL and name not in ("is", "are")))

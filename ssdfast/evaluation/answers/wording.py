@@ -75,55 +75,12 @@ _GENERIC = frozenset(
         "case",
     ]
 )
-CHANGING = frozenset(
-    [
-        "at",
-        "most",
-        "least",
-        "less",
-        "more",
-        "than",
-        "fewer",
-        "greater",
-        "not",
-        "no",
-        "none",
-        "except",
-        "incorrect",
-        "wrong",
-        "plus",
-        "minus",
-        "negative",
-        "below",
-        "above",
-        "under",
-        "over",
-        "up",
-        "to",
-        "or",
-        "nearly",
-        "almost",
-        "if",
-        "when",
-        "where",
-        "unless",
-        "but",
-        "false",
-        "untrue",
-        "per",
-        "and",
-        "n't",
-        "modulo",
-        "mod",
-        "factorial",
-        "reciprocal",
-        "inverse",
-        "score",
-        "gross",
-        "base",
-        "remainder",
-    ]
-)
+CHANGING = frozenset((
+    "at", "most", "least", "less", "more", "than", "fewer", "greater", "not", "no", "none", "except", "incorrect",
+    "wrong", "plus", "minus", "negative", "below", "above", "under", "over", "up", "to", "or", "nearly", "almost",
+    "if", "when", "where", "unless", "but", "false", "untrue", "per", "and", "n't", "modulo", "mod", "factorial",
+    "reciprocal", "inverse", "score", "gross", "base", "remainder",
+))  # fmt: skip
 """Words that change what is said of a value: "at most 5", "less than x"."""
 _NEGATIONS = frozenset(
     ["no", "not", "never", "neither", "nor", "non", "without", "cannot", "false", "isn't", "doesn't", "don't"]
