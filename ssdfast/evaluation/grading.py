@@ -61,7 +61,7 @@ def grade_answers(
     check_golds([problem for problem, _ in answers], pool)
     stated = [(problem, answer) for problem, answer in answers if answer is not None]
     advance(len(answers) - len(stated))
-    graders = {id(problem): grader_of(problem, pool) for problem, _ in answers}
+    graders = {id(problem): choose_grader(problem, pool) for problem, _ in answers}
     scored = [(grader, problem, answer) for problem, answer in stated if (grader := graders[id(problem)])]
     scores = iter(pool.score(scored, advance))
     pairs = [(problem.answer or "", answer) for problem, answer in stated if not graders[id(problem)]]
@@ -104,14 +104,14 @@ def find_bad_golds(problems: Sequence[Problem], pool: GraderPool) -> tuple[list[
     clashing = [problem.problem_id for problem in problems if problem.answer != golds[problem.problem_id].answer]
     if clashing:
         raise ValueError(f"{_problems(clashing)} with different gold answers: give each problem an id of its own")
-    compared = [problem for problem in golds.values() if not grader_of(problem, pool)]
+    compared = [problem for problem in golds.values() if not choose_grader(problem, pool)]
     missing = [problem for problem in compared if not (problem.answer or "").strip()]
     with_gold = [problem for problem in compared if (problem.answer or "").strip()]
     parsable = pool.are_parsable([problem.answer or "" for problem in with_gold])
     return missing, [problem for problem, fine in zip(with_gold, parsable, strict=True) if not fine]
 
 
-def grader_of(problem: Problem, pool: GraderPool) -> str:
+def choose_grader(problem: Problem, pool: GraderPool) -> str:
     """The function that scores the problem's answers; "" where they are compared with the gold answer."""
     return GENERATOR_GRADER if "generator" in problem.metadata else pool.grader
 

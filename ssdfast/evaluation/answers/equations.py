@@ -108,7 +108,7 @@ def _calls(node: object) -> frozenset[str]:
     return frozenset(own).union(*(_calls(part) for part in node if isinstance(part, tuple)))
 
 
-def node_of(text: str) -> Node | None:
+def expression_or_none(text: str) -> Node | None:
     """The tree of one side, None where it is no expression."""
     try:
         return parse_expression(text)
@@ -129,7 +129,7 @@ def equation(text: str, sides: list[str], values: list[Answer | None]) -> Answer
         raise Unparsable("a side of an equation")
     if kind == "number":
         return value
-    left, right = node_of(sides[0]), node_of(sides[-1])
+    left, right = expression_or_none(sides[0]), expression_or_none(sides[-1])
     if len(sides) > 2 and kind == "equation" and any(described[place][0] == "number" for place in range(1, len(sides))):
         kind = "quantity"  # a + 2b = 3 + 4 = 7 is evaluated, not solved
     return Equation(text, kind, name, value, left, right, parameters, bool(MARKED.search(sides[0])))

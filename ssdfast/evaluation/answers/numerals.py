@@ -60,7 +60,7 @@ _CHINESE_NUMBER = re.compile(f"负?[{_CHINESE}]+(?:点[{_CHINESE}]+)?")
 _CHINESE_FRACTION = re.compile(f"([{_CHINESE}]+)分之([{_CHINESE}]+)")
 
 
-def parts_of(word: str) -> int:
+def denominator(word: str) -> int:
     """What "thirds" divides by, 0 for a word that is no denominator."""
     lower = word.lower()
     return PARTS.get(lower, 0) or PARTS.get(lower.removesuffix("s"), 0)
@@ -78,7 +78,7 @@ def words_to_number(text: str) -> Fraction | None:
         return Fraction(_ORDINALS[words[0]])
     if words == ["half"]:
         return Fraction(1, 2)
-    if len(words) > 1 and (under := parts_of(words[-1])):
+    if len(words) > 1 and (under := denominator(words[-1])):
         return _fraction(words[:-1], under)
     return _cardinal(words)
 

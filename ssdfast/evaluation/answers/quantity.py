@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .numerals import SCALES, parts_of, words_to_number
+from .numerals import SCALES, denominator, words_to_number
 from .units import Unit, parse_unit, singular
 from .wording import CHANGING, MARKED, plain
 
@@ -133,7 +133,7 @@ def measure(words: str) -> Measure | None:
     factor, power = Fraction(1), 1
     while tokens and tokens[0].lower() in SCALES:
         factor *= SCALES[tokens.pop(0).lower()]
-    if tokens and (under := parts_of(tokens[0])):
+    if tokens and (under := denominator(tokens[0])):
         factor /= under
         tokens.pop(0)
     elif tokens and tokens[0] in _POWERS:
@@ -153,7 +153,7 @@ def measure(words: str) -> Measure | None:
         or not all(re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", token) for token in tokens)
     ):
         return None
-    if any(word in SCALES or parts_of(word) or words_to_number(word) is not None for word in lower):
+    if any(word in SCALES or denominator(word) or words_to_number(word) is not None for word in lower):
         return None
     copula = {"is", "are"}.intersection(lower)
     label = tuple(sorted(name for name in map(singular, tokens) if name not in _GENERAL and name not in ("is", "are")))
