@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common import ROOT
 
-from ssdfast.evaluation.answers.equal import quick_grade
+from ssdfast.evaluation.answers.grade import quick_grade
 from ssdfast.evaluation.grader_pool import CPU_SECONDS, GraderPool
 from ssdfast.evaluation.grading import grade_completions
 from ssdfast.evaluation.stats.intervals import wilson
@@ -27,6 +27,7 @@ from ssdfast.problems import champ
 from ssdfast.problems.problem import Problem
 
 GRADED_BY_HAND = ROOT / "tests" / "evaluation" / "answers" / "graded_pairs.jsonl"
+KINDS_OF_ANSWERS = GRADED_BY_HAND.parent / "kinds.jsonl"
 WORKERS = 2
 EACH = 1000  # pairs of a kind in a round
 FEW = 100  # pairs of a harder kind
@@ -151,7 +152,7 @@ HARDER: dict[str, Build] = {
     "sets with roots": partial(sets, factors=(1, 1, *_ROOTS)),
     "intervals answered by an inequality": partial(intervals, inequality=True),
 }
-"""Not in the mix: grading each such answer takes computer algebra."""
+"""Not in the mix: each such answer takes arithmetic of many digits."""
 
 
 def mix(each: int, rounds: int, kinds: dict[str, Build] = KINDS, seed: int = 0) -> list[list[tuple[str, Pair]]]:
@@ -175,8 +176,8 @@ def speed() -> Speed:
     """Answers per second of two workers, started and warm, on fresh pairs each round; median of three rounds.
 
     The mix is a quarter each of integers, fractions, sets of three to five of them, and intervals and unions of two,
-    in another spelling of the same notation. Roots, and inequalities for intervals, take many times as long and are
-    timed separately, `HARDER`.
+    in another spelling of the same notation. Roots, and inequalities for intervals, take longer and are timed
+    separately, `HARDER`.
     """
     warming, *rounds, single_kinds = mix(EACH, ROUNDS + 2)
     (harder,) = mix(FEW, 1, HARDER)
@@ -249,6 +250,22 @@ def graded_by_hand() -> tuple[int, list[str]]:
         if result.grade != case["grade"]
     ]
     return len(table), misses
+
+
+def kinds() -> tuple[int, list[str], list[str]]:
+    """The answers in the tests' table of kinds, and a line for each that is wrongly rejected and wrongly accepted."""
+    lines = [json.loads(line) for line in KINDS_OF_ANSWERS.read_text("utf-8").splitlines()]
+    pairs = [
+        (line["kind"], Pair(line["gold"], answer, correct))
+        for line in lines
+        for correct, answers in ((True, line["equal"]), (False, line["different"]))
+        for answer in answers
+    ]
+    with GraderPool(workers=WORKERS) as pool:
+        grades = pool.grade([(pair.gold, pair.answer) for _, pair in pairs])
+    wrong = [pair for (_, pair), grade in zip(pairs, grades, strict=True) if (grade == "correct") != pair.correct]
+    lost = [f"gold {pair.gold}, {pair.answer} is correct" for pair in wrong if pair.correct]
+    return len(pairs), lost, [f"gold {pair.gold}, {pair.answer} is incorrect" for pair in wrong if not pair.correct]
 
 
 def published() -> Iterator[tuple[str, float]]:

@@ -192,10 +192,10 @@ def test_answers_of_the_mix_are_graded_as_constructed():
     pytest.importorskip("math_verify")
     import evaluation
 
-    from ssdfast.evaluation.answers.equal import grade_answer
+    from ssdfast.evaluation.answers.grade import equal
 
     pairs = [pair for _, pair in evaluation.mix(25, 1)[0]]
-    assert [pair for pair in pairs if (grade_answer(pair.gold, pair.answer) == "correct") != pair.correct] == []
+    assert [pair for pair in pairs if (equal(pair.gold, pair.answer) == "correct") != pair.correct] == []
 
 
 def gpu_check(**environment: str) -> subprocess.CompletedProcess:

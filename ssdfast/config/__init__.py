@@ -5,6 +5,7 @@ saved as ``config.yaml`` beside the results.
 """
 
 from .base import NamedPath, Settings, dump, load, read_yaml
+from .conventions import ConventionsConfig
 from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
 from .plan import PlanConfig
 from .probe import ExecutionConfig, PositionClassConfig, PositionConfig, ProbeConfig, TokenClassConfig
@@ -28,6 +29,7 @@ __all__ = [
     "SCHEDULES",
     "ArmConfig",
     "ColumnsConfig",
+    "ConventionsConfig",
     "EngineSamplingParams",
     "EvalConfig",
     "EvalExecution",

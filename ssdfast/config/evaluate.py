@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import NamedPath, Settings
+from .conventions import ConventionsConfig
 from .sample import ProblemsConfig, PromptConfig, SampleConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
 
@@ -98,6 +99,13 @@ class EvalConfig(Settings):
     pass_at_k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """The values of k for which pass@k is reported, at most `samples_per_problem`."""
     extraction: ExtractionConfig = ExtractionConfig()
+    conventions: ConventionsConfig = ConventionsConfig()
+    grader: Annotated[str, Field(pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")] = ""
+    """A function of yours, as module:function, that scores an answer in the place of the comparison with the gold
+    answer. It gets the problem and the answer, and returns a number from 0 to 1, where 1 is correct."""
+    on_bad_gold: Literal["error", "skip"] = "error"
+    """What to do if a gold answer is missing or cannot be parsed: stop with an error that names the problems, or leave
+    them out and list them in the results."""
     sequential: SequentialConfig = SequentialConfig()
     on_prompt_mismatch: Literal["error", "allow"] = "error"
     """What to do if two checkpoints have different prompts for the same problem: stop with an error that names the

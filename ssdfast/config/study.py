@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .base import Settings, load, unique
+from .conventions import ConventionsConfig
 from .evaluate import EvalProblemsConfig, ExtractionConfig, SweepConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
@@ -79,6 +80,7 @@ class StudyConfig(Settings):
     samples_per_problem: Annotated[int, Field(ge=1)] = 1
     """The number of answers to each problem of the evaluation, for each combination of the sweep."""
     extraction: ExtractionConfig = ExtractionConfig()
+    conventions: ConventionsConfig = ConventionsConfig()
     num_probe_traces: Annotated[int, Field(ge=0)] = 200
     """The number of the baseline's answers at which all models are probed; 0 takes all."""
     lse_temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (0.4, 0.7, 0.9, 1.0, 1.1, 1.25, 1.4, 2.0)

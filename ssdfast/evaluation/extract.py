@@ -9,7 +9,7 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
-from .answers.boxed import last_boxed
+from .answers.boxed import boxed_answer
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def extract(text: str, rules: ExtractionRules = DEFAULT) -> str | None:
 def extract_with_box(text: str, rules: ExtractionRules = DEFAULT) -> tuple[str | None, bool]:
     """The answer as `extract` gives it, and whether it is from a box."""
     outside = outside_thinking(text, rules) if rules.strip_thinking else text
-    boxed = last_boxed(outside)
+    boxed = boxed_answer(outside)
     answer = boxed
     if answer is None and rules.fallback_choice_letter:
         answer = last_letter(outside)

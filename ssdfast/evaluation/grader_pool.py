@@ -1,18 +1,20 @@
-"""Worker processes that grade answers, each answer with its own deadline and each worker with a cap on memory.
+r"""Worker processes that grade answers, each answer with its own deadline and each worker with a cap on memory.
 
     with GraderPool() as pool:
-        grades = pool.grade([("1/2", "0.5"), ("2", "9^{9^{9^9}}")])      # ["correct", "timeout"]
+        grades = pool.grade([("1/2", "0.5"), (r"\int_0^1 x dx", "1/2")])      # ["correct", "correct"]
 
-An answer can be a tower of powers, which no signal interrupts inside sympy's integer arithmetic: only the end of its
-process ends it for certain. Workers are fresh interpreters, so that no lock, thread or GPU of this
-process is copied into them and a script needs no ``if __name__ == "__main__"``.
+An answer can be arithmetic of hours, which no signal interrupts: only the end of its process ends it for certain.
+Workers are fresh interpreters, so that no lock, thread or GPU of this process is copied into them and a script needs
+no ``if __name__ == "__main__"``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
+import re
 import selectors
 import subprocess
 import sys
@@ -22,13 +24,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from ..problems.problem import Problem
 from ..run_dir import RunError
-from .answers.equal import MAX_CHARACTERS, Grade, quick_grade
+from .answers.conventions import DEFAULT, Conventions
+from .answers.grade import MAX_CHARACTERS, Grade, quick_grade
 from .grader_worker import LOADING, READY
 
+_log = logging.getLogger("ssdfast.evaluation")
+
+GRADER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""How a function of the user's is named: module:function."""
 CPU_SECONDS = 5.0
 MEMORY_BYTES = 2 << 30
 _CHUNK = 16
@@ -37,18 +44,22 @@ _START_SECONDS = 120.0
 _PATIENCE = 10
 """How many times its CPU seconds an answer may take by the clock, on a machine that is busy with other work."""
 
-Task = tuple[Literal["grade", "parse", "score"], str, str]
-"""What to do, the gold answer or the problem (as JSON), and the answer."""
+Task = tuple[str, str, str]
+"""What to do, the gold answer or the problem (as JSON), and the answer. To do is "grade", "parse" (the gold answer), or
+"module:function", which scores the answer to the problem."""
 Result = Grade | float
 
 
 class _Worker:
     """One process and the tasks in its queue, the current one first."""
 
-    def __init__(self, cpu_seconds: float, memory_bytes: int) -> None:
+    def __init__(self, cpu_seconds: float, memory_bytes: int, conventions: Conventions, graders: Sequence[str]) -> None:
         paths = [path for path in sys.path if path]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ssdfast.evaluation.grader_worker", str(memory_bytes), str(cpu_seconds)],
+            [
+                *(sys.executable, "-m", "ssdfast.evaluation.grader_worker", str(memory_bytes), str(cpu_seconds)),
+                *(json.dumps(dataclasses.asdict(conventions)), *graders),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -121,19 +132,29 @@ class GraderPool:
     """A pool of workers, to be used as a context manager: leaving it, in whatever way, ends every process.
 
     cpu_seconds: the time for one answer; CPU time on Linux, wall-clock time elsewhere. memory_bytes: a worker's address
-    space. Grades come in the order of the pairs, and each pair is graded once, however often and in however many calls
-    it occurs.
+    space. conventions: when two answers count as equal. grader: a function of the user's, "module:function", that
+    `grading` calls in the place of `answers.equal`. Grades come in the order of the pairs, and each pair is graded
+    once, however often and in however many calls it occurs.
     """
 
     def __init__(
-        self, workers: int | None = None, cpu_seconds: float = CPU_SECONDS, memory_bytes: int = MEMORY_BYTES
+        self,
+        workers: int | None = None,
+        cpu_seconds: float = CPU_SECONDS,
+        memory_bytes: int = MEMORY_BYTES,
+        conventions: Conventions = DEFAULT,
+        grader: str = "",
     ) -> None:
         if (workers is not None and workers < 1) or cpu_seconds <= 0:
             raise ValueError(
                 f"grading needs a worker and time, got {workers} workers and {cpu_seconds} CPU seconds per answer: give"
                 " at least 1 worker and a time above 0"
             )
+        if grader and not GRADER.fullmatch(grader):
+            raise ValueError(f"the grader {grader!r} must be of the form module:function")
         self.cpu_seconds, self.memory_bytes = cpu_seconds, memory_bytes
+        self.conventions, self.grader = conventions, grader
+        self._warned: set[str] = set()
         self.size = workers or len(os.sched_getaffinity(0))
         self._cache: dict[Task, Result] = {}
         self._workers: list[_Worker] = []
@@ -155,11 +176,16 @@ class GraderPool:
         return self._results([("grade", gold, answer) for gold, answer in pairs], advance)
 
     def score(
-        self, answers: Sequence[tuple[Problem, str]], advance: Callable[[int], object] = lambda n: None
+        self, answers: Sequence[tuple[str, Problem, str]], advance: Callable[[int], object] = lambda n: None
     ) -> list[Result]:
-        """The score in [0, 1] that the generator of each problem gives the answer, or "unparsable" or "timeout"."""
-        texts = {id(problem): json.dumps(dataclasses.asdict(problem), sort_keys=True) for problem, _ in answers}
-        return self._results([("score", texts[id(problem)], answer) for problem, answer in answers], advance)
+        """The score of each (function, problem, answer), or "unparsable" or "timeout".
+
+        A function is "module:function" and takes the problem and the answer. One that raises an exception has found
+        the answer unparsable; a warning says so once.
+        """
+        texts = {id(problem): json.dumps(dataclasses.asdict(problem), sort_keys=True) for _, problem, _ in answers}
+        tasks = [(function, texts[id(problem)], answer) for function, problem, answer in answers]
+        return self._results(tasks, advance)
 
     def are_parsable(self, golds: Sequence[str]) -> list[bool]:
         """Whether each gold answer can be parsed."""
@@ -170,7 +196,7 @@ class GraderPool:
         new: list[Task] = []
         for task in dict.fromkeys(tasks):
             if task not in self._cache:
-                quick = _quick(task)
+                quick = self._quick(task)
                 if quick is None:
                     new.append(task)
                 else:
@@ -188,7 +214,7 @@ class GraderPool:
         left = len(tasks)
         died: set[int] = set()
         while len(self._workers) < min(self.size, left):
-            self._workers.append(_Worker(self.cpu_seconds, self.memory_bytes))
+            self._workers.append(self._new_worker())
 
         def finish(number: int, result: Result) -> None:
             nonlocal left
@@ -203,15 +229,17 @@ class GraderPool:
             self._wait()
             for index, worker in enumerate(self._workers):
                 answers, alive = worker.answers()
-                for number, result in answers:
+                for number, result, failure in answers:
                     if number == READY:
                         worker.ready = True
-                        _check_installed(result)
+                        if failure:
+                            raise ValueError(failure)
                     elif number == LOADING:
                         worker.ready, worker.deadline = False, time.monotonic() + _START_SECONDS
                     else:
                         worker.queue.remove(number)
                         finish(number, result)
+                        self._warn(tasks[number], failure)
                 late = (worker.queue or not worker.ready) and worker.late()
                 if alive and not late:
                     continue
@@ -226,7 +254,7 @@ class GraderPool:
                         died.add(worker.queue[0])
                 waiting.extendleft(reversed(worker.queue))
                 worker.kill()
-                self._workers[index] = _Worker(self.cpu_seconds, self.memory_bytes)
+                self._workers[index] = self._new_worker()
 
     def _next_tasks(self, waiting: deque[int], tasks: Sequence[Task], worker: _Worker) -> list[int]:
         """The next tasks for a worker: as many as its pipe holds, or writing to one that is stuck would wait too."""
@@ -238,6 +266,22 @@ class GraderPool:
                 break
             batch.append(waiting.popleft())
         return batch
+
+    def _new_worker(self) -> _Worker:
+        return _Worker(self.cpu_seconds, self.memory_bytes, self.conventions, [self.grader] if self.grader else [])
+
+    def _quick(self, task: Task) -> Grade | None:
+        kind, gold, answer = task
+        if kind == "grade":
+            return quick_grade(gold, answer, self.conventions)
+        return "unparsable" if len(gold if kind == "parse" else answer) > MAX_CHARACTERS else None
+
+    def _warn(self, task: Task, failure: str) -> None:
+        if failure and task[0] not in self._warned:
+            self._warned.add(task[0])
+            _log.warning(
+                f"the grader {task[0]} raises {failure} for the answer {task[2][:80]!r}, which is unparsable then"
+            )
 
     def _wait(self) -> None:
         """Wait until a worker has answered, has died, or is late."""
@@ -263,20 +307,5 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _quick(task: Task) -> Grade | None:
-    kind, gold, answer = task
-    if kind == "grade":
-        return quick_grade(gold, answer)
-    return "unparsable" if len(answer if kind == "score" else gold) > MAX_CHARACTERS else None
-
-
 def _length(task: Task) -> int:
     return len(task[1]) + len(task[2])
-
-
-def _check_installed(problem: str) -> None:
-    if problem:
-        raise ValueError(
-            f"grading answers needs a package that is not installed ({problem}): pip install math-verify, and "
-            "reasoning-gym for the problems of its generators"
-        )

@@ -34,10 +34,10 @@ SCHEMA = pa.schema(
         ("source", pa.string()),  # of the problem, as are the next three
         ("difficulty", pa.string()),
         ("question", pa.string()),
-        ("gold", pa.string()),  # the gold answer; null where a generator's own scorer needs none
+        ("gold", pa.string()),  # the gold answer; null where a grader needs none
         ("answer", pa.string()),  # as the completion words it; null where it states none
         ("grade", pa.string()),  # correct, incorrect, no_answer, unparsable, timeout
-        ("score", pa.float64()),  # of a generator's own scorer, else 1 for correct and 0 for every other grade
+        ("score", pa.float64()),  # of a grader, else 1 for correct and 0 for every other grade
         ("finish_reason", pa.string()),
         # As `diagnostics.Diagnostics` describes.
         ("boxed", pa.bool_()),

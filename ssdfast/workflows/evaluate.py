@@ -21,12 +21,13 @@ import torch
 
 from .. import run_dir
 from ..config import EvalConfig, EvalExecution, NamedPath
+from ..evaluation.answers.conventions import Conventions
 from ..evaluation.comparisons import compare_runs
 from ..evaluation.completions import read
 from ..evaluation.diagnostics import prompt_opens
 from ..evaluation.extract import ExtractionRules
 from ..evaluation.grader_pool import GraderPool
-from ..evaluation.grading import check_golds
+from ..evaluation.grading import check_golds, find_bad_golds
 from ..evaluation.libraries import check_installed
 from ..evaluation.plots import draw
 from ..evaluation.runs import KnownSamplingParams, Run
@@ -43,6 +44,7 @@ from ..evaluation.stats.power import ALPHA
 from ..evaluation.stats.sequential import SequentialTest
 from ..evaluation.stats.subsets import stratified_subset
 from ..evaluation.summary import run_scores, summarize_run
+from ..number_format import format_names
 from ..problems.problem import Problem, write_problems
 from ..run_dir import RunError
 from ..sampling.estimate import estimate_plan
@@ -51,7 +53,10 @@ from ..sampling.runner import check_same_problems, fill
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
 RESULTS = ("traces", "eval", "problems.jsonl")
-GRADING = ("baseline", "pass_at_k", "extraction", "on_missing_samples", "on_prompt_mismatch")
+GRADING = (
+    *("baseline", "pass_at_k", "extraction", "conventions", "grader"),
+    *("on_bad_gold", "on_missing_samples", "on_prompt_mismatch"),
+)
 """The settings that may change until there are results: sampled traces do not depend on them."""
 _TAIL = 64
 """The tokens of a prompt's end, where a thinking part would be opened."""
@@ -93,6 +98,7 @@ class _Evaluation:
     def __init__(self, config: EvalConfig, out: Path, execution: EvalExecution) -> None:
         self.config, self.out, self.execution = config, out, execution
         self.plans: dict[str, Plan] = {}
+        self.skipped: list[str] = []
 
     def prepare(self) -> None:
         """Read problems and tokenizers, and find every mistake that can be found before sampling."""
@@ -117,8 +123,13 @@ class _Evaluation:
             self._claim(inputs, overwrite, ())
             return run_dir.read_json(results)
         self.prepare()
-        with GraderPool(self.execution.grader_workers or None, self.execution.grader_cpu_seconds) as self.pool:
-            check_golds(list(self.problems.values()), self.pool)
+        with GraderPool(
+            self.execution.grader_workers or None,
+            self.execution.grader_cpu_seconds,
+            conventions=Conventions(**config.conventions.model_dump()),
+            grader=config.grader,
+        ) as self.pool:
+            self._check_golds()
             existing = [*chain(*map(self._read_completions, config.completions))]
             mismatches = {} if config.models else self._check(existing)
             self._claim(inputs, overwrite, changeable)
@@ -130,6 +141,24 @@ class _Evaluation:
             if config.models:
                 mismatches = self._check(runs)
             return self._write_results(grade_runs(runs, self.problems, self.pool), mismatches, [])
+
+    def _check_golds(self) -> None:
+        """Leave out the problems with a bad gold answer, or raise ValueError for them."""
+        if self.config.on_bad_gold == "error":
+            return check_golds(list(self.problems.values()), self.pool)
+        missing, broken = find_bad_golds(list(self.problems.values()), self.pool)
+        bad = {problem.problem_id for problem in (*missing, *broken)}
+        if len(bad) == len(self.problems):
+            raise ValueError("every gold answer is missing or cannot be parsed: correct the answers")
+        if bad:
+            names = format_names(sorted(bad))
+            _log.warning(
+                f"{len(bad):,} problems whose gold answer is missing or cannot be parsed are left out: {names}"
+            )
+            self.skipped = sorted(bad)
+            self.problems = {name: problem for name, problem in self.problems.items() if name not in bad}
+            self.plans = {name: restrict_plan(plan, list(self.problems)) for name, plan in self.plans.items()}
+        return None
 
     def _check(self, runs: list[RunSamples]) -> dict[str, int]:
         check_problems(runs, self.problems, self.config.on_missing_samples == "allow")
@@ -201,7 +230,7 @@ class _Evaluation:
         if len(self.problems) < len(self.all_problems):
             beyond = {name for name in self.all_problems if name not in self.problems}
             dropped = sum(samples.drop(beyond) for samples in runs)
-            _log.info(f"{source.name}: {dropped:,} completions are of problems outside the limit: left out")
+            _log.info(f"{source.name}: {dropped:,} completions are of problems outside the selection: left out")
         return runs
 
     def _run_sequential(self) -> tuple[pa.Table, list[dict[str, Any]]]:
@@ -271,6 +300,7 @@ class _Evaluation:
         results: dict[str, Any] = {
             "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in runs.values()),
             "planned_problems": len(self.problems),
+            "bad_golds": self.skipped,
             "runs": [summarize_run(run, rows, config.pass_at_k) for run, rows in runs.items()],
             "selection": None,
             "comparisons": [],

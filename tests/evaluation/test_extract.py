@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssdfast.evaluation.extract import ExtractionRules, extract, last_boxed, outside_thinking
+from ssdfast.evaluation.answers.boxed import last_boxed
+from ssdfast.evaluation.extract import ExtractionRules, extract, outside_thinking
 
 FALLBACKS = ExtractionRules(fallback_last_number=True, fallback_choice_letter=True)
 _BALANCED = st.recursive(
@@ -123,3 +124,30 @@ def test_a_megabyte_of_anything_is_read_in_linear_time(text):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The roots are $x=\boxed{2}$ and $x=\boxed{3}$.", "2, 3"),
+        (r"$a = \boxed{1}$, $b = \boxed{-2}$, and $c = \boxed{5}$", "1, -2, 5"),
+        (r"(\boxed{4}, \boxed{7})", "4, 7"),
+        (r"$\boxed{A}$ 和 $\boxed{C}$", "A, C"),
+        (
+            r"first \boxed{9}; then, as roots, $\boxed{2}$ and $\boxed{3}$",
+            "2, 3",
+        ),  # the earlier box is of another answer
+        (r"\boxed{11}, no: \boxed{12}", "12"),
+        (r"First \boxed{3}, then $\boxed{7}$.", "7"),
+        (r"\boxed{2}. So the answer is \boxed{3}", "3"),
+        (r"\boxed{5} and, once more, \boxed{5}", "5"),
+        (r"\boxed{5}, \boxed{5}", "5"),
+        (r"\boxed 7$", "7"),
+        (r"put it in \boxed form: \boxed{8}", "8"),
+        (r"\framebox{7}", "7"),
+        (r"\boxed{7}, in the form \boxed{answer}", "7"),
+        (r"\boxed{7} as in \boxed{\text{your answer}}", "7"),
+    ],
+)
+def test_several_boxes_are_one_answer_where_only_a_joint_stands_between_them(text, answer):
+    assert extract(text) == answer

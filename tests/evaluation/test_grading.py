@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 
+from ssdfast.evaluation.answers import Conventions
 from ssdfast.evaluation.extract import ExtractionRules
 from ssdfast.evaluation.grader_pool import GraderPool
 from ssdfast.evaluation.grading import Graded, grade_completion, grade_completions
@@ -75,6 +76,71 @@ def test_an_answer_that_is_code_does_nothing(tmp_path):
         graded = grade_completions([(asked, rf"\boxed{{{text}}}") for text in [*hostile, asked.answer or ""]], pool)
     assert not file.exists()
     assert [one.grade for one in graded] == ["incorrect", "incorrect", "timeout", "correct"]
+
+
+GRADER = """
+import time
+
+def score(problem, answer):
+    if answer == "slow":
+        while True:
+            pass
+    if answer == "write":
+        open("written", "w")
+    return len(answer) / len(problem.question)
+
+def broken(problem, answer):
+    return int(answer)
+"""
+
+
+@pytest.fixture
+def own_grader(tmp_path, monkeypatch):
+    (tmp_path / "own_grader.py").write_text(GRADER)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_grader_of_the_users_runs_in_the_same_workers(own_grader, tmp_path):
+    asked = Problem("p", "four", None)
+    texts = [r"\boxed{abcd}", r"\boxed{ab}", r"\boxed{slow}", r"\boxed{write}", "none"]
+    with GraderPool(workers=1, cpu_seconds=1, grader="own_grader:score") as pool:
+        graded = grade_completions([(asked, text) for text in texts], pool)
+    assert [(one.grade, one.score) for one in graded] == [
+        ("correct", 1.0), ("incorrect", 0.5), ("timeout", 0.0), ("unparsable", 0.0), ("no_answer", 0.0),
+    ]  # fmt: skip
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_grader_that_fails_is_named_once(own_grader, caplog):
+    with GraderPool(workers=1, grader="own_grader:broken") as pool:
+        graded = grade_completions([(problem("p", None), rf"\boxed{{{text}}}") for text in ("x", "y", "1")], pool)
+    assert [one.grade for one in graded] == ["unparsable", "unparsable", "correct"]
+    assert len(caplog.messages) == 1
+    assert "own_grader:broken raises ValueError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("grader", "said"),
+    [
+        ("own_grader", "must be of the form module:function"),
+        ("no_such_module:score", "no_such_module:score cannot be imported"),
+        ("own_grader:no_such", "has no function no_such"),
+    ],
+)
+def test_a_grader_that_is_not_there_is_named(own_grader, grader, said):
+    with pytest.raises(ValueError, match=said), GraderPool(workers=1, grader=grader) as pool:
+        grade_completions([(problem("p", "1"), r"\boxed{1}")], pool)
+
+
+def test_a_score_outside_the_scale_is_refused(own_grader):
+    with GraderPool(workers=1, grader="own_grader:score") as pool, pytest.raises(ValueError, match="outside"):
+        grade_completions([(Problem("p", "four", None), r"\boxed{abcde}")], pool)
+
+
+def test_conventions_reach_the_workers():
+    two_thirds = [(problem("p", "0.67"), r"\boxed{\frac{2}{3}}")]
+    with GraderPool(workers=1, conventions=Conventions(round_to_gold=True)) as pool:
+        assert grade_completions(two_thirds, pool)[0].grade == "correct"
 
 
 def test_missing_gold_answers_are_named(pool):

@@ -55,6 +55,8 @@ FREE = ExtractionConfig()
 class Equal:
     """A pool that grades an answer as correct where it is the gold answer's text."""
 
+    grader = ""
+
     def are_parsable(self, golds):
         return [True] * len(golds)
 
@@ -63,7 +65,7 @@ class Equal:
         return ["correct" if gold == answer else "incorrect" for gold, answer in pairs]
 
     def score(self, pairs, advance):
-        return [float(answer) for _, answer in pairs]
+        return [float(answer) for _, _, answer in pairs]
 
 
 # Where thinking starts

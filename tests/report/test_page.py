@@ -373,5 +373,17 @@ def test_the_title_of_a_study_is_a_sentence_made_from_the_verdicts(categories, t
     for name, category in categories.items():
         components = [] if category == "none" else category.split(" + ")
         named = category if len(components) < 2 else "mixture"
-        arms[name] = {"verdict": {"category": named, "components": components}}
+        arms[name] = {"verdict": {"category": named, "components": components, "scope": "recipes"}}
     assert format_title({"control": "control", "arms": arms | {"control": {}}}) == title
+
+
+def test_the_title_says_when_there_is_one_model_of_each_arm_or_too_few_problems():
+    def title(category, components, scope):
+        verdict = {"category": category, "components": components, "scope": scope}
+        other = {"category": "undecided" if category == "undecided" else "none", "components": [], "scope": scope}
+        arms = {"SSD": {"verdict": verdict}, "hot": {"verdict": other}, "control": {}}
+        return format_title({"control": "control", "problems": 5, "arms": arms})
+
+    assert title("ssd", ["ssd"], "models") == "One model of each arm: only SSD shows self-distillation beyond control"
+    assert title("none", [], "models") == "No trained model shows an effect beyond control"
+    assert title("undecided", [], "recipes") == "Undecided: 5 problems are too few to compare the arms"

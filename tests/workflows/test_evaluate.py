@@ -205,6 +205,23 @@ def save_completions(path, answers, **more):
     return str(path)
 
 
+def test_problems_with_bad_golds_are_left_out_and_listed(inputs, caplog):
+    rows = [{"id": f"p{i}", "question": f"q{i}", "answer": gold} for i, gold in enumerate((r"\frac{1}{", "2", "3", ""))]
+    (inputs / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("ours", "theirs"):
+        answers = [{"problem_id": row["id"], "text": r"so \boxed{2}"} for row in rows]
+        (inputs / f"{name}.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    config = EvalConfig(
+        completions=tuple(NamedPath(name=name, path=str(inputs / f"{name}.jsonl")) for name in ("ours", "theirs")),
+        problems={"sources": [str(inputs / "some.jsonl")]},
+        on_bad_gold="skip",
+    )
+    results = evaluate.evaluate(config, inputs / "out", FAST)
+    assert results["bad_golds"] == ["p0", "p3"]
+    assert [run["accuracy"]["value"] for run in results["runs"]] == [0.5, 0.5]
+    assert "2 problems whose gold answer is missing or cannot be parsed are left out: p0, p3" in caplog.text
+
+
 def test_completions_from_elsewhere_are_compared(inputs, capsys):
     golds = [i % 3 for i in range(12)]
     before = save_completions(inputs / "before.jsonl", [*golds[:6], *[9] * 6])

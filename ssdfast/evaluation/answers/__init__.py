@@ -1,15 +1,19 @@
 r"""Are two mathematical answers equal? Usable alone: two texts in, a grade out.
 
-    >>> grade_answer(r"\frac{1}{2}", "0.5")
+    >>> equal(r"\frac{1}{2}", "0.5")
     'correct'
-    >>> grade_answer("3", last_boxed(r"so the sum is \boxed{4}"))
+    >>> equal("3", boxed_answer(r"so the sum is \boxed{4}"))
     'incorrect'
+    >>> equal("0.67", r"\frac{2}{3}", Conventions(round_to_gold=True))
+    'correct'
 
-`grade_answer` compares plain numbers by itself and everything else with math-verify. It has no time limit: grade a
-model's answers through `ssdfast.evaluation.grader_pool.GraderPool`.
+`equal` reads both texts with a grammar of answers, of which `expression` is the part for expressions, and compares the
+trees. It has no time limit: grade a model's answers through `ssdfast.evaluation.grader_pool.GraderPool`.
 """
 
-from .boxed import last_boxed
-from .equal import Grade, grade_answer, is_parsable
+from .boxed import boxed_answer, last_boxed
+from .conventions import Conventions
+from .errors import Unparsable
+from .grade import Grade, equal, is_parsable
 
-__all__ = ["Grade", "grade_answer", "is_parsable", "last_boxed"]
+__all__ = ["Conventions", "Grade", "Unparsable", "boxed_answer", "equal", "is_parsable", "last_boxed"]

@@ -1,128 +1,90 @@
-r"""LaTeX to sympy by math-verify's own parser, a grammar: no text is ever evaluated as Python.
+"""What the grammar does not read, read by math-verify's parser into sympy: integrals, limits, inequalities to solve.
 
-The parser and the comparison are math-verify's. sympy is imported on the first call, in a worker process.
+No text is ever evaluated as Python. sympy is imported on the first call, in a worker process.
 """
 
 from __future__ import annotations
 
-import logging
-import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-_MAX_CHARACTERS = 2000
-_DIGITS = 60
-_IMAGINARY = re.compile(r"(?<![A-Za-z\\_])(?<!_\{)i(?![A-Za-z])")
-_INDEX = re.compile(r"\\(?:sum|prod)\s*_\s*\{?\s*i\s*=")
-_TRIG_DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
-_NAMED = re.compile(r"\\(?:text|mathrm)\s*\{\s*([A-Za-z]+)\s*\}")
+from mpmath import mp
+
+from .errors import Unparsable
+from .expression import MAX_CHARACTERS
+from .regions import INFINITY, REALS, Pieces, complement, interval, single, union
+from .scanner import Node
 
 
-class Unparsable(Exception):
-    """The text is no mathematics that the parser knows."""
+@lru_cache(maxsize=1024)
+def sympy_node(text: str) -> Node:
+    """The tree whose only node is the sympy expression of `text`. Raises Unparsable."""
+    from sympy import Expr, nan, zoo
+
+    parsed = _parse(text)
+    if not isinstance(parsed, Expr) or parsed in (nan, zoo):
+        raise Unparsable("no expression")
+    return ("sympy", parsed)
 
 
-def has_imaginary(text: str) -> bool:
-    """Whether the letter i stands for the imaginary unit in `text`."""
-    return bool(_IMAGINARY.search(text)) and not _INDEX.search(text)
+@lru_cache(maxsize=1024)
+def solve_inequality(text: str) -> tuple[Pieces, str]:
+    """The solutions of an inequality in one variable, and its name. Raises Unparsable where sympy finds none."""
+    parsed = _parse(text)
+    symbols = sorted(map(str, getattr(parsed, "free_symbols", ())))
+    if len(symbols) != 1:
+        raise Unparsable("no inequality in one variable")
+    try:
+        solved = parsed.as_set()
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # sympy raises all sorts of things on what it cannot solve
+        raise Unparsable(type(error).__name__) from None
+    return _pieces(solved), symbols[0]
 
 
-@lru_cache(maxsize=8192)
-def expression(text: str, complex_numbers: bool) -> Any:
-    """The sympy object of LaTeX. Raises Unparsable."""
-    if len(text) > _MAX_CHARACTERS:
+def _parse(text: str) -> Any:
+    if len(text) > MAX_CHARACTERS:
         raise Unparsable("too long")
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy
-    from sympy import Basic, MatrixBase, nan, zoo
 
-    text = _TRIG_DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
-    text = _NAMED.sub(lambda match: f" {match[1]} " if len(match[1]) == 1 else match.group(), text)
-    text = text.replace("%", "\\%")
-    if complex_numbers:
-        text = _IMAGINARY.sub("(I)", text)  # the grammar drops the power of a bare I
     try:
-        parsed = latex2sympy(
-            text,
+        return latex2sympy(
+            text.replace("%", "\\%"),
             is_real=True,
             normalization_config=NormalizationConfig(basic_latex=True, malformed_operators=True, boxed="none"),
             conversion_config=ConversionConfig(lowercase_symbols=False),
         )
     except (MemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except Exception as error:  # the parser raises all sorts of things on nonsense
         raise Unparsable(type(error).__name__) from None
-    if not isinstance(parsed, Basic | MatrixBase) or parsed in (nan, zoo):
-        raise Unparsable("no expression")
-    return parsed
 
 
-def as_set(parsed: Any) -> Any:
-    """The set of real numbers, other than a list of them, that a sympy object is; None for any other object."""
-    from sympy import FiniteSet, Set
+def _pieces(solved: Any) -> Pieces:
+    """The region that a set of sympy's is. Raises Unparsable for one that is not made of intervals."""
+    from sympy import Complement, EmptySet, FiniteSet, Interval, Reals, Union
 
-    return parsed.doit() if isinstance(parsed, Set) and not isinstance(parsed, FiniteSet) else None
-
-
-def equal_expression(gold: Any, answer: Any) -> bool:
-    """Whether math-verify takes the two for equal. There is no time limit here: the grader pool has one."""
-    if (quick := _equal_numbers(gold, answer)) is not None:
-        return quick
-    from math_verify.grader import verify
-
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that there is no time limit
-    return bool(verify(gold, answer, timeout_seconds=None))
-
-
-def _equal_numbers(gold: Any, answer: Any) -> bool | None:
-    """Whether two exact numbers are equal, from 60 digits of each: 100 times as fast as simplifying the difference.
-
-    None where digits do not decide: one of the two has a symbol or a decimal, both are nearly zero, as terms that
-    cancel may be, or they differ in the last digits alone.
-    """
-    from sympy import Expr, Float
-
-    if not all(isinstance(side, Expr) and side.is_number and not side.has(Float) for side in (gold, answer)):
-        return None
-    ours, theirs = gold.evalf(_DIGITS), answer.evalf(_DIGITS)
-    larger, apart = max(abs(ours), abs(theirs)), abs(ours - theirs)
-    if not (larger.is_Float and apart.is_number and larger > 10**-30):
-        return None
-    if apart > larger * 10**-12:
-        return False
-    # A number of more than 60 digits may differ in the others.
-    return True if larger < 10**30 and apart < larger * Float(10) ** (5 - _DIGITS) else None
+    if solved is EmptySet or solved == EmptySet:
+        return ()
+    if solved == Reals:
+        return REALS
+    if isinstance(solved, Interval):
+        return interval(_end(solved.start), _end(solved.end), not solved.left_open, not solved.right_open)
+    if isinstance(solved, FiniteSet):
+        return union(single(_end(value)) for value in solved)
+    if isinstance(solved, Union):
+        return union(_pieces(part) for part in solved.args)
+    if isinstance(solved, Complement) and solved.args[0] == Reals:
+        return complement(_pieces(solved.args[1]))
+    raise Unparsable("no union of intervals")
 
 
-def interval(low: Any, high: Any, brackets: str) -> Any:
-    """The sympy interval. Raises Unparsable where the ends are not real numbers in order."""
-    from sympy import Interval, S
-
-    try:
-        parsed = Interval(low.doit(), high.doit(), left_open=brackets[0] == "(", right_open=brackets[1] == ")")
-    except Exception as error:
-        raise Unparsable(type(error).__name__) from None
-    if not isinstance(parsed, Interval) or parsed is S.EmptySet:
-        raise Unparsable("no interval")
-    return parsed
-
-
-def union(sets: list[Any], intersect: bool = False) -> Any:
-    """The union of `sets`; with `intersect`, their intersection unless it is empty."""
-    from sympy import Intersection, S, Union
-
-    if intersect:
-        intersection = Intersection(*sets)
-        return intersection if intersection is not S.EmptySet else Union(*sets)
-    return Union(*sets)
-
-
-def region(text: str, complex_numbers: bool) -> tuple[Any, str, Any]:
-    """The set that an inequality describes (None if it is not one of numbers), its variable, and its sympy object."""
-    parsed = expression(text, complex_numbers)
-    symbols = sorted(map(str, getattr(parsed, "free_symbols", ())))
-    if len(symbols) == 1:
-        try:
-            return parsed.as_set(), symbols[0], parsed
-        except Exception:  # sympy solves no such inequality
-            pass
-    return None, ",".join(symbols), parsed
+def _end(value: Any) -> Any:
+    if value.is_infinite:
+        return INFINITY if value.is_extended_positive else -INFINITY
+    if value.is_Rational:
+        return Fraction(int(value.p), int(value.q))
+    with mp.workdps(60):
+        return mp.mpf(str(value.evalf(55)))

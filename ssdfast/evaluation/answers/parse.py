@@ -1,221 +1,203 @@
-r"""An answer as a tree: numbers, expressions, tuples, sets, lists, regions of the line, equations, words.
-
-math-verify reads ``(2, 1)`` as an empty interval, ``10^{-8}`` as zero beside a decimal and "x=6, y=5" by position, so
-containers are parsed here and only their elements go to it.
-"""
+r"""An answer as a tree: numbers, expressions, tuples, sets, lists, regions of the line, equations, words."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from fractions import Fraction
 
-from . import wording
-from .latex import Unparsable, as_set, expression, interval, region, union
-from .normalize import closing, normalize, split_top
-from .numeric import number
-from .types import Answer, Based, Equation, Items, Region, Residue, Value, Words, as_region, exact_sympy
+from . import named_sets, wording
+from .clock import parse_clock
+from .containers import bracketed, listed, union_or_difference
+from .environments import piecewise, system
+from .equations import equation
+from .errors import Unparsable
+from .inequalities import RELATION, inequality
+from .normalize import normalize, split_top
+from .numeric import Number, number
+from .phrases import with_words
+from .quantity import split_money
+from .types import Answer, Based, Choices, Equation, Items, Progression, Ratio, Residue, Symbols, Value, Words
+from .values import value
 
-_MAX_DEPTH = 20
+_MAX_DEPTH = 100
 
 _COMMA = re.compile(r"[,;]")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
-_CUP = re.compile(r"\\cup(?![A-Za-z])")
-_RELATION = re.compile(r"\\(?:le|ge|ne|in|subseteq)(?![A-Za-z])|[<>]")
 _EQUALS = re.compile(r"=")
-_APPROX = re.compile(r"\\approx(?![A-Za-z])")
-_THOUSANDS = re.compile(r"([-+]?)([0-9]{1,3}(?:,[0-9]{3})+)(\.[0-9]+)?(%?)")
+_COLON = re.compile(r":")
+_APPROX = re.compile(r"\\approx(?![A-Za-z])|(?:,\s*)?\\text\{i\.e\}")
+_GROUPED = re.compile(r"([-+]?)([0-9]{1,3}(?:,[0-9]{3})+)(\.[0-9]+)?(%?)")
 _SPACED = re.compile(r"(?<![0-9.])[0-9]{1,3}(?: [0-9]{3})+(?![0-9])")
-_ENDPOINT = re.compile(r"\\infty")
-_MOD = r"(?:\\pmod|\\bmod|\(\s*(?:\\bmod|\\(?:mathrm|text)\s*\{\s*mod\s*\}|mod))"
-_RESIDUE = re.compile(rf"(?:([A-Za-z])\s*(?:\\equiv|=)\s*)?(-?[0-9]+)\s*{_MOD}\s*\{{?\s*([0-9]+)\s*\}}?\s*\)?")
-_NAME = re.compile(
-    r"[A-Za-z]'?(?:_\{?\w+\}?)?(?:\([^()]*\))?|\\[a-z]+(?:_\{?\w+\}?)?|[A-Z]{2,4}|\\angle ?[A-Z]+"
-    r"|\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)"
+_MOD = r"(?:\\pmod|\\bmod|\(\s*(?:\\bmod|\\mathrm\s*\{\s*mod\s*\}|mod)|\\mathrm\s*\{\s*mod\s*\}|mod)"
+_RESIDUE = re.compile(rf"(?:([A-Za-z])\s*(?:\\equiv|=)\s*)?(-?[0-9]+)\s*,?\s*{_MOD}\s*\{{?\s*([0-9]+)\s*\}}?\s*\)?")
+_SUCH_THAT = re.compile(
+    r"\\\{\s*(?P<name>\w)\s*(?:\\in\s*\\mathbb\s*\{?(?P<domain>[RZN])\}?\s*)?(?:\||:)\s*(?P<condition>.*)\\\}",
+    re.DOTALL,
 )
-_SUCH_THAT = re.compile(r"\\\{\s*\w\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\||:)\s*(.*)\\\}", re.DOTALL)
-_IN_SET = re.compile(r"[A-Za-z]\s*\\in(?![A-Za-z])\s*(.*)", re.DOTALL)
-_BASE = re.compile(r"([0-9A-Fa-f]+)_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9])|\{?\s*\\text\s*\{\s*([a-z]+)\s*\}\s*\}?)")
+_IN_SET = re.compile(r"(?P<name>[A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(?P<set>.*)", re.DOTALL)
+_WHOLE = re.compile(
+    r"(?P<body>.+?)\s*[,;(:]?\s*(?:\(|\\text\{(?:where|for|with)\}\s*)?\s*(?:\\text\{(?:any|all|integer|integers)\}\s*)*"
+    r"(?P<index>[a-zA-Z])\s*(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?|\\text\{(?:is)\}\s*\\text\{(?:an|any)\}\s*\\text\{integer\}|\\text\{integer\})\s*\)?",
+    re.DOTALL,
+)
+_BASE = re.compile(
+    r"0b(?P<binary>[01]+)|0x(?P<hex>[0-9A-Fa-f]+)"
+    r"|(?P<digits>[0-9A-Fa-f]+)_\s*(?:\{\s*(?P<braced>[0-9]{1,2}|[a-z]+)\s*\}|(?P<bare>[0-9]))"
+)
 _BASES = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
     "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
 }  # fmt: skip
-_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
-_DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?\s*(?:[CF](?![A-Za-z]))?$")
+_REVERSED = re.compile(r"(?P<low>[\[\]])(?P<inside>[^\[\]]*[,;][^\[\]]*)(?P<high>[\[\]])")
 
 
-def parse(text: str, complex_numbers: bool, depth: int = 0) -> Answer:
+def parse(text: str, depth: int = 0) -> Answer:
     """`text`, as `normalize` spells it, as a tree. Raises Unparsable where it is neither mathematics nor words."""
     if depth > _MAX_DEPTH:
         raise Unparsable("too deeply nested")
     if not text:
         raise Unparsable("empty")
     if (plain_number := number(text)) is not None:
-        return Value(text, plain_number, None)
-    if grouped := _THOUSANDS.fullmatch(text):
-        return _value(f"{grouped[1]}{grouped[2].replace(',', '')}{grouped[3] or ''}{grouped[4]}", complex_numbers)
-    if (based := _BASE.fullmatch(text)) and (base := based[2] or based[3] or _BASES.get(based[4])):
-        return Based(based[1].lstrip("0").upper() or "0", base)
-    if (residue := _RESIDUE.fullmatch(text)) and int(residue[3]):
-        return Residue(int(residue[2]) % int(residue[3]), int(residue[3]), residue[1] or "")
-    if wording.find_words(text):
-        return _with_words(text, complex_numbers, depth)
+        return Value(text, plain_number, ("num", plain_number.value), percent=plain_number.percent)
+    if grouped := _GROUPED.fullmatch(text):
+        return value(f"{grouped[1]}{grouped[2].replace(',', '')}{grouped[3] or ''}{grouped[4]}")
+    amount, currency = split_money(text) if "\\" in text else (text, None)
+    if currency is not None and (number(amount) or _GROUPED.fullmatch(amount)):
+        return value(text)
+    if (special := _special(text)) is not None:
+        return special
+    if text.startswith("\\begin") or text.startswith("\\{ \\begin"):
+        if (node := piecewise(text)) is not None:
+            return Value(text, None, node)
+        if (rows := system(text)) is not None:
+            return inner(rows, depth)
+    if (whole := _WHOLE.fullmatch(text)) and (progression := _progression(whole, depth)) is not None:
+        return progression
+    if wording.MARKED.search(text):
+        return with_words(text, depth, inner, mathematics)
     if "\\ldots" in text or "..." in text:
-        return Words("".join(text.split()))
-    return _mathematics(text, complex_numbers, depth)
+        return Symbols("".join(text.split()))
+    return mathematics(text, depth)
 
 
-def _with_words(text: str, complex_numbers: bool, depth: int) -> Answer:
-    parts, joint = wording.split_conjunction(text)
-    if joint:
-        try:
-            parts = [piece for part in parts for piece in split_top(normalize(part), _COMMA) if piece]
-            return _listed([parse(normalize(part), complex_numbers, depth + 1) for part in parts], joint)
-        except Unparsable:
-            return Words(wording.sentence(text))
-    value, unit = wording.split_unit(text)
-    if value != text:
-        try:
-            inner = parse(normalize(value), complex_numbers, depth + 1)
-        except Unparsable:
-            return Words(wording.sentence(text))
-        return Value(inner.text, inner.number, inner.sympy, unit) if isinstance(inner, Value) else inner
-    sides = split_top(wording.plain(text), _EQUALS)
-    if len(sides) > 1 and wording.find_words(sides[0]) and not wording.find_words(normalize(sides[-1])):
-        return Equation(text, wording.sentence(sides[0]), parse(normalize(sides[-1]), complex_numbers, depth + 1))
-    parts = split_top(text, _COMMA)
-    if len(parts) > 1 or (text[0] == "\\" and text[1:2] == "{") or text[0] == "(":
-        try:
-            return _mathematics(text, complex_numbers, depth)
-        except Unparsable:
-            pass
-    return Words(wording.sentence(text))
+def inner(text: str, depth: int) -> Answer:
+    """A part of an answer, which begins and ends otherwise than the whole."""
+    return parse(normalize(text), depth + 1)
 
 
-def _mathematics(text: str, complex_numbers: bool, depth: int) -> Answer:
-    parts = [part for part in split_top(text, _COMMA) if part]
-    if len(parts) > 1:
-        return _listed([parse(normalize(part), complex_numbers, depth + 1) for part in parts], "comma")
-    if match := _SUCH_THAT.fullmatch(text):
-        return parse(normalize(match[1]), complex_numbers, depth + 1)
-    if match := _IN_SET.fullmatch(text):
-        return parse(normalize(match[1]), complex_numbers, depth + 1)
-    pieces = split_top(text, _CUP)
-    if len(pieces) > 1:
-        return Region(union([_as_region(parse(normalize(piece), complex_numbers, depth + 1)) for piece in pieces]))
-    if text in (wording.EMPTY, "\\{\\}", "\\{ \\}"):
-        return Words(wording.EMPTY)
-    if (container := _brackets(text)) is not None:
-        return _container(text, *container, complex_numbers, depth)
-    exact = split_top(text, _APPROX)
-    if len(exact) > 1:
-        named = _NAME.fullmatch(exact[0]) and not exact[0].startswith("\\pi")
-        return parse(normalize(exact[-1 if named else 0]), complex_numbers, depth + 1)
-    if len(split_top(text, _RELATION)) > 1:
-        return Region(*region(text, complex_numbers))
-    sides = split_top(text, _EQUALS)
-    if len(sides) > 1:
-        return _equation(text, [side for side in sides if side], complex_numbers, depth)
-    if _PLUS_MINUS.search(text):
-        signs = [_signed(text, plus) for plus in (True, False)]
-        return Items("list", tuple(parse(normalize(variant), complex_numbers, depth + 1) for variant in signs))
-    value = _value(text, complex_numbers)
-    numbers = as_set(value.sympy)
-    return value if numbers is None else Region(numbers)
-
-
-def _brackets(text: str) -> tuple[str, str] | None:
-    """The brackets around the whole of `text`, and their content."""
-    for opening, end in (("\\{", "\\}"), ("\\langle", "\\rangle")):
-        if text.startswith(opening) and text.endswith(end) and len(text) >= len(opening) + len(end):
-            inside = text[len(opening) : -len(end)]
-            if opening not in inside or (opening == "\\{" and closing(text, 1) == len(text) - 1):
-                return ("{}" if end == "\\}" else "()"), inside.strip()
-    if text[0] in "([" and closing(text, 0) == len(text) - 1:
-        return text[0] + text[-1], text[1:-1].strip()
+def _special(text: str) -> Answer | None:
+    """A numeral in a base, a residue, a time, circled numbers, a set with a name."""
+    if based := _BASE.fullmatch(text):
+        if based["binary"] or based["hex"]:
+            return Based((based["binary"] or based["hex"]).lstrip("0").upper() or "0", "2" if based["binary"] else "16")
+        base = based["bare"] or based["braced"]
+        if base == "10" and based["digits"].isdigit():
+            count = Fraction(based["digits"])
+            return Value(text, Number(count), ("num", count))
+        if base := base if base.isdigit() else _BASES.get(base, ""):
+            return Based(based["digits"].lstrip("0").upper() or "0", base)
+    if (residue := _RESIDUE.fullmatch(text)) and int(residue[3]):
+        return Residue(int(residue[2]), int(residue[3]), residue[1] or "")
+    if (clock := parse_clock(text)) is not None:
+        return clock
+    if "\\mathbb" in text and (named := named_sets.in_symbols(text)) is not None:
+        return named
+    if not text.isascii() and (circled := wording.choices(text)) is not None:
+        return Choices(circled)
     return None
 
 
-def _container(text: str, brackets: str, inside: str, complex_numbers: bool, depth: int) -> Answer:
-    parts = [part for part in split_top(inside, _COMMA) if part]
-    if not parts:
-        raise Unparsable("empty brackets")
-    items = tuple(parse(normalize(part), complex_numbers, depth + 1) for part in parts)
-    if brackets == "{}":
-        return Items("set", _flat(items))
-    if len(items) == 1:
-        return items[0]
-    if all(isinstance(item, Equation) and item.name for item in items):
-        return _listed(list(items), "comma")
-    if len(items) == 2 and (brackets != "()" or _ENDPOINT.search(text)):
-        ends = [item for item in items if isinstance(item, Value)]
-        if len(ends) == 2 and brackets != "[]":
-            return Region(interval(exact_sympy(ends[0]), exact_sympy(ends[1]), brackets))
-    return Items("tuple", items, brackets)
+def _progression(match: re.Match[str], depth: int) -> Answer | None:
+    r"""``2k\pi, k \in \mathbb{Z}``."""
+    body = inner(match["body"].rstrip(" ,;(:"), depth)
+    while isinstance(body, Items) and len(body.items) == 1:
+        body = body.items[0]
+    natural = re.search(r"\\mathbb\s*\{?\s*N", match.group()) is not None
+    if isinstance(body, Items):  # the ends of an interval move together, so that neither is shifted alone
+        together = natural or body.kind == "tuple"
+        parts = [_all_values(item, match["index"], together) for item in body.items]
+        items = tuple(part for part in parts if part is not None)
+        return Items(body.kind, items, body.brackets) if len(items) == len(parts) else None
+    return _all_values(body, match["index"], natural)
 
 
-def _equation(text: str, sides: list[str], complex_numbers: bool, depth: int) -> Answer:
-    if not sides:
-        raise Unparsable("an equation without sides")
-    last = parse(normalize(sides[-1]), complex_numbers, depth + 1)
-    if len(sides) == 1 or not re.search(r"(?<!\\)(?<![a-z])[A-Za-z]", re.sub(r"\\[a-z]+", "", sides[0])):
-        return last if len(sides) == 1 or _is_number(last) else Equation(text, "", last)
-    return Equation(text, "".join(sides[0].split()) if _NAME.fullmatch(sides[0]) else "", last)
+def _all_values(answer: Answer, index: str, natural: bool) -> Answer | None:
+    if isinstance(answer, Equation) and answer.kind == "name":
+        answer = answer.value
+    return Progression(answer.node, index, natural) if isinstance(answer, Value) else None
 
 
-def _is_number(answer: Answer) -> bool:
-    return isinstance(answer, Value) and answer.number is not None
+def mathematics(text: str, depth: int) -> Answer:
+    """`text` without words as a tree. Raises Unparsable."""
+    if text in (wording.EMPTY, "\\{\\}", "\\{ \\}"):
+        return Words(wording.NONE)
+    if match := _REVERSED.fullmatch(text):
+        low, high = "(" if match["low"] == "]" else "[", ")" if match["high"] == "[" else "]"
+        interval = bracketed(text, low + high, match["inside"], depth, inner) if low + high != "[]" else None
+        if interval is not None:
+            return interval
+    parts = [part for part in split_top(text, _COMMA) if part]
+    if len(parts) > 1:
+        name, unequal, _ = parts[0].partition("\\ne")
+        if unequal and not any(RELATION.search(part) or "=" in part for part in parts[1:]):  # x is neither 1 nor 2
+            parts[1:] = [f"{name}\\ne {part}" for part in parts[1:]]
+        return listed([inner(part, depth) for part in parts], "comma")
+    if match := _SUCH_THAT.fullmatch(text):
+        return _such_that(match, depth)
+    if match := _IN_SET.fullmatch(text):
+        return inner(match["set"], depth)
+    if (combined := union_or_difference(text, depth, inner)) is not None:
+        return combined
+    if (container := bracketed(text, "", "", depth, inner)) is not None:
+        return container
+    exact = split_top(text, _APPROX)
+    if len(exact) > 1:
+        stated = [part for part in exact if part]
+        bare_name = re.fullmatch(r"[A-Za-z](?:_\w)?", stated[0])
+        return inner(f"{stated[0]} = {stated[1]}" if bare_name and len(stated) > 1 else stated[0], depth)
+    if RELATION.search(text) and len(split_top(text, RELATION)) > 1:
+        if _PLUS_MINUS.search(text):
+            return listed([inner(_signed(text, plus), depth) for plus in (True, False)], "and")
+        return inequality(text)
+    sides = [side for side in split_top(text, _EQUALS) if side]
+    if len(sides) > 1:
+        return _equation(text, sides, depth)
+    parts = split_top(text, _COLON)
+    if len(parts) > 1 and all(parts):
+        return _ratio(parts, depth)
+    if _PLUS_MINUS.search(text):
+        return Items("list", _flat_signs(text, depth))
+    return value(_SPACED.sub(lambda match: match.group().replace(" ", ""), text))
 
 
-def _listed(items: list[Answer], joint: str) -> Answer:
-    """Several answers side by side without brackets."""
-    if items and all(isinstance(item, Region) for item in items):
-        regions = [item.sympy for item in items if isinstance(item, Region)]
-        if all(numbers is not None for numbers in regions):
-            return Region(union(regions, intersect=joint == "and"))
-    named = [item.name for item in items if isinstance(item, Equation) and item.name]
-    if isinstance(items[0], Equation) and len(set(named)) == 1 < len(items):  # x = 1 or x = 2; x = ±1, ±2
-        return Items("list", _flat(tuple(item.value if isinstance(item, Equation) else item for item in items)))
-    if len(named) == len(items) and len(set(named)) == len(named) > 1:  # x = 6, y = 5 is a point
-        ordered = sorted((item for item in items if isinstance(item, Equation)), key=lambda item: item.name)
-        return Items("tuple", tuple(item.value for item in ordered), "=" + ",".join(item.name for item in ordered))
-    if len(named) == len(items) and len(set(named)) < len(named):  # x = 0, y = 2 and x = 9, y = 11
-        points: list[list[Answer]] = [[]]
-        for item in items:
-            if any(
-                isinstance(other, Equation) and isinstance(item, Equation) and other.name == item.name
-                for other in points[-1]
-            ):
-                points.append([])
-            points[-1].append(item)
-        return Items("list", tuple(_listed(point, "comma") for point in points))
-    return items[0] if len(items) == 1 else Items("list", _flat(tuple(items)))
+def _equation(text: str, sides: list[str], depth: int) -> Answer:
+    if len(sides) > 2 and all(re.fullmatch(r"[A-Za-z](?:_\w)?", side) for side in sides[:-1]):
+        return listed([inner(f"{side} = {sides[-1]}", depth) for side in sides[:-1]], "comma")  # x = y = 0
+    parsed: list[Answer | None] = []
+    for place, side in enumerate(sides):
+        try:
+            parsed.append(inner(side, depth) if place in (0, len(sides) - 1) else None)
+        except Unparsable:
+            parsed.append(None)
+    return equation(text, sides, parsed)
 
 
-def _flat(items: tuple[Answer, ...]) -> tuple[Answer, ...]:
-    """±1 among others is two values."""
-    return tuple(
-        inner
-        for item in items
-        for inner in (item.items if isinstance(item, Items) and item.kind == "list" else (item,))
-    )
+def _ratio(parts: list[str], depth: int) -> Answer:
+    values = [inner(part, depth) for part in parts]
+    if not all(isinstance(part, Value) for part in values):
+        raise Unparsable("a ratio of what are no values")
+    return Ratio(tuple(part for part in values if isinstance(part, Value)))
+
+
+def _such_that(match: re.Match[str], depth: int) -> Answer:
+    condition = inner(match["condition"], depth)
+    return named_sets.within(condition, match["domain"] or "")
+
+
+def _flat_signs(text: str, depth: int) -> tuple[Answer, ...]:
+    both = [inner(_signed(text, plus), depth) for plus in (True, False)]
+    return tuple(item for answer in both for item in (answer.items if isinstance(answer, Items) else (answer,)))
 
 
 def _signed(text: str, plus: bool) -> str:
     return _PLUS_MINUS.sub(lambda match: "+" if (match[1] == "pm") == plus else "-", text)
-
-
-def _as_region(answer: Answer) -> Any:
-    numbers = as_region(answer)
-    if numbers is None:
-        raise Unparsable("a union of what are no sets")
-    return numbers
-
-
-def _value(text: str, complex_numbers: bool) -> Value:
-    if (match := _DEGREES.search(text)) and not _TRIGONOMETRY.search(text):
-        inner = text[: match.start()].strip()
-        return Value(inner, number(inner), None if number(inner) else expression(inner, complex_numbers), "degree")
-    text = _SPACED.sub(lambda match: match.group().replace(" ", ""), text)
-    if (plain_number := number(text)) is not None:
-        return Value(text, plain_number, None)
-    return Value(text, None, expression(text, complex_numbers))

@@ -1,30 +1,40 @@
-"""The tree that an answer is parsed into, and the sympy objects of its leaves."""
+"""The tree that an answer is parsed into."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Context, Decimal
-from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
-from .latex import Unparsable, interval
 from .numeric import Number
+from .regions import Pieces
+from .scanner import Node
+from .units import Unit
 
 
 @dataclass(frozen=True)
 class Words:
     text: str
+    """The content words in the form in which they are compared."""
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Notation that the grammar cannot read, such as a chemical formula: compared token by token."""
+
+    text: str
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number, or any other expression that sympy has an object for."""
+    """A number or an expression, with the unit or the noun after it."""
 
     text: str
     number: Number | None
-    sympy: Any
-    """None where `number` is the whole value."""
-    unit: str = ""
+    """None for what is no plain number."""
+    node: Node
+    unit: Unit | None = None
+    label: tuple[str, ...] = ()
+    percent: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,32 @@ class Residue:
     """An integer modulo another."""
 
     value: int
+    """As stated, not reduced."""
     modulus: int
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A time of day, in seconds after midnight; with "a.m." or "p.m." where the answer says so."""
+
+    seconds: int
+    half: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """``3:4:5``, equal to ``6:8:10``."""
+
+    parts: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Several letters of choices, or circled numbers."""
+
+    letters: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -50,65 +84,57 @@ class Items:
     """A tuple is ordered, a set has each value once, a list is without brackets and in any order."""
     items: tuple[Answer, ...]
     brackets: str = ""
+    """"or" for a list of alternatives, "=" for a tuple of named values, "cup" or "cap" for sets with names."""
+    names: tuple[str, ...] = ()
+    """The names of the values of a tuple that is stated as x = 1, y = 2."""
 
 
 @dataclass(frozen=True)
 class Region:
     """Real numbers: an interval, a union, the solutions of an inequality."""
 
-    sympy: Any
+    pieces: Pieces
     name: str = ""
     """The name of the variable, where the answer has one."""
-    relation: Any = None
+    domain: str = ""
+    """Z or N where only whole numbers are meant."""
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Inequalities between several quantities: each expression is positive, or not negative where it is not strict."""
+
+    relations: tuple[tuple[bool, Node], ...]
+
+
+@dataclass(frozen=True)
+class Progression:
+    """The values of an expression for all whole numbers k."""
+
+    node: Node
+    index: str
+    natural: bool = False
+    """Whether k is a natural number, so that it cannot be shifted."""
 
 
 @dataclass(frozen=True)
 class Equation:
     text: str
+    kind: Literal["name", "quantity", "requested", "equation"]
+    """A name or another quantity has the right side as its value, one that is "requested" only as a gold answer; an
+    equation between unknowns has no value."""
     name: str
-    """The left side, if it is a name; the rest is then its value."""
     value: Answer
+    """The right side."""
+    left: Node | None = None
+    right: Node | None = None
+    parameters: tuple[str, ...] = ()
+    """The arguments of the function that the equation defines."""
+    in_words: bool = False
+    """Whether the left side is in words."""
 
 
-Answer = Words | Value | Based | Residue | Items | Region | Equation
-
-
-def as_region(answer: Answer) -> Any:
-    """The sympy set that an answer can be taken for, None where there is none."""
-    if isinstance(answer, Region):
-        return answer.sympy
-    if isinstance(answer, Items) and all(isinstance(item, Value) for item in answer.items):
-        values = [exact_sympy(item) for item in answer.items if isinstance(item, Value)]
-        if answer.kind == "set":
-            from sympy import FiniteSet
-
-            return FiniteSet(*values)
-        if len(values) == 2 and answer.brackets in ("()", "[]"):
-            try:
-                return interval(values[0], values[1], answer.brackets)
-            except Unparsable:
-                return None
-    return None
-
-
-def exact_sympy(value: Value) -> Any:
-    """The value as a sympy object, a decimal as the fraction that it is."""
-    if value.number is None:
-        return value.sympy
-    from sympy import Rational
-
-    return Rational(value.number.value.numerator, value.number.value.denominator)
-
-
-def as_sympy(value: Value) -> Any:
-    """The value as a sympy object; a decimal as a Float, which math-verify compares to six places."""
-    if value.number is not None and not value.number.exact:
-        from sympy import Float
-
-        return Float(_decimal(value.number.value), 30)
-    return exact_sympy(value)
-
-
-def _decimal(value: Fraction) -> str:
-    context = Context(prec=40)
-    return str(context.divide(Decimal(value.numerator), Decimal(value.denominator)))
+Answer = (
+    Words | Symbols | Value | Based | Residue | Clock | Ratio | Choices | Items | Region | Relations | Progression
+    | Equation
+)  # fmt: skip

@@ -1,125 +1,193 @@
-r"""Language in an answer: units, choices, "no solution", "1 and 19", "x > 2 or x < 0".
+r"""Language in an answer: choices, "no solution", "1 and 19", "the series converges".
 
-All functions but `wordings` take text that `normalize` has spelled.
+The text is as `normalize` spells it.
 """
 
 from __future__ import annotations
 
+import calendar
 import re
 
-_TEXT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}]*)\}")
-_RUN = re.compile(r"(?<![A-Za-z\\{])(?<!_)[A-Za-z]+(?:['-][A-Za-z]+)*")
-_SHORT = re.compile(
-    "no|yes|is|or|and|the|all|for|of|to|at|in|by|an|on|as|it|be|not|are|any|one|two|odd"
-    "|cm|mm|km|kg|mg|ml|ft|lb|mi|sq|hr|oz|mph"
-)
-_FUNCTIONS = frozenset(("lcm", "gcd", "mod", "arg", "det", "max", "adj", "rank", "deg", "dim", "sgn", "sign"))
-_NOTHING = frozenset(
-    ("no solution", "no real solution", "empty set", "the empty set", "none", "there is no solution", "no such value")
-)
+from .conventions import DEFAULT, Conventions
+from .normalize import split_top
+
+MARKED = re.compile(r"\\text\s*\{([^{}]*)\}")
 EMPTY = "\\emptyset"
-
-_UNITS = {
-    "cm": "cm centimeter centimetre", "mm": "mm millimeter millimetre", "km": "km kilometer kilometre",
-    "m": "m meter metre", "in": "in inch inches", "ft": "ft foot feet", "mi": "mi mile", "yd": "yd yard",
-    "kg": "kg kilogram", "g": "g gram", "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce",
-    "s": "s sec second", "min": "min minute", "h": "h hr hour", "day": "day", "week": "week", "month": "month",
-    "year": "year yr", "l": "l L liter litre", "ml": "ml mL milliliter millilitre", "degree": "degree deg",
-    "radian": "radian rad", "dollar": "dollar usd", "cent": "cent", "percent": "percent", "am": "am", "pm": "pm",
-}  # fmt: skip
-UNIT = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
-
-_CHOICE = re.compile(r"\(?([A-Ja-j])\)?(?:[.:)].*)?", re.DOTALL)
-_OR = re.compile(r"\s*,?\s*(?<![A-Za-z])or(?![A-Za-z])\s*")
-_AND = re.compile(r"\s*,?\s*(?<![A-Za-z])and(?![A-Za-z])\s*")
+NONE, UNDEFINED, DNE = "no solution", "does not exist", "dne"
+_NOTHING = re.compile(
+    r"(?:(?:there (?:is|are|exists?) )?no(?: (?:such|real|valid))*"
+    r" (?:solutions?|values?|roots?|numbers?|answers?|triples?|pairs?|integers?|functions?)"
+    r"(?: exists?)?|none|(?:the )?empty set|null set|\\emptyset|no one|nothing|impossible)(?: \w)?"
+)
+_NOWHERE = re.compile(
+    r"(?:(?:the )?(?:limit|value|it|integral) )?(?:does not exist|is undefined|undefined|not defined|doesn't exist)"
+)
+_STOP = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "is",
+        "are",
+        "be",
+        "it",
+        "its",
+        "that",
+        "there",
+        "this",
+        "of",
+        "will",
+        "was",
+        "does",
+        "do",
+        "true",
+        "for",
+        "in",
+        "to",
+        "by",
+        "on",
+        "at",
+        "has",
+        "have",
+    ]
+)
+_GENERIC = frozenset(
+    [
+        "triangle",
+        "series",
+        "sequence",
+        "function",
+        "number",
+        "equation",
+        "curve",
+        "shape",
+        "graph",
+        "figure",
+        "type",
+        "answer",
+        "option",
+        "choice",
+        "statement",
+        "day",
+        "month",
+        "system",
+        "set",
+        "case",
+    ]
+)
+CHANGING = frozenset((
+    "at", "most", "least", "less", "more", "than", "fewer", "greater", "not", "no", "none", "except", "incorrect",
+    "wrong", "plus", "minus", "negative", "below", "above", "under", "over", "up", "to", "or", "nearly", "almost",
+    "if", "when", "where", "unless", "but", "false", "untrue", "per", "and", "n't", "modulo", "mod", "factorial",
+    "reciprocal", "inverse", "score", "gross", "base", "remainder",
+))  # fmt: skip
+"""Words that change what is said of a value: "at most 5", "less than x"."""
+_NEGATIONS = frozenset(
+    ["no", "not", "never", "neither", "nor", "non", "without", "cannot", "false", "isn't", "doesn't", "don't"]
+)
+_CALENDAR = {
+    name[:length].lower(): name.lower()
+    for names in (calendar.day_name, calendar.month_name)
+    for name in names
+    for length in (3, 4)
+    if len(name) > length
+} | {"thurs": "thursday"}
+_ENDINGS = ("ences", "ence", "ents", "ent", "ings", "ing", "ed", "es", "s", "e")
+_CHOICE = re.compile(
+    r"\(\s*(?P<bracketed>[A-Ja-j])\s*\)(?:[.:]?\s+(?!(?:or|and)\b)[^,;+!^=-].*)?|(?P<bare>[A-Ja-j])\)?"
+    r"|(?P<headed>[A-J])\s*[.:)](?:\s+(?!.*(?:\bor\b|\band\b|[A-J]\))).*)?",
+    re.DOTALL,
+)
+_NAMED_A = re.compile(r"(?<=\w )A(?!\w)|^A \w+s\b")
+_STATED = re.compile(
+    r"(?:option |choice |answer |statement )?\(?(?P<stated>[A-J])\)?(?: is (?:true|correct|right|the answer))"
+    r"|(?:option|choice|answer)\s*:?\s*\(?(?P<named>[A-J])\)?",
+    re.IGNORECASE,
+)
+_CIRCLED = re.compile(r"[\u2460-\u2473]+")
 _ASIDE = re.compile(r"\s*(?:\((?:i\.e\.|that is|none|all|no )|,\s*i\.e\.).*$", re.DOTALL)
 _EQUIVALENTLY = re.compile(r",?\s+or,?\s+(?:equivalently|approximately|an equivalent form such as),?\s+")
 _CONCLUSION = re.compile(r"^.*\b(?:is|are|equals?|equal to|be)\s+(?=[^A-Za-z]|\\[a-z]|[A-Za-z]\b|[a-z]+\()", re.DOTALL)
 _QUALIFIER = re.compile(
     r"\b(?:at (?:most|least)|(?:more|less|greater|fewer) than|always|never|not|except)\b", re.IGNORECASE
 )
-
-
-_VALUE_AND_WORDS = re.compile(
-    r"(?P<value>.*?(?:[0-9!%})\]]|(?:(?<![A-Za-z\\])[a-zA-Z]|\\[a-z]+)(?![A-Za-z])))\s*"
-    r"(?P<words>\(?(?:per |/)?[A-Za-z][A-Za-z .,'/-]*\)?)(?P<power>\s*\^?\s*\{?\s*[23]\s*\}?)?\s*",
-    re.DOTALL,
-)
+_OR = re.compile(r"\s*,?\s*\\text\{(?:or|或|或者)\}\s*,?\s*", re.IGNORECASE)
+_AND = re.compile(r"\s*,?\s*\\text\{(?:and|和|与|且|及)\}\s*,?\s*", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
-    r"""`text` with the content of ``\text{...}`` in its place, set off by spaces."""
-    return " ".join(_TEXT.sub(lambda match: f" {match[1]} ", text).split())
+    r"""`text` with its words unmarked and set off by single spaces."""
+    return " ".join(MARKED.sub(r" \1 ", text).split())
 
 
-def find_words(text: str) -> list[str]:
-    r"""The words in `text`: the content of ``\text``, and runs of letters that cannot be a product of variables."""
-    in_text = [word for inner in _TEXT.findall(text) for word in re.findall(r"[A-Za-z]+", inner)]
-    outside = re.sub(r"\\begin\{[^{}]*\}|\\end\{[^{}]*\}", " ", _TEXT.sub(" ", text))
-    return [word for word in [*in_text, *_RUN.findall(outside)] if _is_word(word, word in in_text)]
+def sentence(text: str, conventions: Conventions = DEFAULT) -> str:
+    """The content of a sentence, in the form in which two are compared.
+
+    Articles, "is" and general nouns ("triangle", "series") are left out unless nothing else is there, and endings are
+    cut ("converges" and "convergent" are the same). The order of two words does not count ("odd x"), that of more does.
+    """
+    words = plain(text).replace(" .", ".")
+    lower = words.lower().rstrip(".")
+    if _NOTHING.fullmatch(lower):
+        return NONE
+    if lower == DNE:
+        return DNE
+    if _NOWHERE.fullmatch(lower):
+        return UNDEFINED
+    tokens = re.findall(r"[^\W_]+(?:'[a-z]+)?|[^\s\w]|_", lower if conventions.ignore_case else words)
+    tokens = [token for token in tokens if token not in ".,;:'\"`*$"]
+    if _NAMED_A.search(words):
+        tokens = ["A" if token == "a" else token for token in tokens]  # "A wins", "team A"
+    long = [token for token in tokens if token not in _STOP]
+    content = [token for token in long if token not in _GENERIC] or long or tokens
+    letters = [_stem(token) for token in content]
+    numeric = any(not token.isalpha() for token in letters)
+    return " ".join(letters if numeric or len(letters) > 2 else sorted(letters))
 
 
-def _is_word(run: str, in_text: bool) -> bool:
-    lower = run.lower()
-    if lower in _FUNCTIONS:
-        return False
-    return in_text or bool(_SHORT.fullmatch(lower)) or (len(run) >= 3 and lower in UNIT) or len(run) >= 4
+def same_sentence(gold: str, answer: str) -> bool:
+    """Whether two sentences, as `sentence` gives them, say the same. "DNE" is both "no solution" and "undefined"."""
+    return gold == answer or (DNE in (gold, answer) and {gold, answer} <= {NONE, UNDEFINED, DNE})
 
 
-def sentence(text: str) -> str:
-    """`text` in the form in which words are compared: lower case, no punctuation, no plural, one space."""
-    words = [word[:-1] if len(word) > 3 and word[-1] == "s" and word[-2] != "s" else word for word in _tokens(text)]
-    if len(words) > 1 and words[0] in ("a", "an", "the") and len(words[1]) > 2 and words[1].isalpha():
-        words = words[1:]
-    joined = " ".join(words)
-    return EMPTY if joined in _NOTHING else joined
+def _stem(word: str) -> str:
+    word = _CALENDAR.get(word, word)
+    if word in _NEGATIONS or not word.isalpha():
+        return word
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word.removesuffix(ending)
+    return word[:-1] if len(word) > 3 and word[-1] == "s" and word[-2] != "s" else word
 
 
-def _tokens(text: str) -> list[str]:
-    lower = plain(text).lower()
-    # Every other character stays, so that "at most 5" is not "at most 5!" or "-5".
-    return [token for token in re.findall(r"[a-z0-9]+|[^\sa-z0-9]", lower) if token not in ".,;:'\"`*"]
+def choice(text: str, conventions: Conventions = DEFAULT) -> str | None:
+    """The letter of "D", "(D)", "D." or "(D) 42", "A is true"; None for anything else."""
+    words = plain(text)
+    match = _CHOICE.fullmatch(words) or _STATED.fullmatch(words)
+    if not match or (len(words) == 1 and not words.isupper()):
+        return None
+    letter = next(group for group in match.groups() if group)
+    return letter.upper() if conventions.ignore_case else letter
 
 
-def choice(text: str) -> str | None:
-    """The letter of "D", "(D)", "D." or "(D) 42"; None for anything else."""
-    match = _CHOICE.fullmatch(plain(text))
-    return match[1].upper() if match and (len(plain(text)) > 1 or match[1].isupper()) else None
+def choices(text: str, conventions: Conventions = DEFAULT) -> frozenset[str] | None:
+    """The letters of "A, C", "A and C", "ACD", or the circled numbers of "①③"; None for anything else."""
+    bare = re.sub(r"[\s,;()]|\\text\{(?:and|和|与)\}", "", text)
+    bare = MARKED.sub(r"\1", bare)
+    if _CIRCLED.fullmatch(bare):
+        return frozenset(bare)
+    if not re.fullmatch(r"[A-J]{2,10}", bare) or len(set(bare)) < len(bare):
+        return None
+    return frozenset(bare)
 
 
 def split_conjunction(text: str) -> tuple[list[str], str]:
     """The parts of an answer that "and" or "or" joins, and which of the two joins them ("" for a single part)."""
-    text_plain = plain(text)
     for word, pattern in (("or", _OR), ("and", _AND)):
-        parts = [part for part in pattern.split(text_plain) if part.strip()]
+        parts = [part for part in split_top(text, pattern) if part.strip()]
         if len(parts) > 1:
             return parts, word
     return [text], ""
-
-
-def split_unit(text: str) -> tuple[str, str]:
-    """`text` without the words after its value, and the unit that they name ("" for no unit or an unknown unit).
-
-    ``5 \\text{ cm}^2`` is ``5`` and ``cm2``; so is "5 square centimeters". Text without such words is returned as is.
-    """
-    match = _VALUE_AND_WORDS.fullmatch(plain(text))
-    if not match or not find_words(_as_text(match["words"], text)):
-        return text, ""
-    words = re.findall(r"[A-Za-z]+", match["words"])
-    power = re.sub(r"[^23]", "", match["power"] or "")
-    if words[0].lower() in ("square", "sq", "cubic", "cu"):
-        power = "2" if words[0].lower() in ("square", "sq") else "3"
-        words = words[1:]
-    name = words[0] if words else ""
-    known = UNIT.get(name) or UNIT.get(name.lower()) or UNIT.get(name.lower().rstrip("s")) or ""
-    if not known and match["value"].strip() in ("a", "A"):
-        return text, ""  # "a circle", "A wins"
-    return match["value"].strip(), f"{known}{power}" if known and len(words) == 1 else ""
-
-
-def _as_text(words: str, text: str) -> str:
-    in_text = {word for inner in _TEXT.findall(text) for word in re.findall(r"[A-Za-z]+", inner)}
-    return " ".join(f"\\text{{{word}}}" if word in in_text else word for word in re.findall(r"[A-Za-z]+", words))
 
 
 def wordings(gold: str) -> list[str]:
@@ -128,6 +196,8 @@ def wordings(gold: str) -> list[str]:
     "C(10, 5), or equivalently 252" states two; "100 (i.e., all values)" and "The limit exists and is equal to 3" state
     the value alone and the whole sentence.
     """
+    if gold.isascii() and not any(map(str.isalpha, gold)):
+        return [gold]
     without = _ASIDE.sub("", gold).strip() or gold
     texts = [gold, *_EQUIVALENTLY.split(without)]
     for text in texts[1:]:

@@ -87,17 +87,19 @@ class Stages:
     def grade(self, arm: str, seed: int) -> Stage:
         """The samples with a column `correct`."""
         samples = self.sample(arm, seed)
-        extraction = self.config.extraction
+        extraction, conventions = self.config.extraction, self.config.conventions
 
         def run(directory: Path) -> None:
             from ..evaluate import evaluate
 
             source = NamedPath(name="sampled", path=str(samples.directory))
-            evaluate(EvalConfig(completions=(source,), extraction=extraction), directory, self._eval_execution)
+            config = EvalConfig(completions=(source,), extraction=extraction, conventions=conventions)
+            evaluate(config, directory, self._eval_execution)
             graded = select_traces.with_grades(samples.directory / "traces", directory / "eval" / "samples.parquet")
             select_traces.write(graded, directory / "traces")
 
-        return self._stage("grade", samples.label, _json(extraction), run, [samples])
+        settings = {"extraction": _json(extraction), "conventions": _json(conventions)}
+        return self._stage("grade", samples.label, settings, run, [samples])
 
     def select(self, arm: str, seed: int) -> Stage:
         """The traces that an arm trains on, by its recipe."""
@@ -152,6 +154,7 @@ class Stages:
                 samples_per_problem=self.config.samples_per_problem,
                 max_new_tokens=self.config.eval_max_new_tokens,
                 extraction=self.config.extraction,
+                conventions=self.config.conventions,
                 engine=self.config.engine,
             )
 
@@ -222,6 +225,7 @@ class Stages:
                 problems=self.config.eval_problems,
                 prompt=self.config.prompt,
                 extraction=self.config.extraction,
+                conventions=self.config.conventions,
             )
             evaluate(config, directory, self._eval_execution)
 
