@@ -1,4 +1,4 @@
-"""Sampling with a transformers model: traces advance in batches, and the prompts' common prefix is processed once.
+"""Sampling with a transformers model: traces advance together, new ones join as others end.
 
 In float32 a trace depends on its seed only and not on the other traces of its batch: where the rounding of a batch
 could change a sampled token, about once in some thousand tokens, the token is sampled from a forward pass of that trace
@@ -9,6 +9,7 @@ Shape legend: B traces in flight, L tokens, V vocabulary, K most likely tokens.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -16,19 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from ..kernels import lm_head_logits
 from ..messages import one_line
 from ..models import LanguageModel
 from ..run_dir import RunError
 from .engine import Completion, FinishReason, Request, Rules
-from .partial_completion import PartialCompletion, TopTokens
+from .growing_cache import keep_and_join, make_cache, padded_left
+from .partial_completion import PartialCompletion
 from .token_sampling import Noise, draw, top_k_logprobs
+
+_LEAVE = 8
+"""an eighth of the rows changes hands at a time"""
 
 
 class TransformersEngine:
-    """`batch_size` traces advance together; a finished trace leaves the batch, which makes the next steps faster."""
+    """`batch_size` traces advance together; where one ends, the next one takes its place."""
 
     name = "transformers"
 
@@ -39,61 +43,119 @@ class TransformersEngine:
         self, requests: Sequence[Request], on_tokens: Callable[[int], object]
     ) -> Generator[Completion, None, None]:
         """Raises RunError where the batch does not fit into memory."""
-        for start in range(0, len(requests), self.batch_size):
-            try:
-                yield from _Batch(self.model, self.rules, requests[start : start + self.batch_size]).run(on_tokens)
-            except torch.OutOfMemoryError as error:
-                raise RunError(
-                    f"out of memory with {self.batch_size} traces at once ({one_line(error, 120)}):"
-                    " start the same command again with a smaller --batch-size; finished traces are kept"
-                ) from None
+        waiting, batch = deque(requests), _Batch(self.model, self.rules)
+        try:
+            while waiting or batch.active:
+                if free := batch.room(self.batch_size, len(waiting)):
+                    batch.join([waiting.popleft() for _ in range(free)])
+                yield from batch.advance(on_tokens, refills=bool(waiting))
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"out of memory with {self.batch_size} traces at once ({one_line(error, 120)}):"
+                " start the same command again with a smaller --batch-size; finished traces are kept"
+            ) from None
 
     def close(self) -> None:
         pass
 
 
 class _Batch:
-    def __init__(self, model: LanguageModel, rules: Rules, requests: Sequence[Request]) -> None:
-        self.model, self.rules = model, rules
-        self.traces = [PartialCompletion(request, rules) for request in requests]
-        self.seeds_B = np.array([request.seed for request in requests], np.uint64)
-        self.exact = model.head.weight_VH.dtype == torch.float32
+    """The rows of a batch. A row whose trace has ended stays until enough of them can leave together."""
 
-    def run(self, on_tokens: Callable[[int], object]) -> Iterator[Completion]:
-        logits_BV = self._read_prompts()
-        while self.traces:
-            looped = self._sample(logits_BV)
-            on_tokens(len(self.traces))
-            reasons = list(map(self._finish_reason, self.traces, looped))
-            finished = [
-                trace.completion(reason)
-                for trace, reason in zip(self.traces, reasons, strict=True)
-                if reason is not None
-            ]
-            if active := [row for row, reason in enumerate(reasons) if reason is None]:
-                if finished:
-                    self._select(active)
-            else:
-                self.traces = []
-            yield from finished
-            if self.traces:
-                logits_BV = self._step()
+    def __init__(self, model: LanguageModel, rules: Rules) -> None:
+        self.model, self.rules = model, rules
+        self.traces: list[PartialCompletion] = []
+        self.active: list[int] = []
+        """the rows whose traces have not ended"""
+        self.exact = model.head.weight_VH.dtype == torch.float32
+        self.cache: DynamicCache
+        self.can_join: bool
+        self.mask_BL: Tensor
+        self.position_B: Tensor
+        self.logits_BV: Tensor
+
+    def room(self, batch_size: int, waiting: int) -> int:
+        """How many of the waiting requests join now: as few copies of the cache as may be, with few rows empty."""
+        free = min(batch_size - len(self.active), waiting)
+        if not self.active:
+            return free
+        return free if self.can_join and free >= min(max(1, batch_size // _LEAVE), waiting) else 0
 
     @torch.inference_mode()
-    def _sample(self, logits_BV: Tensor) -> list[bool]:
-        """Sample the next token of each trace; whether a loop ends it there."""
-        noise = Noise(self.seeds_B, np.array([len(trace.ids) for trace in self.traces], np.uint64))
+    def join(self, requests: Sequence[Request]) -> None:
+        """Read the prompts of new traces, which join those that are active."""
+        traces = [PartialCompletion(request, self.rules) for request in requests]
+        cache, can_join, mask_BL, position_B, logits_BV = self._read_prompts(
+            [request.prompt_ids for request in requests]
+        )
+        if self.active:
+            rows, first = self._active_rows()
+            length = max(self.mask_BL.shape[1] - first, mask_BL.shape[1])
+            keep_and_join(self.cache, rows, first, cache, length)
+            mask_BL = torch.cat([padded_left(x_BL, length) for x_BL in (self.mask_BL[rows, first:], mask_BL)])
+            position_B = torch.cat([self.position_B[rows], position_B])
+            logits_BV = torch.cat([self.logits_BV[rows], logits_BV])
+            traces = [self.traces[row] for row in self.active] + traces
+        else:
+            self.cache, self.can_join = cache, can_join
+        self.mask_BL, self.position_B, self.logits_BV, self.traces = mask_BL, position_B, logits_BV, traces
+        self.active = list(range(len(traces)))
+
+    def advance(self, on_tokens: Callable[[int], object], refills: bool) -> Iterator[Completion]:
+        """One token of every active trace; yields those that end. refills: other traces wait for their rows."""
+        looped = self._sample(self.logits_BV)
+        on_tokens(len(self.active))
+        finished, remaining = [], []
+        for row in self.active:
+            reason = self._finish_reason(self.traces[row], looped[row])
+            if reason is None:
+                remaining.append(row)
+            else:
+                finished.append(self.traces[row].completion(reason))
+        self.active = remaining
+        yield from finished
+        if self.active:
+            ended = len(self.traces) - len(self.active)
+            if not (refills and self.can_join) and ended >= max(1, len(self.traces) // _LEAVE):
+                self._leave()
+            self.logits_BV = self._step()
+
+    def _active_rows(self) -> tuple[Tensor, int]:
+        """The rows, and the number of leading tokens that are padding in all of them."""
+        rows = torch.tensor(self.active, device=self.model.device)
+        return rows, int(self.mask_BL[rows].any(0).int().argmax())
+
+    @torch.inference_mode()
+    def _leave(self) -> None:
+        """Ended traces leave the batch."""
+        rows, first = self._active_rows()
+        if self.can_join:
+            keep_and_join(self.cache, rows, first, None, self.mask_BL.shape[1] - first)
+        else:
+            index: Any = rows
+            self.cache.reorder_cache(index)  # beam search calls this; recurrent layers have no other selection
+            first = 0
+        self.mask_BL, self.position_B = self.mask_BL[rows, first:], self.position_B[rows]
+        self.traces = [self.traces[row] for row in self.active]
+        self.active = list(range(len(self.traces)))
+
+    @torch.inference_mode()
+    def _sample(self, logits_BV: Tensor) -> dict[int, bool]:
+        """Sample the next token of each active trace; whether a loop ends it there, by row."""
+        seeds_B = np.array([trace.request.seed for trace in self.traces], np.uint64)
+        noise = Noise(seeds_B, np.array([len(trace.ids) for trace in self.traces], np.uint64))
         sampled = draw(self._with_penalty(logits_BV, self.traces), self.rules.sampling, noise)
-        tokens = sampled.ids_B.tolist()
-        if self.exact:
-            for row in torch.nonzero(sampled.close_B)[:, 0].tolist():
-                alone_1V = self._with_penalty(self._logits_alone(self.traces[row]), self.traces[row : row + 1])
+        tokens, close = sampled.ids_B.tolist(), sampled.close_B.tolist()
+        top = top_k_logprobs(logits_BV, self.rules.top_logprobs) if self.rules.top_logprobs else None
+        steps = list(zip(*(x_BK.tolist() for x_BK in top), strict=True)) if top else []
+        looped = {}
+        for row in self.active:
+            trace = self.traces[row]
+            if self.exact and close[row]:
+                alone_1V = self._with_penalty(self._logits_alone(trace), [trace])
                 tokens[row] = draw(alone_1V, self.rules.sampling, noise.row(row)).ids_B.item()
-        steps: list[list[TopTokens]] = [[] for _ in self.traces]
-        if self.rules.top_logprobs:
-            ids_BK, logprobs_BK = top_k_logprobs(logits_BV, self.rules.top_logprobs)
-            steps = [[step] for step in zip(ids_BK.tolist(), logprobs_BK.tolist(), strict=True)]
-        return [trace.add([token], step) for trace, token, step in zip(self.traces, tokens, steps, strict=True)]
+            looped[row] = trace.add([tokens[row]], steps[row : row + 1])
+        return looped
 
     def _finish_reason(self, trace: PartialCompletion, looped: bool) -> FinishReason | None:
         if trace.ids[-1] in self.rules.end_ids:
@@ -116,48 +178,40 @@ class _Batch:
         hidden_1LH = self.model.model.base_model(input_ids=ids_1L, use_cache=False).last_hidden_state
         return lm_head_logits(hidden_1LH[:, -1], self.model.head)
 
-    @torch.inference_mode()
-    def _read_prompts(self) -> Tensor:
-        """Logits [B, V] after each prompt. The common prefix is processed once; the rests are left-padded."""
-        prompts = [trace.request.prompt_ids for trace in self.traces]
+    def _read_prompts(self, prompts: list[list[int]]) -> tuple[DynamicCache, bool, Tensor, Tensor, Tensor]:
+        """(cache, whether traces can join it, mask [B, L], last positions [B], logits [B, V]) after each prompt.
+
+        The common prefix is processed once; the rests are left-padded.
+        """
         device, batch = self.model.device, len(prompts)
-        self.cache = DynamicCache(config=self.model.model.config)
-        # Padding between prefix and rest would count in a sliding window and enter a recurrent state.
-        share_prefix = batch > 1 and all(type(layer) is DynamicLayer for layer in self.cache.layers)
-        prefix = _common_prefix(prompts) if share_prefix else []
+        cache, can_join = make_cache(self.model.model.config)
+        prefix = _common_prefix(prompts) if batch > 1 and can_join else []
         if prefix:
-            self._forward(torch.tensor([prefix], device=device), None, None)
-            self.cache.batch_repeat_interleave(batch)
+            self._forward(cache, torch.tensor([prefix], device=device), None, None)
+            cache.batch_repeat_interleave(batch)
         rests = [prompt[len(prefix) :] for prompt in prompts]
         longest = max(map(len, rests))
         padded_BL = torch.tensor([[0] * (longest - len(rest)) + rest for rest in rests], device=device)
         real_BL = torch.tensor([[0] * (longest - len(rest)) + [1] * len(rest) for rest in rests], device=device)
-        self.mask_BL = torch.cat([real_BL.new_ones(batch, len(prefix)), real_BL], 1)
-        position_BL = (self.mask_BL.cumsum(1) - 1).clamp(min=0)[:, -longest:]
-        self.position_B = position_BL[:, -1]
-        return self._forward(padded_BL, self.mask_BL, position_BL)
+        mask_BL = torch.cat([real_BL.new_ones(batch, len(prefix)), real_BL], 1)
+        position_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)[:, -longest:]
+        return cache, can_join, mask_BL, position_BL[:, -1], self._forward(cache, padded_BL, mask_BL, position_BL)
 
     @torch.inference_mode()
     def _step(self) -> Tensor:
         self.position_B = self.position_B + 1
         self.mask_BL = torch.nn.functional.pad(self.mask_BL, (0, 1), value=1)
         ids_B1 = torch.tensor([trace.ids[-1:] for trace in self.traces], device=self.model.device)
-        return self._forward(ids_B1, self.mask_BL, self.position_B[:, None])
+        return self._forward(self.cache, ids_B1, self.mask_BL, self.position_B[:, None])
 
-    @torch.inference_mode()
-    def _select(self, rows: list[int]) -> None:
-        index: Any = torch.tensor(rows, device=self.model.device)
-        self.cache.reorder_cache(index)  # beam search calls this; recurrent layers have no other selection
-        self.mask_BL, self.position_B = self.mask_BL[index], self.position_B[index]
-        self.traces = [self.traces[row] for row in rows]
-        self.seeds_B = self.seeds_B[rows]
-
-    def _forward(self, ids_BL: Tensor, mask_BL: Tensor | None, position_BL: Tensor | None) -> Tensor:
+    def _forward(
+        self, cache: DynamicCache, ids_BL: Tensor, mask_BL: Tensor | None, position_BL: Tensor | None
+    ) -> Tensor:
         hidden_BLH = self.model.model.base_model(
             input_ids=ids_BL,
             attention_mask=mask_BL,
             position_ids=position_BL,
-            past_key_values=self.cache,
+            past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
         return lm_head_logits(hidden_BLH[:, -1], self.model.head)

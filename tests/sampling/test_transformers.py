@@ -97,6 +97,49 @@ def test_a_trace_does_not_depend_on_the_batch(model, sampling):
     assert len({len(c.ids) for c in together}) > 3  # some ended before others
 
 
+def test_a_trace_takes_the_place_of_one_that_ended(model):
+    """Lengths and prompts of all sizes: rows leave and join, and every trace is what it is alone."""
+    rng = np.random.default_rng(0)
+    asked = [
+        Request(f"p{i}", rng.integers(3, 90, int(rng.integers(1, 30))).tolist(), trace_seed(0, f"p{i}"), int(tokens))
+        for i, tokens in enumerate(rng.integers(1, 40, 60))
+    ]
+    rows = []
+    step = engine_module._Batch._step
+
+    def counted(self):
+        rows.append((len(self.active), len(self.traces)))
+        return step(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module._Batch, "_step", counted)
+        together = sampled(model, asked, batch=16, end_ids=frozenset({1}))
+    alone = sampled(model, asked, batch=1, end_ids=frozenset({1}))
+    assert [c.ids for c in together] == [c.ids for c in alone]
+    tokens = sum(len(c.ids) for c in alone)
+    # With batches that run down, as many steps as the longest trace of each; here most rows have a trace at most steps.
+    assert sum(active for active, _ in rows) > 0.75 * sum(all_rows for _, all_rows in rows)
+    assert len(rows) < 1.6 * tokens / 16
+
+
+def test_padding_that_no_trace_needs_is_dropped(model):
+    """Two long traces leave; the cache of those that stay is as long as the longest of them."""
+    long = [Request(f"long{i}", [5] * 60, i, 3) for i in range(2)]
+    asked = [*long, *(Request(f"p{i}", [4, 9], i, 30) for i in range(14))]
+    lengths = []
+    step = engine_module._Batch._step
+
+    def measured(self):
+        lengths.append(self.cache.get_seq_length())
+        return step(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module._Batch, "_step", measured)
+        sampled(model, asked, batch=16, end_ids=frozenset())
+    assert max(lengths) >= 61
+    assert lengths[-1] <= 32
+
+
 def test_close_draws_are_made_from_the_trace_alone(model, monkeypatch):
     """With every draw called close, and the batch's logits worthless, the traces are still the same."""
     asked = requests(6)

@@ -1,0 +1,98 @@
+"""A cache of keys and values with room for the next tokens, whose rows leave and join.
+
+The cache of transformers is copied for every token: with 64 traces of SmolLM2 that takes as long as all of its matrix
+products. Here a token is written beside the others, and the rows are copied when traces leave or join, which is rare.
+
+Shape legend: B traces, G heads of keys and values, L tokens, D head size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+_ROOM = 128  # tokens
+
+
+class GrowingLayer(DynamicLayer):
+    """Keys and values [B, G, L, D] that are views of larger tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffers: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append keys and values [B, G, new, D]; returns all of them."""
+        past = self.get_seq_length()
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = past + key_states.shape[2]
+        if self._buffers is None or not self._owns_rows() or end > self._buffers[0].shape[2]:
+            old = (self.keys, self.values) if past else (None, None)
+            self._buffers = _with_room(old[0], key_states, end), _with_room(old[1], value_states, end)
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, past:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
+        return self.keys, self.values
+
+    def _owns_rows(self) -> bool:
+        """Whether keys and values are those of the buffers, and not a selection of them."""
+        if self._buffers is None or self.keys is None:
+            return False
+        return self.keys.data_ptr() == self._buffers[0].data_ptr() and self.keys.shape[0] == self._buffers[0].shape[0]
+
+    def keep_and_join(self, rows: Tensor, first: int, other: DynamicLayer | None, length: int) -> None:
+        """Keep rows from a token on, and append those of another layer; both are padded on the left to `length`."""
+        buffers = []
+        for name in ("keys", "values"):
+            parts = [getattr(self, name)[rows, :, first:]] if len(rows) else []
+            parts += [getattr(other, name)] if other is not None else []
+            batch = sum(len(part) for part in parts)
+            buffer = parts[0].new_empty(batch, parts[0].shape[1], length + _ROOM, parts[0].shape[3])
+            start = 0
+            for part in parts:
+                end, pad = start + len(part), length - part.shape[2]
+                buffer[start:end, :, :pad] = 0  # a masked NaN would still be one
+                buffer[start:end, :, pad:length] = part
+                start = end
+            buffers.append(buffer)
+        self._buffers = buffers[0], buffers[1]
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+
+
+def make_cache(config: Any) -> tuple[DynamicCache, bool]:
+    """(An empty cache, whether traces can join it later.)
+
+    Padding between tokens would count in a sliding window and enter a recurrent state, so models with such layers keep
+    the cache of transformers.
+    """
+    cache = DynamicCache(config=config)
+    can_join = len(cache.layers) > 0 and all(type(layer) is DynamicLayer for layer in cache.layers)
+    if can_join:
+        cache.layers = [GrowingLayer() for _ in cache.layers]
+    return cache, can_join
+
+
+def keep_and_join(cache: DynamicCache, rows: Tensor, first: int, other: DynamicCache | None, length: int) -> None:
+    """`GrowingLayer.keep_and_join` of all layers; a layer that uses those of another stays empty."""
+    joining: list[Any] = list(other.layers) if other is not None else [None] * len(cache.layers)
+    for layer, other_layer in zip(cache.layers, joining, strict=True):
+        if isinstance(layer, GrowingLayer) and layer.get_seq_length():
+            layer.keep_and_join(rows, first, other_layer, length)
+
+
+def _with_room(old: Tensor | None, states: Tensor, end: int) -> Tensor:
+    b, g, _, d = states.shape
+    buffer = states.new_empty(b, g, end + max(_ROOM, end // 4), d)
+    if old is not None:
+        buffer[:, :, : old.shape[2]] = old
+    return buffer
+
+
+def padded_left(mask_BL: Tensor, length: int) -> Tensor:
+    """A mask [B, length] with zeros before it."""
+    return torch.nn.functional.pad(mask_BL, (length - mask_BL.shape[1], 0))
