@@ -27,45 +27,14 @@ _SIGNS = {
     "∧": "\\land ", "∨": "\\lor ", "⁄": "/", "ℤ": "\\mathbb{Z}",
 }  # fmt: skip
 _FRACTION = re.compile("([0-9]+)⁄([0-9]+)")
-_LATEX_GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "omicron",
-        "pi",
-        "rho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Upsilon",
-        "Phi",
-        "Psi",
-        "Omega",
-    ]
-)
+GREEK_LETTERS = frozenset(
+    (
+        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
+        "xi", "omicron", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta",
+        "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+    )
+)  # fmt: skip
+"""as LaTeX spells them; other capitals are Latin letters"""
 _SPELLING = {"LAMDA": "lambda", "FINAL SIGMA": "sigma", "THETA SYMBOL": "theta", "PHI SYMBOL": "phi"}
 
 
@@ -118,4 +87,4 @@ def _greek(name: str) -> str:
         return f"\\{_SPELLING[name[6:]]} " if name[6:] in _SPELLING else ""
     letter = _SPELLING.get(letter, letter.lower())
     letter = letter.capitalize() if size == "CAPITAL" else letter
-    return f"\\{letter} " if letter in _LATEX_GREEK else ""
+    return f"\\{letter} " if letter in GREEK_LETTERS else ""

@@ -65,18 +65,13 @@ class Evaluator:
             raise Unparsable("a division by a matrix")
         if divisor == 0:
             raise Undefined
-        value = self(over)
-        if isinstance(divisor, Fraction):
-            return times(value, 1 / divisor)
-        return times(value, 1 / divisor)
+        return times(self(over), 1 / divisor)
 
     def _pow(self, base: Node, exponent: Node) -> Any:
         return power(self(base), self(exponent))
 
     def _root(self, degree: Node, node: Node) -> Any:
         n, value = self(degree), self(node)
-        if not isinstance(n, Fraction) or n == 0:
-            return power(value, 1 / n)
         return power(value, 1 / n)
 
     def _fact(self, node: Node) -> Any:

@@ -7,53 +7,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from .characters import GREEK_LETTERS
 from .errors import Unparsable
 from .scanner import ALIASES, FUNCTIONS, OPERATORS, Node, Scanner
 
 _ARC = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
-GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "varepsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "vartheta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "varrho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "varphi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Upsilon",
-        "Phi",
-        "Psi",
-        "Omega",
-        "ell",
-        "hbar",
-    ]
-)
+GREEK = (GREEK_LETTERS - {"pi", "omicron"}) | {"varepsilon", "vartheta", "varrho", "varphi", "ell", "hbar"}
+"""commands that are names of quantities; pi is a number, and LaTeX has no omicron"""
 _ACCENTS = frozenset(
     ["overline", "bar", "hat", "tilde", "widehat", "widetilde", "dot", "ddot", "underline", "overrightarrow", "overarc"]
 )

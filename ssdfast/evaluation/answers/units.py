@@ -109,7 +109,6 @@ def _table() -> dict[str, Unit]:
 UNITS = _table()
 CURRENCIES = frozenset(("usd", "eur", "gbp", "cny", "jpy", "inr", "rub"))
 DEGREE, CELSIUS, FAHRENHEIT = UNITS["degree"], UNITS["celsius"], UNITS["fahrenheit"]
-_CJK = re.compile("[\u4e00-\u9fff]")
 
 
 def unit_named(word: str) -> Unit | None:
