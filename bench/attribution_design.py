@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from common import ROOT  # puts the package on the path
 
-from ssdfast.attribution.estimates import Estimates, difference_variance, mean
+from ssdfast.attribution.estimates import Estimates, mean, variance
 from ssdfast.attribution.power import ALPHA, POWER
 from ssdfast.workflows.study.design import PROBLEM_DEVIATION, SEED_DEVIATION
 
@@ -30,7 +30,7 @@ def power(strength: float, seeds: int, problems: int, tests: int) -> float:
         common_GX = PROBLEM_DEVIATION / np.sqrt(2) * rng.standard_normal((problems, STUDIES))
         values = [shift + SEED_DEVIATION * rng.standard_normal(STUDIES) + common_GX for _ in range(seeds)]
         arms.append([Estimates(value.mean(0), (value - value.mean(0)) / problems) for value in values])
-    spread = difference_variance(*arms)
+    spread = variance(*arms)
     square_X = (mean(arms[0]) - mean(arms[1])) ** 2
     return float(np.mean(square_X > spread.squared_half_width_X(1 - ALPHA / tests)))
 

@@ -155,12 +155,6 @@ def _arm(setup: Setup, seed: int) -> dict[str, Any]:
     return arm
 
 
-def found(strength: float, seeds: int, problems: int, replicates: int) -> Interval:
-    """How often self-distillation is named where all of a recipe's trainings vary."""
-    setup = Setup(Planted(strength=strength), jitter=ALL, seeds=(seeds, seeds), problems=problems)
-    return rates(setup, replicates).ssd
-
-
 def format_rate(rate: Interval) -> str:
     return f"{100 * rate.value:.1f} % [{100 * rate.ci_low:.1f}, {100 * rate.ci_high:.1f}]"
 

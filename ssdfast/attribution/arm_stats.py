@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import position_groups
-from .estimates import Estimates, Interval, intervals, mean, ratio_estimates, variance
+from .estimates import Estimates, Interval, intervals, mean, ratio_estimates, sum_by_problem, variance
 from .fits import BY_CLASS, KL, PARAMETERS, PARTS, RESIDUAL, Fit, fit, residual_correlation
 from .load_probes import ArmProbe
 from .metrics import METRICS, POSITIONS
@@ -65,9 +65,9 @@ def arm_stats(arms: Mapping[str, Sequence[ArmProbe]]) -> dict[str, ArmStats]:
 
 
 def _sum_problems(sums_TZW: np.ndarray, problem_T: np.ndarray) -> np.ndarray:
-    sums_GZW = np.zeros((int(problem_T.max()) + 1, *sums_TZW.shape[1:]))
-    np.add.at(sums_GZW, problem_T, sums_TZW)
-    return sums_GZW
+    """[G, Z, W]"""
+    traces, *shape = sums_TZW.shape
+    return sum_by_problem(sums_TZW.reshape(traces, -1), problem_T, int(problem_T.max()) + 1).reshape(-1, *shape)
 
 
 def describe_groups(arm: ArmStats, names: Sequence[position_groups.Name]) -> list[dict[str, Any]]:

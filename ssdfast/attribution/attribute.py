@@ -18,8 +18,10 @@ from . import position_groups
 from .arm_stats import arm_stats, describe_groups, describe_shift
 from .contrasts import compare_with_control
 from .load_probes import ArmProbe, concat, read_probes
+from .power import component_tests
 from .single_component_fits import single_component_fits
-from .verdict import Design, verdict
+from .verdict import verdict
+from .verdict_rules import Design
 
 
 def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> dict[str, Any
             }
             if name != control:
                 entries[name]["vs_control"] = comparisons[name]
-                design = Design(len(arm.seeds), len(probes[control]), problems, 4 * (len(stats) - 1))
+                design = Design(len(arm.seeds), len(probes[control]), problems, component_tests(len(stats)))
                 entries[name]["verdict"] = verdict(name, control, design, shift, comparisons[name], train_sampling)
     return {
         "control": control,

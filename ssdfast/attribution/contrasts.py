@@ -18,12 +18,12 @@ import numpy as np
 from ..statistics import holm
 from . import position_groups
 from .arm_stats import PARAMETER_NAMES, ArmStats
-from .estimates import Estimates, Variance, difference_variance, intervals, mean, p_value
+from .estimates import Estimates, Variance, intervals, mean, mean_influence, p_value, variance
 from .fits import BY_CLASS, DROP_ONE, PARAMETERS, PARTS, RESIDUAL
 from .metrics import METRICS
 from .mixture_model import COMPONENTS
 from .position_groups import FIT_CLASSES
-from .power import minimum_detectable
+from .power import component_tests, minimum_detectable
 
 TESTED = tuple(name for name in METRICS if name not in ("kl_base_trained", "ssd_alignment"))
 """over all positions"""
@@ -44,12 +44,12 @@ def compare_with_control(
     """
     control_arm = arms[control]
     comparisons: dict[str, dict[str, Any]] = {}
-    components = (len(arms) - 1) * (len(COMPONENTS) + 1)
+    tests = component_tests(len(arms))
     for name, arm in arms.items():
         if name != control:
             metrics = _metric_tests(arm, control_arm, names)
             comparisons[name] = {
-                **_components(arm, control_arm, components),
+                **_components(arm, control_arm, tests),
                 "metrics": [test for test in metrics if test["group_kind"] == "all"],
                 "groups": [test for test in metrics if test["group_kind"] != "all"],
             }
@@ -71,9 +71,9 @@ def _correct(tests: Sequence[dict[str, Any]]) -> None:
         test["p_value_holm"] = float(corrected_p)
 
 
-def _components(arm: ArmStats, control: ArmStats, tests_of_all: int) -> dict[str, Any]:
+def _components(arm: ArmStats, control: ArmStats, family_size: int) -> dict[str, Any]:
     difference_X = mean(arm.fit_estimates) - mean(control.fit_estimates)
-    spread = difference_variance(arm.fit_estimates, control.fit_estimates)
+    spread = variance(arm.fit_estimates, control.fit_estimates)
     ends = intervals(difference_X, spread)
     fits = [*arm.fits, *control.fits]
     weight_CD = np.mean([seed_fit.weight_CD for seed_fit in fits], axis=0)
@@ -99,7 +99,7 @@ def _components(arm: ArmStats, control: ArmStats, tests_of_all: int) -> dict[str
     tests.append({"component": RESIDUAL, "p_value": _p_value(difference_X, spread, [residual])})
     return {
         "parameters": {
-            name: ends[x] | _detectable(spread, x, len(arm.seeds), len(control.seeds), tests_of_all)
+            name: ends[x] | _detectable(spread, x, len(arm.seeds), len(control.seeds), family_size)
             for name, x in zip(PARAMETER_NAMES, range(PARAMETERS.start, PARAMETERS.stop), strict=True)
         },
         "components": dict(zip((*COMPONENTS, RESIDUAL), ends[PARTS], strict=True)),
@@ -129,7 +129,7 @@ def _p_value(
 
 def _metric_tests(arm: ArmStats, control: ArmStats, names: Sequence[position_groups.Name]) -> list[dict[str, Any]]:
     arm_X, control_X = mean(arm.metric_estimates), mean(control.metric_estimates)
-    spread = difference_variance(arm.metric_estimates, control.metric_estimates)
+    spread = variance(arm.metric_estimates, control.metric_estimates)
     ends = intervals(arm_X - control_X, spread)
     sizes_X = _effect_sizes(arm.metric_estimates, control.metric_estimates)
     p_X = spread.p_value_X((arm_X - control_X) ** 2)
@@ -157,9 +157,7 @@ def _metric_tests(arm: ArmStats, control: ArmStats, names: Sequence[position_gro
 @np.errstate(divide="ignore", invalid="ignore")
 def _effect_sizes(arm: Sequence[Estimates], control: Sequence[Estimates]) -> np.ndarray:
     """The difference in standard deviations over problems of what each contributes to it."""
-    influence_GX = np.mean([seed.influence_GX for seed in arm], axis=0) - np.mean(
-        [seed.influence_GX for seed in control], axis=0
-    )
+    influence_GX = mean_influence(arm) - mean_influence(control)
     sizes_X: np.ndarray = (mean(arm) - mean(control)) / (len(influence_GX) * influence_GX.std(0))
     return sizes_X
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import stdtrit
@@ -55,12 +56,12 @@ class Variance:
     problems_X: np.ndarray
     problem_freedom: int
 
-    @property
+    @cached_property
     def seeds_X(self) -> np.ndarray:
         """Of all arms together."""
         return sum((part_X for part_X, _ in self.seeds), np.zeros_like(self.problems_X))
 
-    @property
+    @cached_property
     def seed_freedom_X(self) -> np.ndarray:
         """Welch's degrees of freedom of `seeds_X`."""
         terms_X = sum((part_X**2 / freedom for part_X, freedom in self.seeds), np.zeros_like(self.problems_X))
@@ -111,14 +112,38 @@ def mean(seeds: Sequence[Estimates]) -> np.ndarray:
     return mean_X
 
 
-def variance(seeds: Sequence[Estimates]) -> Variance:
-    """The variance of the mean over the seeds of an arm."""
-    return _variance(seeds, [])
+def mean_influence(seeds: Sequence[Estimates]) -> np.ndarray:
+    """[G, X]: what each problem adds to the mean over the seeds of an arm."""
+    influence_GX: np.ndarray = np.mean([seed.influence_GX for seed in seeds], axis=0)
+    return influence_GX
 
 
-def difference_variance(arm: Sequence[Estimates], control: Sequence[Estimates]) -> Variance:
-    """The variance of the mean of an arm minus that of another, on the same problems."""
-    return _variance(arm, control)
+def sum_by_problem(values_NX: np.ndarray, problem_N: np.ndarray, problems: int) -> np.ndarray:
+    """[G, X]: sums over the rows of each problem; the problems are numbered from 0."""
+    columns = [np.bincount(problem_N, value_N, problems) for value_N in values_NX.T]
+    return np.stack(columns, 1)
+
+
+def variance(arm: Sequence[Estimates], control: Sequence[Estimates] = ()) -> Variance:
+    """The variance of the mean over the seeds of an arm, or of that minus another arm's, on the same problems."""
+    arms = [seeds for seeds in (arm, control) if seeds]
+    influence_GX = mean_influence(arm) - mean_influence(control) if control else mean_influence(arm)
+    problems = len(influence_GX)
+    unbiased = problems / (problems - 1)
+    problems_X = unbiased * (influence_GX**2).sum(0)
+    if all(len(seeds) == 1 for seeds in arms):
+        return Variance([], problems_X, problems - 1)
+    # An arm of one seed takes the variances of the other; together they are one sum with the other's freedom.
+    several = [seeds for seeds in arms if len(seeds) > 1]
+    shares = [1 / len(seeds) for seeds in several]
+    shares[0] += sum(1.0 for seeds in arms if len(seeds) == 1)
+    parts, within_X = [], np.zeros_like(problems_X)
+    for seeds, share in zip(several, shares, strict=True):
+        freedom = len(seeds) - 1
+        parts.append((share * _squares([seed.value_X for seed in seeds]) / freedom, freedom))
+        squares_GX = _squares([seed.influence_GX for seed in seeds])
+        within_X = within_X + share * unbiased * squares_GX.sum(0) / freedom
+    return Variance(parts, np.maximum(problems_X - within_X, 0), problems - 1)
 
 
 def intervals(value_X: np.ndarray, spread: Variance) -> list[Interval]:
@@ -143,30 +168,6 @@ def p_value(difference_X: np.ndarray, spread: Variance, weight_X: np.ndarray) ->
     square = float(weight_X[chosen] @ difference_X[chosen] ** 2)
     p = float(spread.pooled(chosen, weight_X[chosen]).p_value_X(np.array([square]))[0])
     return p if np.isfinite(p) else None
-
-
-def _variance(first: Sequence[Estimates], second: Sequence[Estimates]) -> Variance:
-    """Of the mean of the first minus that of the second, which may have no seed."""
-    arms = [arm for arm in (first, second) if arm]
-    influence_GX = np.mean([seed.influence_GX for seed in first], axis=0)
-    if second:
-        influence_GX = influence_GX - np.mean([seed.influence_GX for seed in second], axis=0)
-    problems = len(influence_GX)
-    unbiased = problems / (problems - 1)
-    problems_X = unbiased * (influence_GX**2).sum(0)
-    if all(len(arm) == 1 for arm in arms):
-        return Variance([], problems_X, problems - 1)
-    # An arm of one seed takes the variances of the other; together they are one sum with the other's freedom.
-    several = [arm for arm in arms if len(arm) > 1]
-    shares = [1 / len(arm) for arm in several]
-    shares[0] += sum(1.0 for arm in arms if len(arm) == 1)
-    seeds, within_X = [], np.zeros_like(problems_X)
-    for arm, share in zip(several, shares, strict=True):
-        freedom = len(arm) - 1
-        seeds.append((share * _squares([seed.value_X for seed in arm]) / freedom, freedom))
-        squares_GX = _squares([seed.influence_GX for seed in arm])
-        within_X = within_X + share * unbiased * squares_GX.sum(0) / freedom
-    return Variance(seeds, np.maximum(problems_X - within_X, 0), problems - 1)
 
 
 def _squares(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .estimates import Estimates
+from .estimates import Estimates, sum_by_problem
 from .load_probes import ArmProbe, take
 from .mixture_model import COMPONENTS, MixtureModel, Shift
 from .position_groups import FIT_CLASSES
@@ -29,7 +29,7 @@ from .shrinkage import shrinkage
 from .target_distribution import target_ratio
 
 RESIDUAL = "residual"
-FEWEST_PROBLEMS = 5
+_CLASS_PROBLEMS = 5
 """problems with positions of a class from which on it has parameters of its own"""
 _SUBSETS = list(itertools.product((0, 1), repeat=len(COMPONENTS)))
 _WITHOUT = [_SUBSETS.index(tuple(int(other != component) for other in COMPONENTS)) for component in COMPONENTS]
@@ -81,7 +81,7 @@ def fit(arm_probe: ArmProbe, problem_T: np.ndarray) -> Fit:
         for u, subset in enumerate(_SUBSETS):
             columns.append(model.gain(theta_CD[c] * subset))
             slope_UCD[u, c] = model.slopes(theta_CD[c] * subset).sum(0) * subset / total
-        sums_GX += np.stack([np.bincount(problem_N[rows_N], column_N, problems) for column_N in columns], 1)
+        sums_GX += sum_by_problem(np.stack(columns, 1), problem_N[rows_N], problems)
     estimates = _estimates(sums_GX, theta_CD, influence_GCD, slope_UCD, weight_CD)
     # A change of the temperature T = 1 / (1 + b) by dT is one of b by -dT / T².
     in_temperature_CD = weight_CD / np.stack([np.ones(_C), (1 + theta_CD[:, 1]) ** -4, np.ones(_C)], 1)
@@ -132,11 +132,11 @@ def _fit_class(model: MixtureModel, problem_N: np.ndarray, problems: int) -> tup
     """
     influence_GD, precision_DD = np.zeros((problems, _D)), np.zeros((_D, _D))
     number = len(np.unique(problem_N))
-    if number < max(min(FEWEST_PROBLEMS, problems), 2):
+    if number < max(min(_CLASS_PROBLEMS, problems), 2):
         return np.zeros(_D), precision_DD, influence_GD
     theta_D = model.fit()
     slope_ND = model.slopes(theta_D)
-    slope_GD = np.stack([np.bincount(problem_N, slope_N, problems) for slope_N in slope_ND.T], 1) / len(slope_ND)
+    slope_GD = sum_by_problem(slope_ND, problem_N, problems) / len(slope_ND)
     curvature_DD = model.curvature(theta_D)
     known = np.flatnonzero(np.diag(curvature_DD) < -_LEAST_CURVATURE)
     if len(known):

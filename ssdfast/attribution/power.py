@@ -11,6 +11,8 @@ import math
 import numpy as np
 from scipy import optimize, stats
 
+from .mixture_model import COMPONENTS
+
 ALPHA = 0.05
 """of the verdict, over all arms and components"""
 POWER = 0.8
@@ -18,6 +20,12 @@ FEWEST_PROBLEMS = 8
 """problems from which on a verdict is given: with fewer, their variance is too uncertain for a test at Holm's level"""
 _MOST_SEEDS = 1000
 _QUANTILES = 200
+
+
+def component_tests(arms: int) -> int:
+    """The tests that decide the verdicts of a study with so many arms, the control among them: of each other arm, one
+    per component and one of the residual."""
+    return (arms - 1) * (len(COMPONENTS) + 1)
 
 
 def minimum_detectable(

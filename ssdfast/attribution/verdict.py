@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from . import verdict_text
 from .power import FEWEST_PROBLEMS
-from .verdict_text import MIN_FRACTION, is_significant
+from .verdict_rules import MIN_FRACTION, MIXTURE, NONE, UNDECIDED, Design, is_significant
 
-MIXTURE, NONE, UNDECIDED = "mixture", "none", "undecided"
-RECIPES, MODELS = "recipes", "models"
 _LESS_UNEXPLAINED, _MORE_EXPLAINED = 0.03, 1.05
 """by how much other sampling parameters have to explain a shift better: fraction of the shift, and ratio"""
-
-
-@dataclass(frozen=True)
-class Design:
-    """How many trainings and problems a comparison of two arms has."""
-
-    seeds: int
-    control_seeds: int
-    problems: int
-    tests: int
-    """components tested, over all arms"""
-
-    @property
-    def scope(self) -> str:
-        """What a verdict is about: with one seed of each arm these two models, else the recipes."""
-        return MODELS if self.seeds == self.control_seeds == 1 else RECIPES
 
 
 def verdict(

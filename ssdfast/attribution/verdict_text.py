@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..number_format import format_interval, format_p_value
 from .power import ALPHA, FEWEST_PROBLEMS, detectable_in_seed_sds, seeds_needed
-
-MIN_FRACTION = 0.15
-"""fraction of an arm's shift beyond the control from which on a component is named"""
-
-if TYPE_CHECKING:
-    from .verdict import Design
+from .verdict_rules import MIN_FRACTION, MODELS, NONE, UNDECIDED, Design, is_significant
 
 _TITLES = {
     "ssd": "self-distillation",
@@ -30,11 +25,6 @@ _CLASSES = {
 }
 
 
-def is_significant(test: Mapping[str, Any]) -> bool:
-    """Whether a test's corrected p-value is at most ALPHA."""
-    return test["p_value_holm"] is not None and test["p_value_holm"] <= ALPHA
-
-
 def format_headline(control: str, outcome: Mapping[str, Any], is_smaller: bool, design: Design) -> str:
     """is_smaller: the arm's whole shift is smaller than the control's."""
     headline = _format_effect(control, outcome, is_smaller, design)
@@ -44,10 +34,10 @@ def format_headline(control: str, outcome: Mapping[str, Any], is_smaller: bool, 
 
 
 def _format_effect(control: str, outcome: Mapping[str, Any], is_smaller: bool, design: Design) -> str:
-    models = outcome["scope"] == "models"
-    if outcome["category"] == "undecided":
+    models = outcome["scope"] == MODELS
+    if outcome["category"] == UNDECIDED:
         return f"undecided: {design.problems} problems are too few for a test, at least {FEWEST_PROBLEMS} are needed"
-    if outcome["category"] == "none":
+    if outcome["category"] == NONE:
         return f"its one model shows no effect beyond that of {control}" if models else f"no effect beyond {control}"
     fractions = outcome["fractions"]
     named = sorted(outcome["components"], key=lambda component: -(fractions[component] or 0.0))
@@ -58,7 +48,7 @@ def _format_effect(control: str, outcome: Mapping[str, Any], is_smaller: bool, d
     effect = f"a mixture of {components}" if is_mixture else components
     if is_smaller:
         effect += f", though its whole shift is smaller than that of {control}"
-    where = _format_classes(outcome, design)
+    where = _format_classes(outcome)
     return f"its one model differs from that of {control} by {effect}{where}" if models else f"{effect}{where}"
 
 
@@ -68,7 +58,7 @@ def _format_fraction(fraction: float | None, is_mixture: bool) -> str:
     return f" ({fraction:.0%}{', against the others' if fraction < 0 else ''})"
 
 
-def _format_classes(outcome: Mapping[str, Any], design: Design) -> str:
+def _format_classes(outcome: Mapping[str, Any]) -> str:
     """Where self-distillation acts, unless it is everywhere."""
     classes = outcome["position_classes"].get("ssd")
     if not classes or len(classes) == len(_CLASSES):
@@ -89,7 +79,7 @@ def format_text(
     """The whole paragraph."""
     sentences = [
         headline,
-        _format_design(design, control, shift),
+        _format_design(design, control),
         _format_contradiction(outcome["contradicted_by"], shift, train_sampling),
         _format_evidence(shift, comparison),
         _format_components(shift, control, comparison),
@@ -98,8 +88,8 @@ def format_text(
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _format_design(design: Design, control: str, shift: Mapping[str, Any]) -> str:
-    if design.scope == "models":
+def _format_design(design: Design, control: str) -> str:
+    if design.scope == MODELS:
         sds = {seeds: detectable_in_seed_sds(seeds, design.tests) for seeds in (3, 5)}
         return (
             f"With one seed of this arm and one of {control}, this is about these two models and not about the recipes:"
@@ -174,13 +164,13 @@ def _format_components(shift: Mapping[str, Any], control: str, comparison: Mappi
 
 
 def _format_sensitivity(outcome: Mapping[str, Any], design: Design, comparison: Mapping[str, Any]) -> str:
-    if outcome["category"] == "undecided":
+    if outcome["category"] == UNDECIDED:
         return "The verdict would change with more problems: raise num_probe_traces or the number of eval_problems."
     rule = (
         f" A component is named if its test against the control has a corrected p-value of at most {ALPHA:g} and it"
         f" explains {MIN_FRACTION:.0%} of what all such components explain beyond the control."
     )
-    if outcome["category"] == "none":
+    if outcome["category"] == NONE:
         smaller = [_TITLES[test["component"]] for test in comparison["tests"] if is_significant(test)]
         text = f"Significant but no larger than the control's: {_join(smaller)}. " if smaller else ""
         return (
@@ -199,7 +189,7 @@ def _format_detectable(design: Design, comparison: Mapping[str, Any]) -> str:
         return ""
     text = f" The minimum detectable strength beyond the control is {strength['mde']:.2g} (power 80 %)."
     observed, deviation = strength["value"], strength["seed_sd"]
-    if design.scope == "models" or not deviation or not observed:
+    if design.scope == MODELS or not deviation or not observed:
         return text
     seeds = seeds_needed(abs(observed), deviation, design.tests)
     many = "more than 1,000" if seeds is None else f"{seeds:,}"

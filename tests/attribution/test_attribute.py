@@ -11,7 +11,8 @@ from ssdfast.attribution import load_probes, position_groups
 from ssdfast.attribution.attribute import attribute
 from ssdfast.attribution.load_probes import read_probes
 from ssdfast.attribution.metrics import METRICS, POSITIONS, ratios
-from ssdfast.attribution.verdict import Design, verdict
+from ssdfast.attribution.verdict import verdict
+from ssdfast.attribution.verdict_rules import Design
 from ssdfast.run_dir import read_json, write_json
 from ssdfast.sharded_table import ShardedTable, ShardMetadata
 

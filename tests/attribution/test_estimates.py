@@ -7,7 +7,6 @@ from scipy import stats
 from ssdfast.attribution.estimates import (
     Estimates,
     Variance,
-    difference_variance,
     intervals,
     mean,
     p_value,
@@ -48,7 +47,7 @@ def test_arms_of_one_recipe_differ_at_the_nominal_rate(first, second, seed_sd, p
     rng = np.random.default_rng(0)
     common_GX = rng.standard_normal((PROBLEMS, 4000))
     arm, control = (trainings(rng, n, seed_sd, problem_sd, own_sd, common_GX) for n in (first, second))
-    spread = difference_variance(arm, control)
+    spread = variance(arm, control)
     difference_X = mean(arm) - mean(control)
     rejected = [not entry["ci_low"] <= 0 <= entry["ci_high"] for entry in intervals(difference_X, spread)]
     # Welch's test of very few seeds is conservative.
@@ -60,7 +59,7 @@ def test_arms_that_vary_unlike_differ_at_the_nominal_rate():
     rng = np.random.default_rng(0)
     common_GX = rng.standard_normal((PROBLEMS, 4000))
     arm, control = (trainings(rng, 3, seed_sd, 0.1, 0.1, common_GX) for seed_sd in (3.0, 1.0))
-    difference_X, spread = mean(arm) - mean(control), difference_variance(arm, control)
+    difference_X, spread = mean(arm) - mean(control), variance(arm, control)
     assert np.mean(spread.p_value_X(difference_X**2) <= 0.05) == pytest.approx(0.05, abs=0.012)
 
 
@@ -68,7 +67,7 @@ def test_an_arm_of_one_seed_takes_the_others_variance():
     rng = np.random.default_rng(0)
     common_GX = rng.standard_normal((PROBLEMS, 4000))
     arm, control = (trainings(rng, n, 1.0, 0.1, 0.1, common_GX) for n in (1, 3))
-    difference_X, spread = mean(arm) - mean(control), difference_variance(arm, control)
+    difference_X, spread = mean(arm) - mean(control), variance(arm, control)
     assert np.mean(spread.p_value_X(difference_X**2) <= 0.05) == pytest.approx(0.05, abs=0.012)
     assert spread.seed_freedom_X == pytest.approx(2)
 
@@ -80,7 +79,7 @@ def test_with_several_seeds_and_no_problems_the_test_is_welchs():
     def arm(values):
         return [Estimates(np.array([value]), np.zeros((PROBLEMS, 1))) for value in values]
 
-    spread = difference_variance(arm(first), arm(second))
+    spread = variance(arm(first), arm(second))
     found = p_value(mean(arm(first)) - mean(arm(second)), spread, np.ones(1))
     assert found == pytest.approx(stats.ttest_ind(first, second, equal_var=False).pvalue)
     (entry,) = intervals(mean(arm(first)), variance(arm(first)))
@@ -104,7 +103,7 @@ def test_several_statistics_together_hold_their_level_and_find_a_difference_in_a
     for _ in range(1000):
         common_GX = rng.standard_normal((PROBLEMS, 3))
         arm, control = (trainings(rng, 3, 0.3, 0.5, 0.5, common_GX) for _ in range(2))
-        spread = difference_variance(arm, control)
+        spread = variance(arm, control)
         difference_X = mean(arm) - mean(control)
         p_values.append(p_value(difference_X, spread, weights))
         found.append(p_value(difference_X + np.array([0, 2.5, 0]), spread, weights))

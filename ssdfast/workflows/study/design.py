@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...attribution.power import FEWEST_PROBLEMS, detectable_difference
+from ...attribution.power import FEWEST_PROBLEMS, component_tests, detectable_difference
 from ...config import StudyConfig
 from ...evaluation.stats.power import planned_mde_pp
 
@@ -12,14 +12,13 @@ SEED_DEVIATION, PROBLEM_DEVIATION = 0.04, 0.11
 """standard deviations of the strength of self-distillation between trainings of one recipe, and of the difference of
 two trainings between problems, both as in the demo study"""
 _SEEDS, _PROBLEMS = (2, 3, 5, 8), (30, 100, 300, 1000)
-_COMPONENTS = 4
 
 
 def format_design(config: StudyConfig, eval_problems: int) -> Iterator[str]:
     """Lines for a person. eval_problems: the problems of the evaluation, at whose answers the models are probed."""
     problems = min(eval_problems, config.num_probe_traces or eval_problems)
     seeds = min(len(config.arm_seeds(arm)) for arm in config.arms)
-    tests = _COMPONENTS * max(1, len(config.arms) - 1)
+    tests = component_tests(max(2, len(config.arms)))  # a control alone has none; the table is for one arm
     if problems < FEWEST_PROBLEMS:
         yield (
             f"no verdict: the models are probed at answers to {problems} problems, and at least {FEWEST_PROBLEMS} are"
