@@ -11,10 +11,12 @@ from ssdfast.attribution import load_probes, position_groups
 from ssdfast.attribution.attribute import attribute
 from ssdfast.attribution.load_probes import read_probes
 from ssdfast.attribution.metrics import METRICS, POSITIONS, ratios
-from ssdfast.attribution.verdict import verdict
+from ssdfast.attribution.power import component_tests
+from ssdfast.attribution.verdict import contradicted_by, verdict
 from ssdfast.attribution.verdict_rules import Design
 from ssdfast.run_dir import read_json, write_json
 from ssdfast.sharded_table import ShardedTable, ShardMetadata
+from ssdfast.statistics import holm
 
 from .synthetic import Planted, baseline, write
 
@@ -91,6 +93,51 @@ def test_the_numbers_are_strict_json_and_the_same_again(probes):
     sizes = [abs(test["effect_size_sd"]) for test in tests]
     assert sizes == sorted(sizes, reverse=True)
     assert all(test["p_value_holm"] >= test["p_value"] for test in tests)
+
+
+def test_every_family_of_tests_is_corrected_for_all_of_its_tests(probes):
+    arms = {"ssd": [probes["ssd"]], "again": [probes["ssd"]], "control": [probes["control"]]}
+    found = attribute(arms, "control")["arms"]
+    comparisons = [found[name]["vs_control"] for name in ("ssd", "again")]
+    assert sum(len(comparison["tests"]) for comparison in comparisons) == component_tests(len(arms)) == 8
+    for family in ("tests", "metrics", "groups"):
+        tests = [test for comparison in comparisons for test in comparison[family] if test["p_value"] is not None]
+        corrected = holm([test["p_value"] for test in tests])
+        assert [test["p_value_holm"] for test in tests] == pytest.approx(corrected.tolist())
+    for test in comparisons[0]["tests"][:3]:
+        classes = test["by_position_class"]
+        corrected = holm([entry["p_value"] for entry in classes])
+        assert [entry["p_value_holm"] for entry in classes] == pytest.approx(corrected.tolist())
+    alone = attribute({name: arms[name] for name in ("ssd", "control")}, "control")["arms"]["ssd"]["vs_control"]
+    for name, parameter in alone["parameters"].items():
+        assert parameter["mde"] < comparisons[0]["parameters"][name]["mde"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "control_seeds", "scope"), [(1, 1, "models"), (1, 3, "recipes"), (3, 1, "recipes"), (2, 2, "recipes")]
+)
+def test_a_verdict_is_about_recipes_once_either_has_two_seeds(seeds, control_seeds, scope):
+    assert Design(seeds, control_seeds, 20, 4).scope == scope
+
+
+@pytest.mark.parametrize(
+    ("residual", "unexplained", "is_said"),
+    [
+        (0.40, 0.05, True),
+        (0.06, 0.005, True),
+        (0.06, 0.04, False),  # of the shift, 2 % more
+        (0.10, 0.06, False),  # 4 % more than all components explain
+        (0.995, 0.99, False),  # twice as much, of next to nothing
+        (0.05, 0.40, False),
+    ],
+)
+def test_a_setting_is_contradicted_by_what_explains_clearly_more(residual, unexplained, is_said):
+    fit = {"temperature": 0.7, "top_k": 20, "top_p": 0.95, "ssd_strength": 0.5, "unexplained_fraction": unexplained}
+    shift = {
+        "single_component_fits": {"truncation": fit},
+        "components": {"residual": {"fraction": {"value": residual}}},
+    }
+    assert contradicted_by(shift) == (fit if is_said else None)
 
 
 def test_an_arm_that_is_the_control_has_no_effect(probes):

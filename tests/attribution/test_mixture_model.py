@@ -9,9 +9,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ssdfast.attribution.fits import DROP_ONE, KL, PARAMETERS, PARTS, fit
+from ssdfast.attribution import fits
+from ssdfast.attribution.fits import BY_CLASS, DROP_ONE, KL, PARAMETERS, PARTS, _models, fit
 from ssdfast.attribution.load_probes import read_probes
 from ssdfast.attribution.mixture_model import MixtureModel
+from ssdfast.attribution.shrinkage import Shrinkage
 from ssdfast.attribution.single_component_fits import fit_mixture, single_component_fits
 from ssdfast.attribution.target_distribution import target_ratio
 from ssdfast.sampling_distribution import truncated_distribution
@@ -111,6 +113,37 @@ def test_influences_are_what_leaving_a_problem_out_does(pair):
         shift_X = fit(rest, problems(rest)).estimates.value_X - its.value_X
         for columns in (slice(KL, KL + 1), PARAMETERS, PARTS, DROP_ONE):
             assert shift_X[columns] == pytest.approx(-its.influence_GX[g, columns], rel=0.3, abs=2e-3)
+
+
+def test_influences_are_those_of_every_statistic(pair, monkeypatch):
+    """Over problems left out one by one, where every class has its own estimate.
+
+    The shrinkage is not linear in the problems, and its own dependence on them is left out.
+    """
+    monkeypatch.setattr(fits, "shrinkage", lambda value_CD, _: Shrinkage(np.eye(value_CD.size), np.zeros(3)))
+    one = pair[2]
+    problem_T = problems(one)
+    its = fit(one, problem_T).estimates
+    shifts = []
+    left_out = range(0, int(problem_T.max()) + 1, 2)
+    for g in left_out:
+        rest = one.select([trace for trace, problem in zip(one.traces, problem_T, strict=True) if problem != g])
+        shifts.append(fit(rest, problems(rest)).estimates.value_X - its.value_X)
+    influence_GX = -its.influence_GX[list(left_out)]
+    for columns in (slice(KL, KL + 1), PARAMETERS, PARTS, DROP_ONE, BY_CLASS):
+        for x in range(columns.start, columns.stop):
+            size = np.linalg.norm(influence_GX[:, x])
+            if size > 1e-12:
+                assert np.linalg.norm(np.array(shifts)[:, x] - influence_GX[:, x]) < 0.35 * size, x
+
+
+def test_classes_that_do_not_differ_share_their_parameters(tmp_path):
+    """The same strength everywhere, and noise: estimates of single classes are apart, and the fit has one value."""
+    base = baseline(traces=60)
+    (one,) = read_probes([write(tmp_path, base, Planted(strength=0.3).logits(base, 0.3))])
+    raw = [model.fit()[0] for _, model in _models(one)]
+    shrunk = fit(one, problems(one)).theta_CD[:, 0]
+    assert np.ptp(shrunk) < 0.35 * np.ptp(raw)
 
 
 def problems(one):
