@@ -112,6 +112,7 @@ processes.set_forkserver_preload(["ssdfast.sampling.runner", "ssdfast.sampling.t
 
 
 def run(config, out, batch):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
     with contextlib.suppress(KeyboardInterrupt):
         runner.sample(config, out, SampleExecution(batch_size=batch))
 
