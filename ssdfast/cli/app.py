@@ -25,7 +25,8 @@ from ..config import (
 from ..config.base import describe
 from ..number_format import format_interval
 from ..progress import log_to_terminal
-from ..run_dir import RunError, read_json
+from ..run_dir import RunError
+from ..schemas import ProbeSummary
 from .commands import (
     EvalCommand,
     PlanCommand,
@@ -113,7 +114,7 @@ def _sample(args: list[str]) -> int:
     summary = sample(config, command.out, execution, command.overwrite)
     print(format_summary(summary))
     print(f"traces: {command.out / 'traces'}")
-    if failure := summary["first_failure"]:
+    if failure := summary.first_failure:
         print(f"ssdfast: some traces failed, the first {failure}; the same command retries them", file=sys.stderr)
         return 1
     return 0
@@ -163,9 +164,9 @@ def _study(args: list[str]) -> int:
     if attribution is None:
         print(f"the stages of {', '.join(execution.only_arms)} are done; stages of other arms remain")
         return 0
-    for arm in attribution["arms"].values():
-        if verdict := arm.get("verdict"):
-            print(f"{verdict['text']}\n")
+    for arm in attribution.arms.values():
+        if arm.verdict:
+            print(f"{arm.verdict.text}\n")
     print(f"report: {command.out / 'report.html'}")
     return 0
 
@@ -196,7 +197,7 @@ def _probe(args: list[str]) -> int:
     if is_first():
         _headline(command.out, write_report(command.out))
     if failed:
-        first = f"{failed[0]['trace_source']}, {failed[0]['trace_id']}: {failed[0]['reason']}"
+        first = f"{failed[0].trace_source}, {failed[0].trace_id}: {failed[0].reason}"
         print(
             f"ssdfast: {len(failed)} traces could not be scored, the first {first}."
             f" {command.out / 'summary.json'} lists them; the same command tries them again",
@@ -206,12 +207,11 @@ def _probe(args: list[str]) -> int:
 
 
 def _headline(out: Path, report: Path) -> None:
-    summary = read_json(out / "summary.json")
-    everything = summary["all"]
-    print(f"{summary['positions']:,} positions of {summary['traces']:,} traces")
-    print(f"shift, KL(trained ‖ baseline): {format_interval(everything['kl_trained_base'])} nats per position")
-    fraction = format_interval(everything["ssd_variance_fraction"], percent=True)
+    summary = ProbeSummary.read(out / "summary.json")
+    print(f"{summary.positions:,} positions of {summary.traces:,} traces")
+    print(f"shift, KL(trained ‖ baseline): {format_interval(summary.all.kl_trained_base)} nats per position")
+    fraction = format_interval(summary.all.ssd_variance_fraction, percent=True)
     print(f"fraction of the shift along what self-distillation predicts: {fraction}")
-    if origin := summary.get("train_sampling_origin"):
+    if origin := summary.train_sampling_origin:
         print(origin)
     print(f"report: {report}")

@@ -18,6 +18,7 @@ from .. import run_dir
 from ..config import SampleConfig, SampleExecution
 from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
+from ..schemas import SamplingSummary
 from ..trace_checks import PaddingIds
 from ..traces import SCHEMA
 from .engine import Completion, Engine
@@ -30,11 +31,11 @@ RESULTS = ("traces", "problems.jsonl", "sampling.json")
 
 def sample(
     config: SampleConfig, out: Path, execution: SampleExecution | None = None, overwrite: bool = False
-) -> dict[str, Any]:
+) -> SamplingSummary:
     """Fill `out` with config.yaml, manifest.json, problems.jsonl, traces/shard-*.parquet and sampling.json.
 
     Continues an earlier run with the same settings and retries what failed; loads no model if nothing is missing.
-    Returns the values of sampling.json: counts of traces, tokens, finish reasons and loops, the skipped problems, and
+    Returns the content of sampling.json: counts of traces, tokens, finish reasons and loops, the skipped problems, and
     the first failure.
     Raises ValueError for invalid settings, problems or models, and where another process works in `out`; RunError where
     the engine fails as a whole.
@@ -49,9 +50,9 @@ def sample(
             run_dir.claim(out, config, RESULTS, overwrite)
             run_dir.write_manifest(out, device, config.seed, input_files(config))
             first_failure = fill(plan, engine, out / "traces", "sampling", out / "problems.jsonl")
-        summary = summarize(out / "traces")
-        summary |= {"skipped_problems": plan.skipped_problems, "first_failure": first_failure}
-        run_dir.write_json(out / "sampling.json", summary)
+        counts = summarize(out / "traces")
+        summary = SamplingSummary(**counts, skipped_problems=plan.skipped_problems, first_failure=first_failure)
+        summary.write(out / "sampling.json")
         return summary
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -20,6 +19,7 @@ from .. import models, run_dir
 from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..progress import progress
+from ..schemas import StepMetrics, TrainingRecord, read_metrics
 from ..traces import files, traces_path
 from .diagnostics import warmup_warning
 from .examples import Example
@@ -105,7 +105,7 @@ def fit(
     if is_first():
         begin()
         run_dir.sweep(directory)
-        run_dir.write_json(directory / "filters.json", report | _sampling_record(examples))
+        TrainingRecord.model_validate(report | _sampling_record(examples)).write(directory / "filters.json")
     checkpoint, done = (None, 0) if overwrite else _last_complete(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / "metrics.jsonl"
@@ -214,13 +214,13 @@ def _drop_steps_after(metrics: Path, steps: int) -> None:
     """Keep only the lines of steps up to a checkpoint: the later ones are run again."""
     if metrics.exists():
         complete = [line for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        before = [line for line in complete if json.loads(line)["step"] <= steps]
+        before = [line for line in complete if StepMetrics.model_validate_json(line).step <= steps]
         run_dir.write_text(metrics, "".join(f"{line}\n" for line in before))
 
 
 def format_metrics(metrics: Path) -> str:
     """A row per metric, a column per step."""
-    lines: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [step.to_json() for step in read_metrics(metrics)]
     names = list(dict.fromkeys(name for line in lines for name in line))
     width = max(map(len, names))
     return "\n".join(

@@ -50,6 +50,7 @@ from ..run_dir import RunError
 from ..sampling.estimate import estimate_plan
 from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_for
 from ..sampling.runner import check_same_problems, fill
+from ..schemas import EvaluationResults
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
 RESULTS = ("traces", "eval", "problems.jsonl")
@@ -66,7 +67,7 @@ _log = logging.getLogger("ssdfast.evaluation")
 
 def evaluate(
     config: EvalConfig, out: Path, execution: EvalExecution | None = None, overwrite: bool = False
-) -> dict[str, Any]:
+) -> EvaluationResults:
     """Fill `out`; returns the content of eval/results.json. Does nothing more where that is there.
 
     Raises ValueError for unusable settings, problems, models or completions, naming file, line and problem; RunError
@@ -114,14 +115,14 @@ class _Evaluation:
         if len(self.problems) < 2 and len(self.config.models) + len(self.config.completions) > 1:
             raise ValueError("a comparison needs at least 2 problems: add problems, or evaluate a single checkpoint")
 
-    def run(self, overwrite: bool) -> dict[str, Any]:
+    def run(self, overwrite: bool) -> EvaluationResults:
         config, results = self.config, self.out / "eval" / "results.json"
         changeable = () if results.exists() else GRADING
         run_dir.check_claim(self.out, config, RESULTS, overwrite, changeable)
         inputs = list(dict.fromkeys(evaluation_files(config)))
         if results.exists() and not overwrite:
             self._claim(inputs, overwrite, ())
-            return run_dir.read_json(results)
+            return EvaluationResults.read(results)
         self.prepare()
         with GraderPool(
             self.execution.grader_workers or None,
@@ -290,14 +291,14 @@ class _Evaluation:
 
     def _write_results(
         self, table: pa.Table, mismatches: dict[str, int], sequences: list[dict[str, Any]]
-    ) -> dict[str, Any]:
+    ) -> EvaluationResults:
         """Write the table, the results and the plots."""
         config, directory = self.config, self.out / "eval"
         with run_dir.atomic(directory / "samples.parquet") as temporary:
             pq.write_table(table.replace_schema_metadata(run_dir.parquet_metadata()), temporary, compression="zstd")
         runs = split_by_run(table)
         strata = {name: (problem.source, problem.difficulty) for name, problem in self.problems.items()}
-        results: dict[str, Any] = {
+        values: dict[str, Any] = {
             "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in runs.values()),
             "planned_problems": len(self.problems),
             "bad_golds": self.skipped,
@@ -309,7 +310,8 @@ class _Evaluation:
         }
         if not sequences:
             scores = {run: run_scores(rows) for run, rows in runs.items()}
-            results |= compare_runs(scores, config.baseline_name, strata, config.seed)
+            values |= compare_runs(scores, config.baseline_name, strata, config.seed)
+        results = EvaluationResults.model_validate(values)
         list(draw(results, directory))
-        run_dir.write_json(directory / "results.json", results)
-        return run_dir.read_json(directory / "results.json")
+        results.write(directory / "results.json")
+        return results

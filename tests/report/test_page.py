@@ -19,6 +19,8 @@ from ssdfast.report import candidates, page_traces, write_report
 from ssdfast.report.format_text import format_summary
 from ssdfast.report.sanitize import MAX_CHARACTERS, embeddable_json, inert
 from ssdfast.report.study_text import format_title
+from ssdfast.schemas import Interval
+from tests.probe_summary import summary_without_numbers
 
 from .synthetic import vocabulary, write_run
 from .unpacking import columns_of
@@ -284,8 +286,8 @@ def _twice(run):
         (_remove("vocabulary.json"), r"vocabulary\.json is missing"),
         (_remove("positions/shard-00000.parquet"), r"holds no shard-"),
         (_write("summary.json", "{"), r"summary\.json is not valid JSON"),
-        (_write("summary.json", "[]"), r"summary\.json must hold a JSON object, got list"),
-        (_write("summary.json", '{"positions": 1}'), r"summary\.json has no all, by_lock_kind"),
+        (_write("summary.json", "[]"), r"summary\.json was written before schema versions"),
+        (_write("summary.json", '{"schema_version": 1, "positions": 1}'), r"summary\.json: traces: Field required"),
         (_write("positions/shard-00000.parquet", "PAR1"), r"shard-00000\.parquet is not a readable Parquet file"),
         (_drop_column, r"shard-00000\.parquet has no column js, top1_changed"),
         (_twice, r"is in .*shard-00000\.parquet and in .*shard-00009\.parquet"),
@@ -319,15 +321,15 @@ def test_an_interval(numbers, words):
 def _headline(position_fraction, alignment, invalid=0, kl=(0.02, 0.01, 0.03)):
     values = {"ssd_variance_fraction": position_fraction, "ssd_alignment": alignment, "kl_trained_base": kl}
     entry = {key: dict(zip(("value", "ci_low", "ci_high"), numbers, strict=True)) for key, numbers in values.items()}
-    title, sentences = format_summary(
-        {
-            "positions": 4160,
-            "traces": 16,
-            "invalid": invalid,
-            "trace_sources": {"baseline": 4000, "trained": 160},
-            "all": entry,
-        }
-    )
+    summary = summary_without_numbers({"baseline": "b", "trained": "t", "traces": ["t"]}, ["other"], [])
+    changes = {
+        "positions": 4160,
+        "traces": 16,
+        "invalid": invalid,
+        "trace_sources": {"baseline": 4000, "trained": 160},
+        "all": summary.all.model_copy(update={key: Interval(**numbers) for key, numbers in entry.items()}),
+    }
+    title, sentences = format_summary(summary.model_copy(update=changes))
     return title, " ".join(sentences)
 
 
