@@ -69,7 +69,7 @@ class Attribution(Result):
             offset = (number - (len(arms) - 1) / 2) * 0.8 / len(arms)
             for place, name in enumerate(names):
                 nats = entry.shift.components[name].nats
-                if nats.value is not None:
+                if nats.value is not None and nats.ci_low is not None and nats.ci_high is not None:
                     label = arm if place == 0 else "_nolegend_"
                     ax.plot([place + offset], [nats.value], "o", color=f"C{number}", label=label)
                     ax.plot([place + offset] * 2, [nats.ci_low, nats.ci_high], color=f"C{number}")

@@ -91,7 +91,7 @@ class Evaluation(Result):
             for run in results.runs
         ]
         return lines + [
-            f"{entry.run} − {entry.baseline}: {format_interval(entry.difference_pp, signed=True, decimals=1)} percentage"
-            f" points, p = {format_p_value(entry.p_value_holm)} (Holm)"
+            f"{entry.run} − {entry.baseline}: {format_interval(entry.difference_pp, signed=True, decimals=1)}"
+            f" percentage points, p = {format_p_value(entry.p_value_holm)} (Holm)"
             for entry in results.comparisons
         ]

@@ -28,7 +28,7 @@ class Frame(pd.DataFrame):
         return cls(table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_list(kind) else None))
 
     @classmethod
-    def from_records(cls, records: Sequence[Record], columns: Sequence[str] = ()) -> Frame:  # type: ignore[override]
+    def from_records(cls, records: Sequence[Record], columns: Sequence[str] = ()) -> Frame:
         """A row per record; an interval becomes columns ``name``, ``name_ci_low`` and ``name_ci_high``.
 
         columns: the fields, in order; none takes all.

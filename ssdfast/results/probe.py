@@ -75,7 +75,7 @@ class Probe(Result):
         table, present = self._table(), self.columns
         chosen = [name for name in _BY_DEFAULT if name in present] if columns is None else list(columns)
         check_columns(chosen, present, self.directory)
-        filters = [] if trace is None else [("trace_id", "==", trace)]
+        filters = None if trace is None else [("trace_id", "==", trace)]
         rows = pa.concat_tables(
             [table.read(file, chosen, filters) for file in table.files()], promote_options="permissive"
         ).unify_dictionaries()
@@ -147,7 +147,14 @@ class Trace:
         import numpy as np
 
         frame = self.probe.positions(
-            ["position", "token_id", "kl_trained_base", "position_class", "base_token_logprob", "trained_token_logprob"],
+            [
+                "position",
+                "token_id",
+                "kl_trained_base",
+                "position_class",
+                "base_token_logprob",
+                "trained_token_logprob",
+            ],
             self.trace_id,
         )
         frame.insert(1, "text", [self.probe.vocabulary.get(token, "") for token in frame.pop("token_id")])
