@@ -54,9 +54,8 @@ class Explorer:
         self._indexed: set[str] = set()
         for name, place in self.places.items():
             files = ", ".join(_quote(str(file.resolve())) for file in self.tables[name].files)
-            run(
-                f"CREATE VIEW t{place} AS SELECT * FROM read_parquet([{files}], file_row_number = true, filename = true)"
-            )
+            rows = f"read_parquet([{files}], file_row_number = true, filename = true)"
+            run(f"CREATE VIEW t{place} AS SELECT * FROM {rows}")
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._index, daemon=True)
         self._thread.start()
@@ -291,7 +290,7 @@ class Explorer:
         return self._connection.cursor().execute(sql, list(values)).fetchall()
 
     def _arrow(self, sql: str, values: Sequence[Any]) -> pa.Table:
-        table: pa.Table = self._connection.cursor().execute(sql, list(values)).to_arrow_table()
+        table: pa.Table = self._connection.cursor().sql(sql, params=list(values)).to_arrow_table()
         return table
 
 

@@ -113,7 +113,7 @@ async function open(row) {
 }
 
 function panel(title, ...children) {
-  byId("detail").replaceChildren(element("h2", {}, title), ...children);
+  byId("detail").replaceChildren(element("h2", {}, title), ...children.filter((child) => child !== null));
   byId("detail").hidden = false;
 }
 
