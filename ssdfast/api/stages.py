@@ -46,7 +46,7 @@ def sample(config: SampleConfig | None = None, *, out: PathLike, overwrite: bool
 
     >>> traces = ssd.sample(model="model", problems={"sources": "problems.jsonl"}, max_new_tokens=4, out="new/traces")
     >>> traces.summary().traces
-    4
+    8
     """
     from ..sampling.runner import sample as run
 
@@ -91,7 +91,7 @@ def evaluate(
     Raises ValueError in one sentence for unusable settings, problems, models or completions; RunError where traces
     failed.
 
-    >>> evals = ssd.evaluate(completions="runs/traces", out="new/eval")
+    >>> evals = ssd.evaluate(completions="runs/traces", problems={"sources": "problems.jsonl"}, out="new/eval")
     >>> len(evals.samples())
     8
     """
@@ -112,7 +112,7 @@ def probe(config: ProbeConfig | None = None, *, out: PathLike, overwrite: bool =
     ``train_sampling`` it is read from the records of the training run. Divergences and entropies are in nats.
     Raises ValueError in one sentence for models or traces that do not fit together; RunError where the models fail.
 
-    >>> probe = ssd.probe(baseline="model", trained="runs/trained/train/model", traces="runs/traces", out="new/probe")
+    >>> probe = ssd.probe(baseline="model", trained=ssd.load("runs/trained"), traces="runs/traces", out="new/probe")
     >>> probe.summary().traces
     8
     """

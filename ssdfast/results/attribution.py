@@ -19,8 +19,8 @@ class Attribution(Result):
     """A run of `ssdfast.attribute`, and what a study found.
 
     >>> attribution = ssd.load("runs/attribution")
-    >>> attribution.verdicts()[["arm", "category"]].to_dict("records")
-    [{'arm': 'ssd', 'category': 'undecided'}]
+    >>> attribution.verdicts()["arm"].tolist()
+    ['ssd']
     >>> sorted(attribution.components()["component"].unique())
     ['eos_bias', 'residual', 'ssd', 'temperature']
     """

@@ -21,7 +21,7 @@ _KINDS: tuple[tuple[str, type[Result]], ...] = (
     ("train/model", Model),
     ("summary.json", Probe),
     ("positions", Probe),
-    ("traces", Traces),
+    ("sampling.json", Traces),
 )
 
 
@@ -45,10 +45,12 @@ def load(directory: str | os.PathLike[str]) -> Traces | Model | Probe | Evaluati
             result = kind(path)
             _check(result)
             return result  # type: ignore[return-value]
+    if any(path.glob("*.parquet")) or any((path / "traces").glob("*.parquet")):
+        traces = Traces(path)
+        _check(traces)
+        return traces
     if (path / "train").is_dir() or (path / "config.yaml").exists():
         raise ValueError(f"{path} is a run that is not finished: start the command that began it again")
-    if any(path.glob("*.parquet")):
-        return Traces(path)
     raise ValueError(f"{path} holds no result of a stage (no {', '.join(name for name, _ in _KINDS)})")
 
 

@@ -104,6 +104,7 @@ class Explorer:
                     {"name": name, "number": _is_number(table.schema.field(name).type)} for name in table.scalars
                 ],
                 "text": table.kind == "positions" and table.vocabulary is not None,
+                "copied": table.name in self._indexed,
             }
             for table in self.tables.values()
         ]

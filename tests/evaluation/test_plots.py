@@ -82,11 +82,16 @@ def test_the_same_results_make_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize("name", ["accuracy", "answer_rate", "length"])
 def test_each_figure_shows_its_own_values(tmp_path, name):
-    before, changed = drawn(tmp_path / "before", *SWEEP), copy.deepcopy(SWEEP)
-    shown = changed[0] if name == "accuracy" else changed[0]["diagnostics"]
-    (shown[name]["all"] if name == "length" else shown[name]).update(
-        {"p50": 300.0} if name == "length" else {"value": 0.75, "ci_low": 0.6, "ci_high": 0.8}
-    )
+    first, *others = SWEEP
+    interval = Interval(value=0.75, ci_low=0.6, ci_high=0.8)
+    if name == "accuracy":
+        first = first.model_copy(update={"accuracy": interval})
+    else:
+        lengths = first.diagnostics.length
+        longer = lengths.model_copy(update={"all": lengths.all.model_copy(update={"p50": 300.0})})
+        rates = {"length": longer} if name == "length" else {"answer_rate": interval}
+        first = first.model_copy(update={"diagnostics": first.diagnostics.model_copy(update=rates)})
+    before, changed = drawn(tmp_path / "before", *SWEEP), [first, *others]
     after = drawn(tmp_path / "after", *changed)
     assert [one for one in before if before[one].read_bytes() != after[one].read_bytes()] == [name]
 
@@ -166,7 +171,9 @@ def test_a_run_without_an_interval_is_drawn(tmp_path):
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_fractions_at_either_end_are_drawn(tmp_path, value):
-    only = with_ends(run("base", value=value), max(value - 0.1, 0.0), min(value + 0.1, 1.0))
+    only = run("base", value=value)
+    ends = {"ci_low": max(value - 0.1, 0.0), "ci_high": min(value + 0.1, 1.0)}
+    only = only.model_copy(update={"accuracy": only.accuracy.model_copy(update=ends)})
     assert len(drawn(tmp_path, only)) == 3
 
 

@@ -165,9 +165,9 @@ def test_files_outside_of_the_directory_are_not_listed(tmp_path):
     assert [table.name for table in tables] == ["positions"]
     explorer = Explorer(tables, shown)
     try:
-        with pytest.raises(Exception, match="disabled by configuration|not allowed|Permission"):
+        with pytest.raises(Exception, match=r"disabled by configuration|not allowed|Permission"):
             explorer._run("SELECT * FROM read_text('/etc/hostname')", [])
-        with pytest.raises(Exception, match="disabled by configuration|not allowed|Permission"):
+        with pytest.raises(Exception, match=r"disabled by configuration|not allowed|Permission"):
             explorer._run("SELECT * FROM read_parquet(?)", [str(secret / "positions" / "shard-00000.parquet")])
     finally:
         explorer.close()
