@@ -21,6 +21,7 @@ import torch
 
 from .. import run_dir
 from ..config import EvalConfig, EvalExecution, NamedPath
+from ..config.evaluate import GRADING
 from ..evaluation.answers.conventions import Conventions
 from ..evaluation.comparisons import compare_runs
 from ..evaluation.completions import read
@@ -53,10 +54,7 @@ from ..sampling.runner import check_same_problems, fill
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
 RESULTS = ("traces", "eval", "problems.jsonl")
-GRADING = (
-    *("baseline", "pass_at_k", "extraction", "conventions", "grader"),
-    *("on_bad_gold", "on_missing_samples", "on_prompt_mismatch"),
-)
+AFTER_SAMPLING = (*GRADING, "baseline", "pass_at_k", "on_missing_samples", "on_prompt_mismatch")
 """The settings that may change until there are results: sampled traces do not depend on them."""
 _TAIL = 64
 """The tokens of a prompt's end, where a thinking part would be opened."""
@@ -116,7 +114,7 @@ class _Evaluation:
 
     def run(self, overwrite: bool) -> dict[str, Any]:
         config, results = self.config, self.out / "eval" / "results.json"
-        changeable = () if results.exists() else GRADING
+        changeable = () if results.exists() else AFTER_SAMPLING
         run_dir.check_claim(self.out, config, RESULTS, overwrite, changeable)
         inputs = list(dict.fromkeys(evaluation_files(config)))
         if results.exists() and not overwrite:

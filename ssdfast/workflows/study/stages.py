@@ -87,18 +87,17 @@ class Stages:
     def grade(self, arm: str, seed: int) -> Stage:
         """The samples with a column `correct`."""
         samples = self.sample(arm, seed)
-        extraction, conventions = self.config.extraction, self.config.conventions
 
         def run(directory: Path) -> None:
             from ..evaluate import evaluate
 
             source = NamedPath(name="sampled", path=str(samples.directory))
-            config = EvalConfig(completions=(source,), extraction=extraction, conventions=conventions)
+            config = EvalConfig(completions=(source,), **self.config.grading())
             evaluate(config, directory, self._eval_execution)
             graded = select_traces.with_grades(samples.directory / "traces", directory / "eval" / "samples.parquet")
             select_traces.write(graded, directory / "traces")
 
-        settings = {"extraction": _json(extraction), "conventions": _json(conventions)}
+        settings = {name: _json(self.config)[name] for name in self.config.grading()}
         return self._stage("grade", samples.label, settings, run, [samples])
 
     def select(self, arm: str, seed: int) -> Stage:
@@ -153,8 +152,7 @@ class Stages:
                 sweep=self.config.sweep,
                 samples_per_problem=self.config.samples_per_problem,
                 max_new_tokens=self.config.eval_max_new_tokens,
-                extraction=self.config.extraction,
-                conventions=self.config.conventions,
+                **self.config.grading(),
                 engine=self.config.engine,
             )
 
@@ -224,8 +222,7 @@ class Stages:
                 baseline=BASELINE,
                 problems=self.config.eval_problems,
                 prompt=self.config.prompt,
-                extraction=self.config.extraction,
-                conventions=self.config.conventions,
+                **self.config.grading(),
             )
             evaluate(config, directory, self._eval_execution)
 
