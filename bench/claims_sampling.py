@@ -20,6 +20,11 @@ def on_cpu() -> Iterator[Claim]:
     engine, generate = _run(race)
     what = f"tokens per second, {sampling.PROMPTS} prompts x {sampling.TOKENS} tokens, over one tuned generate() call"
     yield Claim(what, engine / generate, 1.5, "x", at_least=True)
+    if vllm := race.vllm():
+        print(f"     {vllm:.0f} tokens/s by vLLM's CPU build")
+        yield Claim("the same over vLLM's CPU build", engine / vllm, 0.7, "x", at_least=True)
+    else:
+        print("     vLLM's CPU build is not here: make .venv-vllm/installed")
     per_token = sampling.loop_seconds_per_token(race.traces)
     print(f"     loop detection: {1e6 * per_token:.1f} us per token")
     yield Claim("loop detection as a fraction of decode time", per_token * engine, 0.01)

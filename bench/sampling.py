@@ -6,6 +6,7 @@ Used by claims_sampling.py; the model is converted once, in runs/bench-sampling.
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import shutil
 import statistics
@@ -101,6 +102,18 @@ class Race:
         generate.append(self._speed(partial(self.generate, best)))
         engine.append(self._speed(self._count))
         return statistics.mean(engine), statistics.mean(generate), best
+
+    def vllm(self) -> float | None:
+        """Tokens per second of vLLM's CPU build, where the environment of `make test-vllm` is there."""
+        python = ROOT / ".venv-vllm" / "bin" / "python"
+        if not python.exists():
+            return None
+        file = HOME / "requests.json"
+        file.write_text(json.dumps([[request.prompt_ids, request.max_new_tokens] for request in self.requests]))
+        script = ROOT / "bench" / "sampling_vllm.py"
+        command = [str(x) for x in (python, script, model_path(), file, torch.get_num_threads())]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return float(printed.split("tokens per second")[-1])
 
     def _count(self) -> int:
         self.traces = self.engine()
