@@ -165,16 +165,18 @@ def claim(
     results: Sequence[str],
     overwrite: bool,
     changeable: Sequence[str] = (),
+    growing: Sequence[str] = (),
 ) -> None:
     """Make `directory` the home of a run with these settings, new or continued. A stage does all its checks first, so
     that a command that is rejected neither claims the directory nor removes what is in it.
 
     results: the names that the run makes in it. `overwrite` removes them first, and nothing else. Where there are none,
     new settings lose nothing and are accepted.
-    changeable: the settings that nothing in the directory depends on yet.
+    changeable: the settings that no kept result depends on. growing: numbers that may be larger than before, where the
+    run then makes what is missing.
     Raises ValueError as `check_claim`.
     """
-    check_claim(directory, config, results, overwrite, changeable)
+    check_claim(directory, config, results, overwrite, changeable, growing)
     if overwrite:
         for name in results:
             _remove(directory / name)
@@ -187,7 +189,12 @@ def claim(
 
 
 def check_claim(
-    directory: Path, config: Settings, results: Sequence[str], overwrite: bool, changeable: Sequence[str] = ()
+    directory: Path,
+    config: Settings,
+    results: Sequence[str],
+    overwrite: bool,
+    changeable: Sequence[str] = (),
+    growing: Sequence[str] = (),
 ) -> None:
     """Raises ValueError where `directory` holds results of other settings, or of no known settings at all. Changes
     nothing."""
@@ -206,10 +213,17 @@ def check_claim(
             {name: value for name, value in yaml.safe_load(text).items() if name not in changeable}
             for text in (saved.read_text(encoding="utf-8"), dump(config))
         )
+        before |= {name: now[name] for name in growing if now[name] > before.get(name, now[name])}
         if difference := _first_difference(before, now):
             raise ValueError(
                 f"{directory} holds a run with other settings ({difference}): choose another --out, or --overwrite it"
             )
+
+
+def changed_settings(directory: Path, config: Settings) -> list[str]:
+    """The settings of the run in `directory` whose values differ from those of `config`."""
+    before, now = (yaml.safe_load(text) for text in ((directory / CONFIG).read_text(encoding="utf-8"), dump(config)))
+    return [name for name in now if now[name] != before.get(name)]
 
 
 def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Path]) -> None:

@@ -26,6 +26,8 @@ from .run_stats import Speed, format_progress, summarize
 from .trace_store import TraceStore
 
 RESULTS = ("traces", "problems.jsonl", "sampling.json")
+GROWING = ("samples_per_problem", "max_new_tokens")
+"""The settings with which a run that is larger draws what is missing."""
 
 
 def sample(
@@ -33,20 +35,21 @@ def sample(
 ) -> dict[str, Any]:
     """Fill `out` with config.yaml, manifest.json, problems.jsonl, traces/shard-*.parquet and sampling.json.
 
-    Continues an earlier run with the same settings and retries what failed; loads no model if nothing is missing.
+    Continues an earlier run with the same settings and retries what failed; loads no model if nothing is missing. With
+    more samples per problem it draws those alone; with a larger maximum length, it draws truncated traces again.
     Returns the values of sampling.json: counts of traces, tokens, finish reasons and loops, the skipped problems, and
     the first failure.
     Raises ValueError for invalid settings, problems or models, and where another process works in `out`; RunError where
     the engine fails as a whole.
     """
     with run_dir.lock(out):
-        run_dir.check_claim(out, config, RESULTS, overwrite)
+        run_dir.check_claim(out, config, RESULTS, overwrite, growing=GROWING)
         plan = make_plan(config)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         with LazyEngine(config, execution or SampleExecution(), plan) as engine:
             if overwrite:
                 engine.ready(plan.rules)  # before anything is removed
-            run_dir.claim(out, config, RESULTS, overwrite)
+            run_dir.claim(out, config, RESULTS, overwrite, growing=GROWING)
             run_dir.write_manifest(out, device, config.seed, input_files(config))
             first_failure = fill(plan, engine, out / "traces", "sampling", out / "problems.jsonl")
         summary = summarize(out / "traces")
@@ -61,7 +64,8 @@ def fill(plan: Plan, lazy_engine: LazyEngine, directory: Path, what: str, proble
     problems_file: the file that the problems are written to, for grading. Nothing is written before the engine is
     ready. Raises ValueError where an earlier run had other problems.
     """
-    store = TraceStore(directory, [(request.problem_id, request.sample) for request in plan.requests])
+    keys = [(request.problem_id, request.sample) for request in plan.requests]
+    store = TraceStore(directory, keys, [request.max_new_tokens for request in plan.requests])
     if problems_file and problems_file.exists():
         check_same_problems(problems_file, plan.problems)
     try:

@@ -64,6 +64,19 @@ def test_a_study_ends_in_verdicts_and_a_changed_arm_alone_runs_again(inputs, mon
     assert sorted(names) == ["attribute", "compare", "eval ssd-0", "probe ssd-0", "train ssd-0"]
 
 
+def test_another_extraction_samples_and_trains_nothing_again(inputs, monkeypatch):
+    names, out = ran(monkeypatch), inputs / "out"
+    study(read_study(file_of(inputs)), out)
+    names.clear()
+    study(read_study(file_of(inputs, extraction={"fallback_last_number": True})), out)
+    assert {name.split()[0] for name in names} == {
+        "grade", "training_data", "probe_traces", "probe", "compare", "attribute",
+    }  # fmt: skip
+    runs = json.loads((out / "results.json").read_text())["runs"]
+    answered = [(run["diagnostics"]["answer_rate"]["value"], run["diagnostics"]["boxed_rate"]) for run in runs]
+    assert any(stated > boxed for stated, boxed in answered)
+
+
 def test_arms_that_draw_alike_share_their_traces_and_each_recipe_does_what_it_says(inputs):
     recipes = ["ssd", "ssd-soft", "control", "length-matched", "temperature-only", "correct-only"]
     config = read_study(file_of(inputs, arms=recipes, train_sampling={"temperature": 1.3}))
