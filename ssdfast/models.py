@@ -122,14 +122,18 @@ def load(path: str, dtype: str, attention: str | None = None) -> LanguageModel:
     return loaded
 
 
-def save(model: LanguageModel, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+def save(
+    model: LanguageModel, directory: Path, weights: dict[str, Tensor] | None = None, card: str | None = None
+) -> None:
     """Write weights (safetensors) and tokenizer as `directory`, whole or not at all.
 
-    weights: written instead of the model's own, by the model's names.
+    weights: written instead of the model's own, by the model's names. card: the text of README.md.
     """
     with atomic_directory(directory) as temporary:
         model.model.save_pretrained(temporary, state_dict=weights)
         model.tokenizer.save_pretrained(temporary)
+        if card:
+            (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def linear_head(model: Any, dtype: torch.dtype | None = None) -> LmHead:

@@ -79,6 +79,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
         for file in temporary.rglob("*"):
+            os.chmod(file, (0o777 if file.is_dir() else 0o666) & ~_umask())  # safetensors writes private files
             _sync(file)
         os.replace(temporary, path)
         _sync(path.parent)
@@ -156,7 +157,7 @@ def sweep(directory: Path) -> None:
     """Remove unfinished files that a killed run left in `directory`: those with the names of `atomic`."""
     for entry in list(directory.iterdir()) if directory.is_dir() else ():
         if entry.name.startswith(".") and entry.name.endswith(_UNFINISHED):
-            _remove(entry)
+            remove(entry)
 
 
 def claim(
@@ -179,9 +180,9 @@ def claim(
     check_claim(directory, config, results, overwrite, changeable, growing)
     if overwrite:
         for name in results:
-            _remove(directory / name)
+            remove(directory / name)
     if not any((directory / name).exists() for name in results):
-        _remove(directory / MANIFEST)
+        remove(directory / MANIFEST)
     saved, text = directory / CONFIG, dump(config)
     if not saved.exists() or saved.read_text(encoding="utf-8") != text:
         write_text(saved, text)
@@ -263,7 +264,8 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a directory with all that is in it; nothing where there is none."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

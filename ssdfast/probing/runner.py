@@ -19,6 +19,7 @@ from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
 from ..progress import progress
 from ..sharded_table import ForeignShard, ShardedTable
+from ..threads import set_threads
 from ..traces import traces_path
 from .model_loading import Failed, Prober
 from .plan import Plan
@@ -41,6 +42,7 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     another process works in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
+    set_threads(execution.num_threads)
     resolved = resolve_train_sampling(config, execution.on_sampling_mismatch)
     config = resolved.config
     with distributed.process_group() as team, run_dir.lock(out, team.first):

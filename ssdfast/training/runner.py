@@ -1,6 +1,7 @@
 """``ssdfast train``: fine-tune a model on traces, resume bit for bit, and show within minutes whether it learns.
 
-`train/metrics.jsonl` has a line per step, `train/checkpoints/` the last two checkpoints, `train/model` the result.
+`train/metrics.jsonl` has a line per step, `train/checkpoints/` the last two checkpoints, `train/model` the result with
+its card, and `train/adapters` the LoRA adapters where they are kept.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from .. import models, run_dir
 from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..progress import progress
+from ..threads import set_threads
 from ..traces import files, traces_path
 from .diagnostics import warmup_warning
 from .examples import Example
 from .filters import format_filters, read_training_examples
 from .label_source import LabelSource, from_disabled_adapters, from_frozen_copy
+from .model_card import model_card
 from .packed_attention import is_packing_exact, isolate_traces
 from .prepare_model import add_lora, attn_implementation, prepare, weights_dtype
 from .step_dataset import StepDataset
@@ -33,7 +36,7 @@ from .trackers import check_trackers
 from .trainer import SsdTrainer, training_arguments
 
 RESULTS = ("train",)
-MODEL = "model"
+MODEL, ADAPTERS = "model", "adapters"
 
 _log = logging.getLogger("ssdfast.training.runner")
 
@@ -48,6 +51,7 @@ def train(
     be used.
     """
     execution = execution or TrainExecution()
+    set_threads(execution.num_threads)
     check_trackers(execution.report_to)
     if execution.trial_steps:
         with tempfile.TemporaryDirectory() as directory:
@@ -91,6 +95,7 @@ def fit(
         )
     attention = attn_implementation(config, on_gpu, models.model_info(config.model).config)
     model = models.load(config.model, weights_dtype(config), attention)
+    use_cache = model.model.config.use_cache  # the trainer sets it to False
     examples, report = read_training_examples(config, model)
     network = prepare(model.model, config, on_gpu)
     packs = is_packing_exact(network)
@@ -127,7 +132,8 @@ def fit(
         if is_first():
             print(format_metrics(metrics))
         return trained
-    _save(trainer, model, trained)
+    model.model.config.use_cache = use_cache
+    _save(trainer, model, trained, config, len(examples))
     if is_first():
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return trained
@@ -170,7 +176,9 @@ def _label_source(
     return LabelSource(sampling, model.vocabulary)
 
 
-def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> None:
+def _save(
+    trainer: SsdTrainer, model: models.LanguageModel, directory: Path, config: TrainingRunConfig, num_traces: int
+) -> None:
     """Writes the full trained model, with adapters merged into it. Every rank must call it if weights are sharded."""
     network: Any = trainer.model
     weights = trainer.gather_weights()
@@ -181,9 +189,17 @@ def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> 
         if weights is not None:
             network.load_state_dict(weights)
             weights = None
+        if config.keep_adapters:
+            run_dir.remove(directory.parent / ADAPTERS)  # of a run that was killed before it wrote the model
+            with run_dir.atomic_directory(directory.parent / ADAPTERS) as temporary:
+                network.save_pretrained(temporary)
         plain = network.merge_and_unload()
     del plain.forward  # the architecture's own again
-    models.save(model, directory, weights)
+    if config.model_dtype != "auto":
+        dtype = getattr(torch, config.model_dtype)
+        plain.to(dtype)
+        weights = weights and {name: weight.to(dtype) for name, weight in weights.items()}
+    models.save(model, directory, weights, model_card(config, num_traces, trainer.state.global_step))
 
 
 def _common_sampling(examples: list[Example], source: str) -> EngineSamplingParams:

@@ -51,6 +51,7 @@ from ..run_dir import RunError
 from ..sampling.estimate import estimate_plan
 from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_for
 from ..sampling.runner import GROWING, check_same_problems, fill
+from ..threads import set_threads
 from .eval_grades import write_grades
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
@@ -76,8 +77,10 @@ def evaluate(
     """
     config.check()
     check_installed()
+    execution = execution or EvalExecution()
+    set_threads(execution.num_threads)
     with run_dir.lock(out):
-        return _Evaluation(config, out, execution or EvalExecution()).run(overwrite)
+        return _Evaluation(config, out, execution).run(overwrite)
 
 
 def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
@@ -227,15 +230,17 @@ class _Evaluation:
         """A checkpoint's completions at all sampling parameters of the sweep."""
         plan, directories = self.plans[model.name], []
         with LazyEngine(self.config.sample_config(model.path), self.execution, plan) as engines:
-            for sampling in self.config.sampling_grid:
+            for number, sampling in enumerate(self.config.sampling_grid):
                 run = Run(model.name, KnownSamplingParams.from_config(sampling))
                 run_plan = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, sampling=sampling))
                 directories.append(self.out / "traces" / run.directory)
-                self._fill(run_plan, engines, directories[-1], str(run))
+                models_after = len(self.config.models) - 1 - self.config.models.index(model)
+                runs_after = (models_after + 1) * len(self.config.sampling_grid) - 1 - number
+                self._fill(run_plan, engines, directories[-1], str(run), runs_after)
         return self._examine(model.name, plan, directories)
 
-    def _fill(self, plan: Plan, engines: LazyEngine, directory: Path, what: str) -> None:
-        if failure := fill(plan, engines, directory, f"sampling {what}"):
+    def _fill(self, plan: Plan, engines: LazyEngine, directory: Path, what: str, runs_after: int = 0) -> None:
+        if failure := fill(plan, engines, directory, f"sampling {what}", runs_after=runs_after):
             raise RunError(f"{what}: some traces failed, the first {failure}; the same command tries them again")
 
     def _examine(self, checkpoint: str, plan: Plan, directories: list[Path]) -> list[RunSamples]:

@@ -140,7 +140,7 @@ class Stages:
             config = TrainingRunConfig(
                 model=self.model, traces=str(selected.directory / "traces"), seed=seed, **settings
             )
-            train(config, directory, TrainExecution())
+            train(config, directory, TrainExecution(num_threads=self.execution.engine_args.num_threads))
 
         epochs = self.config.arm_training(arm).num_train_epochs
         tokens = self.num_train_problems * self.config.train_max_new_tokens * epochs
@@ -209,7 +209,9 @@ class Stages:
         def run(directory: Path) -> None:
             from ...probing.runner import probe
 
-            if failed := probe(config(), directory, ExecutionConfig(on_sampling_mismatch="allow")):
+            threads = self.execution.engine_args.num_threads
+            execution = ExecutionConfig(on_sampling_mismatch="allow", num_threads=threads)
+            if failed := probe(config(), directory, execution):
                 raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
 
         answers = self.num_eval_problems * self.config.samples_per_problem
