@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor
 from transformers.utils import is_accelerate_available
 
-from . import model_files
+from . import hub, model_files
 from .kernels import LmHead, lm_head_logits
 from .messages import one_line
 from .run_dir import atomic_directory
@@ -173,7 +173,7 @@ def _context(config: Any) -> float:
 
 def _source(path: str) -> tuple[Path, dict[str, Any]]:
     """(directory, options of transformers' loaders), with its files checked."""
-    directory, gguf = model_files.locate(Path(path))
+    directory, gguf = model_files.locate(hub.local_path(path))
     model_files.check(directory, gguf)
     return directory, _LOCAL | ({"gguf_file": gguf} if gguf else {})
 

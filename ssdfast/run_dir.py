@@ -9,11 +9,14 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from typing import Any
 import yaml
 
 from .config import Settings, dump
+from .hub import revision_of
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
@@ -85,6 +89,18 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link(path: Path, target: Path) -> None:
+    """Make `path` a relative link to `target`, in the place of a link that is there. Raises ValueError for a file or a
+    directory there."""
+    if path.exists() and not path.is_symlink():
+        raise ValueError(f"{path} is in the way of a link to {target}: rename it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}{_UNFINISHED}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()))
+    os.replace(temporary, path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -251,6 +267,9 @@ def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Pat
             "machine": platform.platform(),
             "git_commit": _git_commit(),
             "seed": seed,
+            "command": shlex.join(sys.argv),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hub_revisions": dict(filter(None, map(revision_of, map(Path, hashes)))),
             "inputs": hashes,
         },
     )

@@ -17,6 +17,7 @@ import torch
 from .. import distributed, run_dir
 from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
+from ..hub import local_path
 from ..progress import progress
 from ..sharded_table import ForeignShard, ShardedTable
 from ..threads import set_threads
@@ -77,7 +78,8 @@ def _claim(config: ProbeConfig, out: Path, overwrite: bool) -> None:
 
 
 def _inputs(config: ProbeConfig) -> list[Path]:
-    return [Path(config.baseline), Path(config.trained), *(traces_path(Path(source.path)) for source in config.traces)]
+    models = [local_path(name) for name in (config.baseline, config.trained)]
+    return [*models, *(traces_path(Path(source.path)) for source in config.traces)]
 
 
 def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from .. import models, run_dir
 from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
+from ..hub import local_path
 from ..progress import progress
 from ..threads import set_threads
 from ..traces import files, traces_path
@@ -36,7 +38,7 @@ from .trackers import check_trackers
 from .trainer import SsdTrainer, training_arguments
 
 RESULTS = ("train",)
-MODEL, ADAPTERS = "model", "adapters"
+MODEL, ADAPTERS, METRICS = "model", "adapters", "metrics.jsonl"
 
 _log = logging.getLogger("ssdfast.training.runner")
 
@@ -55,7 +57,10 @@ def train(
     check_trackers(execution.report_to)
     if execution.trial_steps:
         with tempfile.TemporaryDirectory() as directory:
-            return fit(config, Path(directory) / "train", execution)
+            trained = fit(config, Path(directory) / "train", execution)
+            if is_first():
+                print(format_metrics(trained.parent / METRICS))
+            return trained
     with run_dir.lock(out, is_first()):
         if is_first():
             run_dir.check_claim(out, config, RESULTS, overwrite)
@@ -64,7 +69,7 @@ def train(
             run_dir.claim(out, config, RESULTS, overwrite)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
             run_dir.write_manifest(
-                out, device, config.seed, [Path(config.model), *files(traces_path(Path(config.traces)))]
+                out, device, config.seed, [local_path(config.model), *files(traces_path(Path(config.traces)))]
             )
 
         return fit(config, out / "train", execution, begin, overwrite)
@@ -113,7 +118,7 @@ def fit(
         run_dir.write_json(directory / "filters.json", report | _sampling_record(examples))
     checkpoint, done = (None, 0) if overwrite else _last_complete(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
-    metrics = directory / "metrics.jsonl"
+    metrics = directory / METRICS
     if is_first():
         _drop_steps_after(metrics, done)
     trainer = SsdTrainer(network, dataset, label_source, metrics, config, args)
@@ -129,14 +134,21 @@ def fit(
         percent = 100 * label_source.max_missing_mass
         _log.warning("soft labels miss at most %.2g %% of the sampling distribution at a position", percent)
     if execution.trial_steps:
-        if is_first():
-            print(format_metrics(metrics))
         return trained
     model.model.config.use_cache = use_cache
     _save(trainer, model, trained, config, len(examples))
     if is_first():
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return trained
+
+
+def measure_speed(config: TrainingRunConfig, steps: int = 3) -> float:
+    """Tokens per second, prompts included, of the steps of a trial after the first one. Nothing is kept."""
+    with tempfile.TemporaryDirectory() as directory:
+        trained = fit(config, Path(directory) / "train", TrainExecution(trial_steps=steps))
+        lines = [json.loads(line) for line in (trained.parent / METRICS).read_text(encoding="utf-8").splitlines()]
+    speeds: list[float] = [line["tokens_per_second"] for line in lines]
+    return statistics.median(speeds[1:] or speeds)
 
 
 def _sampling_record(examples: list[Example]) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from ..evaluation.diagnostics import prompt_opens
 from ..evaluation.extract import FALLBACKS, ExtractionRules
 from ..evaluation.grader_pool import GraderPool
 from ..evaluation.grading import check_golds, find_bad_golds, grade_answers
-from ..evaluation.libraries import check_installed
 from ..evaluation.plots import draw
 from ..evaluation.runs import KnownSamplingParams, Run
 from ..evaluation.samples import (
@@ -45,6 +44,7 @@ from ..evaluation.stats.power import ALPHA
 from ..evaluation.stats.sequential import SequentialTest
 from ..evaluation.stats.subsets import stratified_subset
 from ..evaluation.summary import run_scores, summarize_run
+from ..extras import require
 from ..number_format import format_names
 from ..problems.problem import Problem, write_problems
 from ..run_dir import RunError
@@ -76,7 +76,7 @@ def evaluate(
     where traces failed, which the same command tries again.
     """
     config.check()
-    check_installed()
+    require("eval")
     execution = execution or EvalExecution()
     set_threads(execution.num_threads)
     with run_dir.lock(out):

@@ -261,6 +261,11 @@ class Stages:
         needs = [stage for stages in probes.values() for stage in stages]
         return self._stage("attribute", "", {"control": self.config.control}, run, needs)
 
+    def trained_models(self) -> Iterator[tuple[str, Path]]:
+        """ARM-SEED and the directory of its model, which exists once the stage is done."""
+        for arm, seed in self._arm_seeds():
+            yield f"{arm}-{seed}", Path(self._model_path(self.train(arm, seed)))
+
     def trainings(self) -> Iterator[Training]:
         """What the report shows of each training, once its stages are done."""
         for arm, seed in self._arm_seeds():
