@@ -32,13 +32,21 @@ inline bool runs_amx() {
 #endif
 }
 
+#if defined(__x86_64__)
+// clang before 17 does not know the name "f16c" in __builtin_cpu_supports.
+inline bool converts_halves() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+#endif
+
 inline bool runs_here(const std::string& isa) {
 #if defined(__x86_64__)
   if (isa == "amx") return runs_here("avx512") && runs_amx();
   if (isa == "avx512")
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq");
-  if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_halves();
 #endif
   return isa == "portable";
 }

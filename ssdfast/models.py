@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor
 from transformers.utils import is_accelerate_available
 
-from . import model_files
+from . import hub, model_files
 from .kernels import LmHead, lm_head_logits
 from .messages import one_line
 from .run_dir import atomic_directory
@@ -122,14 +122,18 @@ def load(path: str, dtype: str, attention: str | None = None) -> LanguageModel:
     return loaded
 
 
-def save(model: LanguageModel, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+def save(
+    model: LanguageModel, directory: Path, weights: dict[str, Tensor] | None = None, card: str | None = None
+) -> None:
     """Write weights (safetensors) and tokenizer as `directory`, whole or not at all.
 
-    weights: written instead of the model's own, by the model's names.
+    weights: written instead of the model's own, by the model's names. card: the text of README.md.
     """
     with atomic_directory(directory) as temporary:
         model.model.save_pretrained(temporary, state_dict=weights)
         model.tokenizer.save_pretrained(temporary)
+        if card:
+            (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def linear_head(model: Any, dtype: torch.dtype | None = None) -> LmHead:
@@ -177,7 +181,7 @@ def _context(config: Any) -> float:
 
 def _source(path: str) -> tuple[Path, dict[str, Any]]:
     """(directory, options of transformers' loaders), with its files checked."""
-    directory, gguf = model_files.locate(Path(path))
+    directory, gguf = model_files.locate(hub.local_path(path))
     model_files.check(directory, gguf)
     return directory, _LOCAL | ({"gguf_file": gguf} if gguf else {})
 

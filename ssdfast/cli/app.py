@@ -1,4 +1,4 @@
-"""The commands: ``ssdfast sample``, ``eval``, ``train``, ``plan``, ``probe`` and ``study``.
+"""The commands: ``ssdfast sample``, ``eval``, ``train``, ``plan``, ``probe``, ``study`` and ``clean``.
 
 Exit codes: 0 done, 1 a failure, 2 the caller's mistake. torch is imported when a stage runs, not before.
 """
@@ -23,10 +23,12 @@ from ..config import (
     TrainingRunConfig,
 )
 from ..config.base import describe
+from ..extras import require
 from ..number_format import format_interval
 from ..progress import log_to_terminal
 from ..run_dir import RunError, read_json
 from .commands import (
+    CleanCommand,
     EvalCommand,
     PlanCommand,
     ProbeCommand,
@@ -54,6 +56,7 @@ Was it self-distillation, or just training?
   plan    print the memory that training takes, for any model and length, without weights and without a GPU
   probe   measure the shift of a trained model from its baseline at every position of given traces
   study   run all of these for several arms and decide: self-distillation, or just training?
+  clean   list, or remove, the stages of a study that its settings no longer need
 
 `ssdfast study demo --out runs/demo` is a small study of a 135M model: a few minutes on a laptop, no downloads.
 `ssdfast COMMAND --help` lists the options, `ssdfast --version` prints the version.
@@ -75,6 +78,7 @@ def run(args: list[str]) -> int:
         "plan": _plan,
         "probe": _probe,
         "study": _study,
+        "clean": _clean,
     }
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -138,6 +142,7 @@ def _eval(args: list[str]) -> int:
 def _train(args: list[str]) -> int:
     command = parse(TrainCommand, train_defaults(args), "train", args)
     config, execution = settings_from(command, TrainingRunConfig), settings_from(command, TrainExecution)
+    require("train")
     if command.estimate:
         from ..training.estimate import estimate
 
@@ -153,6 +158,7 @@ def _train(args: list[str]) -> int:
 
 def _study(args: list[str]) -> int:
     command = parse(StudyCommand, tyro.MISSING, "study", args)
+    require("train", "eval")
     from ..workflows.study.runner import estimate, read_study, study
 
     config, execution = read_study(command.file), settings_from(command, StudyExecution)
@@ -166,7 +172,22 @@ def _study(args: list[str]) -> int:
     for arm in attribution["arms"].values():
         if verdict := arm.get("verdict"):
             print(f"{verdict['text']}\n")
+    for model in sorted((command.out / "models").iterdir()):
+        print(f"model: {model}")
     print(f"report: {command.out / 'report.html'}")
+    return 0
+
+
+def _clean(args: list[str]) -> int:
+    command = parse(CleanCommand, CleanCommand.model_construct(study=tyro.MISSING), "clean", args)
+    from ..workflows.study.clean import format_superseded, remove, superseded
+
+    stages = superseded(command.study)
+    print(format_superseded(stages))
+    if command.remove:
+        remove(stages)
+    elif stages:
+        print(f"nothing was removed; to remove them: ssdfast clean {command.study} --remove")
     return 0
 
 

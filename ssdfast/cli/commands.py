@@ -99,6 +99,15 @@ class StudyCommand(StudyExecution, _StudyFirst):
     """Sample, train, evaluate and probe every arm of a study, and attribute its shift. Finished stages are kept."""
 
 
+class CleanCommand(Settings):
+    """List the stages of a study that its settings no longer need, with their sizes; remove them with --remove."""
+
+    study: tyro.conf.Positional[Path]
+    """The directory of the study."""
+    remove: bool = False
+    """Remove the listed stages."""
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

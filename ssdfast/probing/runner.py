@@ -17,8 +17,10 @@ import torch
 from .. import distributed, run_dir
 from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
+from ..hub import local_path
 from ..progress import progress
 from ..sharded_table import ForeignShard, ShardedTable
+from ..threads import set_threads
 from ..traces import traces_path
 from .model_loading import Failed, Prober
 from .plan import Plan
@@ -41,6 +43,7 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     another process works in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
+    set_threads(execution.num_threads)
     resolved = resolve_train_sampling(config, execution.on_sampling_mismatch)
     config = resolved.config
     with distributed.process_group() as team, run_dir.lock(out, team.first):
@@ -75,7 +78,8 @@ def _claim(config: ProbeConfig, out: Path, overwrite: bool) -> None:
 
 
 def _inputs(config: ProbeConfig) -> list[Path]:
-    return [Path(config.baseline), Path(config.trained), *(traces_path(Path(source.path)) for source in config.traces)]
+    models = [local_path(name) for name in (config.baseline, config.trained)]
+    return [*models, *(traces_path(Path(source.path)) for source in config.traces)]
 
 
 def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:

@@ -41,6 +41,7 @@ class TransformersEngine:
 
     def __init__(self, model: LanguageModel, rules: Rules, batch_size: int) -> None:
         self.model, self.rules, self.batch_size = model, rules, batch_size
+        self.capacity = batch_size
 
     def complete(
         self, requests: Sequence[Request], on_tokens: Callable[[int], object]

@@ -293,3 +293,84 @@ def test_an_estimate_counts_all_arms(inputs, capsys):
     said = capsys.readouterr().out
     assert said.count("traces  48 of 12 problems, 0 of them finished") == 2
     assert not (inputs / "out").exists()
+
+
+def test_stored_traces_are_graded_again_without_a_model(inputs, monkeypatch, caplog):
+    caplog.set_level("INFO", "ssdfast")
+    config, out = config_of(inputs), inputs / "out"
+    before = evaluate.evaluate(config, out, FAST)
+    traces = {path: pq.read_table(path).drop_columns(["correct"]) for path in out.glob("traces/*/*/*.parquet")}
+    monkeypatch.setattr(requests, "make_engine", lambda *args: pytest.fail("a model was loaded"))
+    after = evaluate.evaluate(config_of(inputs, extraction={"fallback_last_number": True}), out, FAST)
+    assert "graded again, with another extraction" in caplog.text
+    rates = [[run["diagnostics"]["answer_rate"]["value"] for run in results["runs"]] for results in (before, after)]
+    assert all(new >= old for old, new in zip(*rates, strict=True))
+    assert rates[0] != rates[1]
+    assert {path: pq.read_table(path).drop_columns(["correct"]) for path in traces} == traces
+    assert evaluate.evaluate(config, out, FAST) == before
+
+
+def test_more_samples_and_more_tokens_are_a_top_up(inputs, monkeypatch):
+    config, out = config_of(inputs, sweep=SweepConfig(), pass_at_k=()), inputs / "out"
+    evaluate.evaluate(config, out, FAST)
+    (shard,) = out.glob("traces/base/*/*.parquet")
+    first = {(row["problem_id"], row["sample"]): row for row in pq.read_table(shard).to_pylist()}
+    asked = []
+    make_engine = requests.make_engine
+
+    def watched(*args):
+        engine = make_engine(*args)
+        complete = engine.complete
+        engine.complete = lambda given, on_tokens: (asked.extend(given), complete(given, on_tokens))[1]
+        return engine
+
+    monkeypatch.setattr(requests, "make_engine", watched)
+    more = config_of(inputs, sweep=SweepConfig(), pass_at_k=(4,), samples_per_problem=4)
+    results = evaluate.evaluate(more, out, FAST)
+    assert results["runs"][0]["samples"] == 48
+    assert {request.sample for request in asked} == {2, 3}
+    assert len(asked) == 2 * 24
+    table = pq.read_table(shard.parent).to_pylist()
+    assert [row["sample"] for row in table] == [0, 1, 2, 3] * 12
+    assert [row["problem_id"] for row in table[::4]] == [name for name, sample in first if sample == 0]
+    assert all(row["completion_ids"] == first[key]["completion_ids"] for row in table
+               if (key := (row["problem_id"], row["sample"])) in first)  # fmt: skip
+
+    asked.clear()
+    longer = config_of(inputs, sweep=SweepConfig(), pass_at_k=(4,), samples_per_problem=4, max_new_tokens=24)
+    evaluate.evaluate(longer, out, FAST)
+    cut = [row for directory in ("base", "trained") for row in pq.read_table(out / "traces" / directory).to_pylist()]
+    assert {len(row["completion_ids"]) for row in cut if row["finish_reason"] == "length"} == {24}
+    assert 0 < len(asked) < 96
+    with pytest.raises(ValueError, match="max_new_tokens: 24 there, 16 here"):
+        evaluate.evaluate(more, out, FAST)
+
+
+def test_grades_are_beside_the_traces(inputs):
+    config, out = config_of(inputs, sweep=SweepConfig()), inputs / "out"
+    evaluate.evaluate(config, out, FAST)
+    samples = pq.read_table(out / "eval" / "samples.parquet").to_pylist()
+    for model in ("base", "trained"):
+        graded = {row["trace_id"]: row["grade"] == "correct" for row in samples if row["checkpoint"] == model}
+        (directory,) = (out / "traces" / model).iterdir()
+        assert {trace.trace_id: trace.correct for trace in read(directory)} == graded
+    (given,) = (out / "traces" / "base").iterdir()
+    bytes_before = {file: file.read_bytes() for file in given.iterdir()}
+    other = EvalConfig(completions=(NamedPath(name="old", path=str(given)),), extraction={"fallback_last_number": True})
+    evaluate.evaluate(other, inputs / "again", FAST)
+    assert {file: file.read_bytes() for file in given.iterdir()} == bytes_before
+    samples = pq.read_table(inputs / "again" / "eval" / "samples.parquet").to_pylist()
+    graded = {row["trace_id"]: row["grade"] == "correct" for row in samples}
+    assert {trace.trace_id: trace.correct for trace in read(inputs / "again" / "traces" / "old")} == graded
+
+
+def test_a_run_without_a_correct_answer_names_the_fallback_that_finds_some(inputs, caplog):
+    rows = [{"problem_id": f"p{i}", "text": f"so the answer is {i % 3}"} for i in range(12)]
+    (inputs / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = EvalConfig(
+        completions=(NamedPath(name="old", path=str(inputs / "texts.jsonl")),),
+        problems={"sources": [str(inputs / "asked.jsonl")]},
+    )
+    evaluate.evaluate(config, inputs / "out", FAST)
+    assert "0 of 12 answers are correct, and 12 would be with --extraction.fallback-last-number True" in caplog.text
+    assert "fallback-choice-letter" not in caplog.text

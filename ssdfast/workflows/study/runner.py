@@ -9,15 +9,17 @@ from typing import Any
 from ... import run_dir
 from ...config import StudyConfig, StudyExecution, dump, load, read_yaml
 from ...config.study import STUDIES
+from ...hub import local_path
 from ...problems.problem import Problem
 from ...problems.sources import load_problems
 from ...report.study import Study
 from ...report.study_page import write_study
+from ...threads import set_threads
 from . import demo, graph
 from .stages import Stages
 
 SMOLLM2 = "smollm2"
-REPORT = "report.html"
+REPORT, MODELS = "report.html", "models"
 
 
 def read_study(file: str) -> StudyConfig:
@@ -39,9 +41,14 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
     stages = make_stages(config, out, execution)
     if execution.only_arms:
         graph.run([stage for arm in execution.only_arms for stage in stages.arm(arm)])
+        for name, trained in stages.trained_models():
+            if trained.is_dir():
+                run_dir.link(out / MODELS / name, trained)
         if not all(stage.done for stage in graph.ordered(stages.final()) if stage.kind not in ("compare", "attribute")):
             return None
     graph.run(stages.final())
+    for name, trained in stages.trained_models():
+        run_dir.link(out / MODELS / name, trained)
     for stage, file in ((stages.compare, "eval/results.json"), (stages.attribute, "attribution.json")):
         with run_dir.atomic(out / Path(file).name) as temporary:
             shutil.copyfile(stage.directory / file, temporary)
@@ -64,13 +71,14 @@ def finished_study(stages: Stages, out: Path) -> Study:
 
 def estimate(config: StudyConfig, out: Path, execution: StudyExecution) -> str:
     """What is done and what remains, one line per stage; the memory that it takes; and what the design can find."""
-    from . import design, memory
+    from . import design, memory, trial
 
+    set_threads(execution.engine_args.num_threads)
     stages = make_stages(config, out, execution)
     targets = [stage for arm in execution.only_arms for stage in stages.arm(arm)] or stages.final()
     return "\n".join(
         [
-            graph.format_estimate(targets),
+            graph.format_estimate(targets, trial.measure(stages, graph.untimed_kinds(targets))),
             *memory.format_memory(stages.config, stages.model),
             *design.format_design(stages.config, stages.num_eval_problems),
         ]
@@ -97,7 +105,7 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
         problems = config.train_problems.model_copy(update={"decontaminate_against": config.eval_problems.sources})
         config = config.model_copy(update={"train_problems": problems})
     train, evaluation = (load_problems(which).problems for which in (config.train_problems, config.eval_problems))
-    stages = Stages(config, out, config.model, (len(train), len(evaluation)), execution)
+    stages = Stages(config, out, str(local_path(config.model)), (len(train), len(evaluation)), execution)
     if not all(stage.done for stage in graph.ordered(stages.final())):
         from ... import models
 
