@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ssdfast.schemas import GroupSummary, Interval, ProbeSummary
+from ssdfast.schemas.probe import Selection
 
 _UNDEFINED = Interval(value=None, ci_low=None, ci_high=None)
 
@@ -13,5 +14,5 @@ def summary_without_numbers(settings, token_classes, eos_ids) -> ProbeSummary:
     return ProbeSummary(
         positions=0, traces=0, invalid=0, trace_sources={}, all=group, by_position_class={}, by_lock_kind={},
         by_trace_source={}, settings=settings, token_classes=list(token_classes), eos_ids=eos_ids, logits="",
-        selected={"traces": {}, "positions": 0, "strata": []}, left_out={}, train_sampling_origin="", failed=[],
+        selected=Selection(traces={}, positions=0, strata=[]), left_out={}, train_sampling_origin="", failed=[],
     )  # fmt: skip

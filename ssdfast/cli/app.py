@@ -19,6 +19,7 @@ Was it self-distillation, or just training?
   plan       print the memory that training takes, for any model and length, without weights and without a GPU
   probe      measure the shift of a trained model from its baseline at every position of given traces
   study      run all of these for several arms and decide: self-distillation, or just training?
+  clean      list, or remove, the stages of a study that its settings no longer need
   attribute  say what shifted each arm beyond a control, from probes that exist already
   view       look at any of these directories in a browser: traces, positions, grades
 
@@ -26,7 +27,7 @@ Was it self-distillation, or just training?
 `ssdfast COMMAND --help` lists the options, `ssdfast --version` prints the version.
 A run that was stopped continues where it was when the same command is started again.
 """
-COMMANDS = ("sample", "eval", "train", "plan", "probe", "study", "attribute", "view")
+COMMANDS = ("sample", "eval", "train", "plan", "probe", "study", "clean", "attribute", "view")
 
 
 def main() -> None:

@@ -124,6 +124,15 @@ class ViewCommand(Settings):
     """Open the page in the browser."""
 
 
+class CleanCommand(Settings):
+    """List the stages of a study that its settings no longer need, with their sizes; remove them with --remove."""
+
+    study: tyro.conf.Positional[Path]
+    """The directory of the study."""
+    remove: bool = False
+    """Remove the listed stages."""
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -19,10 +19,12 @@ from ..config import (
     TrainExecution,
     TrainingRunConfig,
 )
+from ..extras import require
 from ..number_format import format_interval
 from ..schemas import ProbeSummary
 from .commands import (
     AttributeCommand,
+    CleanCommand,
     EvalCommand,
     PlanCommand,
     ProbeCommand,
@@ -80,6 +82,7 @@ def _eval(args: list[str]) -> int:
 def _train(args: list[str]) -> int:
     command = parse(TrainCommand, train_defaults(args), "train", args)
     config, execution = settings_from(command, TrainingRunConfig), settings_from(command, TrainExecution)
+    require("train")
     if command.estimate:
         from ..training.estimate import estimate
 
@@ -95,6 +98,7 @@ def _train(args: list[str]) -> int:
 
 def _study(args: list[str]) -> int:
     command = parse(StudyCommand, tyro.MISSING, "study", args)
+    require("train", "eval")
     from ..workflows.study.runner import estimate, read_study, study
 
     config, execution = read_study(command.file), settings_from(command, StudyExecution)
@@ -108,7 +112,22 @@ def _study(args: list[str]) -> int:
     for arm in attribution.arms.values():
         if arm.verdict:
             print(f"{arm.verdict.text}\n")
+    for model in sorted((command.out / "models").iterdir()):
+        print(f"model: {model}")
     print(f"report: {command.out / 'report.html'}")
+    return 0
+
+
+def _clean(args: list[str]) -> int:
+    command = parse(CleanCommand, CleanCommand.model_construct(study=tyro.MISSING), "clean", args)
+    from ..workflows.study.clean import format_superseded, remove, superseded
+
+    stages = superseded(command.study)
+    print(format_superseded(stages))
+    if command.remove:
+        remove(stages)
+    elif stages:
+        print(f"nothing was removed; to remove them: ssdfast clean {command.study} --remove")
     return 0
 
 
@@ -185,6 +204,7 @@ RUN: dict[str, Callable[[list[str]], int]] = {
     "plan": _plan,
     "probe": _probe,
     "study": _study,
+    "clean": _clean,
     "attribute": _attribute,
     "view": _view,
 }

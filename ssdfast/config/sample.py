@@ -171,5 +171,7 @@ class SampleExecution(Settings):
     """The number of traces that the transformers engine samples at the same time."""
     server: ServerConfig = ServerConfig()
     vllm: VllmConfig = VllmConfig()
+    num_threads: Annotated[int, Field(ge=0)] = 0
+    """The number of threads to compute with on a CPU; 0 takes as many as there are free cores, or OMP_NUM_THREADS."""
     price_per_hour: Annotated[float, Field(ge=0)] = 0.0
     """The price of this machine per hour, for the estimated cost; 0 leaves the cost out."""

@@ -17,9 +17,11 @@ import torch
 from .. import distributed, run_dir
 from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
+from ..hub import local_path
 from ..progress import progress
 from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
 from ..sharded_table import ForeignShard, ShardedTable
+from ..threads import set_threads
 from ..traces import traces_path
 from .model_loading import Prober
 from .plan import Plan
@@ -44,6 +46,7 @@ def probe(
     another process works in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
+    set_threads(execution.num_threads)
     resolved = resolve_train_sampling(config, execution.on_sampling_mismatch)
     config = resolved.config
     with distributed.process_group() as team, run_dir.lock(out, team.first):
@@ -78,7 +81,8 @@ def _claim(config: ProbeConfig, out: Path, overwrite: bool) -> None:
 
 
 def _inputs(config: ProbeConfig) -> list[Path]:
-    return [Path(config.baseline), Path(config.trained), *(traces_path(Path(source.path)) for source in config.traces)]
+    models = [local_path(name) for name in (config.baseline, config.trained)]
+    return [*models, *(traces_path(Path(source.path)) for source in config.traces)]
 
 
 def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:
@@ -98,6 +102,7 @@ def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks,
     todo = team.from_first(begin)
     if team.first:
         _log_left_out(plan)
+        _log_padding(prober)
     if execution.engine == "ray":
         from .ray_engine import run_on_ray
 
@@ -149,6 +154,16 @@ def _log_left_out(plan: Plan) -> None:
             _log.info("%s traces %s and are skipped", f"{count:,}", text)
 
 
+def _log_padding(prober: Prober) -> None:
+    rows = [model.vocabulary for model in (prober.baseline, prober.trained)]
+    if min(rows) < max(rows):
+        _log.info(
+            "lm_head has %s rows in the baseline and %s in the trained model: they are compared over the first %s,"
+            " which hold all tokens",
+            *(f"{count:,}" for count in (*rows, min(rows))),
+        )
+
+
 def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober, origin: str) -> None:
     """origin: where `train_sampling` comes from, as a sentence."""
     plan = prober.plan
@@ -161,6 +176,11 @@ def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober,
         "token_classes": prober.classes.names,
         "eos_ids": prober.classes.ids("end_of_text", "think_close"),
         "logits": _logits_precision(config),
+        "vocabulary": {
+            "compared": len(plan.texts),
+            "baseline": prober.baseline.vocabulary,
+            "trained": prober.trained.vocabulary,
+        },
         "selected": _selection(plan),
         "left_out": plan.left_out,
         "train_sampling_origin": origin,

@@ -22,7 +22,8 @@ class Speed:
 
     def __init__(self) -> None:
         self.tokens = 0
-        self._marks = [(time.monotonic(), 0)]
+        self._begun = time.monotonic()
+        self._marks = [(self._begun, 0)]
 
     def add(self, tokens: int) -> None:
         self.tokens += tokens
@@ -31,6 +32,11 @@ class Speed:
             self._marks.append((now, self.tokens))
             while len(self._marks) > 2 and now - self._marks[0][0] > _SECONDS:
                 self._marks.pop(0)
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._begun
 
     @property
     def tokens_per_second(self) -> float:

@@ -176,7 +176,7 @@ def test_stopped_from_the_keyboard_it_keeps_all_finished_traces_as_a_table(long_
 class Flaky:
     """An engine that fails on every third request."""
 
-    name = "flaky"
+    name, capacity = "flaky", 8
 
     def complete(self, requests, drawn):
         for i, request in enumerate(requests):

@@ -223,6 +223,30 @@ def test_problems_with_bad_golds_are_left_out_and_listed(inputs, caplog):
     assert "2 problems whose gold answer is missing or cannot be parsed are left out: p0, p3" in caplog.text
 
 
+def test_problems_with_bad_golds_are_not_sampled(inputs):
+    rows = [json.loads(line) for line in (inputs / "asked.jsonl").read_text().splitlines()]
+    rows[2]["answer"], rows[5]["answer"] = r"\frac{1}{", ""
+    (inputs / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"1 problem \(p5\) without a gold answer"):
+        evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    assert not list((inputs / "out").glob("**/*.parquet"))
+    results = evaluate.evaluate(config_of(inputs, on_bad_gold="skip"), inputs / "out", FAST)
+    assert results["bad_golds"] == ["p2", "p5"]
+    assert results["problems"] == 10
+    sampled = {
+        name
+        for directory in (inputs / "out" / "traces").glob("*/*")
+        for name in pq.read_table(directory)["problem_id"].to_pylist()
+    }
+    assert sampled == {f"p{i}" for i in range(12)} - {"p2", "p5"}
+
+
+def test_a_grader_that_is_not_there_is_refused_before_sampling(inputs):
+    with pytest.raises(ValueError, match="nowhere:score cannot be imported"):
+        evaluate.evaluate(config_of(inputs, grader="nowhere:score"), inputs / "out", FAST)
+    assert not list((inputs / "out").glob("**/*.parquet"))
+
+
 def test_completions_from_elsewhere_are_compared(inputs, capsys):
     golds = [i % 3 for i in range(12)]
     before = save_completions(inputs / "before.jsonl", [*golds[:6], *[9] * 6])
@@ -270,3 +294,84 @@ def test_an_estimate_counts_all_arms(inputs, capsys):
     said = capsys.readouterr().out
     assert said.count("traces  48 of 12 problems, 0 of them finished") == 2
     assert not (inputs / "out").exists()
+
+
+def test_stored_traces_are_graded_again_without_a_model(inputs, monkeypatch, caplog):
+    caplog.set_level("INFO", "ssdfast")
+    config, out = config_of(inputs), inputs / "out"
+    before = evaluate.evaluate(config, out, FAST)
+    traces = {path: pq.read_table(path).drop_columns(["correct"]) for path in out.glob("traces/*/*/*.parquet")}
+    monkeypatch.setattr(requests, "make_engine", lambda *args: pytest.fail("a model was loaded"))
+    after = evaluate.evaluate(config_of(inputs, extraction={"fallback_last_number": True}), out, FAST)
+    assert "graded again, with another extraction" in caplog.text
+    rates = [[run["diagnostics"]["answer_rate"]["value"] for run in results["runs"]] for results in (before, after)]
+    assert all(new >= old for old, new in zip(*rates, strict=True))
+    assert rates[0] != rates[1]
+    assert {path: pq.read_table(path).drop_columns(["correct"]) for path in traces} == traces
+    assert evaluate.evaluate(config, out, FAST) == before
+
+
+def test_more_samples_and_more_tokens_are_a_top_up(inputs, monkeypatch):
+    config, out = config_of(inputs, sweep=SweepConfig(), pass_at_k=()), inputs / "out"
+    evaluate.evaluate(config, out, FAST)
+    (shard,) = out.glob("traces/base/*/*.parquet")
+    first = {(row["problem_id"], row["sample"]): row for row in pq.read_table(shard).to_pylist()}
+    asked = []
+    make_engine = requests.make_engine
+
+    def watched(*args):
+        engine = make_engine(*args)
+        complete = engine.complete
+        engine.complete = lambda given, on_tokens: (asked.extend(given), complete(given, on_tokens))[1]
+        return engine
+
+    monkeypatch.setattr(requests, "make_engine", watched)
+    more = config_of(inputs, sweep=SweepConfig(), pass_at_k=(4,), samples_per_problem=4)
+    results = evaluate.evaluate(more, out, FAST)
+    assert results["runs"][0]["samples"] == 48
+    assert {request.sample for request in asked} == {2, 3}
+    assert len(asked) == 2 * 24
+    table = pq.read_table(shard.parent).to_pylist()
+    assert [row["sample"] for row in table] == [0, 1, 2, 3] * 12
+    assert [row["problem_id"] for row in table[::4]] == [name for name, sample in first if sample == 0]
+    assert all(row["completion_ids"] == first[key]["completion_ids"] for row in table
+               if (key := (row["problem_id"], row["sample"])) in first)  # fmt: skip
+
+    asked.clear()
+    longer = config_of(inputs, sweep=SweepConfig(), pass_at_k=(4,), samples_per_problem=4, max_new_tokens=24)
+    evaluate.evaluate(longer, out, FAST)
+    cut = [row for directory in ("base", "trained") for row in pq.read_table(out / "traces" / directory).to_pylist()]
+    assert {len(row["completion_ids"]) for row in cut if row["finish_reason"] == "length"} == {24}
+    assert 0 < len(asked) < 96
+    with pytest.raises(ValueError, match="max_new_tokens: 24 there, 16 here"):
+        evaluate.evaluate(more, out, FAST)
+
+
+def test_grades_are_beside_the_traces(inputs):
+    config, out = config_of(inputs, sweep=SweepConfig()), inputs / "out"
+    evaluate.evaluate(config, out, FAST)
+    samples = pq.read_table(out / "eval" / "samples.parquet").to_pylist()
+    for model in ("base", "trained"):
+        graded = {row["trace_id"]: row["grade"] == "correct" for row in samples if row["checkpoint"] == model}
+        (directory,) = (out / "traces" / model).iterdir()
+        assert {trace.trace_id: trace.correct for trace in read(directory)} == graded
+    (given,) = (out / "traces" / "base").iterdir()
+    bytes_before = {file: file.read_bytes() for file in given.iterdir()}
+    other = EvalConfig(completions=(NamedPath(name="old", path=str(given)),), extraction={"fallback_last_number": True})
+    evaluate.evaluate(other, inputs / "again", FAST)
+    assert {file: file.read_bytes() for file in given.iterdir()} == bytes_before
+    samples = pq.read_table(inputs / "again" / "eval" / "samples.parquet").to_pylist()
+    graded = {row["trace_id"]: row["grade"] == "correct" for row in samples}
+    assert {trace.trace_id: trace.correct for trace in read(inputs / "again" / "traces" / "old")} == graded
+
+
+def test_a_run_without_a_correct_answer_names_the_fallback_that_finds_some(inputs, caplog):
+    rows = [{"problem_id": f"p{i}", "text": f"so the answer is {i % 3}"} for i in range(12)]
+    (inputs / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = EvalConfig(
+        completions=(NamedPath(name="old", path=str(inputs / "texts.jsonl")),),
+        problems={"sources": [str(inputs / "asked.jsonl")]},
+    )
+    evaluate.evaluate(config, inputs / "out", FAST)
+    assert "0 of 12 answers are correct, and 12 would be with --extraction.fallback-last-number True" in caplog.text
+    assert "fallback-choice-letter" not in caplog.text
