@@ -125,9 +125,9 @@ def _first_screen(url: str) -> float | None:
 
 def _ask_all(url: str) -> list[float]:
     """Seconds of every filter, sort and figure."""
-    asked = [("rows", query) for query in _QUERIES] + list(_FIGURES)
+    requests = [("rows", query) for query in _QUERIES] + list(_FIGURES)
     seconds = []
-    for path, values in asked:
+    for path, values in requests:
         start = time.perf_counter()
         _get(url, f"/api/{path}", table="positions", **values)
         seconds.append(time.perf_counter() - start)

@@ -191,6 +191,7 @@ def _attribute(args: list[str]) -> int:
 
 def _view(args: list[str]) -> int:
     command = parse(ViewCommand, tyro.MISSING, "view", args)
+    require("view")
     from ..view.server import serve
 
     serve(command.directory, command.port, command.browser)

@@ -23,6 +23,7 @@ from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
 from ..sharded_table import ForeignShard, ShardedTable
 from ..threads import set_threads
 from ..traces import traces_path
+from ..trackers import check_summary_trackers, report_summary
 from .model_loading import Prober
 from .plan import Plan
 from .position_stats import make_spec
@@ -46,6 +47,7 @@ def probe(
     another process works in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
+    check_summary_trackers(execution.report_to)
     set_threads(execution.num_threads)
     resolved = resolve_train_sampling(config, execution.on_sampling_mismatch)
     config = resolved.config
@@ -114,6 +116,7 @@ def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks,
     team.wait()
     if team.first:
         _finish(config, out, table, prober, resolved.origin)
+        report_summary(execution.report_to, "probe", out, ProbeSummary.read(out / "summary.json").to_json())
 
 
 def _missing(plan: Plan, table: ShardedTable, spill: Path) -> list[int]:

@@ -41,9 +41,9 @@ class Result:
         return ()
 
 
-def check_columns(asked: Iterable[str], present: Sequence[str], where: object) -> None:
+def check_columns(names: Iterable[str], present: Sequence[str], where: object) -> None:
     """Raises ValueError that names the nearest columns, for one that is not there."""
-    for name in asked:
+    for name in names:
         if name not in present:
             near = difflib.get_close_matches(name, present, 3, 0.5)
             remedy = f"did you mean {' or '.join(near)}?" if near else f"the columns are {', '.join(present)}"

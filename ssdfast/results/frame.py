@@ -49,7 +49,7 @@ class Frame(pd.DataFrame):
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ..schemas import SamplingSummary
 from ..threads import set_threads
 from ..trace_checks import PaddingIds
 from ..traces import SCHEMA
+from ..trackers import check_summary_trackers, report_summary
 from .engine import Completion, Engine
 from .forecast import Forecast
 from .requests import LazyEngine, Plan, input_files, make_plan
@@ -46,6 +47,7 @@ def sample(
     the engine fails as a whole.
     """
     execution = execution or SampleExecution()
+    check_summary_trackers(execution.report_to)
     set_threads(execution.num_threads)
     with run_dir.lock(out):
         run_dir.check_claim(out, config, RESULTS, overwrite, growing=GROWING)
@@ -60,6 +62,7 @@ def sample(
         counts = summarize(out / "traces")
         summary = SamplingSummary(**counts, skipped_problems=plan.skipped_problems, first_failure=first_failure)
         summary.write(out / "sampling.json")
+        report_summary(execution.report_to, "sample", out, summary.to_json())
         return summary
 
 

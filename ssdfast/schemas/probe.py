@@ -59,6 +59,14 @@ class Selection(Record):
     """The strata from which traces were sampled, empty where all were taken."""
 
 
+class VocabularySizes(Record):
+    """Rows of the heads; where they differ, the tokens are compared and the padding is not."""
+
+    compared: int
+    baseline: int
+    trained: int
+
+
 class ProbeSummary(JsonFile):
     """summary.json."""
 
@@ -79,6 +87,7 @@ class ProbeSummary(JsonFile):
     """The token ids that end the text or the thinking."""
     logits: str
     """The precision of the logits."""
+    vocabulary: VocabularySizes | None = None
     selected: Selection
     left_out: dict[str, int]
     """Number of traces that were not scored, by reason."""

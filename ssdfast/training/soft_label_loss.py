@@ -163,7 +163,7 @@ def _log_rest(hidden_SH: Tensor, head: LmHead, ids_SK: Tensor) -> Tensor:
     logits_SK = torch.cat(
         [
             _logits(hidden, head, ids)
-            for hidden, ids in zip(hidden_SH.split(_TAIL_ROWS), ids_SK.split(_TAIL_ROWS), strict=True)
+            for hidden, ids in zip(torch.split(hidden_SH, _TAIL_ROWS), torch.split(ids_SK, _TAIL_ROWS), strict=True)
         ]
     )
     lse_S1 = surprisal_S[:, None] + logits_SK[:, :1]

@@ -129,18 +129,18 @@ class Explorer:
             f"SELECT {columns}, {file}, file_row_number FROM {source} {where} {order} LIMIT {PAGE} OFFSET {int(offset)}"
         )
         numbers = {str(path.resolve()): number for number, path in enumerate(table.files)}
-        found = []
+        entries = []
         for row in self._run(sql, values):
             *cells, where_file, row_number = row
             number = where_file if isinstance(where_file, int) else numbers[where_file]
             entry = {column: _plain(value) for column, value in zip(table.scalars, cells, strict=True)}
             entry["_row"] = f"{number}:{row_number}"
-            found.append(entry)
+            entries.append(entry)
         if table.kind == "positions":
             texts = self._texts(table)
-            for entry in found:
+            for entry in entries:
                 entry[TEXT] = texts.get(entry["token_id"], "")
-        return found
+        return entries
 
     def row(self, name: str, key: str) -> dict[str, Any]:
         """Every column of one row, lists of token ids as texts where there is a vocabulary."""
@@ -150,10 +150,10 @@ class Explorer:
             raise ValueError(f"there is no row {key!r}")
         path = str(table.files[int(number)].resolve())
         rows = f"read_parquet({_quote(path)}, file_row_number = true) WHERE file_row_number = ?"
-        found = self._arrow(f"SELECT * EXCLUDE (file_row_number) FROM {rows}", [int(row_number)])
-        if not found.num_rows:
+        entries = self._arrow(f"SELECT * EXCLUDE (file_row_number) FROM {rows}", [int(row_number)])
+        if not entries.num_rows:
             raise ValueError(f"there is no row {key!r}")
-        entry = {column: _plain(value) for column, value in found.slice(0, 1).to_pylist()[0].items()}
+        entry = {column: _plain(value) for column, value in entries.slice(0, 1).to_pylist()[0].items()}
         texts = self._texts(table)
         for column in list(entry):
             ids = entry[column]

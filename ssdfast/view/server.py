@@ -78,8 +78,8 @@ def make_app(directory: Path) -> Starlette:
     def answer(ask: Callable[[Any], Any]) -> Callable[[Request], Response]:
         def endpoint(request: Request) -> Response:
             try:
-                found = ask(request.query_params)
-                return found if isinstance(found, Response) else JSONResponse(_inert(found))
+                result = ask(request.query_params)
+                return result if isinstance(result, Response) else JSONResponse(_inert(result))
             except (ValueError, KeyError) as error:
                 message = f"the parameter {error} is missing" if isinstance(error, KeyError) else one_line(error)
                 return JSONResponse({"error": message}, 400)
@@ -126,7 +126,7 @@ def make_app(directory: Path) -> Starlette:
 async def _guard(request: Request, call_next: Any) -> Response:
     """Other sites that the browser shows cannot ask; no answer is cached, framed or run as a script."""
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return Response("asked by another site", 403)
+        return Response("requested by another site", 403)
     response: Response = await call_next(request)
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)

@@ -3,7 +3,7 @@
 const byId = (id) => document.getElementById(id);
 const FIRST = ["text", "trace_id", "trace_source", "position", "kl_trained_base", "position_class", "correct", "grade", "answer", "gold", "problem_id", "checkpoint", "finish_reason", "length"];
 const KL_STEPS = [0.003, 0.02, 0.1, 0.4, 1.2];
-let tables = [], state = { table: "", filters: [], sort: "", offset: 0, trace: "", source: "", other: "" }, asked = 0;
+let tables = [], state = { table: "", filters: [], sort: "", offset: 0, trace: "", source: "", other: "" }, turns = 0;
 
 function element(tag, attributes = {}, ...children) {
   const node = tag.includes(":") ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4)) : document.createElement(tag);
@@ -27,9 +27,9 @@ const selection = () => ({ table: state.table, filters: JSON.stringify(state.fil
 
 async function ask(path, values) {
   const answer = await fetch(query(path, values));
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error || answer.statusText);
-  return found;
+  const answered = await answer.json();
+  if (!answer.ok) throw new Error(answered.error || answer.statusText);
+  return answered;
 }
 
 function status(text, error = false) {
@@ -73,22 +73,22 @@ function chips() {
 async function refresh() {
   remember();
   chips();
-  const turn = ++asked;
+  const turn = ++turns;
   status("Reading …");
   try {
     const { rows, page } = await ask("rows", { ...selection(), sort: state.sort, offset: state.offset });
-    if (turn !== asked) return;
+    if (turn !== turns) return;
     showRows(rows);
     if (!window.firstScreen) window.firstScreen = performance.now();
     byId("back").disabled = state.offset === 0;
     byId("next").disabled = rows.length < page;
     byId("page").textContent = rows.length ? `rows ${(state.offset + 1).toLocaleString("en-US")} to ${(state.offset + rows.length).toLocaleString("en-US")}` : "no rows";
     const { count } = await ask("count", selection());
-    if (turn !== asked) return;
+    if (turn !== turns) return;
     status(`${count.toLocaleString("en-US")} of ${current().rows.toLocaleString("en-US")} rows`);
     await figure();
   } catch (error) {
-    if (turn === asked) status(error.message, true);
+    if (turn === turns) status(error.message, true);
   }
 }
 
@@ -192,16 +192,16 @@ async function figure() {
   const x = byId("x").value, y = byId("y").value;
   if (!x) return;
   if (y) {
-    const found = await ask("scatter", { ...selection(), x, y });
-    const [wide, high] = found.grid || [1, 1], most = Math.max(1, ...found.cells.map((cell) => cell[2]));
-    const cells = found.cells.map(([i, j, n]) => element("svg:rect", { class: "bar", x: 40 + (i * 680) / wide, y: 240 - ((j + 1) * 240) / high, width: 680 / wide, height: 240 / high, opacity: 0.12 + (0.88 * Math.log1p(n)) / Math.log1p(most) }, element("svg:title", {}, `${n.toLocaleString("en-US")} rows`)));
-    byId("figure").replaceChildren(element("svg:svg", { viewBox: "0 0 760 262", role: "img", "aria-label": `${y} against ${x}` }, ...cells, element("svg:text", { x: 0, y: 12 }, short(found.y[1])), element("svg:text", { x: 0, y: 238 }, short(found.y[0])), element("svg:text", { x: 40, y: 258 }, short(found.x[0])), element("svg:text", { x: 720, y: 258, "text-anchor": "end" }, short(found.x[1]))));
+    const answered = await ask("scatter", { ...selection(), x, y });
+    const [wide, high] = answered.grid || [1, 1], most = Math.max(1, ...answered.cells.map((cell) => cell[2]));
+    const cells = answered.cells.map(([i, j, n]) => element("svg:rect", { class: "bar", x: 40 + (i * 680) / wide, y: 240 - ((j + 1) * 240) / high, width: 680 / wide, height: 240 / high, opacity: 0.12 + (0.88 * Math.log1p(n)) / Math.log1p(most) }, element("svg:title", {}, `${n.toLocaleString("en-US")} rows`)));
+    byId("figure").replaceChildren(element("svg:svg", { viewBox: "0 0 760 262", role: "img", "aria-label": `${y} against ${x}` }, ...cells, element("svg:text", { x: 0, y: 12 }, short(answered.y[1])), element("svg:text", { x: 0, y: 238 }, short(answered.y[0])), element("svg:text", { x: 40, y: 258 }, short(answered.x[0])), element("svg:text", { x: 720, y: 258, "text-anchor": "end" }, short(answered.x[1]))));
     return;
   }
-  const found = await ask("histogram", { ...selection(), column: x });
-  const bars = found.texts || found.counts.map((n, i) => [i, n]), most = Math.max(1, ...bars.map((bar) => bar[1])), width = 760 / Math.max(1, bars.length);
-  const drawn = bars.map(([label, n], i) => element("svg:rect", { class: "bar", x: i * width, y: 200 - (200 * n) / most, width: Math.max(1, width - 1), height: (200 * n) / most }, element("svg:title", {}, `${found.texts ? short(label) : `bin ${label + 1}`}: ${n.toLocaleString("en-US")} rows`)));
-  const labels = found.texts ? (bars.length <= 12 ? bars.map(([label], i) => element("svg:text", { x: i * width, y: 216 }, short(label).slice(0, Math.max(3, width / 7)))) : []) : axis(found.low, found.high, 760, 216);
+  const answered = await ask("histogram", { ...selection(), column: x });
+  const bars = answered.texts || answered.counts.map((n, i) => [i, n]), most = Math.max(1, ...bars.map((bar) => bar[1])), width = 760 / Math.max(1, bars.length);
+  const drawn = bars.map(([label, n], i) => element("svg:rect", { class: "bar", x: i * width, y: 200 - (200 * n) / most, width: Math.max(1, width - 1), height: (200 * n) / most }, element("svg:title", {}, `${answered.texts ? short(label) : `bin ${label + 1}`}: ${n.toLocaleString("en-US")} rows`)));
+  const labels = answered.texts ? (bars.length <= 12 ? bars.map(([label], i) => element("svg:text", { x: i * width, y: 216 }, short(label).slice(0, Math.max(3, width / 7)))) : []) : axis(answered.low, answered.high, 760, 216);
   byId("figure").replaceChildren(element("svg:svg", { viewBox: "0 0 760 222", role: "img", "aria-label": `Histogram of ${x}` }, ...drawn, ...labels));
 }
 
@@ -222,10 +222,10 @@ function keys(event) {
 }
 
 async function start() {
-  const found = await ask("tables", {});
-  tables = found.tables;
-  byId("run").textContent = found.name;
-  document.title = `${found.name} – ssdfast view`;
+  const answered = await ask("tables", {});
+  tables = answered.tables;
+  byId("run").textContent = answered.name;
+  document.title = `${answered.name} – ssdfast view`;
   try { Object.assign(state, JSON.parse(decodeURIComponent(location.hash.slice(1)) || "{}")); } catch { /* an address of something else */ }
   if (!current()) Object.assign(state, { table: tables[0].name, filters: [], sort: "", offset: 0, trace: "" });
   chooseTable();

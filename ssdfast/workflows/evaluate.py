@@ -54,6 +54,7 @@ from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_fo
 from ..sampling.runner import GROWING, check_same_problems, fill
 from ..schemas import EvaluationResults
 from ..threads import set_threads
+from ..trackers import check_summary_trackers, report_summary
 from .eval_grades import write_grades
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
@@ -77,6 +78,7 @@ def evaluate(
     config.check()
     require("eval")
     execution = execution or EvalExecution()
+    check_summary_trackers(execution.report_to)
     set_threads(execution.num_threads)
     with run_dir.lock(out):
         return _Evaluation(config, out, execution).run(overwrite)
@@ -346,4 +348,5 @@ class _Evaluation:
         results = EvaluationResults.model_validate(values)
         list(draw(results, directory))
         results.write(directory / "results.json")
+        report_summary(self.execution.report_to, "eval", self.out, {"runs": results.to_json()["runs"]})
         return results
