@@ -48,6 +48,7 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
         if not all(stage.done for stage in graph.ordered(stages.final()) if stage.kind not in ("compare", "attribute")):
             return None
     graph.run(stages.final())
+    shutil.rmtree(stages.baseline_states, ignore_errors=True)
     for name, trained in stages.trained_models():
         run_dir.link(out / MODELS / name, trained)
     for stage, file in ((stages.compare, "eval/results.json"), (stages.attribute, "attribution.json")):
