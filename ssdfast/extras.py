@@ -7,6 +7,7 @@ from importlib.util import find_spec
 _PACKAGES = {
     "eval": {"math_verify": "math-verify", "matplotlib": "matplotlib", "scipy": "scipy"},
     "train": {"accelerate": "accelerate"},
+    "view": {"duckdb": "duckdb", "starlette": "starlette", "uvicorn": "uvicorn"},
 }
 
 

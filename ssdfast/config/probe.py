@@ -108,6 +108,8 @@ class ProbeConfig(Settings):
 class ExecutionConfig(Settings):
     """How a probe runs. The table is the same in every case."""
 
+    report_to: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Experiment trackers that get the numbers of the run when it ends: tensorboard, wandb or trackio."""
     engine: Literal["local", "ray"] = "local"
     """Where the probe runs: in this process (under torchrun, on one GPU per rank) or on a Ray cluster."""
     num_workers: Annotated[int, Field(ge=1)] = 1

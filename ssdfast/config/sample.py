@@ -167,6 +167,8 @@ class VllmConfig(Settings):
 class SampleExecution(Settings):
     """How sampling runs."""
 
+    report_to: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Experiment trackers that get the numbers of the run when it ends: tensorboard, wandb or trackio."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """The number of traces that the transformers engine samples at the same time."""
     server: ServerConfig = ServerConfig()

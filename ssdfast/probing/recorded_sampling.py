@@ -17,6 +17,7 @@ import yaml
 from .. import run_dir, traces
 from ..config import EngineSamplingParams, ProbeConfig, SamplingParams
 from ..hub import local_path
+from ..schemas import TrainingRecord
 
 _NOT_MODELLED = tuple(name for name in EngineSamplingParams.model_fields if name not in SamplingParams.model_fields)
 
@@ -75,11 +76,12 @@ def _training_run(trained: Path) -> Record | None:
     settings = _settings(stage.parent)
     if stage.name != "train" or "traces" not in settings or "loss" not in settings:
         return None
-    filters = run_dir.read_json(stage / "filters.json") if (stage / "filters.json").exists() else {}
+    file = stage / "filters.json"
+    recorded = TrainingRecord.read(file).train_sampling if file.exists() else None
     if settings["loss"] == "soft" and settings.get("sampling_from") == "config":
         sampling: tuple[EngineSamplingParams, ...] = (EngineSamplingParams(**settings["train_sampling"]),)
-    elif "train_sampling" in filters:
-        sampling = tuple(EngineSamplingParams(**values) for values in filters["train_sampling"])
+    elif recorded is not None:
+        sampling = tuple(recorded)
     else:
         path = traces.traces_path(Path(settings["traces"]))
         sampling = _columns(path) if path.exists() else ()

@@ -19,10 +19,12 @@ from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
 from ..hub import local_path
 from ..progress import progress
+from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
 from ..sharded_table import ForeignShard, ShardedTable
 from ..threads import set_threads
 from ..traces import traces_path
-from .model_loading import Failed, Prober
+from ..trackers import check_summary_trackers, report_summary
+from .model_loading import Prober
 from .plan import Plan
 from .position_stats import make_spec
 from .recorded_sampling import Resolved, resolve_train_sampling
@@ -34,7 +36,9 @@ RESULTS = ("positions", "vocabulary.json", "spill", "summary.json", "report.html
 _log = logging.getLogger("ssdfast.probing")
 
 
-def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = None, overwrite: bool = False) -> Failed:
+def probe(
+    config: ProbeConfig, out: Path, execution: ExecutionConfig | None = None, overwrite: bool = False
+) -> list[FailedTrace]:
     """Fill `out` with config.yaml, manifest.json, positions/shard-*.parquet, vocabulary.json and summary.json.
 
     Finishes an earlier run with the same settings, and tries again the traces that a model failed on; does nothing for
@@ -43,6 +47,7 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     another process works in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
+    check_summary_trackers(execution.report_to)
     set_threads(execution.num_threads)
     resolved = resolve_train_sampling(config, execution.on_sampling_mismatch)
     config = resolved.config
@@ -51,7 +56,7 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
         if not done:
             _run(resolved, out, execution, team, overwrite)
         team.wait()
-        return run_dir.read_json(out / "summary.json")["failed"] if team.first else []
+        return ProbeSummary.read(out / "summary.json").failed if team.first else []
 
 
 def _is_done(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
@@ -62,7 +67,7 @@ def _is_done(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
         if not path.exists():
             raise ValueError(f"{path} does not exist: name a model or traces that exist")
     summary = out / "summary.json"
-    if overwrite or not summary.exists() or run_dir.read_json(summary)["failed"]:
+    if overwrite or not summary.exists() or ProbeSummary.read(summary).failed:
         return False
     _claim(config, out, overwrite)
     return True
@@ -112,6 +117,7 @@ def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks,
     team.wait()
     if team.first:
         _finish(config, out, table, prober, resolved.origin)
+        report_summary(execution.report_to, "probe", out, ProbeSummary.read(out / "summary.json").to_json())
 
 
 def _missing(plan: Plan, table: ShardedTable, spill: Path) -> list[int]:
@@ -165,8 +171,8 @@ def _log_padding(prober: Prober) -> None:
 def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober, origin: str) -> None:
     """origin: where `train_sampling` comes from, as a sentence."""
     plan = prober.plan
-    texts = {str(token_id): text for token_id, text in enumerate(plan.texts) if text}
-    run_dir.write_json(out / "vocabulary.json", texts)
+    texts = {token_id: text for token_id, text in enumerate(plan.texts) if text}
+    write_vocabulary(out / "vocabulary.json", texts)
     failed = [failure for index in range(len(plan.shards)) for failure in _failed(table, index)]
     summary: dict[str, Any] = summarize(table.shards(), [source.name for source in config.traces], config.seed)
     summary |= {
@@ -184,7 +190,7 @@ def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober,
         "train_sampling_origin": origin,
         "failed": failed,
     }
-    run_dir.write_json(out / "summary.json", summary)
+    ProbeSummary.model_validate(summary).write(out / "summary.json")
     prober.remove_spill()  # of a sequential run that was killed and continued with both models
 
 

@@ -18,9 +18,11 @@ from .. import run_dir
 from ..config import SampleConfig, SampleExecution
 from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
+from ..schemas import SamplingSummary
 from ..threads import set_threads
 from ..trace_checks import PaddingIds
 from ..traces import SCHEMA
+from ..trackers import check_summary_trackers, report_summary
 from .engine import Completion, Engine
 from .forecast import Forecast
 from .requests import LazyEngine, Plan, input_files, make_plan
@@ -34,17 +36,18 @@ GROWING = ("samples_per_problem", "max_new_tokens")
 
 def sample(
     config: SampleConfig, out: Path, execution: SampleExecution | None = None, overwrite: bool = False
-) -> dict[str, Any]:
+) -> SamplingSummary:
     """Fill `out` with config.yaml, manifest.json, problems.jsonl, traces/shard-*.parquet and sampling.json.
 
     Continues an earlier run with the same settings and retries what failed; loads no model if nothing is missing. With
     more samples per problem it draws those alone; with a larger maximum length, it draws truncated traces again.
-    Returns the values of sampling.json: counts of traces, tokens, finish reasons and loops, the skipped problems, and
+    Returns the content of sampling.json: counts of traces, tokens, finish reasons and loops, the skipped problems, and
     the first failure.
     Raises ValueError for invalid settings, problems or models, and where another process works in `out`; RunError where
     the engine fails as a whole.
     """
     execution = execution or SampleExecution()
+    check_summary_trackers(execution.report_to)
     set_threads(execution.num_threads)
     with run_dir.lock(out):
         run_dir.check_claim(out, config, RESULTS, overwrite, growing=GROWING)
@@ -56,9 +59,10 @@ def sample(
             run_dir.claim(out, config, RESULTS, overwrite, growing=GROWING)
             run_dir.write_manifest(out, device, config.seed, input_files(config))
             first_failure = fill(plan, engine, out / "traces", "sampling", out / "problems.jsonl")
-        summary = summarize(out / "traces")
-        summary |= {"skipped_problems": plan.skipped_problems, "first_failure": first_failure}
-        run_dir.write_json(out / "sampling.json", summary)
+        counts = summarize(out / "traces")
+        summary = SamplingSummary(**counts, skipped_problems=plan.skipped_problems, first_failure=first_failure)
+        summary.write(out / "sampling.json")
+        report_summary(execution.report_to, "sample", out, summary.to_json())
         return summary
 
 

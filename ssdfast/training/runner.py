@@ -6,7 +6,6 @@ its card, and `train/adapters` the LoRA adapters where they are kept.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -23,6 +22,7 @@ from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..hub import local_path
 from ..progress import progress
+from ..schemas import StepMetrics, TrainingRecord, read_metrics
 from ..threads import set_threads
 from ..traces import files, traces_path
 from .diagnostics import warmup_warning
@@ -115,7 +115,7 @@ def fit(
     if is_first():
         begin()
         run_dir.sweep(directory)
-        run_dir.write_json(directory / "filters.json", report | _sampling_record(examples))
+        TrainingRecord.model_validate(report | _sampling_record(examples)).write(directory / "filters.json")
     checkpoint, done = (None, 0) if overwrite else _last_complete(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / METRICS
@@ -146,8 +146,8 @@ def measure_speed(config: TrainingRunConfig, steps: int = 3) -> float:
     """Tokens per second, prompts included, of the steps of a trial after the first one. Nothing is kept."""
     with tempfile.TemporaryDirectory() as directory:
         trained = fit(config, Path(directory) / "train", TrainExecution(trial_steps=steps))
-        lines = [json.loads(line) for line in (trained.parent / METRICS).read_text(encoding="utf-8").splitlines()]
-    speeds: list[float] = [line["tokens_per_second"] for line in lines]
+        steps_done = read_metrics(trained.parent / METRICS)
+    speeds = [step.tokens_per_second for step in steps_done if step.tokens_per_second is not None]
     return statistics.median(speeds[1:] or speeds)
 
 
@@ -242,13 +242,13 @@ def _drop_steps_after(metrics: Path, steps: int) -> None:
     """Keep only the lines of steps up to a checkpoint: the later ones are run again."""
     if metrics.exists():
         complete = [line for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        before = [line for line in complete if json.loads(line)["step"] <= steps]
+        before = [line for line in complete if StepMetrics.model_validate_json(line).step <= steps]
         run_dir.write_text(metrics, "".join(f"{line}\n" for line in before))
 
 
 def format_metrics(metrics: Path) -> str:
     """A row per metric, a column per step."""
-    lines: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [step.to_json() for step in read_metrics(metrics)]
     names = list(dict.fromkeys(name for line in lines for name in line))
     width = max(map(len, names))
     return "\n".join(

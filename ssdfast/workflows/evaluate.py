@@ -52,7 +52,9 @@ from ..run_dir import RunError
 from ..sampling.estimate import estimate_plan
 from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_for
 from ..sampling.runner import GROWING, check_same_problems, fill
+from ..schemas import EvaluationResults
 from ..threads import set_threads
+from ..trackers import check_summary_trackers, report_summary
 from .eval_grades import write_grades
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
@@ -67,7 +69,7 @@ _log = logging.getLogger("ssdfast.evaluation")
 
 def evaluate(
     config: EvalConfig, out: Path, execution: EvalExecution | None = None, overwrite: bool = False
-) -> dict[str, Any]:
+) -> EvaluationResults:
     """Fill `out`; returns the content of eval/results.json. Does nothing more where that is there with these settings.
 
     Raises ValueError for unusable settings, problems, models or completions, naming file, line and problem; RunError
@@ -76,6 +78,7 @@ def evaluate(
     config.check()
     require("eval")
     execution = execution or EvalExecution()
+    check_summary_trackers(execution.report_to)
     set_threads(execution.num_threads)
     with run_dir.lock(out):
         return _Evaluation(config, out, execution).run(overwrite)
@@ -117,7 +120,7 @@ class _Evaluation:
         if len(self.problems) < 2 and len(self.config.models) + len(self.config.completions) > 1:
             raise ValueError("a comparison needs at least 2 problems: add problems, or evaluate a single checkpoint")
 
-    def run(self, overwrite: bool) -> dict[str, Any]:
+    def run(self, overwrite: bool) -> EvaluationResults:
         config, results = self.config, self.out / "eval" / "results.json"
         run_dir.check_claim(self.out, config, RESULTS, overwrite, AFTER_SAMPLING, GROWING)
         inputs = list(dict.fromkeys(evaluation_files(config)))
@@ -125,7 +128,7 @@ class _Evaluation:
             changes = run_dir.changed_settings(self.out, config)
             if not changes:
                 self._claim(inputs, overwrite)
-                return run_dir.read_json(results)
+                return EvaluationResults.read(results)
             if not set(changes) & set(GROWING):
                 _log.info(f"{self.out}: the stored traces are graded again, with another {', '.join(changes)}")
         self.prepare()
@@ -321,7 +324,7 @@ class _Evaluation:
 
     def _write_results(
         self, table: pa.Table, mismatches: dict[str, int], sequences: list[dict[str, Any]]
-    ) -> dict[str, Any]:
+    ) -> EvaluationResults:
         """Write the table, the results and the plots."""
         config, directory = self.config, self.out / "eval"
         with run_dir.atomic(directory / "samples.parquet") as temporary:
@@ -329,7 +332,7 @@ class _Evaluation:
         runs = split_by_run(table)
         write_grades(self.out / "traces", config, table)
         strata = {name: (problem.source, problem.difficulty) for name, problem in self.problems.items()}
-        results: dict[str, Any] = {
+        values: dict[str, Any] = {
             "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in runs.values()),
             "planned_problems": len(self.problems),
             "bad_golds": self.skipped,
@@ -341,7 +344,9 @@ class _Evaluation:
         }
         if not sequences:
             scores = {run: run_scores(rows) for run, rows in runs.items()}
-            results |= compare_runs(scores, config.baseline_name, strata, config.seed)
+            values |= compare_runs(scores, config.baseline_name, strata, config.seed)
+        results = EvaluationResults.model_validate(values)
         list(draw(results, directory))
-        run_dir.write_json(directory / "results.json", results)
-        return run_dir.read_json(directory / "results.json")
+        results.write(directory / "results.json")
+        report_summary(self.execution.report_to, "eval", self.out, {"runs": results.to_json()["runs"]})
+        return results

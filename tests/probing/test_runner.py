@@ -425,10 +425,10 @@ def test_a_trace_that_a_model_fails_on_is_recorded_and_the_run_goes_on(tmp_path,
     with monkeypatch.context() as broken:
         fail_on(broken, getattr(config, which))
         failed = probe(config, tmp_path / "out", ExecutionConfig(model_loading=mode))
-    assert {one["trace_id"] for one in failed} == {"problem1#0", "problem3#0"}
-    assert failed[0]["reason"] == f"{getattr(config, which)}: RuntimeError: out of memory"
+    assert {one.trace_id for one in failed} == {"problem1#0", "problem3#0"}
+    assert failed[0].reason == f"{getattr(config, which)}: RuntimeError: out of memory"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["failed"] == failed
+    assert summary["failed"] == [one.to_json() for one in failed]
     assert summary["positions"] == 5
     assert sorted(set(table_of(tmp_path / "out")["trace_id"].to_pylist())) == ["problem0#0", "problem2#0"]
     assert probe(config, tmp_path / "out") == [], "what failed is tried again"

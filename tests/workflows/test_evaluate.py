@@ -12,6 +12,7 @@ from ssdfast.config import EvalConfig, EvalExecution, NamedPath, PromptConfig, S
 from ssdfast.sampling import requests
 from ssdfast.traces import read
 from ssdfast.workflows import evaluate
+from tests import as_json
 
 from .. import tiny
 
@@ -50,7 +51,7 @@ def config_of(directory, **changes):
 
 def test_a_sweep_is_sampled_judged_and_compared(inputs):
     config, out = config_of(inputs), inputs / "out"
-    results = evaluate.evaluate(config, out, FAST)
+    results = as_json.evaluate(config, out, FAST)
     assert json.loads((out / "eval" / "results.json").read_text()) == results
     assert {f.name for f in (out / "eval").iterdir()} == {
         "accuracy.svg", "answer_rate.svg", "length.svg", "results.json", "samples.parquet",
@@ -71,7 +72,7 @@ def test_a_sweep_is_sampled_judged_and_compared(inputs):
 
 
 def test_a_seed_is_the_same_at_every_checkpoint_and_decoding(inputs):
-    evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    as_json.evaluate(config_of(inputs), inputs / "out", FAST)
     seeds = [
         pq.read_table(directory)["seed"].to_pylist() for directory in sorted((inputs / "out" / "traces").glob("*/*"))
     ]
@@ -83,13 +84,13 @@ def test_a_checkpoint_is_loaded_once_for_all_decodings(inputs, monkeypatch):
     loaded = []
     load = requests.load
     monkeypatch.setattr(requests, "load", lambda path, dtype: loaded.append(path) or load(path, dtype))
-    evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    as_json.evaluate(config_of(inputs), inputs / "out", FAST)
     assert loaded == [str(inputs / "base"), str(inputs / "trained")]
 
 
 def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(inputs, monkeypatch):
     config = config_of(inputs)
-    whole = evaluate.evaluate(config, inputs / "whole", FAST)
+    whole = as_json.evaluate(config, inputs / "whole", FAST)
     fill, filled = evaluate.fill, []
 
     def stopping(plan, engines, directory, what):
@@ -100,23 +101,23 @@ def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(inputs, monkeypatc
 
     monkeypatch.setattr(evaluate, "fill", stopping)
     with pytest.raises(KeyboardInterrupt):
-        evaluate.evaluate(config, inputs / "out", FAST)
+        as_json.evaluate(config, inputs / "out", FAST)
     assert not (inputs / "out" / "eval" / "results.json").exists()
     monkeypatch.setattr(evaluate, "fill", fill)
     loaded = []
     load = requests.load
     monkeypatch.setattr(requests, "load", lambda path, dtype: loaded.append(path) or load(path, dtype))
-    assert evaluate.evaluate(config, inputs / "out", FAST) == whole
+    assert as_json.evaluate(config, inputs / "out", FAST) == whole
     assert loaded == [str(inputs / "trained")]
     monkeypatch.setattr(evaluate, "GraderPool", None)  # all is there: nothing is judged again
-    assert evaluate.evaluate(config, inputs / "out", FAST) == whole
+    assert as_json.evaluate(config, inputs / "out", FAST) == whole
 
 
 def test_a_limit_is_inside_a_larger_one(inputs):
     asked = {}
     for limit in (4, 8):
         config = config_of(inputs, limit=limit, sweep=SweepConfig(), samples_per_problem=1, pass_at_k=())
-        evaluate.evaluate(config, inputs / f"out{limit}", FAST)
+        as_json.evaluate(config, inputs / f"out{limit}", FAST)
         asked[limit] = {
             trace.problem_id for trace in read(next((inputs / f"out{limit}" / "traces" / "base").iterdir()))
         }
@@ -135,7 +136,7 @@ def test_alike_models_end_undecided_or_without_a_difference(inputs):
         sequential={"equivalence_margin": 60, "max_looks": 3},
     )
     tiny.save_model(inputs / "base", words=WORDS)
-    results = evaluate.evaluate(config, inputs / "out", FAST)
+    results = as_json.evaluate(config, inputs / "out", FAST)
     (sequence,) = results["sequential"]
     last = sequence["looks"][-1]
     assert last["stopped"]
@@ -161,7 +162,7 @@ def test_a_decided_question_is_sampled_no_further(inputs, monkeypatch):
         return self.looks[-1]
 
     monkeypatch.setattr(evaluate.SequentialTest, "look", ending)
-    results = evaluate.evaluate(config, inputs / "out", FAST)
+    results = as_json.evaluate(config, inputs / "out", FAST)
     assert {arm["checkpoint"]: arm["problems"] for arm in results["runs"]} == {"base": 12, "trained": 12, "never": 3}
     assert {one["run"]: len(one["looks"]) for one in results["sequential"]} == {"trained": 4, "never": 1}
     assert {one["alpha"] for one in results["sequential"]} == {0.025}
@@ -175,8 +176,8 @@ def test_other_prompts_are_refused_before_anything_is_sampled(inputs, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(requests, "make_engine", None)
         with pytest.raises(ValueError, match=r"the prompt of p.* has other tokens for other than for base"):
-            evaluate.evaluate(config, inputs / "out", FAST)
-    kept = evaluate.evaluate(config.model_copy(update={"on_prompt_mismatch": "allow"}), inputs / "out2", FAST)
+            as_json.evaluate(config, inputs / "out", FAST)
+    kept = as_json.evaluate(config.model_copy(update={"on_prompt_mismatch": "allow"}), inputs / "out2", FAST)
     assert kept["prompt_mismatches"] == {"other T=0.8 k=20 p=0.95": 12, "other T=1.2 k=20 p=0.95": 12}
 
 
@@ -216,7 +217,7 @@ def test_problems_with_bad_golds_are_left_out_and_listed(inputs, caplog):
         problems={"sources": [str(inputs / "some.jsonl")]},
         on_bad_gold="skip",
     )
-    results = evaluate.evaluate(config, inputs / "out", FAST)
+    results = as_json.evaluate(config, inputs / "out", FAST)
     assert results["bad_golds"] == ["p0", "p3"]
     assert [run["accuracy"]["value"] for run in results["runs"]] == [0.5, 0.5]
     assert "2 problems whose gold answer is missing or cannot be parsed are left out: p0, p3" in caplog.text
@@ -264,7 +265,7 @@ def test_a_run_of_sampling_is_judged_with_the_problems_beside_it(inputs):
     asked += ["--prompt.chat-template", str(inputs / "chat.jinja"), "--max-new-tokens", "12", "--purpose", "evaluation"]
     assert cli.run(["sample", "--model", config.models[0].path, *asked, "--out", str(run)]) == 0
     given = EvalConfig(completions=(NamedPath(name="theirs", path=str(run)),), limit=5)
-    results = evaluate.evaluate(given, inputs / "out", FAST)
+    results = as_json.evaluate(given, inputs / "out", FAST)
     (arm,) = results["runs"]
     assert (arm["problems"], arm["temperature"], arm["diagnostics"]["length"]["unit"]) == (5, 1.0, "tokens")
 

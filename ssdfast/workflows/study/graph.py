@@ -17,6 +17,7 @@ from typing import Any
 
 from ... import run_dir
 from ...number_format import format_duration
+from ...schemas import StageDone
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Stage:
     @property
     def seconds(self) -> float | None:
         """How long the stage took, once it is done."""
-        return float(run_dir.read_json(self.directory / DONE)["seconds"]) if self.done else None
+        return StageDone.read(self.directory / DONE).seconds if self.done else None
 
 
 def ordered(targets: Sequence[Stage]) -> list[Stage]:
@@ -102,7 +103,7 @@ def _try_run(stage: Stage, number: str) -> bool:
                 _log.info("%s: %s", number, stage.name)
                 start = time.monotonic()
                 stage.run(stage.directory)
-                run_dir.write_json(stage.directory / DONE, {"name": stage.name, "seconds": time.monotonic() - start})
+                StageDone(name=stage.name, seconds=time.monotonic() - start).write(stage.directory / DONE)
     except run_dir.InUse:
         return False
     return True

@@ -14,6 +14,7 @@ from ...problems.problem import Problem
 from ...problems.sources import load_problems
 from ...report.study import Study
 from ...report.study_page import write_study
+from ...schemas import AttributionResults, DecodingCurves, EvaluationResults
 from ...threads import set_threads
 from . import demo, graph
 from .stages import Stages
@@ -31,7 +32,7 @@ def read_study(file: str) -> StudyConfig:
     return load(StudyConfig, {**STUDIES.get(preset or "", {}), **values}, file)
 
 
-def study(config: StudyConfig, out: Path, execution: StudyExecution | None = None) -> dict[str, Any] | None:
+def study(config: StudyConfig, out: Path, execution: StudyExecution | None = None) -> AttributionResults | None:
     """Run in `out` what is missing and write the report.
 
     Returns the contents of attribution.json, None while stages of other arms remain. Raises ValueError for settings
@@ -54,7 +55,7 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
         with run_dir.atomic(out / Path(file).name) as temporary:
             shutil.copyfile(stage.directory / file, temporary)
     write_study(out / REPORT, finished_study(stages, out))
-    return run_dir.read_json(out / "attribution.json")
+    return AttributionResults.read(out / "attribution.json")
 
 
 def finished_study(stages: Stages, out: Path) -> Study:
@@ -63,9 +64,9 @@ def finished_study(stages: Stages, out: Path) -> Study:
         out.resolve().name,
         stages.config.control,
         list(stages.trainings()),
-        run_dir.read_json(out / "results.json"),
-        run_dir.read_json(out / "attribution.json"),
-        run_dir.read_json(stages.attribute.directory / "decoding_curves.json")["arms"],
+        EvaluationResults.read(out / "results.json"),
+        AttributionResults.read(out / "attribution.json"),
+        DecodingCurves.read(stages.attribute.directory / "decoding_curves.json"),
         stages.config.model_dump(mode="json"),
     )
 

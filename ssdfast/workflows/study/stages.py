@@ -9,7 +9,6 @@ A stage imports what runs it when it runs, so that a study that is done opens in
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +32,7 @@ from ...config import (
 from ...config.study import RECIPES
 from ...evaluation.runs import KnownSamplingParams, Run
 from ...report.study import Training
+from ...schemas import DecodingCurves, TraceSelection, read_metrics
 from . import select_traces
 from .graph import Stage
 
@@ -78,8 +78,7 @@ class Stages:
         def run(directory: Path) -> None:
             from ...sampling.runner import sample
 
-            stats = sample(config, directory, self.execution.engine_args)
-            if failure := stats["first_failure"]:
+            if failure := sample(config, directory, self.execution.engine_args).first_failure:
                 raise run_dir.RunError(f"some traces failed, the first {failure}; the same command tries them again")
 
         label = f"{KnownSamplingParams.from_config(sampling)}-{seed}".replace(" ", "-").replace("=", "")
@@ -124,9 +123,8 @@ class Stages:
                 "filtered": self._without_truncated(sampled),
                 "selected": select_traces.with_grades(select_traces.read(selected.directory / "traces"), sampled),
             }
-            run_dir.write_json(
-                directory / "selection.json", {name: select_traces.describe(table) for name, table in tables.items()}
-            )
+            described = {name: select_traces.describe(table) for name, table in tables.items()}
+            TraceSelection.model_validate(described).write(directory / "selection.json")
 
         return self._stage("training_data", f"{arm}-{seed}", {}, run, [graded, selected])
 
@@ -213,7 +211,7 @@ class Stages:
                 on_sampling_mismatch="allow", num_threads=threads, baseline_states=str(self.baseline_states)
             )
             if failed := probe(config(), directory, execution):
-                raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
+                raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0].trace_id}")
 
         answers = self.num_eval_problems * self.config.samples_per_problem
         tokens = min(answers, self.config.num_probe_traces or answers) * self.config.eval_max_new_tokens
@@ -260,8 +258,8 @@ class Stages:
             directories = {arm: [stage.directory for stage in stages] for arm, stages in probes.items()}
             attribution = attribute(directories, self.config.control)
             curves = {arm: decoding_curves(first) for arm, (first, *_) in directories.items()}
-            run_dir.write_json(directory / "decoding_curves.json", {"arms": curves})
-            run_dir.write_json(directory / "attribution.json", attribution)
+            DecodingCurves.model_validate({"arms": curves}).write(directory / "decoding_curves.json")
+            attribution.write(directory / "attribution.json")
 
         needs = [stage for stages in probes.values() for stage in stages]
         return self._stage("attribute", "", {"control": self.config.control}, run, needs)
@@ -281,8 +279,8 @@ class Stages:
                 arm,
                 seed,
                 description + _RECIPE_NOTES.get(self.config.arms[arm].recipe, ""),
-                run_dir.read_json(self.training_data(arm, seed).directory / "selection.json"),
-                [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()],
+                TraceSelection.read(self.training_data(arm, seed).directory / "selection.json"),
+                read_metrics(metrics),
                 self.probe(arm, seed).directory,
             )
 

@@ -16,7 +16,8 @@ from ssdfast import cli
 from ssdfast.config import StudyExecution
 from ssdfast.probing import model_loading
 from ssdfast.workflows.study import graph, runner
-from ssdfast.workflows.study.runner import make_stages, read_study, study
+from ssdfast.workflows.study.runner import make_stages, read_study
+from tests.as_json import study
 
 from .small import file_of, write_inputs
 
