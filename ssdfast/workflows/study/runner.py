@@ -115,7 +115,7 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
 
 def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:
     """The demo's model and, unless the file names problems, its sums and its prompt."""
-    changes: dict[str, Any] = {"model": str(demo.convert(out / "model"))}
+    changes: dict[str, Any] = {}
     if not config.train_problems.sources:
         train, evaluation = out / "train_problems.jsonl", out / "eval_problems.jsonl"
         demo.write_sums(train, evaluation)
@@ -124,4 +124,5 @@ def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:
         )
         changes["eval_problems"] = config.eval_problems.model_copy(update={"sources": (str(evaluation),)})
         changes["prompt"] = demo.PROMPT
+    changes["model"] = str(demo.convert(out / "model"))
     return config.model_copy(update=changes)

@@ -48,8 +48,8 @@ def measure(stages: Stages, kinds: Collection[str]) -> dict[str, float]:
 
             source = NamedPath(name="trial", path=directory)
             probe = ProbeConfig(baseline=stages.model, trained=stages.model, traces=(source,))
-            found = estimate(probe, ExecutionConfig(on_sampling_mismatch="allow"))
-            paces["probe"] = (found.seconds_forward + found.seconds_statistics) / (2 * tokens)
+            probing = estimate(probe, ExecutionConfig(on_sampling_mismatch="allow"))
+            paces["probe"] = (probing.seconds_forward + probing.seconds_statistics) / (2 * tokens)
     return paces
 
 
