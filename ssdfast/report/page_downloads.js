@@ -1,4 +1,4 @@
-// CSV and SVG of each figure and table, made in the browser when they are asked for.
+// CSV and SVG of each figure and table, made in the browser on demand.
 
 const fileName = (title, suffix) => `${title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "")}.${suffix}`;
 

@@ -86,7 +86,9 @@ class Source:
     @staticmethod
     def from_table(table: ShardedTable, settings: dict[str, Any], model: str = "") -> Source:
         """Raises ValueError for a file that is not a shard, or a trace in two shards."""
-        return Source(table, find_traces(table), settings.get("train_sampling"), settings.get("eval_sampling"), settings, model)
+        return Source(
+            table, find_traces(table), settings.get("train_sampling"), settings.get("eval_sampling"), settings, model
+        )
 
     def optional_columns(self, file: str) -> list[str]:
         """Those of the optional columns that a shard has."""

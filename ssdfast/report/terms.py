@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 
 TERMS = {
-    "Baseline, trained": "The model before and after training. Both score the same traces at the same positions; a change"
-    " is always trained − baseline.",
+    "Baseline, trained": "The model before and after training. Both score the same traces at the same positions; a"
+    " change is always trained − baseline.",
     "Position": "A place in a trace at which both models predict the next token, counted from 0 at the first generated"
     " token.",
     "Trace": "One answer of a model to a problem, as token ids.",
@@ -19,13 +19,13 @@ TERMS = {
     "Nucleus": "The smallest set of most likely tokens that holds the mass p of top-p. Its size is in tokens.",
     "Tail mass": "The probability outside the k most likely tokens.",
     "Rank": "The rank of the trace's token among all tokens; 0 is the most likely.",
-    "Lock": "A position at which the baseline is nearly certain of one token. Strict: both models have the same top token."
-    " Top-1 changed: training put another token on top. Self-correction: the token begins one, such as Wait or But.",
+    "Lock": "A position at which the baseline is nearly certain of one token. Strict: both models have the same"
+    " top token. Top-1 changed: training put another token on top. Self-correction: the token begins one, such as Wait or But.",
     "Fork": "A position at which several tokens are likely, and none reaches one half.",
     "Diffuse": "A position without a favourite, with much mass outside the top k.",
     "Mixed": "A position that is no lock, no fork and not diffuse.",
-    "Self-distillation": "Training on the model's own samples, drawn at a training temperature and truncated to its top k"
-    " and top p. The prediction is the first step from the baseline toward that distribution.",
+    "Self-distillation": "Training on the model's own samples, drawn at a training temperature and truncated to its"
+    " top k and top p. The prediction is the first step from the baseline toward that distribution.",
     "Alignment": "The correlation, under the baseline, between the change of log-probability and the prediction of"
     " self-distillation: +1 straight along it, −1 straight away.",
     "Fraction along self-distillation": "The squared alignment, weighted by the variance of each position's shift: the"
@@ -35,7 +35,8 @@ TERMS = {
     "Under decoding": "After the temperature, top-k and top-p of the evaluation.",
     "Grade": "Whether the answer of a trace equals the gold answer, the one that the problem's author gives.",
     "Arm": "A training recipe that is compared; each of its seeds gives one trained model.",
-    "Control": "The arm trained on samples at T = 1 without truncation, for which self-distillation predicts no direction.",
+    "Control": "The arm trained on samples at T = 1 without truncation, for which self-distillation predicts no"
+    " direction.",
     "Component": "A part of the shift: self-distillation, a temperature, an EOS bias (the end of the text or of the"
     " thinking becomes more or less likely), and the residual that these three leave.",
     "Verdict": "The components of an arm that differ from the control's at a corrected p-value of 0.05.",

@@ -332,9 +332,7 @@ def test_grades_are_beside_the_traces(inputs):
         assert {trace.trace_id: trace.correct for trace in read(directory)} == graded
     (given,) = (out / "traces" / "base").iterdir()
     bytes_before = {file: file.read_bytes() for file in given.iterdir()}
-    other = EvalConfig(
-        completions=(NamedPath(name="old", path=str(given)),), extraction={"fallback_last_number": True}
-    )
+    other = EvalConfig(completions=(NamedPath(name="old", path=str(given)),), extraction={"fallback_last_number": True})
     evaluate.evaluate(other, inputs / "again", FAST)
     assert {file: file.read_bytes() for file in given.iterdir()} == bytes_before
     samples = pq.read_table(inputs / "again" / "eval" / "samples.parquet").to_pylist()

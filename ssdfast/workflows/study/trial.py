@@ -24,7 +24,8 @@ _TRACES, _TOKENS = 16, 256
 
 def measure(stages: Stages, kinds: Collection[str]) -> dict[str, float]:
     """Seconds per token of these kinds of stages, among sample, eval, train and probe. Nothing is kept."""
-    config, paces = stages.config, {}
+    config = stages.config
+    paces: dict[str, float] = {}
     if not kinds:
         return {}
     sampling = SampleConfig(
