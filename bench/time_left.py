@@ -1,4 +1,4 @@
-"""Time left after a fifth of the work, for sample, train, probe and eval on SmolLM2; and grading 1,000 completions again.
+"""Time left after a fifth of the work, for sample, train, probe and eval; and grading 1,000 completions again.
 
     python bench/time_left.py
 
@@ -19,8 +19,16 @@ from common import ROOT, record
 
 from ssdfast import progress
 from ssdfast.config import (
-    EvalConfig, ExtractionConfig, NamedPath, ProbeConfig, ProblemsConfig, SampleConfig, SampleExecution, TrainingRunConfig,
-)  # fmt: skip
+    EvalConfig,
+    ExtractionConfig,
+    NamedPath,
+    ProbeConfig,
+    ProblemsConfig,
+    SampleConfig,
+    SampleExecution,
+    TrainingRunConfig,
+)
+from ssdfast.config.evaluate import EvalProblemsConfig
 from ssdfast.probing.runner import probe
 from ssdfast.sampling.runner import sample
 from ssdfast.training.runner import train
@@ -34,7 +42,7 @@ FIFTH = 0.2
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[tuple[float, float]]]:
-    """(time, seconds left) whenever the progress of the longest stage is told how far it is."""
+    """(time, seconds left) whenever the progress of the longest stage advances."""
     marks: list[tuple[float, float]] = []
     call = progress._Lines.__call__
 
@@ -108,7 +116,7 @@ def main() -> None:
     )
     evaluation = EvalConfig(
         models=(NamedPath(name="base", path=model), NamedPath(name="trained", path=str(HOME / "trained/train/model"))),
-        problems={"sources": (str(HOME / "eval.jsonl"),)},
+        problems=EvalProblemsConfig(sources=(str(HOME / "eval.jsonl"),)),
         prompt=PROMPT,
         max_new_tokens=TOKENS,
     )

@@ -19,8 +19,9 @@ TERMS = {
     "Nucleus": "The smallest set of most likely tokens that holds the mass p of top-p. Its size is in tokens.",
     "Tail mass": "The probability outside the k most likely tokens.",
     "Rank": "The rank of the trace's token among all tokens; 0 is the most likely.",
-    "Lock": "A position at which the baseline is nearly certain of one token. Strict: both models have the same"
-    " top token. Top-1 changed: training put another token on top. Self-correction: the token begins one, such as Wait or But.",
+    "Lock": "A position at which the baseline is nearly certain of one token. Strict: both models have the same top"
+    " token. Top-1 changed: training put another token on top. Self-correction: the token begins one, such as Wait or"
+    " But.",
     "Fork": "A position at which several tokens are likely, and none reaches one half.",
     "Diffuse": "A position without a favourite, with much mass outside the top k.",
     "Mixed": "A position that is no lock, no fork and not diffuse.",
