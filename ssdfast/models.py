@@ -149,8 +149,13 @@ def linear_head(model: Any, dtype: torch.dtype | None = None) -> LmHead:
     return LmHead(weight_VH, bias_V, float(scale), getattr(config, "final_logit_softcapping", None))
 
 
-def check_same_vocabulary(a: ModelInfo, b: ModelInfo) -> None:
-    """Raises ValueError with the first difference unless every token id means the same to both models."""
+def shared_vocabulary(a: ModelInfo, b: ModelInfo) -> int:
+    """The number of entries over which two models are compared: the rows that both heads have.
+
+    Heads are padded to convenient sizes, so that one may have rows beyond the other's which stand for no token.
+    Raises ValueError with the first difference unless every token id means the same to both models, and for a head that
+    lacks the row of a token.
+    """
     ids_a, ids_b = a.tokenizer.get_vocab(), b.tokenizer.get_vocab()
     what = f"the tokenizers of {a.path} and {b.path} differ"
     for ids, other_ids, name in ((ids_a, ids_b, a.path), (ids_b, ids_a, b.path)):
@@ -161,10 +166,13 @@ def check_same_vocabulary(a: ModelInfo, b: ModelInfo) -> None:
     for token, token_id in sorted(ids_a.items(), key=lambda item: item[1]):
         if ids_b[token] != token_id:
             raise ValueError(f"{what}: {token!r} is id {token_id} in the first and {ids_b[token]} in the second")
-    if a.vocabulary != b.vocabulary:
+    rows = min(a.vocabulary, b.vocabulary)
+    if a.vocabulary != b.vocabulary and (largest := max(ids_a.values(), default=0)) >= rows:
         raise ValueError(
-            f"the vocabularies differ: lm_head has {a.vocabulary} rows in {a.path} and {b.vocabulary} in {b.path}"
+            f"the vocabularies differ: lm_head has {a.vocabulary} rows in {a.path} and {b.vocabulary} in {b.path}, and"
+            f" the tokenizer has the token id {largest}: use models whose heads have a row for every token"
         )
+    return rows
 
 
 def _context(config: Any) -> float:

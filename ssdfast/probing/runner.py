@@ -99,6 +99,7 @@ def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks,
     todo = team.from_first(begin)
     if team.first:
         _log_left_out(plan)
+        _log_padding(prober)
     if execution.engine == "ray":
         from .ray_engine import run_on_ray
 
@@ -150,6 +151,16 @@ def _log_left_out(plan: Plan) -> None:
             _log.info("%s traces %s and are skipped", f"{count:,}", text)
 
 
+def _log_padding(prober: Prober) -> None:
+    rows = [model.vocabulary for model in (prober.baseline, prober.trained)]
+    if min(rows) < max(rows):
+        _log.info(
+            "lm_head has %s rows in the baseline and %s in the trained model: they are compared over the first %s,"
+            " which hold all tokens",
+            *(f"{count:,}" for count in (*rows, min(rows))),
+        )
+
+
 def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober, origin: str) -> None:
     """origin: where `train_sampling` comes from, as a sentence."""
     plan = prober.plan
@@ -162,6 +173,11 @@ def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober,
         "token_classes": prober.classes.names,
         "eos_ids": prober.classes.ids("end_of_text", "think_close"),
         "logits": _logits_precision(config),
+        "vocabulary": {
+            "compared": len(plan.texts),
+            "baseline": prober.baseline.vocabulary,
+            "trained": prober.trained.vocabulary,
+        },
         "selected": _selection(plan),
         "left_out": plan.left_out,
         "train_sampling_origin": origin,

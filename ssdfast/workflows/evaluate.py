@@ -22,6 +22,7 @@ import torch
 
 from .. import run_dir
 from ..config import EvalConfig, EvalExecution, NamedPath
+from ..config.evaluate import GRADING
 from ..evaluation.answers.conventions import Conventions
 from ..evaluation.comparisons import compare_runs
 from ..evaluation.completions import read
@@ -56,10 +57,7 @@ from .eval_grades import write_grades
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
 RESULTS = ("traces", "eval", "problems.jsonl")
-GRADING = (
-    *("baseline", "pass_at_k", "extraction", "conventions", "grader"),
-    *("on_bad_gold", "on_missing_samples", "on_prompt_mismatch"),
-)
+AFTER_SAMPLING = (*GRADING, "baseline", "pass_at_k", "on_missing_samples", "on_prompt_mismatch")
 """The settings with which stored traces are graded again: no trace depends on them."""
 _TAIL = 64
 """The tokens of a prompt's end, where a thinking part would be opened."""
@@ -121,7 +119,7 @@ class _Evaluation:
 
     def run(self, overwrite: bool) -> dict[str, Any]:
         config, results = self.config, self.out / "eval" / "results.json"
-        run_dir.check_claim(self.out, config, RESULTS, overwrite, GRADING, GROWING)
+        run_dir.check_claim(self.out, config, RESULTS, overwrite, AFTER_SAMPLING, GROWING)
         inputs = list(dict.fromkeys(evaluation_files(config)))
         if results.exists() and not overwrite:
             changes = run_dir.changed_settings(self.out, config)
@@ -197,7 +195,7 @@ class _Evaluation:
                     )
 
     def _claim(self, inputs: list[Path], overwrite: bool) -> None:
-        run_dir.claim(self.out, self.config, RESULTS, overwrite, GRADING, GROWING)
+        run_dir.claim(self.out, self.config, RESULTS, overwrite, AFTER_SAMPLING, GROWING)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         run_dir.write_manifest(self.out, device, self.config.seed, inputs)
 

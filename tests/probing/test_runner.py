@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ssdfast import models, run_dir
 from ssdfast.config import ExecutionConfig, NamedPath, PositionConfig, ProbeConfig
@@ -109,6 +110,26 @@ def test_every_column_is_that_of_a_plain_forward(finished):
         ("trained_logprob_at_base_top1", "trained_logprobs_at_base_top"),
     ):
         assert table[name].to_pylist() == [row[0] for row in table[whole].to_pylist()]
+
+
+@pytest.mark.parametrize("model_loading", ["both", "sequential"])
+@pytest.mark.parametrize("padded", ["baseline", "trained"])
+def test_rows_that_pad_a_head_do_not_count(finished, padded, model_loading, tmp_path, caplog):
+    """The padding would win every argmax."""
+    config, out = finished
+    model = AutoModelForCausalLM.from_pretrained(getattr(config, padded))
+    model.resize_token_embeddings(tiny.VOCABULARY + 32, mean_resizing=False)
+    with torch.no_grad():
+        model.lm_head.weight[tiny.VOCABULARY :] = 100 * model.lm_head.weight[3]
+    model.save_pretrained(tmp_path / "padded")
+    AutoTokenizer.from_pretrained(getattr(config, padded)).save_pretrained(tmp_path / "padded")
+    caplog.set_level("INFO")
+    changed = config.model_copy(update={padded: str(tmp_path / "padded")})
+    probe(changed, tmp_path / "out", ExecutionConfig(model_loading=model_loading))
+    assert table_of(tmp_path / "out").equals(table_of(out))
+    counts = {name: 96 + 32 * (name == padded) for name in ("baseline", "trained")}
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["vocabulary"] == {"compared": 96} | counts
+    assert "they are compared over the first 96" in caplog.text
 
 
 def test_classes_and_flags(finished):

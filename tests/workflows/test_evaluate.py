@@ -222,6 +222,30 @@ def test_problems_with_bad_golds_are_left_out_and_listed(inputs, caplog):
     assert "2 problems whose gold answer is missing or cannot be parsed are left out: p0, p3" in caplog.text
 
 
+def test_problems_with_bad_golds_are_not_sampled(inputs):
+    rows = [json.loads(line) for line in (inputs / "asked.jsonl").read_text().splitlines()]
+    rows[2]["answer"], rows[5]["answer"] = r"\frac{1}{", ""
+    (inputs / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"1 problem \(p5\) without a gold answer"):
+        evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    assert not list((inputs / "out").glob("**/*.parquet"))
+    results = evaluate.evaluate(config_of(inputs, on_bad_gold="skip"), inputs / "out", FAST)
+    assert results["bad_golds"] == ["p2", "p5"]
+    assert results["problems"] == 10
+    sampled = {
+        name
+        for directory in (inputs / "out" / "traces").glob("*/*")
+        for name in pq.read_table(directory)["problem_id"].to_pylist()
+    }
+    assert sampled == {f"p{i}" for i in range(12)} - {"p2", "p5"}
+
+
+def test_a_grader_that_is_not_there_is_refused_before_sampling(inputs):
+    with pytest.raises(ValueError, match="nowhere:score cannot be imported"):
+        evaluate.evaluate(config_of(inputs, grader="nowhere:score"), inputs / "out", FAST)
+    assert not list((inputs / "out").glob("**/*.parquet"))
+
+
 def test_completions_from_elsewhere_are_compared(inputs, capsys):
     golds = [i % 3 for i in range(12)]
     before = save_completions(inputs / "before.jsonl", [*golds[:6], *[9] * 6])

@@ -10,6 +10,7 @@ from ... import run_dir
 from ...config import StudyConfig, StudyExecution, dump, load, read_yaml
 from ...config.study import STUDIES
 from ...hub import local_path
+from ...problems.problem import Problem
 from ...problems.sources import load_problems
 from ...report.study import Study
 from ...report.study_page import write_study
@@ -103,14 +104,26 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
     if not config.train_problems.decontaminate_against:
         problems = config.train_problems.model_copy(update={"decontaminate_against": config.eval_problems.sources})
         config = config.model_copy(update={"train_problems": problems})
-    counts = len(load_problems(config.train_problems).problems), len(load_problems(config.eval_problems).problems)
-    stages = Stages(config, out, str(local_path(config.model)), counts, execution)
+    train, evaluation = (load_problems(which).problems for which in (config.train_problems, config.eval_problems))
+    stages = Stages(config, out, str(local_path(config.model)), (len(train), len(evaluation)), execution)
     if not all(stage.done for stage in graph.ordered(stages.final())):
         from ... import models
 
         models.model_info(config.model)  # refuses a broken model before any work
+        _check_grading(config, train, evaluation)
     run_dir.write_text(out / "study.yaml", dump(given))
     return stages
+
+
+def _check_grading(config: StudyConfig, *problem_sets: list[Problem]) -> None:
+    """Raises ValueError for a grader or gold answers that the stages would refuse after they have sampled."""
+    from ...evaluation.answers.conventions import Conventions
+    from ...evaluation.grader_pool import GraderPool
+    from ...evaluation.grading import check_golds
+
+    with GraderPool(conventions=Conventions(**config.conventions.model_dump()), grader=config.grader) as pool:
+        for problems in problem_sets if config.on_bad_gold == "error" else ():
+            check_golds(problems, pool)
 
 
 def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:

@@ -161,8 +161,7 @@ class Stages:
                 sweep=self.config.sweep,
                 samples_per_problem=self.config.samples_per_problem,
                 max_new_tokens=self.config.eval_max_new_tokens,
-                extraction=self.config.extraction,
-                conventions=self.config.conventions,
+                **self.config.grading(),
                 engine=self.config.engine,
             )
 
@@ -238,8 +237,7 @@ class Stages:
                 baseline=BASELINE,
                 problems=self.config.eval_problems,
                 prompt=self.config.prompt,
-                extraction=self.config.extraction,
-                conventions=self.config.conventions,
+                **self.config.grading(),
             )
             evaluate(config, directory, self._eval_execution)
 
@@ -287,17 +285,15 @@ class Stages:
     @property
     def _grading(self) -> dict[str, Any]:
         """The settings that grades depend on, and samples do not."""
-        return {"extraction": _json(self.config.extraction), "conventions": _json(self.config.conventions)}
+        settings = _json(self.config)
+        return {name: settings[name] for name in self.config.grading()}
 
     def _grade(self, traces: Path, directory: Path) -> Path:
         """Grade traces in `directory`; returns the directory of the graded traces."""
         from ..evaluate import evaluate
 
         source = NamedPath(name="sampled", path=str(traces))
-        config = EvalConfig(
-            completions=(source,), extraction=self.config.extraction, conventions=self.config.conventions
-        )
-        evaluate(config, directory, self._eval_execution)
+        evaluate(EvalConfig(completions=(source,), **self.config.grading()), directory, self._eval_execution)
         copy = directory / "traces" / source.name
         return copy if copy.exists() else traces  # which had these grades already
 

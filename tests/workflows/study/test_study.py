@@ -137,6 +137,45 @@ def test_every_recipe_is_an_arm_that_runs(inputs):
     assert all(chosen["correct-only"]["correct"].to_pylist())
 
 
+def spoil_golds(inputs, name):
+    """The first problem gets an unreadable gold answer, the second none."""
+    rows = [json.loads(line) for line in (inputs / f"{name}.jsonl").read_text().splitlines()]
+    rows[0]["answer"], rows[1]["answer"] = r"\frac{1}{", ""
+    (inputs / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_a_bad_gold_is_refused_before_anything_is_sampled(inputs, name):
+    spoil_golds(inputs, name)
+    with pytest.raises(ValueError, match=r"1 problem .* without a gold answer"):
+        study(read_study(file_of(inputs)), inputs / "out")
+    assert not list((inputs / "out").glob("**/*.parquet"))
+
+
+def test_bad_golds_can_be_skipped_and_their_traces_are_still_trained_on(inputs):
+    spoil_golds(inputs, "train")
+    spoil_golds(inputs, "eval")
+    config = read_study(file_of(inputs, on_bad_gold="skip"))
+    study(config, inputs / "out")
+    stages = make_stages(config, inputs / "out", StudyExecution())
+    traces = pq.read_table(stages.select("ssd", 0).directory / "traces").to_pylist()
+    ungraded = {trace["problem_id"] for trace in traces if trace["correct"] is None}
+    assert ungraded == {"p0", "p1"}
+    assert json.loads((inputs / "out" / "results.json").read_text())["bad_golds"] == ["p20", "p21"]
+
+
+def test_a_study_takes_a_grader_of_the_users(inputs, monkeypatch):
+    (inputs / "always.py").write_text("def score(problem, answer):\n    return 1.0\n")
+    monkeypatch.chdir(inputs)
+    extraction = {"fallback_last_number": True}  # or a random model has no answer
+    with pytest.raises(ValueError, match="has no function scores"):
+        study(read_study(file_of(inputs, grader="always:scores")), inputs / "out")
+    study(read_study(file_of(inputs, grader="always:score", extraction=extraction)), inputs / "out")
+    runs = json.loads((inputs / "out" / "results.json").read_text())["runs"]
+    for run in runs:
+        assert 0 < run["accuracy"]["value"] == run["diagnostics"]["answer_rate"]["value"]
+
+
 def test_machines_may_take_an_arm_each(inputs):
     config, out = read_study(file_of(inputs)), inputs / "out"
     assert study(config, out, StudyExecution(only_arms=("control",))) is None
