@@ -11,12 +11,14 @@ def computing(monkeypatch):
     """A machine of four cores; the number of threads as it is set."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     number = [4]
+    threads._default_threads.cache_clear()
     monkeypatch.setattr(torch, "get_num_threads", lambda: number[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda n: number.__setitem__(0, n))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(threads, "usable_cores", lambda: 4)
     monkeypatch.setattr(threads.time, "sleep", lambda seconds: None)
-    return number
+    yield number
+    threads._default_threads.cache_clear()
 
 
 @pytest.mark.parametrize(("busy", "expected"), [(0, 4), (40, 4), (100, 3), (190, 2), (400, 1)])
@@ -25,6 +27,14 @@ def test_as_many_threads_as_cores_are_free(computing, monkeypatch, busy, expecte
     monkeypatch.setattr(threads, "_busy_and_total", lambda: next(looks))
     threads.set_threads(0)
     assert computing[0] == expected
+
+
+def test_a_busy_moment_does_not_last(computing, monkeypatch):
+    for busy, expected in ((400, 1), (0, 4)):
+        looks = iter([(1000, 5000), (1000 + busy, 5400)])
+        monkeypatch.setattr(threads, "_busy_and_total", lambda looks=looks: next(looks))
+        threads.set_threads(0)
+        assert computing[0] == expected
 
 
 def test_a_number_and_the_environment_decide(computing, monkeypatch):
