@@ -25,9 +25,9 @@ test: $(VENV)/installed
 	$(PYTEST) -m aot tests/kernels
 
 FAST := $(addprefix tests/,test_cli.py test_config.py test_loop_detection.py test_progress.py test_prompts.py test_prose.py \
-	test_reference.py test_run_dir.py test_sharded_table.py test_statistics.py test_traces.py evaluation/answers evaluation/stats \
+	test_reference.py test_run_dir.py test_sharded_table.py test_statistics.py test_threads.py test_traces.py evaluation/answers evaluation/stats \
 	evaluation/test_extract.py kernels/test_probe_stats_cpu.py kernels/test_probe_stats_reference.py \
-	probing/test_position_classes.py problems sampling/test_server_response.py training/test_collate.py training/test_filters.py \
+	probing/test_position_classes.py problems sampling/test_forecast.py sampling/test_server_response.py sampling/test_top_up.py training/test_collate.py training/test_filters.py \
 	training/test_packing.py)
 
 test-fast: $(VENV)/installed
