@@ -53,7 +53,7 @@ def watched() -> Iterator[list[tuple[float, float]]]:
             return
         if lines.seconds_left:
             left = lines.seconds_left()
-        elif lines.before < lines.done < lines.total:
+        elif lines.before is not None and lines.before < lines.done < lines.total:
             left = (time.monotonic() - lines.begun) / (lines.done - lines.before) * (lines.total - lines.done)
         else:
             left = None
