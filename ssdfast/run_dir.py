@@ -275,6 +275,12 @@ def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Pat
     )
 
 
+def input_hashes(directory: Path, root: Path) -> dict[str, str]:
+    """The sha256 of each file of an input of the run in `directory`, by its name; `root` as `write_manifest` got it."""
+    inputs = read_json(directory / MANIFEST)["inputs"]
+    return {file.name: inputs[str(file)] for file in _files(root)}
+
+
 def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -123,3 +123,15 @@ class ExecutionConfig(Settings):
     max_spill_gb: Annotated[float, Field(gt=0)] = 32.0
     """The largest size of the hidden states on disk, with `model_loading: sequential`; when it is reached, the second
     model is loaded."""
+    baseline_states: str = ""
+    """A directory that keeps the baseline's hidden states for other probes of the same baseline at the same traces,
+    which then run the trained model alone; it takes positions x hidden size x bytes of the dtype, and nothing is kept
+    where that is more than max_spill_gb."""
+
+    @model_validator(mode="after")
+    def _states_are_of_one_process(self) -> ExecutionConfig:
+        if self.baseline_states and (self.engine == "ray" or self.model_loading == "both"):
+            raise ValueError(
+                "baseline_states loads one model after the other: leave out engine: ray and model_loading: both"
+            )
+        return self

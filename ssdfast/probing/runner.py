@@ -97,6 +97,7 @@ def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks,
         return _missing(plan, table, prober.spill)
 
     todo = team.from_first(begin)
+    prober.baseline_hashes = run_dir.input_hashes(out, local_path(config.baseline))
     if team.first:
         _log_left_out(plan)
         _log_padding(prober)

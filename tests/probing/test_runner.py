@@ -213,6 +213,67 @@ def test_one_model_after_the_other_writes_the_same_bytes(finished, tmp_path, max
     assert list((tmp_path / "spill").iterdir()) == []
 
 
+@pytest.fixture
+def forwards(monkeypatch):
+    """The paths of the models that read a batch, in order."""
+    paths = []
+    run = model_loading.forward
+    monkeypatch.setattr(model_loading, "forward", lambda model, *args: paths.append(model.path) or run(model, *args))
+    return paths
+
+
+def keeping(directory, **more):
+    return ExecutionConfig(baseline_states=str(directory), **more)
+
+
+def test_kept_states_of_the_baseline_serve_the_next_model(finished, tmp_path, forwards):
+    config, out = finished
+    probe(config, tmp_path / "first", keeping(tmp_path / "kept"))
+    assert contents(tmp_path / "first") == contents(out)
+    assert len(list((tmp_path / "kept").iterdir())) == len(parts(out))
+    other = config.model_copy(update={"trained": tiny.save_model(tmp_path / "other", moved=0.05)})
+    forwards.clear()
+    probe(other, tmp_path / "second", keeping(tmp_path / "kept"))
+    assert set(forwards) == {other.trained}
+    probe(other, tmp_path / "alone")
+    assert contents(tmp_path / "second") == contents(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("change", ["weights", "traces", "batches", "damage"])
+def test_kept_states_serve_only_what_they_were_made_of(change, tmp_path, forwards):
+    config = config_of(tmp_path)
+    probe(config, tmp_path / "first", keeping(tmp_path / "kept"))
+    if change == "weights":  # under the same path
+        tiny.save_model(tmp_path / "baseline", moved=0.01)
+    elif change == "traces":
+        tiny.save_traces(tmp_path / "traces-a", 7, seed=9)
+        tiny.save_traces(tmp_path / "traces-b", 5, seed=8)
+    elif change == "batches":
+        config = config.model_copy(update={"max_batch_tokens": 16})
+    else:
+        for file in (tmp_path / "kept").iterdir():
+            file.write_bytes(file.read_bytes()[:-1])
+    forwards.clear()
+    probe(config, tmp_path / "second", keeping(tmp_path / "kept"))
+    assert config.baseline in forwards
+    probe(config, tmp_path / "alone")
+    assert contents(tmp_path / "second") == contents(tmp_path / "alone")
+
+
+def test_states_that_would_take_too_much_are_not_kept(finished, tmp_path, caplog):
+    config, out = finished
+    probe(config, tmp_path / "out", keeping(tmp_path / "kept", max_spill_gb=1e-5))
+    assert contents(tmp_path / "out") == contents(out)
+    assert not (tmp_path / "kept").exists()
+    assert "more than max_spill_gb = 1e-05: they are not kept" in caplog.text
+
+
+@pytest.mark.parametrize("more", [{"engine": "ray"}, {"model_loading": "both"}])
+def test_states_are_kept_by_one_model_after_the_other(more, tmp_path):
+    with pytest.raises(ValueError, match="leave out engine: ray and model_loading: both"):
+        keeping(tmp_path, **more)
+
+
 IN_TURN = ExecutionConfig(model_loading="sequential")
 
 

@@ -45,6 +45,7 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
         if not all(stage.done for stage in graph.ordered(stages.final()) if stage.kind not in ("compare", "attribute")):
             return None
     graph.run(stages.final())
+    shutil.rmtree(stages.baseline_states, ignore_errors=True)
     _link_models(stages, out)
     for stage, file in ((stages.compare, "eval/results.json"), (stages.attribute, "attribution.json")):
         with run_dir.atomic(out / Path(file).name) as temporary:

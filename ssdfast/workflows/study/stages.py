@@ -212,7 +212,9 @@ class Stages:
             from ...probing.runner import probe
 
             threads = self.execution.engine_args.num_threads
-            execution = ExecutionConfig(on_sampling_mismatch="allow", num_threads=threads)
+            execution = ExecutionConfig(
+                on_sampling_mismatch="allow", num_threads=threads, baseline_states=str(self.baseline_states)
+            )
             if failed := probe(config(), directory, execution):
                 raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
 
@@ -220,6 +222,11 @@ class Stages:
         tokens = min(answers, self.config.num_probe_traces or answers) * self.config.eval_max_new_tokens
         settings = _json(config()) | {"trained": "", "traces": ""}
         return self._stage("probe", f"{arm}-{seed}", settings, run, [trained, traces], 2 * tokens)
+
+    @property
+    def baseline_states(self) -> Path:
+        """The baseline's hidden states at the traces of the probe, while trained models are probed beside it."""
+        return self.root / "baseline_states"
 
     @cached_property
     def compare(self) -> Stage:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ import pytest
 
 from ssdfast import cli
 from ssdfast.config import StudyExecution
+from ssdfast.probing import model_loading
 from ssdfast.workflows.study import graph, runner
 from ssdfast.workflows.study.runner import make_stages, read_study, study
 
@@ -102,6 +104,17 @@ def test_models_are_linked_and_superseded_stages_are_removed_after_they_were_lis
     study(read_study(file_of(inputs, **changed)), out)  # nothing that it needs is gone
     assert "stage" not in capsys.readouterr().err
     assert cli.run(["clean", str(inputs / "model")]) == 2
+
+
+def test_the_probes_of_a_study_share_the_pass_of_the_baseline(inputs, monkeypatch):
+    read = []
+    run = model_loading.forward
+    monkeypatch.setattr(model_loading, "forward", lambda model, *rest: read.append(model.path) or run(model, *rest))
+    study(read_study(file_of(inputs)), inputs / "out")
+    passes = Counter(Path(path).parent.parent.name for path in read)
+    assert len(passes) == 3  # the baseline and two arms
+    assert len(set(passes.values())) == 1
+    assert not (inputs / "out" / "baseline_states").exists()
 
 
 def test_arms_that_draw_alike_share_their_traces_and_each_recipe_does_what_it_says(inputs):
