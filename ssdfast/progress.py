@@ -103,11 +103,14 @@ class _Lines:
 
     def __init__(self, what: str, total: int, unit: str, done: int) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
-        self.last = self.begun = time.monotonic()
-        self.before = done
+        self.last = time.monotonic()
+        self.begun = 0.0  # the first report, before which a model is loaded
+        self.before: int | None = None
 
     def __call__(self, n: int = 1, /) -> None:
         self.done += n
+        if self.before is None:
+            self.begun, self.before = time.monotonic(), self.done
         ends = n > 0 and self.done >= self.total
         if ends or time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
@@ -118,7 +121,7 @@ class _Lines:
         if self.seconds_left:
             left = self.seconds_left()
             return f", about {tqdm.format_interval(left)} left" if left else ""
-        if self.done >= self.total or self.done == self.before:
+        if self.done >= self.total or self.before is None or self.done == self.before:
             return ""
         seconds = (self.last - self.begun) / (self.done - self.before) * (self.total - self.done)
         return f", about {tqdm.format_interval(seconds)} left"

@@ -6,6 +6,7 @@ many threads as there are cores that nobody else uses.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -31,10 +32,15 @@ def set_threads(num_threads: int) -> None:
         return
     usable = usable_cores()
     free = free_cores(usable)
-    if free < torch.get_num_threads():
-        torch.set_num_threads(free)
-        if free < usable:
-            _log.info(f"{usable - free} of {usable} cores are busy: computing with {free}, --num-threads sets another")
+    torch.set_num_threads(min(free, _default_threads()))
+    if free < min(usable, _default_threads()):
+        _log.info(f"{usable - free} of {usable} cores are busy: computing with {free}, --num-threads sets another")
+
+
+@functools.cache
+def _default_threads() -> int:
+    """torch's own choice, before a busy moment lowered it."""
+    return torch.get_num_threads()
 
 
 def usable_cores() -> int:

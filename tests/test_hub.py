@@ -39,7 +39,7 @@ def test_a_hub_id_is_its_snapshot_and_a_path_stays_a_path(cache, tmp_path):
 def test_what_the_cache_lacks_is_named_with_the_command_that_gets_it(cache):
     with pytest.raises(ValueError, match="hf download no/such first"):
         models.model_info("no/such")
-    with pytest.raises(ValueError, match="at v2: .* hf download some/model --revision v2 first"):
+    with pytest.raises(ValueError, match=r"at v2: .* hf download some/model --revision v2 first"):
         models.model_info("some/model@v2")
 
 

@@ -31,7 +31,15 @@ def test_a_source_distribution_holds_what_a_build_and_its_tests_need(members):
         files = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / folder).rglob(pattern)}
         assert files
         assert files <= members, sorted(files - members)
-    assert {"LICENSE", "CHANGELOG.md", "CITATION.cff", "Makefile", "mkdocs.yml", "ssdfast/py.typed"} <= members
+    assert {
+        "LICENSE",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "Makefile",
+        "mkdocs.yml",
+        "constraints/h100.txt",
+        "ssdfast/py.typed",
+    } <= members
 
 
 def test_a_source_distribution_holds_each_kernel_once_and_nothing_built(members):

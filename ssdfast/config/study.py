@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from .base import Settings, load, unique
 from .conventions import ConventionsConfig
 from .evaluate import GRADING, EvalProblemsConfig, ExtractionConfig, Grader, SweepConfig
+from .probe import TokenClassConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
 from .train import SCHEDULES, TrainConfig
@@ -92,6 +93,8 @@ class StudyConfig(Settings):
     """The number of the baseline's answers at which all models are probed; 0 takes all."""
     lse_temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (0.4, 0.7, 0.9, 1.0, 1.1, 1.25, 1.4, 2.0)
     """The temperatures at which the probe computes log-normalizers; a fit of the temperature starts from them."""
+    token_classes: dict[str, TokenClassConfig] = Field(default_factory=dict)
+    """Your own token classes, as in `ssdfast probe`; the page groups positions by them."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """The engine that samples."""
 

@@ -89,6 +89,7 @@ def examine_completions(
     """
     known = config.prompt_opens_thinking if config.prompt_opens_thinking is not None else prompts_open
     rules = ExtractionRules(**config.model_dump() | {"prompt_opens_thinking": bool(known)})
+    fallback_rules = {flag: ExtractionRules(**{**dataclasses.asdict(rules), flag: True}) for flag in FALLBACKS}
     runs: dict[KnownSamplingParams, RunSamples] = {}
     for completion in completions:
         samples = runs.setdefault(completion.sampling, RunSamples(Run(checkpoint, completion.sampling)))
@@ -96,7 +97,7 @@ def examine_completions(
         samples.diagnostics.append(examine(completion, rules))
         for flag, found in samples.fallbacks.items():
             stated = samples.diagnostics[-1].answer is not None
-            found.append(None if stated else extract(completion.text, dataclasses.replace(rules, **{flag: True})))
+            found.append(None if stated else extract(completion.text, fallback_rules[flag]))
         samples.unopened += closes_unopened(completion.text, rules)
     opened = [samples for samples in runs.values() if samples.unopened >= _OPENED * len(samples.diagnostics)]
     if known is None and config.strip_thinking and opened:  # all runs of a checkpoint have the same prompts

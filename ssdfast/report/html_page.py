@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from ..run_dir import schema_stamp
 from .sanitize import embeddable_json, inert
 
 _STYLES = ("page.css", "browser.css", "study.css")
@@ -20,7 +21,7 @@ def assemble(name: str, body: str, scripts: Sequence[str], data: Mapping[str, An
     """The page. name: of the run, in its title. body: HTML, as `fill` makes it. scripts: files of this package to run
     after the trace browser's. data: JSON for them, whose strings are inert."""
     style = "\n".join(map(_read, _STYLES))
-    script = "\n".join(map(_read, ("page_dom.js", "page_charts.js", *_BROWSER_SCRIPTS, *scripts)))
+    script = "\n".join(map(_read, ("page_dom.js", "page_downloads.js", "page_charts.js", *_BROWSER_SCRIPTS, *scripts)))
     return fill(
         "page.html",
         {
@@ -29,6 +30,7 @@ def assemble(name: str, body: str, scripts: Sequence[str], data: Mapping[str, An
             "script": script,
             "run": html.escape(inert(name)),
             "body": body,
+            "contents": contents(body),
             "data": embeddable_json(data),
         },
     )
@@ -40,6 +42,30 @@ def fill(template: str, pieces: Mapping[str, str]) -> str:
     One pass, so that a marker inside of a piece is never filled in.
     """
     return re.sub(r"\{\{(\w+)\}\}", lambda marker: pieces[marker[1]], _read(template))
+
+
+def contents(body: str) -> str:
+    """HTML of a list of the sections of a page, by the ids of their headings."""
+    items = re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', body)
+    links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title in items)
+    return f'<nav class="contents" aria-label="Contents"><ul>{links}</ul></nav>'
+
+
+def provenance(manifest: Mapping[str, Any] | None) -> str:
+    """HTML of when, where and with what the results were made. manifest: of the run; None where there is none."""
+    rows = {"ssdfast": str(schema_stamp()["ssdfast_version"])}
+    if manifest:
+        versions = ", ".join(f"{name} {value}" for name, value in manifest["versions"].items() if name != "ssdfast")
+        rows |= {"Date": manifest.get("date", ""), "Device": f"{manifest['device']}, {manifest['machine']}"}
+        rows |= {"Versions": versions, "Command": manifest.get("command", "")}
+        rows |= {"Hub revisions": ", ".join(f"{k} {v}" for k, v in manifest.get("hub_revisions", {}).items())}
+    items = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(inert(text))}</dd>" for name, text in rows.items() if text
+    )
+    return (
+        '<details class="terms" id="provenance"><summary>Date, versions, device and command</summary>'
+        f'<dl class="definitions">{items}</dl></details>'
+    )
 
 
 def headline(text: str) -> str:

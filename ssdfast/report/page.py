@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..run_dir import write_text
+from ..run_dir import read_json, write_text
 from ..schemas import GroupSummary, ProbeSummary, read_vocabulary
 from ..sharded_table import ShardedTable
 from .column_encoding import describe_columns
 from .format_text import CLASSES, LOCK_KINDS, METRICS, format_summary, interval_with_text, panels
-from .html_page import assemble, fill, headline, paragraphs
+from .html_page import assemble, fill, headline, paragraphs, provenance
 from .page_traces import LAYOUT, Embedded, Source, embed
 from .sanitize import inert_record
+from .terms import all_terms
 
 Value = TypeVar("Value")
 
@@ -51,7 +52,9 @@ def write_report(run_dir: Path) -> Path:
     pieces = {
         "headline": headline(title),
         "sentences": paragraphs(sentences),
-        "browser": fill("browser.html", {"label": "Traces by"}),
+        **all_terms(),
+        "provenance": provenance(read_manifest(run_dir)),
+        "browser": fill("browser.html", {"label": "Traces by", **all_terms()}),
         "reference": fill("reference.html", {"stage": "probe"}),
     }
     body = fill("probe.html", pieces)
@@ -79,9 +82,16 @@ def read_source(run_dir: Path, summary: ProbeSummary, model: str = "") -> Source
     return Source.from_table(table, summary.settings, model)
 
 
+def read_manifest(run_dir: Path) -> dict[str, Any] | None:
+    """manifest.json of a run, None where there is none."""
+    path = run_dir / "manifest.json"
+    return _read(path, read_json) if path.exists() else None
+
+
 def browser_data(embedded: Embedded) -> dict[str, Any]:
-    """The traces and their texts."""
+    """The traces, what they answer, and their texts."""
     return {
+        "about": embedded.about,
         "tokens": {"ids": list(embedded.tokens.place), "texts": embedded.tokens.texts},
         "traces": embedded.traces,
     }
@@ -95,6 +105,7 @@ def browser_settings(embedded: Embedded, source: Source) -> dict[str, Any]:
     return {
         "columns": describe_columns(LAYOUT),
         "decoding": source.decoding,
+        "tokenClasses": embedded.token_classes,
         "leftOut": left_out if embedded.fraction < 1 else "",
     }
 

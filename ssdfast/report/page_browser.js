@@ -43,12 +43,14 @@ function chooseColour(index) {
   drawLegend();
 }
 
-function openFromAddress() {
+async function openFromAddress(event) {
   const where = new URLSearchParams(location.hash.slice(1));
+  if (event && !where.has("trace")) return;  // a link to a section
   const named = data.traces.find((trace) => trace.id === where.get("trace") && trace.label === where.get("by"));
   const trace = named ?? data.traces[0];
   if (data.browser.compare && trace) byId("label").value = trace.label;
-  if (trace) openTrace(trace, named ? Number(where.get("position")) || 0 : 0);
+  if (trace) await openTrace(trace, named ? Number(where.get("position")) || 0 : 0);
+  if (named) byId("traces").querySelector(".reader").scrollIntoView();
 }
 
 function startBrowser() {
@@ -62,6 +64,14 @@ function startBrowser() {
   });
   byId("kind").append(...Object.entries(KINDS).map(([value, name]) => html("option", { value }, name)));
   byId("kind").addEventListener("change", chooseKind);
+  byId("token-class").append(html("option", { value: "" }, "of every class"),
+    ...data.browser.tokenClasses.map((name, value) => html("option", { value }, name)));
+  byId("token-class").parentElement.hidden = data.browser.tokenClasses.length < 2;
+  byId("token-class").addEventListener("change", chooseKind);
+  for (const [name, choices] of [["grade", GRADES], ["order", ORDERS]]) {
+    byId(name).append(...Object.entries(choices).map(([value, text]) => html("option", { value }, text)));
+    byId(name).addEventListener("change", drawList);
+  }
   byId("search").addEventListener("input", search);
   segments(byId("colours"), "colour", ["by class", "by KL"], chooseColour);
   chooseColour(0);

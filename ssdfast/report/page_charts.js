@@ -78,13 +78,17 @@ function scaleOf(values) {
 function panel({ key, title, note, rows }) {
   const ends = rows.flatMap(({ value, ci_low, ci_high }) => [value, ci_low, ci_high]).filter((x) => x !== null);
   const at = scaleOf(ends);
-  return html("figure", { class: "panel", "data-metric": key },
+  const figure = html("figure", { class: "panel", "data-metric": key },
     html("figcaption", {}, html("strong", {}, title), html("span", { class: "small" }, note)),
     ...rows.map((row) => html("div", { class: "interval" },
       row.name === "all" ? html("span", { class: "class-name all" }, "all") : className(row.name),
       intervalMark(row, at),
       html("span", { class: "value" }, row.text))));
+  return withDownloads(figure, title, intervalRows(rows), () => rowsSvg(figure));
 }
+
+const intervalRows = (rows) =>
+  [["name", "value", "ci_low", "ci_high"], ...rows.map(({ name, value, ci_low, ci_high }) => [name, value, ci_low, ci_high])];
 
 function intervalMark({ name, value, ci_low: low, ci_high: high }, at) {
   const shapes = [svg("line", { class: "zero", x1: at(0), x2: at(0), y1: 0, y2: "100%" })];

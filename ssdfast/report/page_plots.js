@@ -57,7 +57,7 @@ function lineChart({ title, note, x, log, ticks, series }) {
   const up = (y) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (scaled(y) - low) / (high - low);
   const labels = log ? powersOf(low, high).map((power) => 10 ** power) : ticksOf(low, high);
   const bottom = ticks ? ticks.map((_, i) => i) : ticksOf(first, last);
-  return html("figure", { class: "chart" },
+  const figure = html("figure", { class: "chart" },
     html("figcaption", {}, html("strong", {}, title), html("span", { class: "small" }, note)),
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, ${note}` },
       ...labels.map((y) => svg("g", {},
@@ -66,6 +66,8 @@ function lineChart({ title, note, x, log, ticks, series }) {
       ...bottom.map((at) => svg("text", { x: across(at), y: HEIGHT - BOTTOM + 17, class: "tick" }, ticks ? ticks[at] : roundValue(at))),
       svg("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 5, class: "tick" }, x),
       ...series.map((line) => drawSeries(line, series.map(({ model }) => model), across, up))));
+  const rows = series.flatMap(({ name, points }) => points.map(([at, ...values]) => [name, ticks ? ticks[at] : at, ...values]));
+  return withDownloads(figure, title, [["series", x, "value", "ci_low", "ci_high"], ...rows], () => standaloneSvg(figure.querySelector("svg")));
 }
 
 function drawSeries({ name, model, points }, models, across, up) {
@@ -86,7 +88,10 @@ function drawSeries({ name, model, points }, models, across, up) {
 // {head, rows, models, words}: rows of text, the first cell names what the row is of; words: columns that are not numbers.
 function textTable({ head, rows, models, words = [] }) {
   const kind = (column) => (words.includes(column) ? "words" : null);
+  const button = html("button", { type: "button", class: "download", "aria-label": `${head[0]} as CSV`,
+    onclick: () => save(csv([head, ...rows]), "text/csv", fileName(head.slice(0, 2).join(" "), "csv")) }, "CSV");
   return html("table", {},
+    html("caption", {}, button),
     html("thead", {}, html("tr", {}, ...head.map((name, i) => html("th", { scope: "col", class: kind(i) }, name)))),
     html("tbody", {}, ...rows.map((cells, i) => html("tr", {},
       html("th", { scope: "row" }, models ? modelDot(models[i]) : null, cells[0]),

@@ -16,12 +16,13 @@ function intervalPanel({ title, note, tone, rows }) {
   const values = rows.flatMap((row) => [row, row.control ?? {}]).flatMap(({ value, ci_low, ci_high }) => [value, ci_low, ci_high])
     .filter((x) => x !== null && x !== undefined);
   const at = scaleOf(values);
-  return html("figure", { class: "panel wide-names" },
+  const figure = html("figure", { class: "panel wide-names" },
     html("figcaption", {}, html("strong", {}, title), html("span", { class: "small" }, note)),
     ...rows.map((row) => html("div", { class: "interval" },
       html("span", { class: "row-name", title: row.positions ? `${row.positions.toLocaleString("en-US")} positions` : null }, row.name),
       intervalTrack([[row.tone ?? tone, row], ...(row.control ? [["tone-baseline", row.control]] : [])], at),
       html("span", { class: "value" }, row.text))));
+  return withDownloads(figure, title, intervalRows(rows), () => rowsSvg(figure));
 }
 
 function intervalTrack(marks, at) {
@@ -87,7 +88,7 @@ function drawGroupPanels() {
 function fractionsPanel({ title, rows }, tone) {
   const percent = (x) => `${(100 * x).toFixed(1)}\u00a0%`;
   const most = Math.max(...rows.flatMap(({ sampled, selected }) => [sampled, selected]), 1e-9);
-  return html("figure", { class: "panel wide-names" },
+  const figure = html("figure", { class: "panel wide-names" },
     html("figcaption", {}, html("strong", {}, title), html("span", { class: "small" }, "fraction of the traces")),
     ...rows.map(({ name, sampled, selected }) => html("div", { class: "interval" },
       html("span", { class: "row-name" }, name),
@@ -95,6 +96,8 @@ function fractionsPanel({ title, rows }, tone) {
         svg("rect", { class: "bar-before", y: 5, height: 7, width: `${100 * sampled / most}%` }),
         svg("rect", { class: `bar-after ${tone}`, y: 14, height: 7, width: `${100 * selected / most}%` })),
       html("span", { class: "value" }, sampled === selected ? percent(sampled) : `${percent(sampled)} → ${percent(selected)}`))));
+  const values = rows.map(({ name, sampled, selected }) => [name, sampled, selected]);
+  return withDownloads(figure, title, [["name", "sampled", "selected"], ...values], () => rowsSvg(figure));
 }
 
 byId("settings").textContent = JSON.stringify(data.settings, null, 2);

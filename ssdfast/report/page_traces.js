@@ -9,10 +9,26 @@ const KINDS = {
   fork: "forks", diffuse: "diffuse", mixed: "mixed",
 };
 
-const state = { listed: [], trace: null, position: 0, jumps: 0, colour: "class", kind: "" };
+const GRADES = {
+  "": "all", correct: "correct", incorrect: "incorrect", ungraded: "not graded",
+};
+
+const ORDERS = { problem: "by problem", down: "largest mean KL first", up: "smallest mean KL first" };
+
+const state = { listed: [], trace: null, position: 0, jumps: 0, colour: "class", kind: "", tokenClass: "" };
+
+const aboutOf = (trace) => data.about[trace.about] ?? { prompt: "", question: "", gold: "", correct: null };
+
+const gradeOf = (trace) => ({ true: "correct", false: "incorrect" })[aboutOf(trace).correct] ?? "ungraded";
+
+function inOrder(traces) {
+  const sign = { down: -1, up: 1 }[byId("order").value] ?? 0;
+  return sign ? traces.toSorted((x, y) => sign * ((x.kl ?? -1) - (y.kl ?? -1))) : traces;
+}
 
 function ofKind(columns, position) {
   const { kind } = state;
+  if (state.tokenClass !== "" && columns.tokenClass[position] !== Number(state.tokenClass)) return false;
   if (kind === "") return true;
   const own = CLASS_OF[columns.class[position]];
   if (!["strict", "top1_changed", "self_correction"].includes(kind)) return own === kind;
@@ -49,6 +65,7 @@ async function openTrace(trace, position = 0, focus = false) {
     return;
   }
   if (state.trace !== trace) return;  // another one was chosen meanwhile
+  drawAbout(trace);
   drawFlow(trace);
   drawStrip(trace);
   markListed();
@@ -77,16 +94,30 @@ async function readAll() {
 function drawList() {
   const query = byId("search").value.toLowerCase();
   const label = byId("label").value;
-  state.listed = data.traces.filter((trace) => (label === "" || trace.label === label)
+  const grade = byId("grade").value;
+  state.listed = inOrder(data.traces.filter((trace) => (label === "" || trace.label === label)
     && (state.kind === "" || trace.kinds[state.kind])
-    && [trace.id, trace.problem, trace.text ?? ""].some((text) => text.toLowerCase().includes(query)));
+    && (grade === "" || gradeOf(trace) === grade)
+    && [trace.id, trace.problem, aboutOf(trace).question, trace.text ?? ""].some((text) => text.toLowerCase().includes(query))));
   byId("matches").textContent = `${state.listed.length} of ${data.traces.length} traces`;
   byId("list").replaceChildren(...state.listed.map((trace) => html("li", {},
     html("button", { type: "button", onclick: () => openTrace(trace) },
       html("span", { class: "trace-id" }, trace.id),
-      html("span", { class: "small" }, `${data.browser.compare ? "" : "by "}${trace.label} · ${trace.positions.toLocaleString("en-US")} tokens · KL ${number(trace.kl)}`),
+      html("span", { class: "small" }, `${data.browser.compare ? "" : "by "}${trace.label} · ${trace.positions.toLocaleString("en-US")} tokens · KL ${number(trace.kl)}`, gradeMark(trace)),
       excerpt(trace.text ?? "", query)))));
   markListed();
+}
+
+const gradeMark = (trace) => (gradeOf(trace) === "ungraded" ? null : html("span", { class: `grade ${gradeOf(trace)}` }, gradeOf(trace)));
+
+// What the trace answers.
+function drawAbout(trace) {
+  const { prompt, question, gold } = aboutOf(trace);
+  const row = (name, text) => (text === "" ? null : html("div", {}, html("dt", {}, name), html("dd", {}, text)));
+  byId("about").replaceChildren(
+    html("dl", {}, row("Question", question), row("Gold answer", gold),
+      html("div", {}, html("dt", {}, "Grade"), html("dd", {}, gradeMark(trace) ?? "not graded"))),
+    ...(prompt === "" ? [] : [html("details", {}, html("summary", {}, "Prompt"), html("pre", {}, prompt))]));
 }
 
 // The first match of the search in the text, with a little text around it.
@@ -165,6 +196,7 @@ function scrollInside(box, node) {
 // Positions of other kinds than the selected one are dimmed.
 function chooseKind() {
   state.kind = byId("kind").value;
+  state.tokenClass = byId("token-class").value;
   state.jumps = 0;
   const { columns } = state.trace ?? {};
   if (columns) {

@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..config import ProbeConfig, SamplingParams
+from ..config import ProbeConfig
 from ..sharded_table import ShardedTable
 from .candidates import MODELS, candidates
 from .column_encoding import Column, encode_columns
 from .sanitize import inert
 from .tokens import TokenTable
+from .trace_context import read_context
 
 MAX_TRACES = 200
 MAX_BYTES = 9_700_000
@@ -36,7 +37,7 @@ _NUMBERS = {
     **{f"{model}.{name}": f"{model}_{column}" for name, column in _MODEL_COLUMNS.items() for model in MODELS},
 }  # fmt: skip
 LAYOUT = {
-    "token": Column(), "class": Column(), "top1Changed": Column(), "selfCorrection": Column(),
+    "token": Column(), "class": Column(), "tokenClass": Column(), "top1Changed": Column(), "selfCorrection": Column(),
     "kl": Column("nats"), "js": Column("nats", "kl"), "alignment": Column("cosine"),
     "base.entropy": Column("nats"), "trained.entropy": Column("nats", "base.entropy"),
     "base.nucleus": Column(), "trained.nucleus": Column("count", "base.nucleus"),
@@ -60,6 +61,7 @@ COLUMNS = (
     "self_correction", "trained_logprobs_at_base_top", "base_logprobs_at_trained_top", *_NUMBERS.values(),
     *(f"{model}_{name}" for model in MODELS for name in ("token_logprob", "top_ids", "top_logprobs")),
 )  # fmt: skip
+_OPTIONAL_COLUMNS = ("token_class",)
 KINDS = ("lock", "fork", "diffuse", "mixed", "strict", "top1_changed", "self_correction")
 """position classes, and kinds of lock"""
 
@@ -75,20 +77,24 @@ class Source:
     table: ShardedTable
     files: dict[Key, str]
     """the shard of each trace"""
-    train_sampling: SamplingParams
-    eval_sampling: SamplingParams
+    settings: ProbeConfig
     model: str
     """shown instead of the trace source; "" shows the trace source"""
 
     @staticmethod
     def from_table(table: ShardedTable, settings: ProbeConfig, model: str = "") -> Source:
         """Raises ValueError for a file that is not a shard, or a trace in two shards."""
-        return Source(table, find_traces(table), settings.train_sampling, settings.eval_sampling, model)
+        return Source(table, find_traces(table), settings, model)
+
+    def optional_columns(self, file: str) -> list[str]:
+        """Those of the optional columns that a shard has."""
+        with self.table.open(file) as shard:
+            return [name for name in _OPTIONAL_COLUMNS if name in shard.schema_arrow.names]
 
     @property
     def decoding(self) -> dict[str, Any] | None:
         """Temperature and truncation of decoding for the page; None where the top lists do not hold its support."""
-        sampling = self.eval_sampling
+        sampling = self.settings.eval_sampling
         if not sampling.top_k:
             return None
         text = f"T {sampling.temperature:g}, {format_truncation(sampling.top_k, sampling.top_p)}"
@@ -141,6 +147,9 @@ class Embedded:
     traces: list[dict[str, Any]]
     tokens: TokenTable
     fraction: float
+    about: list[dict[str, Any]]
+    """what traces answer, each once for all sources; a trace's `about` is its place"""
+    token_classes: list[str]
 
 
 def embed(sources: Sequence[Source], vocabulary: dict[int, str]) -> Embedded:
@@ -151,34 +160,67 @@ def embed(sources: Sequence[Source], vocabulary: dict[int, str]) -> Embedded:
     """
     common = set(sources[0].files).intersection(*(source.files for source in sources))
     keys = sample_traces(list(common))
+    context = read_context(sources[0].settings.traces, keys, vocabulary)
+    classes = TokenClassNames()
     for fraction in FRACTIONS[_first_affordable(sources, keys, vocabulary) :]:
-        embedded = _embed(sources, keys, TokenTable(vocabulary), fraction)
+        embedded = _embed(sources, keys, TokenTable(vocabulary), fraction, context, classes)
         if len(embedded.traces) == len(keys) * len(sources):
             break
     return embedded
 
 
-def _embed(sources: Sequence[Source], keys: Sequence[Key], tokens: TokenTable, fraction: float) -> Embedded:
+class TokenClassNames:
+    """The token classes of the embedded positions, numbered in the order in which they occur."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def codes(self, table: pa.Table) -> np.ndarray:
+        """int64 [N]; UNDEFINED without the column."""
+        if "token_class" not in table.column_names:
+            return np.full(table.num_rows, np.nan)
+        column = [inert(name) for name in table["token_class"].to_pylist()]
+        self.names += [name for name in dict.fromkeys(column) if name not in self.names]
+        return np.array([self.names.index(name) for name in column], np.float64)
+
+
+def _embed(
+    sources: Sequence[Source],
+    keys: Sequence[Key],
+    tokens: TokenTable,
+    fraction: float,
+    context: Mapping[Key, dict[str, Any]],
+    classes: TokenClassNames,
+) -> Embedded:
     traces: list[dict[str, Any]] = []
+    about: list[dict[str, Any]] = []
     size = 0
     for key in keys:
         known = len(tokens.texts)
-        page_forms = [_page_form(source, key, tokens, fraction) for source in sources]
-        size += _size(page_forms)
+        page_forms = [_page_form(source, key, tokens, fraction, classes) for source in sources]
+        known_context = context.get(key)
+        size += _size([*page_forms, known_context or {}])
         if size + tokens.size > MAX_BYTES:
             tokens.keep_first(known)
             break
+        if known_context:
+            page_forms = [page_form | {"about": len(about)} for page_form in page_forms]
+            about.append(known_context)
         traces += page_forms
     order = {source.model: place for place, source in enumerate(sources)}
     traces.sort(key=lambda trace: (_natural(trace["id"]), order.get(trace["label"], 0), trace["label"]))
-    return Embedded(traces, tokens, fraction)
+    return Embedded(traces, tokens, fraction, about, classes.names)
 
 
 def _first_affordable(sources: Sequence[Source], keys: Sequence[Key], vocabulary: dict[int, str]) -> int:
     """The first of FRACTIONS with which all keys may fit, estimated from a few of them; the last where none does."""
     trial = keys[:_TRIALS]
     for place, fraction in enumerate(FRACTIONS):
-        page_forms = [_page_form(source, key, TokenTable(vocabulary), fraction) for key in trial for source in sources]
+        page_forms = [
+            _page_form(source, key, TokenTable(vocabulary), fraction, TokenClassNames())
+            for key in trial
+            for source in sources
+        ]
         if _size(page_forms) * len(keys) <= MAX_BYTES * len(trial):
             return place
     return len(FRACTIONS) - 1
@@ -189,9 +231,12 @@ def _size(traces: Sequence[dict[str, Any]]) -> int:
     return sum(len(json.dumps(value)) + 12 for trace in traces for value in trace.values())
 
 
-def _page_form(source: Source, key: Key, tokens: TokenTable, fraction: float) -> dict[str, Any]:
+def _page_form(
+    source: Source, key: Key, tokens: TokenTable, fraction: float, classes: TokenClassNames
+) -> dict[str, Any]:
     filters = [(name, "=", value) for name, value in zip(_KEY, key, strict=True)]
-    table = source.table.read(source.files[key], list(COLUMNS), filters).sort_by("position")
+    columns_read = [*COLUMNS, *source.optional_columns(source.files[key])]
+    table = source.table.read(source.files[key], columns_read, filters).sort_by("position")
     kl_N = table["kl_trained_base"].to_numpy()
     finite = kl_N[np.isfinite(kl_N)]
     shift_N = np.nan_to_num(kl_N, nan=-1.0)
@@ -202,11 +247,12 @@ def _page_form(source: Source, key: Key, tokens: TokenTable, fraction: float) ->
     values = {
         "token": np.array([tokens.index(token) for token in table["token_id"].to_pylist()]),
         "class": np.array([_CLASSES.get(name, len(_CLASSES)) for name in table["position_class"].to_pylist()]),
+        "tokenClass": classes.codes(table),
         "top1Changed": table["top1_changed"].to_numpy(zero_copy_only=False),
         "selfCorrection": table["self_correction"].to_numpy(zero_copy_only=False),
         **{name: columns[column] for name, column in _NUMBERS.items()},
         **{f"{model}.probability": np.exp(columns[f"{model}_token_logprob"].astype(np.float64)) for model in MODELS},
-        **candidates(table, tokens, source.train_sampling, source.eval_sampling, detailed_N),
+        **candidates(table, tokens, source.settings.train_sampling, source.settings.eval_sampling, detailed_N),
     }
     values["alignment"] = 1 + values["alignment"].astype(np.float64)
     for name in _DETAILS:

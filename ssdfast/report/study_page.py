@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..run_dir import write_text
-from .html_page import assemble, fill, headline, paragraphs
-from .page import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
+from .html_page import assemble, fill, headline, paragraphs, provenance
+from .page import browser_data, browser_settings, read_manifest, read_source, read_summary, vocabulary_texts
 from .page_traces import embed
 from .sanitize import inert_record, inert_tree
 from .study import Study, Training
 from .study_attribution import attributions, decoding_charts
 from .study_tables import accuracy, arms_table, comparisons, diagnostics, filters, training_charts
 from .study_text import format_lead, format_title
+from .terms import all_terms
 
 
 def write_study(path: Path, study: Study) -> Path:
@@ -61,7 +62,9 @@ def write_study(path: Path, study: Study) -> Path:
     pieces = {
         "headline": headline(format_title(study.attribution)),
         "sentences": paragraphs(format_lead(study)),
-        "browser": fill("browser.html", {"label": "Trained model"}),
+        **all_terms(),
+        "provenance": provenance(read_manifest(firsts[0].probe)),
+        "browser": fill("browser.html", {"label": "Trained model", **all_terms()}),
         "reference": fill("reference.html", {"stage": "study"}),
     }
     body = fill("study.html", pieces)

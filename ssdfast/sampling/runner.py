@@ -76,7 +76,8 @@ def fill(
 ) -> str:
     """Sample the traces of the plan that `directory` lacks; returns the reason of the first failure, "" for none.
 
-    runs_after: how many runs like this one follow, which the time left counts. problems_file: the file that the problems are written to, for grading. Nothing is written before the engine is
+    runs_after: how many runs like this one follow, which the time left counts.
+    problems_file: the file that the problems are written to, for grading. Nothing is written before the engine is
     ready. Raises ValueError where an earlier run had other problems.
     """
     keys = [(request.problem_id, request.sample) for request in plan.requests]

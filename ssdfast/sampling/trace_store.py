@@ -62,8 +62,10 @@ class _Journal:
 
 
 class TraceStore:
-    """The traces of a run, in `directory`. keys: those of all requests, in order. max_tokens: the maximum length of each
-    completion; a trace that was truncated before is not finished.
+    """The traces of a run, in `directory`.
+
+    keys: those of all requests, in order. max_tokens: the maximum length of each completion; a trace that was truncated
+    before that is not finished.
 
     Raises ValueError where the directory holds a trace of another request.
     """

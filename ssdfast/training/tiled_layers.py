@@ -91,7 +91,7 @@ class _StateCache:
     def __init__(self, conv: Any = None, recurrent: Any = None):
         self.conv, self.recurrent = conv, recurrent
         layer = SimpleNamespace(conv_states=[conv], recurrent_states=[recurrent], record_past=False)
-        self.layers = defaultdict(lambda: layer)
+        self.layers: defaultdict[int, Any] = defaultdict(lambda: layer)
 
     def has_previous_state(self, layer: int, **kwargs: Any) -> bool:
         return self.conv is not None

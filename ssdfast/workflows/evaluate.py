@@ -198,7 +198,7 @@ class _Evaluation:
                     )
 
     def _claim(self, inputs: list[Path], overwrite: bool) -> None:
-        run_dir.claim(self.out, self.config, RESULTS, overwrite, GRADING, GROWING)
+        run_dir.claim(self.out, self.config, RESULTS, overwrite, AFTER_SAMPLING, GROWING)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         run_dir.write_manifest(self.out, device, self.config.seed, inputs)
 

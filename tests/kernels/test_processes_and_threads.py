@@ -82,6 +82,8 @@ def one_thread():
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_forked_children_that_run_together_get_the_bits_of_the_parent(operation, dtype):
     """Each on its own operands, after a call of the parent, whose workspace they inherit."""
+    if operation is _soft_label_ce and torch.version.cuda:
+        pytest.skip("torch's CUDA builds have no backward pass in a fork of a process that had one")
     want = [operation(seed, dtype) for seed in range(CALLERS)]
     fork = multiprocessing.get_context("fork")
     start, answers = fork.Barrier(CALLERS), fork.SimpleQueue()

@@ -1,4 +1,4 @@
-"""A run with more samples per problem keeps its traces: they move to the shards of the larger run, whatever stops it."""
+"""A run with more samples per problem keeps its traces: they move to the larger run's shards, whatever stops it."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

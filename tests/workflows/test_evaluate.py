@@ -93,11 +93,11 @@ def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(inputs, monkeypatc
     whole = as_json.evaluate(config, inputs / "whole", FAST)
     fill, filled = evaluate.fill, []
 
-    def stopping(plan, engines, directory, what):
+    def stopping(plan, engines, directory, what, **rest):
         if len(filled) == 3:
             raise KeyboardInterrupt
         filled.append(directory)
-        return fill(plan, engines, directory, what)
+        return fill(plan, engines, directory, what, **rest)
 
     monkeypatch.setattr(evaluate, "fill", stopping)
     with pytest.raises(KeyboardInterrupt):

@@ -26,6 +26,9 @@ def report(config: PlanConfig, out: Path | None) -> Iterator[str]:
 
     Raises ValueError for settings or a model that cannot be planned.
     """
+    if out:
+        with pyplot():  # or it raises before any work
+            pass
     plans = plan(config)
     yield format_table(config, plans)
     all_plans = plans

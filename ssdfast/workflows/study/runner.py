@@ -42,20 +42,28 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
     stages = make_stages(config, out, execution)
     if execution.only_arms:
         graph.run([stage for arm in execution.only_arms for stage in stages.arm(arm)])
-        for name, trained in stages.trained_models():
-            if trained.is_dir():
-                run_dir.link(out / MODELS / name, trained)
+        _link_models(stages, out)
         if not all(stage.done for stage in graph.ordered(stages.final()) if stage.kind not in ("compare", "attribute")):
             return None
     graph.run(stages.final())
     shutil.rmtree(stages.baseline_states, ignore_errors=True)
-    for name, trained in stages.trained_models():
-        run_dir.link(out / MODELS / name, trained)
+    _link_models(stages, out)
     for stage, file in ((stages.compare, "eval/results.json"), (stages.attribute, "attribution.json")):
         with run_dir.atomic(out / Path(file).name) as temporary:
             shutil.copyfile(stage.directory / file, temporary)
     write_study(out / REPORT, finished_study(stages, out))
     return AttributionResults.read(out / "attribution.json")
+
+
+def _link_models(stages: Stages, out: Path) -> None:
+    """Link the trained models that are there as OUT/models/ARM-SEED; links of arms that are gone are removed."""
+    trained_models = dict(stages.trained_models())
+    for name, trained in trained_models.items():
+        if trained.is_dir():
+            run_dir.link(out / MODELS / name, trained)
+    for link in (out / MODELS).iterdir() if (out / MODELS).is_dir() else ():
+        if link.is_symlink() and link.name not in trained_models:
+            link.unlink()
 
 
 def finished_study(stages: Stages, out: Path) -> Study:
@@ -130,7 +138,7 @@ def _check_grading(config: StudyConfig, *problem_sets: list[Problem]) -> None:
 
 def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:
     """The demo's model and, unless the file names problems, its sums and its prompt."""
-    changes: dict[str, Any] = {"model": str(demo.convert(out / "model"))}
+    changes: dict[str, Any] = {}
     if not config.train_problems.sources:
         train, evaluation = out / "train_problems.jsonl", out / "eval_problems.jsonl"
         demo.write_sums(train, evaluation)
@@ -139,4 +147,5 @@ def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:
         )
         changes["eval_problems"] = config.eval_problems.model_copy(update={"sources": (str(evaluation),)})
         changes["prompt"] = demo.PROMPT
+    changes["model"] = str(demo.convert(out / "model"))
     return config.model_copy(update=changes)

@@ -9,6 +9,7 @@ A stage imports what runs it when it runs, so that a study that is done opens in
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -185,6 +186,7 @@ class Stages:
             run = Run(BASELINE, KnownSamplingParams.from_config(sampling)).directory
             graded = select_traces.read(self._grade(answers.directory / "traces" / run, directory / "graded"))
             select_traces.write(select_traces.subsample(graded, count, seed=0), directory / "traces")
+            shutil.copyfile(answers.directory / "problems.jsonl", directory / "problems.jsonl")
 
         settings = {"count": count, "sampling": _json(sampling), **self._grading}
         return self._stage("probe_traces", BASELINE, settings, run, [answers])
@@ -201,6 +203,7 @@ class Stages:
                 eval_sampling=self.config.eval_sampling.kernel_params(),
                 train_sampling=self.config.train_sampling.kernel_params(),
                 lse_temperatures=self.config.lse_temperatures,
+                token_classes=self.config.token_classes,
             )
 
         def run(directory: Path) -> None:

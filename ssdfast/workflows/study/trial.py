@@ -24,7 +24,8 @@ _TRACES, _TOKENS = 16, 256
 
 def measure(stages: Stages, kinds: Collection[str]) -> dict[str, float]:
     """Seconds per token of these kinds of stages, among sample, eval, train and probe. Nothing is kept."""
-    config, paces = stages.config, {}
+    config = stages.config
+    paces: dict[str, float] = {}
     if not kinds:
         return {}
     sampling = SampleConfig(
@@ -48,8 +49,8 @@ def measure(stages: Stages, kinds: Collection[str]) -> dict[str, float]:
 
             source = NamedPath(name="trial", path=directory)
             probe = ProbeConfig(baseline=stages.model, trained=stages.model, traces=(source,))
-            found = estimate(probe, ExecutionConfig(on_sampling_mismatch="allow"))
-            paces["probe"] = (found.seconds_forward + found.seconds_statistics) / (2 * tokens)
+            probing = estimate(probe, ExecutionConfig(on_sampling_mismatch="allow"))
+            paces["probe"] = (probing.seconds_forward + probing.seconds_statistics) / (2 * tokens)
     return paces
 
 

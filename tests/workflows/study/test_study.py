@@ -122,7 +122,9 @@ def test_arms_that_draw_alike_share_their_traces_and_each_recipe_does_what_it_sa
     recipes = ["ssd", "ssd-soft", "control", "length-matched", "temperature-only", "correct-only"]
     config = read_study(file_of(inputs, arms=recipes, train_sampling={"temperature": 1.3}))
     stages = make_stages(config, inputs / "out", StudyExecution())
-    drawn = {recipe: stages.select(recipe, 0).needs[0].directory for recipe in recipes}
+    drawn = {recipe: stages.sample(recipe, 0).directory for recipe in recipes}
+    needed = {recipe: {stage.directory for stage in graph.ordered([stages.select(recipe, 0)])} for recipe in recipes}
+    assert all(drawn[recipe] in needed[recipe] for recipe in recipes)
     assert drawn["ssd"] == drawn["ssd-soft"] == drawn["correct-only"]
     assert drawn["control"] == drawn["length-matched"]
     assert len(set(drawn.values())) == 3
@@ -172,9 +174,10 @@ def test_bad_golds_can_be_skipped_and_their_traces_are_still_trained_on(inputs):
     config = read_study(file_of(inputs, on_bad_gold="skip"))
     study(config, inputs / "out")
     stages = make_stages(config, inputs / "out", StudyExecution())
-    traces = pq.read_table(stages.select("ssd", 0).directory / "traces").to_pylist()
-    ungraded = {trace["problem_id"] for trace in traces if trace["correct"] is None}
-    assert ungraded == {"p0", "p1"}
+    trained_on = pq.read_table(stages.select("ssd", 0).directory / "traces").to_pylist()
+    assert {"p0", "p1"} < {trace["problem_id"] for trace in trained_on}
+    graded = pq.read_table(stages.grade("ssd", 0).directory / "traces").to_pylist()
+    assert {trace["problem_id"] for trace in graded if trace["correct"] is None} == {"p0", "p1"}
     assert json.loads((inputs / "out" / "results.json").read_text())["bad_golds"] == ["p20", "p21"]
 
 
