@@ -123,9 +123,9 @@ def _summary(rows: list[Record]) -> str:
 
 PREDICTED = """## Predicted speed of the GPU kernels
 
-**Not measured.** `bench/machine_code.py` counts the instructions of each streaming loop of `probe_stats` in bf16, compiled
-for sm_90 and sm_100, and predicts the fraction of the memory bandwidth: first by issue slots and pipes, then by a replay
-that also sees occupancy and latency. `bench/gpu_model.py` has the model and its sources.
+**Not measured.** `bench/machine_code.py` counts the instructions of each streaming loop of `probe_stats` in bf16,
+compiled for sm_90 and sm_100, and predicts the fraction of the memory bandwidth: first by issue slots and pipes, then
+by a replay that also sees occupancy and latency. `bench/gpu_model.py` has the model and its sources.
 
 | loop | chip | instructions per logit | registers | limit of issue and pipes | replay |
 |---|---|---:|---:|---:|---:|

@@ -146,14 +146,16 @@ def first_sweep(
     group = (row * parts + part) * T + tl.arange(0, T)
     state_ptr += row * slots * parts + part
     f_a, by_a = _finish(
-        a, ahead_a, live_tokens, is_hard, state_ptr, parts, group_max_ptr + group, group_sum_ptr + group, SCALES, ROOT_OF, POWERS,
+        a, ahead_a, live_tokens, is_hard, state_ptr, parts, group_max_ptr + group, group_sum_ptr + group, SCALES,
+        ROOT_OF, POWERS,
         PTX,
     )  # fmt: skip
     if MODELS == 2:
         group += n_rows.to(tl.int64) * parts * T
         state_ptr += model_slots * parts
         f_b, by_b = _finish(
-            b, ahead_b, live_tokens, is_hard, state_ptr, parts, group_max_ptr + group, group_sum_ptr + group, SCALES, ROOT_OF,
+            b, ahead_b, live_tokens, is_hard, state_ptr, parts, group_max_ptr + group, group_sum_ptr + group, SCALES,
+            ROOT_OF,
             POWERS, PTX,
         )  # fmt: skip
         state_ptr += model_slots * parts
