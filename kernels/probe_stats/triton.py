@@ -169,7 +169,7 @@ def _sweep_models(a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, m
         *arguments, SCALES=work.scales, ROOT_OF=work.root_of, POWERS=work.powers, MODELS=models, STEPS=sweep.steps,
         PTX=work.machine.ptx, num_warps=work.warps,
     )  # fmt: skip
-    first_sweep_exact[grid](*arguments, RATES=layout.rates, MODELS=models, STEPS=sweep.steps, num_warps=work.warps)
+    first_sweep_exact[grid](*arguments, RATES=layout.rates, MODELS=models, STEPS=sweep.steps, num_warps=2 * work.warps)
 
 
 def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
@@ -282,7 +282,7 @@ def _sweep_twice(a: Tensor, b: Tensor, row_a: Tensor, row_b: Tensor, pivot: Tens
     grid, warps = (n * sweep.parts,), T.value // machine.warp
     arguments = (a, b, row_a, row_b, pivot, state, v, sweep.parts, sweep.chunks, a.stride(0), b.stride(0))
     second_sweep[grid](*arguments, STEPS=sweep.steps, PTX=machine.ptx, num_warps=warps)
-    second_sweep_exact[grid](*arguments, STEPS=sweep.steps, num_warps=warps)
+    second_sweep_exact[grid](*arguments, STEPS=sweep.steps, num_warps=2 * warps)
     return state
 
 
