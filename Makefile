@@ -50,6 +50,7 @@ bench: $(VENV)/installed
 	$(BIN)/python bench/probe_stats.py
 	$(BIN)/python bench/linear_probe_stats.py
 	$(BIN)/python bench/scaling.py
+	$(BIN)/python bench/machine_code.py
 	$(BIN)/python bench/report.py
 
 claims: $(VENV)/installed

@@ -43,6 +43,7 @@ GAP = 4  # sum of p_a times the gap x_b - x_a less the pivot (see ``pivot``)
 GAP_SQUARED = 5
 DIVERGENCES = 6
 
+ALIKE = 0.5  # the largest mean of log p_b - log p_a about which moments lose nothing that matters
 SATURATED = 1e18  # where differences of logits saturate: float32 holds the square
 
 
@@ -211,14 +212,18 @@ def normalisers(state: PartialState) -> tuple[Tensor, Tensor]:
 
 
 def pivot(state: PartialState) -> Tensor:
-    """The baseline's mean of x_b - x_a over its top list, [N] in the lists' dtype; 0 where b forbids all of it.
+    """The constant about which the moments of x_b - x_a are taken, [N] in the lists' dtype.
 
-    The moments of x_b - x_a are taken about it. They do not depend on the constant, but rounding is smallest where the
-    constant is near the mean.
+    They do not depend on it, but rounding is smallest where it is near the mean. It is the baseline's mean over its top
+    list, 0 where b forbids all of it; where that is near the log ratio of the normalisers, it is this ratio, from which
+    a kernel can tell that the models are alike.
     """
     top, max_a_N, max_b_N = state.lists[0], state.model(0)[MAX], state.model(1)[MAX]
     assert top.other_NK is not None  # a pair
     gap_NK = (top.other_NK - max_b_N[:, None]) - (top.z_NK - max_a_N[:, None])
     weight_NK = torch.where(gap_NK.isfinite(), (top.z_NK - max_a_N[:, None]).exp(), 0.0)
     mean_N = torch.where(gap_NK.isfinite(), weight_NK * gap_NK, 0.0).sum(1) / weight_NK.sum(1)
-    return mean_N.nan_to_num(0.0).clamp(-SATURATED, SATURATED).to(top.z_NK.dtype)
+    mean_N = mean_N.nan_to_num(0.0).clamp(-SATURATED, SATURATED)
+    log_sum_a_N, log_sum_b_N = normalisers(state)[1]
+    ratio_N = log_sum_b_N - log_sum_a_N
+    return torch.where((mean_N - ratio_N).abs() < ALIKE, ratio_N, mean_N).to(top.z_NK.dtype)

@@ -1,7 +1,9 @@
 """The GPU backend: checks, allocates and launches.
 
-The kernels, in order of reading: ``triton_sweeps`` (the vocabulary), ``triton_top`` (the top list), ``triton_pair``
-(two models), ``triton_nucleus`` (a nucleus beyond the list). The workspace is 3 % of bf16 logits.
+The kernels, in order of reading: ``triton_first_sweep``, ``triton_second_sweep`` (the vocabulary), ``triton_exact``
+(the
+same where they leave NaN), ``triton_classes``, ``triton_top`` (the top list), ``triton_pair`` (two models),
+``triton_nucleus`` (a nucleus beyond the list). The workspace is 1 % of bf16 logits.
 
 With ``top_k = 0`` a support may be as long as the vocabulary. The columns that depend on it come from the reference,
 a few rows at a time: memory is bounded, but it is far slower than the kernels.
@@ -11,6 +13,9 @@ Legend: a is the baseline, b the trained model.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 import triton
 from torch import Tensor
@@ -18,24 +23,19 @@ from torch import Tensor
 from . import reference
 from .schema import CE_TERM_COLUMNS, KEPT_MASS_COLUMNS, ModelStats, PairStats, ProbeSpec, ProbeStats, new_packed, unpack
 from .state import DIVERGENCES, MAX, POSSIBLE, REST, SUM, Layout, PartialState, TopList, merge_slots
-from .triton_nucleus import DIGITS, PASSES, choose_digit, digit_masses
+from .triton_classes import ROWS, class_masses
+from .triton_exact import first_sweep_exact, second_sweep_exact
+from .triton_first_sweep import T, first_sweep
+from .triton_merge import merge_model
+from .triton_nucleus import CHUNK, DIGITS, PASSES, choose_digit, digit_masses
 from .triton_pair import compare_lists, merge_one_sweep, merge_two_sweeps
-from .triton_sweeps import (
-    CHUNK,
-    GROUP,
-    LOG_SUM,
-    ROW_MAX,
-    ROW_POSSIBLE,
-    ROW_REST,
-    ROW_SLOTS,
-    first_sweep,
-    gap_at_top,
-    merge_model,
-    second_sweep,
-    token_logits,
-)
+from .triton_rows import LOG_SUM, ROW_MAX, ROW_POSSIBLE, ROW_REST, ROW_SLOTS, choose_pivot, token_logits
+from .triton_second_sweep import second_sweep
 from .triton_top import top_tokens
+from .triton_vectors import LOG2E_32, Machine
 
+PART_TOKENS = 1 << 16  # at most, of a program of a sweep
+CLASS_PART_TOKENS = 1 << 14
 REFERENCE_LOGITS = 1 << 20  # logits per call of the reference, at about 200 bytes each
 
 _EVAL_COLUMNS = ("top_mass", "tail_mass", "support_size", "support_entropy", "support_overlap")
@@ -70,7 +70,7 @@ def probe_stats_packed(
             HAS_B=pair,
             num_warps=1,
         )
-        _sweep_once(logits_base_NV, logits_trained_NV, token_N, token_z_MN, spec.token_class, work)
+        _sweep_once(logits_base_NV, logits_trained_NV, token_N, token_z_MN, work)
         _one_model(logits_base_NV, token_z_MN[0], spec, work, 0, stats.base)
         if logits_trained_NV is not None and stats.trained is not None and stats.pair is not None:
             _one_model(logits_trained_NV, token_z_MN[1], spec, work, 1, stats.trained)
@@ -86,23 +86,43 @@ def check_device(tensor: Tensor) -> None:
         raise ValueError(f"the triton backend takes GPU tensors, got {tensor.device}: use backend='cpu'")
 
 
+@dataclass(frozen=True)
+class _Sweep:
+    """How a sweep divides rows: vectors of a thread in a chunk, chunks of a part, parts. The same for any N."""
+
+    steps: int
+    chunks: int
+    parts: int
+
+    @staticmethod
+    def of(logits_NV: Tensor, steps: int) -> _Sweep:
+        vector = 16 // logits_NV.element_size()
+        chunk = steps * T.value * vector
+        chunks = triton.cdiv(logits_NV.shape[1] + vector - 1, chunk)  # a row may begin within a vector
+        parts = triton.cdiv(chunks * chunk, PART_TOKENS)
+        return _Sweep(steps, triton.cdiv(chunks, parts), parts)
+
+
 class _Workspace:
     """The buffers between the kernels; their layouts are described where they are written."""
 
     def __init__(self, logits_NV: Tensor, pair: bool, spec: ProbeSpec) -> None:
-        n, v = logits_NV.shape
+        n = logits_NV.shape[0]
         self.layout = Layout.from_spec(spec, pair)
-        self.chunks = triton.cdiv(v, CHUNK.value)
-        self.padded_chunks = triton.next_power_of_2(self.chunks)
-        self.groups = self.chunks * (CHUNK.value // GROUP.value)
-        self.padded_groups = triton.next_power_of_2(self.groups)
+        self.machine = Machine.for_device(logits_NV.device)
+        self.warps = T.value // self.machine.warp
+        roots, self.root_of, self.powers = few_exponentials(self.layout.rates)
+        self.scales = tuple(float(np.float32(LOG2E_32 * root)) for root in roots)
+        # As many vectors as the registers hold.
+        self.sweep = _Sweep.of(logits_NV, 2 if self.layout.pair_sums and len(self.layout.rates) > 1 else 3)
+        self.groups = self.sweep.parts * T.value
         self.list_size = triton.next_power_of_2(spec.top_logprobs)
 
         def floats(*shape: int) -> Tensor:
             return logits_NV.new_empty(shape, dtype=torch.float32)
 
         models = self.layout.models
-        self.state = floats(n, self.layout.slots, self.chunks)
+        self.state = floats(n, self.layout.slots, self.sweep.parts)
         self.group_max, self.group_sum = floats(models, n, self.groups), floats(models, n, self.groups)
         self.rows = floats(models, n, ROW_SLOTS.value)
 
@@ -126,20 +146,30 @@ def few_exponentials(rates: tuple[float, ...]) -> tuple[tuple[float, ...], tuple
     return tuple(roots), tuple(root_and_power[r][0] for r in rates), tuple(root_and_power[r][1] for r in rates)
 
 
-def _sweep_once(
-    a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, token_class: Tensor | None, work: _Workspace
-) -> None:
-    n, v = a.shape
-    layout = work.layout
-    roots, root_of, powers = few_exponentials(layout.rates)
-    token_class = token if token_class is None else token_class.contiguous()
-    first_sweep[(n * work.chunks,)](
-        a, a if b is None else b, token, token_z, token_class, work.state, work.group_max, work.group_sum,
-        n, v, work.chunks, a.stride(0), a.stride(0) if b is None else b.stride(0), layout.slots, layout.model_slots,
-        layout.n_classes, RATES=layout.rates, ROOTS=roots, ROOT_OF=root_of, POWERS=powers, HAS_B=b is not None,
-        PAIR_SUMS=layout.pair_sums,
-        num_warps=8 if layout.pair_sums else 4,  # the pair's sums keep both models' values in registers
+def _sweep_once(a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, work: _Workspace) -> None:
+    """Both models in one read where the pair's sums are wanted, else one after the other: fewer registers."""
+    if b is not None and work.layout.pair_sums:
+        _sweep_models(a, b, token, token_z, 0, work)
+        return
+    for model, z in enumerate((a,) if b is None else (a, b)):
+        _sweep_models(z, None, token, token_z[model], model, work)
+
+
+def _sweep_models(a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, model: int, work: _Workspace) -> None:
+    """One model, of this index, or both."""
+    layout, sweep = work.layout, work.sweep
+    b_or_a = a if b is None else b
+    arguments = (
+        a, b_or_a, token, token_z, work.state[:, model * layout.model_slots :], work.group_max[model],
+        work.group_sum[model], a.shape[0], a.shape[1], sweep.parts, sweep.chunks, a.stride(0), b_or_a.stride(0),
+        layout.slots, layout.model_slots,
     )  # fmt: skip
+    grid, models = (a.shape[0] * sweep.parts,), 1 if b is None else 2
+    first_sweep[grid](
+        *arguments, SCALES=work.scales, ROOT_OF=work.root_of, POWERS=work.powers, MODELS=models, STEPS=sweep.steps,
+        PTX=work.machine.ptx, num_warps=work.warps,
+    )  # fmt: skip
+    first_sweep_exact[grid](*arguments, RATES=layout.rates, MODELS=models, STEPS=sweep.steps, num_warps=2 * work.warps)
 
 
 def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
@@ -148,23 +178,40 @@ def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, mo
     rate_of = tuple(layout.rates.index(1 / t) for t in spec.lse_temperatures)
     merge_model[(z.shape[0],)](
         token_z, work.state[:, model * layout.model_slots :], row, out.lse, out.entropy, out.token_logprob,
-        out.token_rank, out.lse_T, out.class_mass, work.chunks, layout.slots, spec.n_classes, RATES=layout.rates,
-        RATE_OF=rate_of, CHUNKS=work.padded_chunks, num_warps=1,
+        out.token_rank, out.lse_T, work.sweep.parts, layout.slots, RATES=layout.rates, RATE_OF=rate_of,
+        PARTS=triton.next_power_of_2(work.sweep.parts), num_warps=1,
     )  # fmt: skip
+    if spec.token_class is not None:
+        sums_NC = _class_sums(z, spec.token_class, spec.n_classes, row, work.machine)
+        out.class_mass.copy_(sums_NC * (-row[:, LOG_SUM.value].double()).exp()[:, None])
     _top_list(z, spec, work, model, out)
     if spec.sweeps == 2 and spec.eval_sampling.top_p < 1:
         _long_nucleus(z, spec.eval_sampling.top_p, row, work, out.nucleus_size)
 
 
+def _class_sums(z: Tensor, token_class: Tensor, n_classes: int, row: Tensor, machine: Machine) -> Tensor:
+    """Sums of e^(z - M) by class, float64 [N, C], with M in slot ROW_MAX of ``row``."""
+    n, v = z.shape
+    parts, width = triton.cdiv(v, CLASS_PART_TOKENS), min(64, max(16, triton.next_power_of_2(n_classes)))
+    mass_PNC = z.new_empty(parts, n, n_classes, dtype=torch.float32)
+    for first_class in range(0, n_classes, width):
+        class_masses[(triton.cdiv(n, ROWS.value), parts)](
+            z, token_class.contiguous(), row, mass_PNC, n, v, CLASS_PART_TOKENS, z.stride(0), first_class, n_classes,
+            C=width, PRECISION="tf32" if machine.ptx else "ieee", num_warps=4,
+        )  # fmt: skip
+    return mass_PNC.sum(0, dtype=torch.float64)
+
+
 def _top_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
     n, v = z.shape
-    state = work.state[:, model * work.layout.model_slots :]
+    state, vectors = work.state[:, model * work.layout.model_slots :], work.sweep.chunks * work.sweep.steps
     top_tokens[(n,)](
         z, work.group_max[model], work.group_sum[model], state, work.rows[model], out.top_ids, out.top_logprobs,
-        out.top_mass, out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v, work.groups,
-        work.chunks, work.layout.slots, z.stride(0), K=spec.top_logprobs, KP=work.list_size, GROUPS=work.padded_groups,
+        out.top_mass, out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v, work.sweep.parts,
+        vectors, work.layout.slots, z.stride(0), K=spec.top_logprobs, KP=work.list_size,
+        GROUPS=triton.next_power_of_2(work.groups), VECTORS=triton.next_power_of_2(vectors),
         TEMPERATURE=spec.eval_sampling.temperature, TOP_K=spec.eval_sampling.top_k, TOP_P=spec.eval_sampling.top_p,
-        num_warps=min(8, triton.cdiv(work.padded_groups, 512)),
+        num_warps=1,
     )  # fmt: skip
 
 
@@ -179,17 +226,18 @@ def _long_nucleus(z: Tensor, top_p: float, row: Tensor, work: _Workspace, nucleu
         return
     prefix_R, tokens_above_R = rows_R.new_empty(2, searches)
     mass_above_R, target_R = rows_R.new_empty(2, searches, dtype=torch.float64)
-    mass = z.new_empty(searches, DIGITS.value, work.chunks, dtype=torch.float32)
+    chunks = triton.cdiv(z.shape[1], CHUNK.value)
+    mass = z.new_empty(searches, DIGITS.value, chunks, dtype=torch.float32)
     count = torch.empty_like(mass, dtype=torch.int32)
     passes = PASSES[z.dtype]
     for i in range(passes):
-        digit_masses[(searches * work.chunks,)](
-            z, rows_R, row, prefix_R, mass, count, z.shape[1], work.chunks, z.stride(0), 28 - 4 * i, FIRST=i == 0,
+        digit_masses[(searches * chunks,)](
+            z, rows_R, row, prefix_R, mass, count, z.shape[1], chunks, z.stride(0), 28 - 4 * i, FIRST=i == 0,
             num_warps=4,
         )  # fmt: skip
         choose_digit[(searches,)](
-            rows_R, prefix_R, tokens_above_R, mass_above_R, target_R, mass, count, nucleus_size_N, work.chunks,
-            CHUNKS=work.padded_chunks, TOP_P=top_p, FIRST=i == 0, LAST=i == passes - 1, num_warps=1,
+            rows_R, prefix_R, tokens_above_R, mass_above_R, target_R, mass, count, nucleus_size_N, chunks,
+            CHUNKS=triton.next_power_of_2(chunks), TOP_P=top_p, FIRST=i == 0, LAST=i == passes - 1, num_warps=1,
         )  # fmt: skip
 
 
@@ -202,15 +250,19 @@ def _two_models(
     divergences = (out.kl_base_trained, out.kl_trained_base, out.js, out.tv, out.logratio_var, mean_gap_N)
     if spec.sweeps == 1:
         merge_one_sweep[(n,)](
-            work.state, row_a, row_b, *divergences, work.chunks, work.layout.slots, work.layout.model_slots,
-            CHUNKS=work.padded_chunks, num_warps=1,
+            work.state, row_a, row_b, *divergences, work.sweep.parts, work.layout.slots, work.layout.model_slots,
+            CHUNKS=triton.next_power_of_2(work.sweep.parts), num_warps=1,
         )  # fmt: skip
     else:
         pivot_N = torch.empty_like(out.kl_base_trained)
-        gap_at_top[(n,)](b, row_b, stats_a.top_ids, pivot_N, b.stride(0), K=spec.top_logprobs, num_warps=1)
+        choose_pivot[(n,)](
+            a, b, row_a, row_b, stats_a.top_ids, pivot_N, a.stride(0), b.stride(0), K=spec.top_logprobs,
+            KP=work.list_size, num_warps=1,
+        )  # fmt: skip
         state = _sweep_twice(a, b, row_a, row_b, pivot_N)
+        parts = state.shape[2]
         merge_two_sweeps[(n,)](
-            state, row_a, row_b, pivot_N, *divergences, work.chunks, CHUNKS=work.padded_chunks, num_warps=1
+            state, row_a, row_b, pivot_N, *divergences, parts, CHUNKS=triton.next_power_of_2(parts), num_warps=1
         )
     compare_lists[(n,)](
         a, b, row_a, row_b, stats_a.top_ids, stats_b.top_ids, stats_a.support_size, stats_b.support_size,
@@ -223,10 +275,14 @@ def _two_models(
 
 
 def _sweep_twice(a: Tensor, b: Tensor, row_a: Tensor, row_b: Tensor, pivot: Tensor) -> Tensor:
+    """float32 [N, DIVERGENCES, parts]."""
     n, v = a.shape
-    chunks = triton.cdiv(v, CHUNK.value)
-    state = a.new_empty(n, DIVERGENCES, chunks, dtype=torch.float32)
-    second_sweep[(n * chunks,)](a, b, row_a, row_b, pivot, state, v, chunks, a.stride(0), b.stride(0), num_warps=4)
+    machine, sweep = Machine.for_device(a.device), _Sweep.of(a, 2)
+    state = a.new_empty(n, DIVERGENCES, sweep.parts, dtype=torch.float32)
+    grid, warps = (n * sweep.parts,), T.value // machine.warp
+    arguments = (a, b, row_a, row_b, pivot, state, v, sweep.parts, sweep.chunks, a.stride(0), b.stride(0))
+    second_sweep[grid](*arguments, STEPS=sweep.steps, PTX=machine.ptx, num_warps=warps)
+    second_sweep_exact[grid](*arguments, STEPS=sweep.steps, num_warps=2 * warps)
     return state
 
 
@@ -262,12 +318,16 @@ def partial_state(
     with torch.cuda.device_of(logits_base_NV):
         work = _Workspace(logits_base_NV, logits_trained_NV is not None, spec)
         token_z = token_z_MN.float().contiguous()
-        _sweep_once(logits_base_NV, logits_trained_NV, token_N - first_id, token_z, token_class, work)
+        _sweep_once(logits_base_NV, logits_trained_NV, token_N - first_id, token_z, work)
         slots_SN = merge_slots(work.state.permute(2, 1, 0), work.layout)
         logits = (logits_base_NV,) if logits_trained_NV is None else (logits_base_NV, logits_trained_NV)
         lists = []
         for m, z_NV in enumerate(logits):
-            ids_NK = _list_ids(z_NV, spec, work, m, work.layout.select(slots_SN, m))
+            own_SN = work.layout.select(slots_SN, m)
+            ids_NK = _list_ids(z_NV, spec, work, m, own_SN)
+            if token_class is not None:
+                sums_NC = _class_sums(z_NV, token_class, spec.n_classes, work.rows[m], work.machine)
+                own_SN[SUM + len(work.layout.rates) :] = sums_NC.T
             other_NK = _logits_at(logits[1 - m], ids_NK) if len(logits) == 2 else None
             lists.append(TopList(_logits_at(z_NV, ids_NK), torch.where(ids_NK >= 0, ids_NK + first_id, -1), other_NK))
     return PartialState(work.layout, slots_SN, tuple(lists), token_N, token_z_MN)

@@ -12,10 +12,11 @@ import torch
 import triton
 import triton.language as tl
 
-from .triton_math import LOG2E, ordered
-from .triton_sweeps import CHUNK, COLUMNS, ROW_MAX, ROW_SLOTS, load_logits
+from .triton_math import INF, LOG2E, ordered
+from .triton_rows import COLUMNS, ROW_MAX, ROW_SLOTS
 
 DIGITS = tl.constexpr(16)
+CHUNK = tl.constexpr(2048)
 PASSES = {torch.bfloat16: 4, torch.float16: 5, torch.float32: 8}
 
 
@@ -31,7 +32,7 @@ def digit_masses(
     chunk = tl.program_id(0) % chunks
     row = tl.load(rows_ptr + search)
     ids = chunk * CHUNK + tl.arange(0, CHUNK)
-    z = load_logits(z_ptr + row * stride_z, ids, vocab)
+    z = tl.load(z_ptr + row * stride_z + ids, mask=ids < vocab, other=-INF).to(tl.float32)
     e = tl.exp2((z - tl.load(row_ptr + row * ROW_SLOTS + ROW_MAX)) * LOG2E)
     key = ordered(z).to(tl.int64) + (1 << 31)
     matches = ids < vocab

@@ -26,7 +26,7 @@ from .triton_math import (
     finite_x,
     scaled,
 )
-from .triton_sweeps import COLUMNS, LOG_SUM, ROW_MAX, ROW_REST, ROW_SLOTS
+from .triton_rows import COLUMNS, LOG_SUM, ROW_MAX, ROW_REST, ROW_SLOTS
 from .triton_top import support
 
 

@@ -27,6 +27,7 @@ from ssdfast.kernels import LmHead, ProbeSpec, SamplingParams
 from ssdfast.kernels.linear_probe_stats import triton as linear_backend
 from ssdfast.kernels.linear_probe_stats.triton_tiling import TILINGS, Tiling
 from ssdfast.kernels.probe_stats import triton as backend
+from ssdfast.kernels.probe_stats.triton_vectors import Machine
 from ssdfast.kernels.soft_label_ce import triton as soft_label_backend
 from ssdfast.kernels.soft_label_ce.gradients import Gradients
 
@@ -36,6 +37,7 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+MACHINES = {"sm_80": Machine(80), "sm_90": Machine(90), "sm_100": Machine(100), "gfx942": Machine(0, warp=64)}
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -55,7 +57,9 @@ class Launch:
             kind[1:] for name, kind in self.signature if name in ("a_ptr", "b_ptr", "z_ptr", "hidden_a_ptr", "grad_ptr")
         }
         constants = {
-            k: v for k, v in self.constants if k.isupper() and k not in ("RATES", "ROOTS", "ROOT_OF", "RATE_OF")
+            k: v
+            for k, v in self.constants
+            if k.isupper() and k not in ("RATES", "ROOTS", "ROOT_OF", "RATE_OF", "SCALES")
         }
         return " ".join([self.fn.__name__, *dtypes, *(f"{k}={v}" for k, v in constants.items())])
 
@@ -67,10 +71,10 @@ class Resources:
     spilled: int  # bytes of stack and local memory
 
 
-def launches(n: int, v: int, dtype: torch.dtype, spec: ProbeSpec, pair: bool) -> list[Launch]:
+def launches(target: str, n: int, v: int, dtype: torch.dtype, spec: ProbeSpec, pair: bool) -> list[Launch]:
     """The kernels that ``probe_stats`` launches for [n, v] logits, every row with a nucleus beyond its list."""
     logits = torch.zeros(n, v, dtype=dtype)
-    with _recorded() as recorded:
+    with _recorded() as recorded, mock.patch.object(Machine, "for_device", return_value=MACHINES[target]):
         backend.probe_stats_packed(logits, logits if pair else None, torch.zeros(n, dtype=torch.int64), spec)
     return list(recorded)
 
@@ -191,14 +195,14 @@ def shipped(target: str) -> list[Launch]:
     strides; labels with and without a gradient."""
     recorded: dict[Launch, None] = {}
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        recorded |= dict.fromkeys(launches(2, 151_936, dtype, DEFAULT, pair=True))
+        recorded |= dict.fromkeys(launches(target, 2, 151_936, dtype, DEFAULT, pair=True))
     for v, spec, pair in (
         (151_936, DEFAULT, False),
         (151_936, CLASSES, True),
         (151_669, SHORT, True),
         (248_320, LONG_LIST, True),
     ):
-        recorded |= dict.fromkeys(launches(2, v, torch.bfloat16, spec, pair))
+        recorded |= dict.fromkeys(launches(target, 2, v, torch.bfloat16, spec, pair))
     few_classes = ProbeSpec(token_class=torch.zeros(5003, dtype=torch.uint8), n_classes=12, sweeps=1)
     for h, v, dtype, spec, pair, plain in (
         (64, 4096, torch.bfloat16, DEFAULT, True, True),

@@ -1,0 +1,352 @@
+"""The first read of the vocabulary: partial states of a part of a row.
+
+A program takes a part of a row, a fixed number of chunks. Each thread reads its own vectors of 16 bytes and keeps
+everything to itself: the largest logit that it has seen, and its sums relative to it. Nothing crosses threads before
+the
+part ends, and no lane is masked but in a chunk that reaches beyond the row. A thread's tokens are a group: its
+maximum and
+its sum are stored, and the top list takes its candidates from them.
+
+-inf, NaN and logits near the largest float32 make a sum NaN (0 * inf): ``first_sweep_exact`` computes such a part
+again.
+
+Rank of the trace's token: chunks before the token count what is at least its logit, later ones what exceeds it; ties in
+the token's own chunk are counted once, apart.
+
+Legend: a is the baseline, b the trained model; z logit, m the largest so far of a thread; for each root r of the rates
+(see ``triton.few_exponentials``) x = z SCALE r - c with c = m SCALE r, u = 2^x; p = u^n is e^(z - m); d = x_b - x_a.
+"""
+
+import triton
+import triton.language as tl
+
+from .triton_math import A_D, A_DD, AHEAD, B_D, INF, MAX, POSSIBLE, SUM, WEIGHTED, power
+from .triton_vectors import (
+    LOWEST_SURE,
+    PAD,
+    SCALE,
+    aligned_words,
+    count_halves,
+    exp2,
+    halves_above,
+    just_below,
+    larger_halves,
+    lead_of,
+    times_minus,
+    twice,
+    unpack,
+)
+
+T = tl.constexpr(128)  # threads of a program, and groups of a part
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def first_sweep(
+    a_ptr, b_ptr, token_ptr, token_z_ptr, state_ptr, group_max_ptr, group_sum_ptr,
+    n_rows, vocab, parts, chunks, stride_a, stride_b, slots, model_slots,
+    SCALES: tl.constexpr, ROOT_OF: tl.constexpr, POWERS: tl.constexpr, MODELS: tl.constexpr,
+    STEPS: tl.constexpr, PTX: tl.constexpr,
+):  # fmt: skip
+    """States of a part of one row, without the slots of classes.
+
+    a_ptr, b_ptr: logits [N, V]. token_ptr: int64 [N], which may lie outside 0..V where V is a part of the vocabulary;
+    token_z_ptr: its logits, float32 [models, N]. state_ptr: float32 [N, slots, parts].
+    group_*_ptr: float32 [models, N, parts * T]: a group's largest logit and its sum of e^(z - M), M the part's largest.
+    SCALES: SCALE times each root. MODELS: 2 for both models with the sums of the pair. STEPS: vectors of a thread in a
+    chunk, of which a part has ``chunks``.
+    """
+    ELEMENT: tl.constexpr = a_ptr.dtype.element_ty
+    H: tl.constexpr = 4 // (ELEMENT.primitive_bitwidth // 8)
+    CHUNK: tl.constexpr = STEPS * T * 4 * H
+    row = (tl.program_id(0) // parts).to(tl.int64)
+    part = tl.program_id(0) % parts
+    a_ptr += row * stride_a
+    lead = lead_of(a_ptr)
+    a_words = aligned_words(a_ptr)
+    token = tl.minimum(tl.maximum(tl.load(token_ptr + row), -1), vocab).to(tl.int32)
+    z_token_a = tl.load(token_z_ptr + row)
+    a = _start(z_token_a, len(POWERS), H, ELEMENT)
+    if MODELS == 2:
+        b_ptr += row * stride_b
+        b_words = aligned_words(b_ptr)
+        z_token_b = tl.load(token_z_ptr + n_rows + row)
+        is_aligned = lead_of(b_ptr) == lead
+    else:
+        b_words, z_token_b, is_aligned = a_words, z_token_a, True
+    b = _start(z_token_b, len(POWERS), H, ELEMENT)
+    pair = (a[0] * 0, a[0] * 0, a[0] * 0)
+
+    first = part * chunks
+    end = tl.minimum(first + chunks, (lead + vocab + CHUNK - 1) // CHUNK)
+    whole_first = tl.minimum(first + ((first == 0) & (lead > 0)).to(tl.int32), end)
+    whole_end = tl.maximum(tl.minimum(end, (lead + vocab) // CHUNK), whole_first)
+    if not is_aligned:
+        whole_first, whole_end = end, end
+    token_chunk = tl.where(token < 0, -1, (token + lead) // CHUNK)
+    bars = _bars(z_token_a, ELEMENT, PTX), _bars(z_token_b, ELEMENT, PTX)
+
+    words = tl.arange(0, T)[:, None] * 4 + tl.arange(0, 4)[None, :]
+    a_place, b_place = a_words + whole_first * (CHUNK // H), b_words + whole_first * (CHUNK // H)
+    for chunk in range(whole_first, whole_end):
+        is_before = chunk < token_chunk
+        a_w, b_w = (), ()
+        for step in tl.static_range(STEPS):
+            a_w = a_w + (tl.load(a_place + words + step * (T * 4)),)
+        if MODELS == 2:
+            for step in tl.static_range(STEPS):
+                b_w = b_w + (tl.load(b_place + words + step * (T * 4)),)
+            b_z = _all_logits(b_w, ELEMENT)
+            b_top = _top(b_w, b_z, ELEMENT, PTX)
+            b_rank = _rank(b[1], b_w, b_z, tl.where(is_before, bars[1][0], bars[1][1]), ELEMENT, PTX)
+        else:
+            b_z, b_top, b_rank = (), b[0], b[1]
+        a_z = _all_logits(a_w, ELEMENT)
+        a_top = _top(a_w, a_z, ELEMENT, PTX)
+        a_rank = _rank(a[1], a_w, a_z, tl.where(is_before, bars[0][0], bars[0][1]), ELEMENT, PTX)
+        a, b, pair = _add(a, b, pair, a_z, b_z, a_top, b_top, a_rank, b_rank, SCALES, ROOT_OF, POWERS, MODELS, PTX)
+        a_place += CHUNK // H
+        b_place += CHUNK // H
+
+    ahead_a, ahead_b = _count(a[1], ELEMENT, PTX), _count(b[1], ELEMENT, PTX)
+    place = tl.arange(0, T)[:, None] * (4 * H) + tl.arange(0, 4)[None, :] * H
+    if (token_chunk >= whole_first) & (token_chunk < whole_end):
+        for step in range(STEPS * H):
+            ids = token_chunk * CHUNK + place + (step // H) * (T * 4 * H) + step % H - lead
+            ahead_a += tl.sum(((tl.load(a_ptr + ids).to(tl.float32) == z_token_a) & (ids < token)).to(tl.int32))
+            if MODELS == 2:
+                ahead_b += tl.sum(((tl.load(b_ptr + ids).to(tl.float32) == z_token_b) & (ids < token)).to(tl.int32))
+    is_hard = tl.zeros([], tl.int32)
+    if whole_first < whole_end:
+        is_hard += tl.sum((a[0] <= LOWEST_SURE).to(tl.int32)) + tl.sum((b[0] <= LOWEST_SURE).to(tl.int32)) * (
+            MODELS - 1
+        )
+    before = tl.maximum(whole_first - first, 0)
+    for index in range(before + end - whole_end):
+        chunk = tl.where(index < before, first + index, whole_end + index - before)
+        a_z, b_z = (), ()
+        for step in tl.static_range(STEPS * H):
+            ids = chunk * CHUNK + place + (step // H) * (T * 4 * H) + step % H - lead
+            live = (ids >= 0) & (ids < vocab)
+            z = tl.load(a_ptr + ids, mask=live, other=0.0).to(tl.float32)
+            ahead_a += tl.sum((live & ((z > z_token_a) | ((z == z_token_a) & (ids < token)))).to(tl.int32))
+            is_hard += tl.sum((live & (z <= LOWEST_SURE)).to(tl.int32))
+            a_z = a_z + (tl.where(live, z, PAD),)
+            if MODELS == 2:
+                z = tl.load(b_ptr + ids, mask=live, other=0.0).to(tl.float32)
+                ahead_b += tl.sum((live & ((z > z_token_b) | ((z == z_token_b) & (ids < token)))).to(tl.int32))
+                is_hard += tl.sum((live & (z <= LOWEST_SURE)).to(tl.int32))
+                b_z = b_z + (tl.where(live, z, PAD),)
+        a_top = _top((), a_z, tl.float32, 0)
+        b_top = a_top
+        if MODELS == 2:
+            b_top = _top((), b_z, tl.float32, 0)
+        a, b, pair = _add(a, b, pair, a_z, b_z, a_top, b_top, a[1], b[1], SCALES, ROOT_OF, POWERS, MODELS, PTX)
+
+    live_tokens = tl.maximum(tl.minimum(end * CHUNK, lead + vocab) - tl.maximum(first * CHUNK, lead), 0)
+    group = (row * parts + part) * T + tl.arange(0, T)
+    state_ptr += row * slots * parts + part
+    f_a, by_a = _finish(
+        a, ahead_a, live_tokens, is_hard, state_ptr, parts, group_max_ptr + group, group_sum_ptr + group, SCALES,
+        ROOT_OF, POWERS,
+        PTX,
+    )  # fmt: skip
+    if MODELS == 2:
+        group += n_rows.to(tl.int64) * parts * T
+        state_ptr += model_slots * parts
+        f_b, by_b = _finish(
+            b, ahead_b, live_tokens, is_hard, state_ptr, parts, group_max_ptr + group, group_sum_ptr + group, SCALES,
+            ROOT_OF,
+            POWERS, PTX,
+        )  # fmt: skip
+        state_ptr += model_slots * parts
+        a_d, b_d, a_dd = pair
+        move = by_b - by_a
+        nats: tl.constexpr = POWERS[0] / SCALE
+        tl.store(state_ptr + A_D * parts, tl.sum((a_d + move * a[2]) * f_a) * nats)
+        tl.store(state_ptr + B_D * parts, tl.sum((b_d + move * b[2]) * f_b) * nats)
+        a_dd = (a_dd + move * (2 * a_d + move * a[2])) * f_a
+        tl.store(state_ptr + A_DD * parts, tl.sum(a_dd) * (nats * nats))
+
+
+@triton.jit
+def _start(z_token, RATES: tl.constexpr, H: tl.constexpr, ELEMENT: tl.constexpr):
+    """A thread's state before its first token: maximum, rank count, sum of p, of p x, of each further rate."""
+    zero = tl.zeros([T], tl.float32)
+    sums = ()
+    for _ in tl.static_range(RATES - 1):
+        sums = sums + (zero,)
+    return tl.full([T], PAD, tl.float32), tl.zeros([T, 4], tl.int32), zero, zero, sums
+
+
+@triton.jit
+def _bars(z_token, ELEMENT: tl.constexpr, PTX: tl.constexpr):
+    """What a token ahead exceeds, in chunks before the trace's token and after it."""
+    below = just_below(z_token, ELEMENT)
+    if (PTX >= 90) & (ELEMENT != tl.float32):
+        return twice(below, ELEMENT), twice(z_token, ELEMENT)
+    else:
+        return below, z_token
+
+
+@triton.jit
+def _all_logits(words, ELEMENT: tl.constexpr):
+    H: tl.constexpr = 4 // (ELEMENT.primitive_bitwidth // 8)
+    logits = ()
+    for step in tl.static_range(len(words)):
+        for half in tl.static_range(H):
+            logits = logits + (unpack(words[step], half, ELEMENT),)
+    return logits
+
+
+@triton.jit
+def _top(words, logits, ELEMENT: tl.constexpr, PTX: tl.constexpr):
+    """Largest logit [T] of a chunk."""
+    if (PTX >= 80) & (ELEMENT != tl.float32):
+        top = words[0]
+        for step in tl.static_range(1, len(words)):
+            top = larger_halves(top, words[step], ELEMENT)
+        x, y = tl.split(tl.reshape(top, [T, 2, 2]))
+        x, y = tl.split(larger_halves(x, y, ELEMENT))
+        top = larger_halves(x, y, ELEMENT)
+        return tl.maximum(unpack(top, 0, ELEMENT), unpack(top, 1, ELEMENT))
+    else:
+        top = logits[0]
+        for i in tl.static_range(1, len(logits)):
+            top = tl.maximum(top, logits[i])
+        return tl.max(top, axis=1)
+
+
+@triton.jit
+def _rank(rank, words, logits, bar, ELEMENT: tl.constexpr, PTX: tl.constexpr):
+    if (PTX >= 90) & (ELEMENT != tl.float32):
+        for step in tl.static_range(len(words)):
+            rank += halves_above(words[step], bar, ELEMENT)
+    else:
+        for i in tl.static_range(len(logits)):
+            rank += (logits[i] > bar).to(tl.int32)
+    return rank
+
+
+@triton.jit
+def _count(rank, ELEMENT: tl.constexpr, PTX: tl.constexpr):
+    if (PTX >= 90) & (ELEMENT != tl.float32):
+        return tl.sum(count_halves(rank))
+    else:
+        return tl.sum(rank)
+
+
+@triton.jit
+def _add(
+    a, b, pair, a_z, b_z, a_top, b_top, a_rank, b_rank,
+    SCALES: tl.constexpr, ROOT_OF: tl.constexpr, POWERS: tl.constexpr, MODELS: tl.constexpr, PTX: tl.constexpr,
+):  # fmt: skip
+    """A chunk's logits, tuples of [T, 4], added to the threads' states."""
+    zero = tl.zeros(a_z[0].shape, tl.float32)
+    a_max = tl.maximum(a[0], a_top)
+    a_new = _zeros(zero, len(POWERS) + 1)
+    if MODELS == 2:
+        b_max = tl.maximum(b[0], b_top)
+        b_new = _zeros(zero, len(POWERS) + 1)
+        a_d, b_d, a_dd = zero, zero, zero
+        for i in tl.static_range(len(a_z)):
+            a_new, a_p, a_x = _add_logits(a_new, a_z[i], a_max, SCALES, ROOT_OF, POWERS, PTX)
+            b_new, b_p, b_x = _add_logits(b_new, b_z[i], b_max, SCALES, ROOT_OF, POWERS, PTX)
+            d = b_x - a_x
+            weighted = a_p * d
+            a_d += weighted
+            a_dd += weighted * d
+            b_d += b_p * d
+        a_f, a_by = _rescale(a[0], a_max, SCALES, ROOT_OF[0], PTX)
+        b_f, b_by = _rescale(b[0], b_max, SCALES, ROOT_OF[0], PTX)
+        f_a, f_b = power(a_f[ROOT_OF[0]], POWERS[0]), power(b_f[ROOT_OF[0]], POWERS[0])
+        move = b_by - a_by
+        pair = (
+            (pair[0] + move * a[2]) * f_a + tl.sum(a_d, axis=1),
+            (pair[1] + move * b[2]) * f_b + tl.sum(b_d, axis=1),
+            (pair[2] + move * (2 * pair[0] + move * a[2])) * f_a + tl.sum(a_dd, axis=1),
+        )
+        b = _merge(b, b_max, b_rank, b_new, b_f, b_by, ROOT_OF, POWERS)
+    else:
+        for i in tl.static_range(len(a_z)):
+            a_new, _, _ = _add_logits(a_new, a_z[i], a_max, SCALES, ROOT_OF, POWERS, PTX)
+        a_f, a_by = _rescale(a[0], a_max, SCALES, ROOT_OF[0], PTX)
+    a = _merge(a, a_max, a_rank, a_new, a_f, a_by, ROOT_OF, POWERS)
+    return a, b, pair
+
+
+@triton.jit
+def _zeros(zero, n: tl.constexpr):
+    zeros = ()
+    for _ in tl.static_range(n):
+        zeros = zeros + (zero,)
+    return zeros
+
+
+@triton.jit
+def _add_logits(sums, z, z_max, SCALES: tl.constexpr, ROOT_OF: tl.constexpr, POWERS: tl.constexpr, PTX: tl.constexpr):
+    """Sums of p x, of p and of each further rate; returns them, p and x."""
+    x = times_minus(z, SCALES[ROOT_OF[0]], (z_max * SCALES[ROOT_OF[0]])[:, None])
+    roots = ()
+    for r in tl.static_range(len(SCALES)):
+        if r == ROOT_OF[0]:
+            roots = roots + (exp2(x, PTX),)
+        else:
+            roots = roots + (exp2(times_minus(z, SCALES[r], (z_max * SCALES[r])[:, None]), PTX),)
+    p = power(roots[ROOT_OF[0]], POWERS[0])
+    out = (sums[0] + p * x, sums[1] + p)
+    for j in tl.static_range(1, len(POWERS)):
+        u = roots[ROOT_OF[j]]
+        if POWERS[j] == 1:
+            out = out + (sums[j + 1] + u,)
+        else:  # the last product is fused with the sum
+            out = out + (sums[j + 1] + power(u, (POWERS[j] + 1) // 2) * power(u, POWERS[j] // 2),)
+    return out, p, x
+
+
+@triton.jit
+def _rescale(old_max, new_max, SCALES: tl.constexpr, FIRST: tl.constexpr, PTX: tl.constexpr):
+    """2^(c - c') of each root, and c - c' of the first rate's."""
+    factors = ()
+    for r in tl.static_range(len(SCALES)):
+        factors = factors + (exp2(old_max * SCALES[r] - new_max * SCALES[r], PTX),)
+    return factors, old_max * SCALES[FIRST] - new_max * SCALES[FIRST]
+
+
+@triton.jit
+def _merge(old, z_max, rank, new, factors, by, ROOT_OF: tl.constexpr, POWERS: tl.constexpr):
+    f = power(factors[ROOT_OF[0]], POWERS[0])
+    sums = ()
+    for j in tl.static_range(1, len(POWERS)):
+        sums = sums + (old[4][j - 1] * power(factors[ROOT_OF[j]], POWERS[j]) + tl.sum(new[j + 1], axis=1),)
+    weighted = (old[3] + old[2] * by) * f + tl.sum(new[0], axis=1)
+    return z_max, rank, old[2] * f + tl.sum(new[1], axis=1), weighted, sums
+
+
+@triton.jit
+def _finish(
+    model, ahead, live_tokens, is_hard, state_ptr, parts, group_max_ptr, group_sum_ptr, SCALES: tl.constexpr,
+    ROOT_OF: tl.constexpr, POWERS: tl.constexpr, PTX: tl.constexpr,
+):  # fmt: skip
+    """Stores one model's slots; returns what its sums are scaled by, and the shift of x, from threads to the part."""
+    z_max, _, total, weighted, sums = model
+    part_max = tl.max(z_max)
+    f, by = _to_part(z_max, part_max, SCALES[ROOT_OF[0]], PTX)
+    f = power(f, POWERS[0])
+    tl.store(group_max_ptr, tl.where(z_max > LOWEST_SURE, z_max, -INF))
+    tl.store(group_sum_ptr, total * f)
+    tl.store(state_ptr + MAX * parts, tl.where(live_tokens > 0, part_max, -INF))
+    tl.store(state_ptr + WEIGHTED * parts, tl.sum((weighted + total * by) * f) * (POWERS[0] / SCALE))
+    tl.store(state_ptr + AHEAD * parts, ahead.to(tl.float32))
+    tl.store(state_ptr + POSSIBLE * parts, live_tokens.to(tl.float32))
+    tl.store(state_ptr + SUM * parts, tl.where(is_hard > 0, float("nan"), tl.sum(total * f)))
+    for j in tl.static_range(1, len(POWERS)):
+        factor, _ = _to_part(z_max, part_max, SCALES[ROOT_OF[j]], PTX)
+        tl.store(state_ptr + (SUM + j) * parts, tl.sum(sums[j - 1] * power(factor, POWERS[j])))
+    return f, by
+
+
+@triton.jit
+def _to_part(z_max, part_max, SCALE_R: tl.constexpr, PTX: tl.constexpr):
+    """2^by and by = c - M SCALE_R, with c as it was rounded."""
+    by = -times_minus(part_max + z_max * 0, SCALE_R, z_max * SCALE_R)
+    return exp2(by, PTX), by
