@@ -167,7 +167,7 @@ class PairStats:
     logratio_var: Tensor  # [N]     Var_a(log p_b - log p_a)
     ssd_cov: Tensor  # [N]     Cov_a(log p_b - log p_a, q / p_a - 1)
     ssd_var: Tensor  # [N]     Var_a(q / p_a - 1), the chi-squared divergence of q from p_a
-    ssd_alignment: Tensor  # [N]     their correlation
+    ssd_alignment: Tensor  # [N]     their correlation; NaN where rounding leaves no variance
     trained_logprobs_at_base_top: Tensor  # [N, K]  log p_b at a's top ids
     base_logprobs_at_trained_top: Tensor  # [N, K]  log p_a at b's top ids
     base_ce_compression: Tensor  # [N]

@@ -143,6 +143,7 @@ def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: T
     compared where its size is not in doubt.
     """
     oracle, plain, lower, upper, edges = _expected(a, b, token, spec)
+    slack_of = _one_sweep_slack if spec.sweeps == 1 else _two_sweep_slack
     sure = torch.ones(a.shape[0], dtype=torch.bool)
     sure_train = sure.clone()
     for model in ("base", "trained") if b is not None else ("base",):
@@ -178,7 +179,11 @@ def assert_matches_oracle(got: ProbeStats, a: Tensor, b: Tensor | None, token: T
             if not want.is_floating_point():
                 assert torch.equal(actual, want), f"{group}.{name}: {actual.tolist()} is not {want.tolist()}"
                 continue
-            slack = (_one_sweep_slack if spec.sweeps == 1 else _two_sweep_slack)(name, oracle, keep)
+            slack = slack_of(name, oracle, keep)
+            if name == "ssd_alignment":  # a variance that rounding has lost leaves the correlation undefined
+                lost = (slack > 2) | (oracle.pair.logratio_var[keep] <= slack_of("logratio_var", oracle, keep))
+                lost &= actual.isnan()
+                actual, want, ref, slack = (x[~lost] for x in (actual, want, ref, slack))
             _assert_close(f"{group}.{name}", actual.double(), want, ref.double(), slack)
 
 
