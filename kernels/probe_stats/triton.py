@@ -169,7 +169,8 @@ def _sweep_models(a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, m
         *arguments, SCALES=work.scales, ROOT_OF=work.root_of, POWERS=work.powers, MODELS=models, STEPS=sweep.steps,
         PTX=work.machine.ptx, num_warps=work.warps,
     )  # fmt: skip
-    first_sweep_exact[grid](*arguments, RATES=layout.rates, MODELS=models, STEPS=sweep.steps, num_warps=2 * work.warps)
+    # More warps than the fast sweep has: each logit takes more registers, and few parts come here.
+    first_sweep_exact[grid](*arguments, RATES=layout.rates, MODELS=models, STEPS=sweep.steps, num_warps=4 * work.warps)
 
 
 def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
