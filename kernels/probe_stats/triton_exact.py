@@ -33,6 +33,7 @@ from .triton_math import (
     finite_x,
 )
 from .triton_rows import LOG_SUM, ROW_MAX, ROW_SLOTS
+from .triton_second_sweep import SAME_RATIO
 from .triton_vectors import lead_of
 
 
@@ -169,7 +170,11 @@ def second_sweep_exact(
     stride_b,
     STEPS: tl.constexpr,
 ):
-    """``second_sweep`` of the parts in which it left a sum that is not finite; the same arguments."""
+    """``second_sweep`` of the parts in which it left a sum that is not finite; the same arguments.
+
+    The terms here add p_b - p_a to -p_a d, and take it from p_b d, which changes no sum over the vocabulary. The direct
+    form does not; where it has the row's other parts, both must be sums of the same terms.
+    """
     row = (tl.program_id(0) // parts).to(tl.int64)
     part = tl.program_id(0) % parts
     state_ptr += row * DIVERGENCES * parts + part
@@ -185,6 +190,7 @@ def second_sweep_exact(
     ids = _ids(a_ptr, part, chunks, lead_of(a_ptr), STEPS)
     zero = tl.zeros(ids.shape, tl.float32)
     kl_ab, kl_ba, js, tv, first_moment, second_moment = zero, zero, zero, zero, zero, zero
+    gained = zero
     for step in range(chunks * STEPS):
         z_a, z_b = _logits(a_ptr, ids, step, vocab), _logits(b_ptr, ids, step, vocab)
         x_a, x_b = finite_x(z_a - max_a, z_a), finite_x(z_b - max_b, z_b)
@@ -198,8 +204,11 @@ def second_sweep_exact(
         kl_ba += terms[1]
         js += terms[2]
         tv += terms[3]
-    tl.store(state_ptr + KL_AB * parts, tl.sum(kl_ab))
-    tl.store(state_ptr + KL_BA * parts, tl.sum(kl_ba))
+        gained += p_b - p_a
+    is_direct = tl.abs(pivot - (log_sum_b - log_sum_a)) >= SAME_RATIO
+    gained_sum = tl.where(is_direct, tl.sum(gained), 0.0)
+    tl.store(state_ptr + KL_AB * parts, tl.sum(kl_ab) - gained_sum)
+    tl.store(state_ptr + KL_BA * parts, tl.sum(kl_ba) + gained_sum)
     tl.store(state_ptr + JS * parts, tl.sum(js))
     tl.store(state_ptr + TV * parts, tl.sum(tv))
     tl.store(state_ptr + GAP * parts, tl.sum(first_moment))
