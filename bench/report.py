@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import published
 import records
 from records import OPERATIONS, Record
 
@@ -33,6 +34,7 @@ OPERATION_SECTIONS = (
     ("Kernels from logits", "probe_stats", "claims-probe-stats"),
 )
 CLAIM_SECTIONS = (
+    ("The loss", "claims-loss"),
     ("The whole probe", "claims-runner"),
     ("Sampling", "claims-sampling"),
     ("Evaluation", "claims-evaluation"),
@@ -54,6 +56,7 @@ def page(rows: list[Record], notes: str) -> str:
         section = list(_claims(rows, claims))
         if section:
             parts += [f"## {heading}", *section]
+    parts += published.section()
     if notes:
         parts.append(notes.strip())
     return "\n\n".join([*parts, _machines(rows)]) + "\n"
