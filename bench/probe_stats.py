@@ -13,7 +13,7 @@ from functools import partial
 
 import peers
 import torch
-from common import DEVICE, FOR_GPU, ON_GPU, REHEARSAL, record
+from common import DEVICE, FOR_GPU, REHEARSAL, record
 from gates import LogitsGate
 from inputs import Logits, logits_pair, token_classes
 from memory import bytes_of

@@ -81,8 +81,8 @@ def section() -> Iterator[str]:
     """Both tables, for docs/benchmarks.md."""
     yield "## Other packages"
     yield (
-        "What each gives per position of our columns. `bench/` measures them on our inputs where they are installed, and"
-        " leaves out an answer that float64 rejects."
+        "Of our columns, each gives these per position. `bench/` measures them on our inputs where they are installed,"
+        " and leaves out an answer that float64 rejects."
     )
     yield _table(("package", "call", "reads", "gives", "differs"), PACKAGES)
     yield "Figures that their authors published, on their machines:"
