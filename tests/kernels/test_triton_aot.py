@@ -59,7 +59,7 @@ def test_all_kernels_are_measured():
     assert names == {
         "token_logits", "first_sweep", "gap_at_top", "second_sweep", "merge_model", "top_tokens", "merge_one_sweep",
         "merge_two_sweeps", "compare_lists", "digit_masses", "choose_digit", "tile_states", "merge_tiles",
-        "tile_divergences", "soft_label_rows",
+        "products_at", "soft_label_rows",
     }  # fmt: skip
 
 
