@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import torch
 from claim import Claim
-from common import FOR_GPU, machine, record
+from common import FOR_GPU, REHEARSAL, machine, record
 
 THREADS = 2
 TOPICS = ("probe-stats", "linear", "loss", "runner", "sampling", "evaluation", "training", "study", "demo")
@@ -47,7 +47,7 @@ def main() -> int:
                          "holds": claim.holds})  # fmt: skip
             record(f"claims-{topic}", rows)  # each time: this process may be ended at any of them
             failed |= claim.holds is False
-    return 1 if failed else 0
+    return 1 if failed and not REHEARSAL else 0
 
 
 if __name__ == "__main__":

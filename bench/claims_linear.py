@@ -22,8 +22,8 @@ from ssdfast.kernels import ProbeSpec, ProbeStats, linear_probe_stats
 
 SMALL_MODEL = 49_152, 576
 LARGE_MODEL = 151_936, 1_024
-GPU_MODEL = (3_000, 64) if REHEARSAL else (248_320, 2_560)
-GPU_ROWS, MANY_GPU_ROWS = (12, 40) if REHEARSAL else (4_096, 32_768)
+GPU_MODEL = (1_500, 64) if REHEARSAL else (248_320, 2_560)
+GPU_ROWS, MANY_GPU_ROWS = (4, 6) if REHEARSAL else (4_096, 32_768)
 MOST_EXTRA = 64
 MOST_EXTRA_TWO_SWEEPS = 1_280  # MB on a GPU: blocks of 512 rows of both models' float32 logits
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
 
 ROWS, VOCABULARY = 64, 151_936
-GPU_SHAPE = (12, 3_000) if REHEARSAL else (8_192, 151_936)
+GPU_SHAPE = (4, 1_500) if REHEARSAL else (8_192, 151_936)
 
 
 def on_cpu() -> Iterator[Claim]:

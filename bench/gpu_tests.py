@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common import REHEARSAL, ROOT, record
 
-REHEARSED = "plain or sampled_ids or one_model_alone or nan_stays"
+REHEARSED = "products_of_the_same or tiles_merge or without_a_gradient or nan_of_a"
 _OUTCOME = re.compile(r"^(tests/\S+\.py::.+?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL)", re.MULTILINE)
 
 
@@ -60,9 +60,9 @@ def run(ids: list[str], processes: int, seconds: float) -> dict[str, str]:
         logs = [path.read_text(encoding="utf-8") for path in sorted(Path(directory).glob("*.log"))]
     outcomes: dict[str, str] = {}
     for text in logs:
-        found = dict(_OUTCOME.findall(text))
-        outcomes |= found
-        if "FAILED" in found.values() or "ERROR" in found.values() or not found:
+        ended = dict(_OUTCOME.findall(text))
+        outcomes |= ended
+        if "FAILED" in ended.values() or "ERROR" in ended.values() or not ended:
             print(text[-6000:])
     return outcomes
 

@@ -22,7 +22,7 @@ from roofline import floor, measured_rates
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, linear_probe_stats
 
-GPU_SHAPES = [(12, 3_000, 64)] if REHEARSAL else [(4_096, 248_320, 2_560)]
+GPU_SHAPES = [(4, 1_500, 64)] if REHEARSAL else [(4_096, 248_320, 2_560)]
 SHAPES = GPU_SHAPES if FOR_GPU else [(256, 49_152, 576)]
 inputs = hidden_pair
 

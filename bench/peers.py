@@ -1,6 +1,7 @@
 """Published packages that compute some of our columns, on the same inputs; left out where they are not installed.
 
-``published.PACKAGES`` says which columns each gives. In a rehearsal, Triton's interpreter runs those kernels that it can.
+``published.PACKAGES`` says which columns each gives. In a rehearsal, Triton's interpreter runs
+those kernels that it can.
 
 Shape legend: N rows, V vocabulary, H hidden size, K label slots.
 """

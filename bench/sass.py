@@ -122,7 +122,7 @@ def loops(code: list[Instruction]) -> list[Loop]:
 
 
 def streaming_loops(code: list[Instruction]) -> list[Loop]:
-    """The innermost loops that read 16 bytes a thread and more from global memory, in the order of the code."""
+    """The innermost loops that read at least 16 bytes per thread from global memory, in the order of the code."""
     all_loops = loops(code)
     streaming = [
         loop

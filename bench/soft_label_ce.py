@@ -29,7 +29,7 @@ from ssdfast.kernels import soft_label_ce
 
 MODEL = 49_152, 576
 GPU_MODEL = (700, 64) if REHEARSAL else (151_936, 2_560)
-GPU_ROWS = 40 if REHEARSAL else 16_384
+GPU_ROWS = 16 if REHEARSAL else 16_384
 SHAPES = [(GPU_ROWS, *GPU_MODEL)] if FOR_GPU else [(4_096, *MODEL)]
 K = 20
 EAGER_ROWS = 1_024  # full logits of more do not fit beside their gradients and dense labels

@@ -104,9 +104,7 @@ def _from_tiles(model: Model, token_N: Tensor, spec: ProbeSpec, layout: Layout, 
     return stats
 
 
-def _sweep(
-    model: Model, token_N: Tensor, token_z_N: Tensor, layout: Layout, tiling: Tiling
-) -> tuple[Tensor, Groups]:
+def _sweep(model: Model, token_N: Tensor, token_z_N: Tensor, layout: Layout, tiling: Tiling) -> tuple[Tensor, Groups]:
     """The slots [S, N] of some rows without POSSIBLE and REST, and their groups."""
     n, v = token_N.shape[0], model.vocabulary
     tiles, groups = tiling.tiles(v), tiling.groups(v)

@@ -40,7 +40,7 @@ class Groups:
 
 
 @triton.jit
-def products_at(
+def products_at(  # type: ignore[no-untyped-def]
     hidden_ptr, weight_ptr, row_ptr, id_ptr, out_ptr, pairs, size, stride_hidden, stride_weight, DEPTH: tl.constexpr
 ):
     """hidden[row] · weight[id] of each pair, float32, to ``out_ptr`` [P]: the same bits for the same operands."""

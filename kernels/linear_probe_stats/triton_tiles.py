@@ -61,7 +61,7 @@ def tile_states(
         if IDS > PART:
             parts = _halves(z, IDS)
         if IDS > 2 * PART:
-            parts = _halves(parts[0], IDS // 2) + _halves(parts[1], IDS // 2)
+            parts = _halves(parts[0], IDS // 2) + _halves(parts[1], IDS // 2)  # type: ignore[misc]
         m = tl.full([ROWS], -INF, tl.float32)
         winners = ()
         for i in tl.static_range(IDS // PART):

@@ -75,9 +75,7 @@ def launches(n: int, v: int, dtype: torch.dtype, spec: ProbeSpec, pair: bool) ->
     return list(recorded)
 
 
-def linear_launches(
-    target: str, h: int, v: int, dtype: torch.dtype, spec: ProbeSpec
-) -> list[Launch]:
+def linear_launches(target: str, h: int, v: int, dtype: torch.dtype, spec: ProbeSpec) -> list[Launch]:
     """The kernels that ``linear_probe_stats`` adds for one model in one sweep, with the tiles of a target."""
     hidden, weight = torch.zeros(2, h, dtype=dtype), torch.zeros(v, h, dtype=dtype)
     head = LmHead(weight)
