@@ -96,7 +96,7 @@ def rates(setup: Setup, replicates: int = REPLICATES) -> Rates:
         Counter(component for verdict in verdicts for component in verdict["components"]),
         replicates,
         sum(set(verdict["position_classes"].get("ssd", ())) == where for verdict in verdicts),
-        sum(verdict["contradicted_by"] is not None for verdict in verdicts),
+        sum(verdict is not None and verdict.contradicted_by is not None for verdict in verdicts),
         max(abs(float(np.mean(error))) for error in errors.values()),
     )
 
@@ -139,8 +139,8 @@ def _is_contradicted(sampling: tuple[float, int, float], seed: int) -> bool:
     with TemporaryDirectory() as directory:
         arm = write(Path(directory) / "arm", base, distilled(base, 0.5, *sampling, seed=2 * seed))
         control = write(Path(directory) / "control", base, Planted(seed=2 * seed + 1).logits(base))
-        verdict = attribute({"arm": [arm], "control": [control]}, "control")["arms"]["arm"]["verdict"]
-    return verdict["contradicted_by"] is not None
+        verdict = attribute({"arm": [arm], "control": [control]}, "control").arms["arm"].verdict
+    return verdict is not None and verdict.contradicted_by is not None
 
 
 def few_problems(replicates: int = 20) -> Counter[str]:

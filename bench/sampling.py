@@ -5,6 +5,8 @@ Used by claims_sampling.py; the model is converted once, in runs/bench-sampling.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import random
 import shutil
 import statistics
@@ -32,6 +34,7 @@ HOME = ROOT / "runs" / "bench-sampling"
 PROBLEMS = "reasoning-gym:gsm_symbolic"
 SAMPLING = EngineSamplingParams(temperature=1.1, top_k=20, top_p=0.95)
 PROMPTS, TOKENS = 64, 64
+SHORTEST, LONGEST = 16, 256  # traces of unequal lengths: what a model that stops by itself gives
 BATCHES = (32, 64)  # 16 is slower by a third
 KILLS = 10
 
@@ -46,12 +49,22 @@ def requests(tokens: int = TOKENS) -> list[Request]:
 
 
 class Race:
-    """The same prompts and as many tokens through the engine, and through `generate` by hand."""
+    """The same prompts and as many tokens through the engine, and through `generate` by hand.
 
-    def __init__(self) -> None:
+    unequal: traces of SHORTEST to LONGEST tokens in the place of TOKENS each. `generate` does not know which trace will
+    be the longest of its batch: all of them run until that one ends, and what is beyond a trace's end does not count.
+    """
+
+    def __init__(self, unequal: bool = False) -> None:
         self.model = models.load(str(model_path()), "float32")
         transformers.utils.logging.set_verbosity_error()
         self.requests = requests()
+        if unequal:
+            lengths = random.Random(0).choices(range(SHORTEST, LONGEST + 1), k=PROMPTS)
+            self.requests = [
+                dataclasses.replace(request, max_new_tokens=length)
+                for request, length in zip(self.requests, lengths, strict=True)
+            ]
         self.loops = LoopRule()
         self.traces: list[list[int]] = []
         """of the engine's last turn"""
@@ -63,19 +76,21 @@ class Race:
         return [completion.ids for completion in completions]
 
     def generate(self, batch: int) -> int:
-        """The number of tokens of one `generate` call per batch: prompts sorted by length, padded to the longest."""
+        """The wanted tokens of one `generate` call per batch: prompts sorted by length, padded to the longest."""
         tokens = 0
         ordered = sorted(self.requests, key=lambda request: len(request.prompt_ids))
         for start in range(0, PROMPTS, batch):
-            prompts = [request.prompt_ids for request in ordered[start : start + batch]]
+            together = ordered[start : start + batch]
+            prompts = [request.prompt_ids for request in together]
+            most = max(request.max_new_tokens for request in together)
             longest = max(map(len, prompts))
             ids_BL = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
             mask_BL = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-            out_BL = self.model.model.generate(
+            self.model.model.generate(
                 input_ids=ids_BL, attention_mask=mask_BL, do_sample=True, temperature=1.1, top_k=20, top_p=0.95,
-                max_new_tokens=TOKENS, min_new_tokens=TOKENS, pad_token_id=0,
+                max_new_tokens=most, min_new_tokens=most, pad_token_id=0,
             )  # fmt: skip
-            tokens += (out_BL.shape[1] - longest) * len(prompts)
+            tokens += sum(request.max_new_tokens for request in together)
         return tokens
 
     def run(self) -> tuple[float, float, int]:
@@ -87,6 +102,18 @@ class Race:
         generate.append(self._speed(partial(self.generate, best)))
         engine.append(self._speed(self._count))
         return statistics.mean(engine), statistics.mean(generate), best
+
+    def vllm(self) -> float | None:
+        """Tokens per second of vLLM's CPU build, where the environment of `make test-vllm` is there."""
+        python = ROOT / ".venv-vllm" / "bin" / "python"
+        if not python.exists():
+            return None
+        file = HOME / "requests.json"
+        file.write_text(json.dumps([[request.prompt_ids, request.max_new_tokens] for request in self.requests]))
+        script = ROOT / "bench" / "sampling_vllm.py"
+        command = [str(x) for x in (python, script, model_path(), file, torch.get_num_threads())]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return float(printed.split("tokens per second")[-1])
 
     def _count(self) -> int:
         self.traces = self.engine()

@@ -1,9 +1,9 @@
 """``sample``, ``train`` and ``probe`` on this GPU beside the same on its CPU: ``python bench/stages.py``.
 
 A random model of the shape of Qwen3, small enough for a CPU, in float32. Both devices sample the same problems with the
-same seeds; then both probe and train on the CPU's traces. Writes which traces are the same, how far each column of the
-probe and each step's loss are apart, and each command's time. A rehearsal runs all of it twice on the CPU, where nothing
-may differ. Exits 1 where the differences are more than rounding explains.
+same seeds; then both probe and train on the CPU's traces. Writes which traces are the same, how far each column of
+the probe and each step's loss are apart, and each command's time. A rehearsal runs all of it twice on the CPU, where
+nothing may differ. Exits 1 where the differences are more than rounding explains.
 """
 
 from __future__ import annotations

@@ -16,12 +16,30 @@ namespace {
 using torch::stable::Tensor;
 
 // `isa` is SSDFAST_CPU: forcing another instruction set also forces its product.
+bool multiplies_amx(bool bf16, const std::string& isa) {
+#if defined(SSDFAST_HAS_AMX)
+  return bf16 && (isa.empty() || isa == "amx") && runs_here("amx");
+#else
+  return false;
+#endif
+}
+
 bool multiplies(bool bf16, std::string isa) {
-  return (isa.empty() || isa == "avx512") && (bf16 ? runs_avx512_bf16() : runs_here("avx512"));
+  const bool avx512 = isa.empty() || isa == "avx512" || isa == "amx";
+  return multiplies_amx(bf16, isa) || (avx512 && (bf16 ? runs_avx512_bf16() : runs_here("avx512")));
+}
+
+// All panels, by as many threads as torch has.
+template <int PANEL, class Panels>
+void run(const LinearJob& job, int64_t packed_size, void (*pack_hidden)(const LinearJob&, uint32_t*), Panels panels) {
+  std::vector<uint32_t> packed(packed_size);
+  pack_hidden(job, packed.data());
+  torch::stable::parallel_for(0, (job.v + PANEL - 1) / PANEL, 1,
+                              [&](int64_t begin, int64_t end) { panels(job, packed.data(), begin, end); });
 }
 
 // out[N, V] = hidden[N, H] . weight[V, H] transposed; unit stride along H and along V.
-void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out) {
+void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out, std::string isa) {
 #if defined(__x86_64__)
   const int64_t halves = hidden.scalar_type() == torch::headeronly::ScalarType::Float ? 2 : 1;
   const LinearJob job{static_cast<const uint16_t*>(hidden.data_ptr()),
@@ -34,11 +52,10 @@ void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out) {
                       static_cast<float*>(out.data_ptr()),
                       out.stride(0),
                       halves == 1};
-  std::vector<uint32_t> packed(avx512::packed_size(job));
-  avx512::pack_hidden(job, packed.data());
-  torch::stable::parallel_for(0, (job.v + PANEL - 1) / PANEL, 1, [&](int64_t begin, int64_t end) {
-    avx512::panels(job, packed.data(), begin, end);
-  });
+#if defined(SSDFAST_HAS_AMX)
+  if (multiplies_amx(job.bf16, isa)) return run<amx::PANEL>(job, amx::packed_size(job), amx::pack_hidden, amx::panels);
+#endif
+  run<avx512::PANEL>(job, avx512::packed_size(job), avx512::pack_hidden, avx512::panels);
 #else
   STD_TORCH_CHECK(false, "this processor has no AVX-512");
 #endif
@@ -48,7 +65,7 @@ void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out) {
 }  // namespace ssdfast
 
 STABLE_TORCH_LIBRARY_FRAGMENT(ssdfast_cpu, m) {
-  m.def("linear_logits(Tensor hidden, Tensor weight, Tensor(a!) out) -> ()");
+  m.def("linear_logits(Tensor hidden, Tensor weight, Tensor(a!) out, str isa) -> ()");
   m.def("multiplies(bool bf16, str isa) -> bool");
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import ParamSpec, Protocol, TypeVar, cast
@@ -52,8 +53,10 @@ def fastest(tensor: Tensor) -> str:
     if tensor.dtype in DTYPES:
         if tensor.is_cuda and can_run("triton"):
             return "triton"
-        if tensor.device.type == "cpu" and can_run("cpu"):
-            return "cpu"
+        if tensor.device.type == "cpu":
+            if can_run("cpu"):
+                return "cpu"
+            _warn_once(f"the kernels run in plain torch, which is slow: {_missing('cpu')}")
     return "reference"
 
 
@@ -78,7 +81,10 @@ def _missing(backend: str) -> str | None:
         try:
             from . import _C  # type: ignore[attr-defined]  # noqa: F401
         except (ImportError, OSError) as error:
-            return f"the C++ extension is not built ({error}): install ssdfast where there is a C++17 compiler"
+            return (
+                f"the C++ extension is not built ({error}): install ssdfast where there is a C++17 compiler, or from a"
+                " wheel; for a checkout, with pip install -e"
+            )
     if backend == "triton":
         try:
             import triton
@@ -87,3 +93,8 @@ def _missing(backend: str) -> str | None:
         if not (torch.cuda.is_available() or triton.knobs.runtime.interpret):
             return "the triton backend needs a CUDA or HIP device: use backend='cpu' or backend='reference'"
     return None
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=3)

@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor
 from transformers.utils import is_accelerate_available
 
-from . import model_files
+from . import hub, model_files
 from .kernels import LmHead, lm_head_logits
 from .messages import one_line
 from .run_dir import atomic_directory
@@ -122,14 +122,18 @@ def load(path: str, dtype: str, attention: str | None = None) -> LanguageModel:
     return loaded
 
 
-def save(model: LanguageModel, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+def save(
+    model: LanguageModel, directory: Path, weights: dict[str, Tensor] | None = None, card: str | None = None
+) -> None:
     """Write weights (safetensors) and tokenizer as `directory`, whole or not at all.
 
-    weights: written instead of the model's own, by the model's names.
+    weights: written instead of the model's own, by the model's names. card: the text of README.md.
     """
     with atomic_directory(directory) as temporary:
         model.model.save_pretrained(temporary, state_dict=weights)
         model.tokenizer.save_pretrained(temporary)
+        if card:
+            (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def linear_head(model: Any, dtype: torch.dtype | None = None) -> LmHead:
@@ -145,8 +149,13 @@ def linear_head(model: Any, dtype: torch.dtype | None = None) -> LmHead:
     return LmHead(weight_VH, bias_V, float(scale), getattr(config, "final_logit_softcapping", None))
 
 
-def check_same_vocabulary(a: ModelInfo, b: ModelInfo) -> None:
-    """Raises ValueError with the first difference unless every token id means the same to both models."""
+def shared_vocabulary(a: ModelInfo, b: ModelInfo) -> int:
+    """The number of entries over which two models are compared: the rows that both heads have.
+
+    Heads are padded to convenient sizes, so that one may have rows beyond the other's which stand for no token.
+    Raises ValueError with the first difference unless every token id means the same to both models, and for a head that
+    lacks the row of a token.
+    """
     ids_a, ids_b = a.tokenizer.get_vocab(), b.tokenizer.get_vocab()
     what = f"the tokenizers of {a.path} and {b.path} differ"
     for ids, other_ids, name in ((ids_a, ids_b, a.path), (ids_b, ids_a, b.path)):
@@ -157,10 +166,13 @@ def check_same_vocabulary(a: ModelInfo, b: ModelInfo) -> None:
     for token, token_id in sorted(ids_a.items(), key=lambda item: item[1]):
         if ids_b[token] != token_id:
             raise ValueError(f"{what}: {token!r} is id {token_id} in the first and {ids_b[token]} in the second")
-    if a.vocabulary != b.vocabulary:
+    rows = min(a.vocabulary, b.vocabulary)
+    if a.vocabulary != b.vocabulary and (largest := max(ids_a.values(), default=0)) >= rows:
         raise ValueError(
-            f"the vocabularies differ: lm_head has {a.vocabulary} rows in {a.path} and {b.vocabulary} in {b.path}"
+            f"the vocabularies differ: lm_head has {a.vocabulary} rows in {a.path} and {b.vocabulary} in {b.path}, and"
+            f" the tokenizer has the token id {largest}: use models whose heads have a row for every token"
         )
+    return rows
 
 
 def _context(config: Any) -> float:
@@ -169,7 +181,7 @@ def _context(config: Any) -> float:
 
 def _source(path: str) -> tuple[Path, dict[str, Any]]:
     """(directory, options of transformers' loaders), with its files checked."""
-    directory, gguf = model_files.locate(Path(path))
+    directory, gguf = model_files.locate(hub.local_path(path))
     model_files.check(directory, gguf)
     return directory, _LOCAL | ({"gguf_file": gguf} if gguf else {})
 

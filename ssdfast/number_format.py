@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 NBSP = "\u00a0"
 _LISTED = 3
+_ENDS = ("value", "ci_low", "ci_high")
+
+
+class Interval(Protocol):
+    """A value and its interval."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def ci_low(self) -> float | None: ...
+    @property
+    def ci_high(self) -> float | None: ...
 
 
 def format_interval(
-    interval: Mapping[str, float | None], signed: bool = False, percent: bool = False, decimals: int | None = None
+    interval: Interval | Mapping[str, float | None],
+    signed: bool = False,
+    percent: bool = False,
+    decimals: int | None = None,
 ) -> str:
     """A value and its interval, as in ``+0.012 [0.004, 0.021]``, from ``{value, ci_low, ci_high}``.
 
     The interval's width gets two digits, a value at most three, unless `decimals` says how many. percent: the value is
     a fraction, shown times 100.
     """
-    if interval["value"] is None:
+    given = (
+        [interval[name] for name in _ENDS]
+        if isinstance(interval, Mapping)
+        else [interval.value, interval.ci_low, interval.ci_high]
+    )
+    if given[0] is None:
         return "undefined"
     scale = 100 if percent else 1
-    value, *ends = (scale * x for x in (interval["value"], interval["ci_low"], interval["ci_high"]) if x is not None)
+    value, *ends = (scale * x for x in given if x is not None)
     size = max(abs(x) for x in (value, *ends))
     width = max(ends) - min(ends) if ends else 0.0
     if decimals is None:

@@ -17,9 +17,11 @@ _MANY = 100_000
 
 
 class Advance(Protocol):
-    """Reports `n` more; `note` returns the remark that is shown behind the numbers."""
+    """Reports `n` more. `note` returns the remark that is shown behind the numbers; `seconds_left` the time left, None
+    where it is unknown. Without it, the time left follows from the pace so far."""
 
     note: Callable[[], str]
+    seconds_left: Callable[[], float | None] | None
 
     def __call__(self, n: int = 1, /) -> object: ...
 
@@ -70,6 +72,7 @@ def _no_note() -> str:
 
 class _Silent:
     note: Callable[[], str] = staticmethod(_no_note)
+    seconds_left: Callable[[], float | None] | None = None
 
     def __call__(self, n: int = 1, /) -> None:
         pass
@@ -77,6 +80,7 @@ class _Silent:
 
 class _Bar:
     note: Callable[[], str] = staticmethod(_no_note)
+    seconds_left: Callable[[], float | None] | None = None
 
     def __init__(self, bar: tqdm) -> None:
         self.bar = bar
@@ -86,11 +90,16 @@ class _Bar:
         self.bar.update(n)
         if time.monotonic() - self.noted >= _SECONDS_BETWEEN_NOTES:
             self.noted = time.monotonic()
+            if self.seconds_left:
+                left = self.seconds_left()
+                text = "?" if left is None else tqdm.format_interval(left)
+                self.bar.bar_format = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{{elapsed}}<{text}{{postfix}}]"
             self.bar.set_postfix_str(self.note())
 
 
 class _Lines:
     note: Callable[[], str] = staticmethod(_no_note)
+    seconds_left: Callable[[], float | None] | None = None
 
     def __init__(self, what: str, total: int, unit: str, done: int) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
@@ -106,6 +115,9 @@ class _Lines:
             _print_line(", ".join(filter(None, parts)))
 
     def _left(self) -> str:
+        if self.seconds_left:
+            left = self.seconds_left()
+            return f", about {tqdm.format_interval(left)} left" if left else ""
         if self.done >= self.total or self.done == self.before:
             return ""
         seconds = (self.last - self.begun) / (self.done - self.before) * (self.total - self.done)

@@ -9,11 +9,14 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from typing import Any
 import yaml
 
 from .config import Settings, dump
+from .hub import revision_of
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
@@ -79,11 +83,24 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
         for file in temporary.rglob("*"):
+            os.chmod(file, (0o777 if file.is_dir() else 0o666) & ~_umask())  # safetensors writes private files
             _sync(file)
         os.replace(temporary, path)
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link(path: Path, target: Path) -> None:
+    """Make `path` a relative link to `target`, in the place of a link that is there. Raises ValueError for a file or a
+    directory there."""
+    if path.exists() and not path.is_symlink():
+        raise ValueError(f"{path} is in the way of a link to {target}: rename it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}{_UNFINISHED}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()))
+    os.replace(temporary, path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -156,7 +173,7 @@ def sweep(directory: Path) -> None:
     """Remove unfinished files that a killed run left in `directory`: those with the names of `atomic`."""
     for entry in list(directory.iterdir()) if directory.is_dir() else ():
         if entry.name.startswith(".") and entry.name.endswith(_UNFINISHED):
-            _remove(entry)
+            remove(entry)
 
 
 def claim(
@@ -165,21 +182,23 @@ def claim(
     results: Sequence[str],
     overwrite: bool,
     changeable: Sequence[str] = (),
+    growing: Sequence[str] = (),
 ) -> None:
     """Make `directory` the home of a run with these settings, new or continued. A stage does all its checks first, so
     that a command that is rejected neither claims the directory nor removes what is in it.
 
     results: the names that the run makes in it. `overwrite` removes them first, and nothing else. Where there are none,
     new settings lose nothing and are accepted.
-    changeable: the settings that nothing in the directory depends on yet.
+    changeable: the settings that no kept result depends on. growing: numbers that may be larger than before, where the
+    run then makes what is missing.
     Raises ValueError as `check_claim`.
     """
-    check_claim(directory, config, results, overwrite, changeable)
+    check_claim(directory, config, results, overwrite, changeable, growing)
     if overwrite:
         for name in results:
-            _remove(directory / name)
+            remove(directory / name)
     if not any((directory / name).exists() for name in results):
-        _remove(directory / MANIFEST)
+        remove(directory / MANIFEST)
     saved, text = directory / CONFIG, dump(config)
     if not saved.exists() or saved.read_text(encoding="utf-8") != text:
         write_text(saved, text)
@@ -187,7 +206,12 @@ def claim(
 
 
 def check_claim(
-    directory: Path, config: Settings, results: Sequence[str], overwrite: bool, changeable: Sequence[str] = ()
+    directory: Path,
+    config: Settings,
+    results: Sequence[str],
+    overwrite: bool,
+    changeable: Sequence[str] = (),
+    growing: Sequence[str] = (),
 ) -> None:
     """Raises ValueError where `directory` holds results of other settings, or of no known settings at all. Changes
     nothing."""
@@ -206,10 +230,17 @@ def check_claim(
             {name: value for name, value in yaml.safe_load(text).items() if name not in changeable}
             for text in (saved.read_text(encoding="utf-8"), dump(config))
         )
+        before |= {name: now[name] for name in growing if now[name] > before.get(name, now[name])}
         if difference := _first_difference(before, now):
             raise ValueError(
                 f"{directory} holds a run with other settings ({difference}): choose another --out, or --overwrite it"
             )
+
+
+def changed_settings(directory: Path, config: Settings) -> list[str]:
+    """The settings of the run in `directory` whose values differ from those of `config`."""
+    before, now = (yaml.safe_load(text) for text in ((directory / CONFIG).read_text(encoding="utf-8"), dump(config)))
+    return [name for name in now if now[name] != before.get(name)]
 
 
 def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Path]) -> None:
@@ -236,9 +267,18 @@ def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Pat
             "machine": platform.platform(),
             "git_commit": _git_commit(),
             "seed": seed,
+            "command": shlex.join(sys.argv),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hub_revisions": dict(filter(None, map(revision_of, map(Path, hashes)))),
             "inputs": hashes,
         },
     )
+
+
+def input_hashes(directory: Path, root: Path) -> dict[str, str]:
+    """The sha256 of each file of an input of the run in `directory`, by its name; `root` as `write_manifest` got it."""
+    inputs = read_json(directory / MANIFEST)["inputs"]
+    return {file.name: inputs[str(file)] for file in _files(root)}
 
 
 def sha256(path: Path) -> str:
@@ -249,7 +289,8 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a directory with all that is in it; nothing where there is none."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -142,7 +142,7 @@ class ShardedTable:
         with self._fs.open(file, "rb") as source:
             yield pq.ParquetFile(source)
 
-    def read(self, file: str, columns: list[str], filters: list[tuple[str, str, Any]]) -> pa.Table:
+    def read(self, file: str, columns: list[str], filters: list[tuple[str, str, Any]] | None) -> pa.Table:
         """Columns of one of `files`, of the rows that pass all filters (column, operator, value)."""
         return pq.read_table(file, columns=columns, filters=filters, filesystem=self._fs, partitioning=None)
 

@@ -87,6 +87,12 @@ def write_shard(directory: Path, index: int, table: pa.Table) -> Path:
     return path
 
 
+def replace(path: Path, table: pa.Table) -> None:
+    """Write `table` in the place of a shard, whole or not at all."""
+    with atomic(path) as temporary:
+        pq.write_table(with_metadata(table), temporary, compression="zstd")
+
+
 def with_metadata(table: pa.Table) -> pa.Table:
     """The table with the schema version and the version of ssdfast in its metadata."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), **parquet_metadata()})

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from ssdfast import cli
-from ssdfast.cli import commands
+from ssdfast.cli import commands, stages
 from ssdfast.config import PRESETS, SCHEDULES
 from ssdfast.config.study import STUDIES
 from ssdfast.run_dir import RunError
+from ssdfast.schemas import FailedTrace
 
 from . import tiny
 
@@ -144,7 +145,7 @@ def test_a_fault_is_not_taken_for_a_mistake(monkeypatch):
     def broken(args):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli.app, "_probe", broken)
+    monkeypatch.setitem(stages.RUN, "probe", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.run(["probe"])
 
@@ -154,7 +155,7 @@ def test_a_fault_that_explains_itself_is_one_sentence(monkeypatch, capsys, fault
     def broken(args):
         raise fault
 
-    monkeypatch.setattr(cli.app, "_probe", broken)
+    monkeypatch.setitem(stages.RUN, "probe", broken)
     assert cli.run(["probe"]) == 1
     assert capsys.readouterr().err == f"ssdfast: {fault}\n"
 
@@ -166,7 +167,7 @@ def test_traces_that_failed_make_the_exit_code_and_are_told(inputs, tmp_path, mo
 
     def fails(config, out, *more):
         whole(config, out, *more)
-        return [{"trace_source": "a", "trace_id": "p#0", "reason": "out of memory"}]
+        return [FailedTrace(trace_source="a", trace_id="p#0", reason="out of memory")]
 
     monkeypatch.setattr(runner, "probe", fails)
     assert cli.run(["probe", *flags(inputs), "--out", str(tmp_path / "out")]) == 1

@@ -82,18 +82,25 @@ def test_tokenizers_that_differ_are_refused_with_the_difference(tmp_path):
     with pytest.raises(
         ValueError, match=r"tokenizers .*/a and .*/b differ: 'Wait' is id 2 in the first and 3 in the sec"
     ):
-        models.check_same_vocabulary(a, b)
+        models.shared_vocabulary(a, b)
     renamed = [*tiny.WORDS[:2], "Hmm", *tiny.WORDS[3:]]
     c = models.model_info(tiny.save_model(tmp_path / "c", words=renamed))
     with pytest.raises(ValueError, match=r"1 tokens are in .*/a alone, the first is 'Wait' \(id 2\)"):
-        models.check_same_vocabulary(a, c)
+        models.shared_vocabulary(a, c)
 
 
-def test_heads_of_different_height_are_refused(tmp_path):
+def test_heads_of_different_height_are_compared_over_the_rows_of_both(tmp_path):
     a = models.model_info(tiny.save_model(tmp_path / "a"))
     b = models.model_info(tiny.save_model(tmp_path / "b", rows=128))
-    with pytest.raises(ValueError, match=r"lm_head has 96 rows in .*/a and 128 in .*/b"):
-        models.check_same_vocabulary(a, b)
+    assert models.shared_vocabulary(a, a) == models.shared_vocabulary(a, b) == models.shared_vocabulary(b, a) == 96
+    assert models.shared_vocabulary(b, b) == 128
+
+
+def test_a_head_without_a_row_for_every_token_is_refused(tmp_path):
+    a = models.model_info(tiny.save_model(tmp_path / "a"))
+    b = models.model_info(tiny.save_model(tmp_path / "b", rows=95))
+    with pytest.raises(ValueError, match=r"lm_head has 96 rows in .*/a and 95 in .*/b, and the tokenizer has .* 95"):
+        models.shared_vocabulary(a, b)
 
 
 def test_an_outline_says_what_loading_would_find(tmp_path):

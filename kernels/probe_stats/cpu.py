@@ -4,7 +4,8 @@ Nothing is shared between calls: threads may call at the same time. For a forked
 operators: where its parent has computed on several threads, it needs ``torch.set_num_threads(1)``, as ``DataLoader``
 sets it in its workers, or it waits for threads that the fork did not copy.
 
-The instruction set is chosen at run time. The environment variable SSDFAST_CPU (avx512, avx2, portable) forces one.
+The instruction set is chosen at run time. The environment variable SSDFAST_CPU (amx, avx512, avx2, portable) forces
+one; with amx, the product of ``linear_probe_stats`` is that of the matrix unit, and the statistics are in AVX-512.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What shifted each arm of a study: its probes against one baseline, compared with a control arm.
 
     arms = {"ssd": [Path("probes/ssd-0"), Path("probes/ssd-1")], "control": [Path("probes/control-0")]}
-    print(attribute(arms, control="control")["arms"]["ssd"]["verdict"]["text"])
+    print(attribute(arms, control="control").arms["ssd"].verdict.text)
 
 It computes on the tables of the probes; no model is loaded.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..schemas import AttributionResults
 from . import position_groups
 from .arm_stats import arm_stats, describe_groups, describe_shift
 from .contrasts import compare_with_control
@@ -24,8 +25,8 @@ from .verdict import verdict
 from .verdict_rules import Design
 
 
-def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> dict[str, Any]:
-    """The statistics of every arm and a verdict for each but the control. Strict JSON, None where undefined.
+def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> AttributionResults:
+    """The statistics of every arm and a verdict for each but the control. None where undefined.
 
     arms: for each the run directories of its probes, one per seed of its training; all probes with one baseline, the
     same settings (`train_sampling` that of the self-distillation arm) and the same traces. control: the arm trained on
@@ -46,7 +47,7 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> dict[str, Any
             " least 2"
         )
     names = position_groups.names(first.probe.token_classes)
-    train_sampling = first.probe.settings["train_sampling"]
+    train_sampling = first.probe.settings.train_sampling
     with np.errstate(all="ignore"):  # infinite KLs and empty groups end as None
         stats = arm_stats(probes)
         comparisons = compare_with_control(stats, control, names)
@@ -66,13 +67,14 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> dict[str, Any
                 entries[name]["vs_control"] = comparisons[name]
                 design = Design(len(arm.seeds), len(probes[control]), problems, component_tests(len(stats)))
                 entries[name]["verdict"] = verdict(name, control, design, shift, comparisons[name], train_sampling)
-    return {
+    results = {
         "control": control,
-        "settings": first.probe.settings,
+        "settings": first.probe.settings.to_json(),
         "traces": len(first.traces),
         "problems": problems,
         "arms": entries,
     }
+    return AttributionResults.model_validate(results)
 
 
 def _load(arms: Mapping[str, Sequence[Path]]) -> dict[str, list[ArmProbe]]:

@@ -33,19 +33,19 @@ def decoding_curves(directory: Path) -> dict[str, Any]:
     Raises ValueError for a probe that is unfinished or of another version.
     """
     probe = Probe.open(directory)
-    sampling = probe.settings["eval_sampling"]
-    top_logprobs = probe.settings["top_logprobs"]
-    top_k = sampling["top_k"] or top_logprobs
+    sampling = probe.settings.eval_sampling
+    top_logprobs = probe.settings.top_logprobs
+    top_k = sampling.top_k or top_logprobs
     curves: dict[str, Any] = {
         "temperatures": list(TEMPERATURES),
         "top_mass_edges": list(TOP_MASS_EDGES),
-        "truncation": {"top_k": top_k, "top_p": sampling["top_p"]},
+        "truncation": {"top_k": top_k, "top_p": sampling.top_p},
     }
     sums: dict[str, list[np.ndarray]] = {model: [] for model in _MODELS}
     for table in probe.tables(["trace_source", "trace_id", *_MODELS.values()]):
         starts_T = trace_starts(table)
         for model, column in _MODELS.items():
-            values_NX = _values(list_values(table[column]), sampling["temperature"], top_k, sampling["top_p"])
+            values_NX = _values(list_values(table[column]), sampling.temperature, top_k, sampling.top_p)
             sums[model].append(np.add.reduceat(values_NX, starts_T, axis=0))
     for model, pieces in sums.items():
         if pieces:

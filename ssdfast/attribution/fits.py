@@ -114,12 +114,12 @@ def residual_correlation(seeds: Sequence[ArmProbe], fits: Sequence[Fit]) -> floa
 
 def _models(arm_probe: ArmProbe) -> list[tuple[np.ndarray, MixtureModel]]:
     """Of each class: the rows of its positions, and their model."""
-    train = arm_probe.probe.settings["train_sampling"]
+    train = arm_probe.probe.settings.train_sampling
     models = []
     for name in FIT_CLASSES:
         rows_N = np.flatnonzero(arm_probe.fit_class_N == name)
         shift: Shift = take(arm_probe.shift, rows_N)
-        ratio_NK = target_ratio(shift.base_logp_NK, train["temperature"], train["top_k"], train["top_p"])
+        ratio_NK = target_ratio(shift.base_logp_NK, train.temperature, train.top_k, train.top_p)
         models.append((rows_N, MixtureModel(shift, ratio_NK)))
     return models
 

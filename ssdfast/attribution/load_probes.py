@@ -66,11 +66,12 @@ def read_probes(directories: Sequence[Path]) -> list[ArmProbe]:
     probes = [Probe.open(directory) for directory in directories]
     first = probes[0]
     for probe in probes[1:]:
-        for name, value in first.settings.items():
-            if probe.settings[name] != value:
+        other = probe.settings.to_json()
+        for name, value in first.settings.to_json().items():
+            if other[name] != value:
                 raise ValueError(
                     f"{first.directory} and {probe.directory} were probed with different settings ({name}: {value!r}"
-                    f" and {probe.settings[name]!r}): probe every arm against one baseline, with one set of settings"
+                    f" and {other[name]!r}): probe every arm against one baseline, with one set of settings"
                 )
         if probe.token_classes != first.token_classes:
             raise ValueError(
@@ -96,12 +97,12 @@ def read_probes(directories: Sequence[Path]) -> list[ArmProbe]:
 
 def _load(probe: Probe) -> ArmProbe:
     fraction = min(1.0, FIT_POSITIONS / max(probe.rows(), 1))
-    beta_M = 1 / np.array(probe.settings["lse_temperatures"], np.float64)
+    beta_M = 1 / np.array(probe.settings.lse_temperatures, np.float64)
     traces: list[Trace] = []
     checksums: list[int] = []
     sums, shifts, trace_indices, classes, invalid = [], [], [], [], 0
     for positions in probe.read():
-        sums_TGW, shard_invalid = sums_by_trace(positions, probe.settings["train_sampling"], probe.token_classes)
+        sums_TGW, shard_invalid = sums_by_trace(positions, probe.settings.train_sampling, probe.token_classes)
         rows_N = np.flatnonzero(_sample(positions, fraction) & np.isfinite(positions.columns["kl_trained_base"]))
         sums.append(sums_TGW)
         shifts.append(_shift(positions, rows_N, beta_M))

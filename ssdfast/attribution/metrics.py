@@ -6,10 +6,9 @@ K entries of the top lists.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from ..config import SamplingParams
 from . import position_groups
 from .probe_reader import CE_TERMS, Positions
 from .target_distribution import target_ratio
@@ -35,7 +34,7 @@ POSITIONS = 2 * len(METRICS)
 
 
 def sums_by_trace(
-    positions: Positions, train_sampling: dict[str, Any], token_classes: tuple[str, ...]
+    positions: Positions, train_sampling: SamplingParams, token_classes: tuple[str, ...]
 ) -> tuple[np.ndarray, int]:
     """(float64 [T, G, W + 1], number of invalid positions). The last sum counts; invalid positions are left out.
 
@@ -67,12 +66,12 @@ def ratios(sums_W: np.ndarray) -> np.ndarray:
 
 
 @np.errstate(divide="ignore", invalid="ignore")
-def _values(positions: Positions, train_sampling: dict[str, Any]) -> list[np.ndarray]:
+def _values(positions: Positions, train_sampling: SamplingParams) -> list[np.ndarray]:
     columns = positions.columns
     ones_N = np.ones(len(positions.trace_N))
     ssd_var_N = np.where(columns["ssd_var"] > 0, columns["ssd_var"], np.nan)
     ratio_NK = target_ratio(
-        positions.base_logp_NK, train_sampling["temperature"], train_sampling["top_k"], train_sampling["top_p"]
+        positions.base_logp_NK, train_sampling.temperature, train_sampling.top_k, train_sampling.top_p
     )
     # E_trained[q / p_base] - 1: tokens outside the support contribute -1 each, and so do those that are not listed.
     p_NK = np.exp(positions.trained_logp_NK)

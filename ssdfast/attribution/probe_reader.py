@@ -9,12 +9,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from ..run_dir import read_json
+from ..schemas import AttributionSettings, ProbeSummary
 from ..sharded_table import ShardedTable, trace_starts
 
 EOS_CLASSES = ("end_of_text", "think_close")
@@ -34,9 +34,6 @@ _COLUMNS = [
     *_TEXTS, "correct", "position", "tokens_to_think_end", "token_id", "top1_changed", "self_correction", *_FLOATS,
     *_LISTS,
 ]  # fmt: skip
-_SHARED_SETTINGS = (
-    "baseline", "train_sampling", "top_logprobs", "lse_temperatures", "position_classes", "eval_sampling",
-)  # fmt: skip
 
 
 class Trace(NamedTuple):
@@ -82,7 +79,7 @@ class Probe:
     """A run directory of `ssdfast probe`."""
 
     directory: Path
-    settings: dict[str, Any]
+    settings: AttributionSettings
     """those that two probes must have in common"""
     token_classes: tuple[str, ...]
     eos_ids: np.ndarray
@@ -97,24 +94,25 @@ class Probe:
             raise ValueError(
                 f"{directory} has no summary.json: finish the probe with `ssdfast probe --out {directory}`"
             )
-        summary = read_json(summary_file)
-        settings = summary["settings"]
-        table = ShardedTable.from_run(directory, settings["table_dir"])
-        shared = {name: settings[name] for name in _SHARED_SETTINGS}
-        top_k, top_logprobs = shared["train_sampling"]["top_k"], shared["top_logprobs"]
+        summary = ProbeSummary.read(summary_file)
+        table = ShardedTable.from_run(directory, summary.settings.table_dir)
+        shared = AttributionSettings(
+            **{name: getattr(summary.settings, name) for name in AttributionSettings.model_fields}
+        )
+        top_k, top_logprobs = shared.train_sampling.top_k, shared.top_logprobs
         if not 1 <= top_k <= top_logprobs:
             raise ValueError(
                 f"{directory} was probed with train_sampling.top_k = {top_k}: attribution needs 1 to top_logprobs ="
                 f" {top_logprobs}, or the table does not hold the target distribution. Probe with the train_sampling of"
                 " the self-distillation arm"
             )
-        if set(shared["lse_temperatures"]) <= {1.0}:
+        if set(shared.lse_temperatures) <= {1.0}:
             raise ValueError(
                 f"{directory} was probed at temperature 1 alone: attribution fits a temperature. Add other"
                 " lse_temperatures and probe again"
             )
-        ids = np.array(summary["eos_ids"], np.int64)
-        return Probe(directory, shared, tuple(summary["token_classes"]), ids, len(summary["failed"]), table)
+        ids = np.array(summary.eos_ids, np.int64)
+        return Probe(directory, shared, tuple(summary.token_classes), ids, len(summary.failed), table)
 
     def rows(self) -> int:
         """The number of positions in all shards."""
@@ -144,7 +142,7 @@ class Probe:
         starts_T = trace_starts(table)
         ends_T = np.append(starts_T[1:], len(table))
         eos = [self.token_classes.index(name) for name in EOS_CLASSES]
-        temperatures = np.array(self.settings["lse_temperatures"], np.float64)
+        temperatures = np.array(self.settings.lse_temperatures, np.float64)
         correct = table["correct"].to_pylist()
         return Positions(
             traces=[Trace(*(str(texts[name][i]) for name in Trace._fields)) for i in starts_T],

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import SamplingParams
 from .load_probes import take
 from .mixture_model import COMPONENTS, MixtureModel, Shift
 from .target_distribution import target_ratio
@@ -26,9 +27,9 @@ _TOP_P = (0.8, 0.9, 0.95, 1.0)
 _ROUNDS = 5
 
 
-def single_component_fits(shift: Shift, train_sampling: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+def single_component_fits(shift: Shift, train_sampling: SamplingParams) -> dict[str, dict[str, float | None]]:
     """For each component its parameter and `unexplained_fraction`, None where nothing shifted. JSON."""
-    params = train_sampling["temperature"], train_sampling["top_k"], train_sampling["top_p"]
+    params = train_sampling.temperature, train_sampling.top_k, train_sampling.top_p
     model = MixtureModel(shift, target_ratio(shift.base_logp_NK, *params))
     total = float(shift.kl_N.mean())
 
@@ -49,7 +50,7 @@ def single_component_fits(shift: Shift, train_sampling: dict[str, Any]) -> dict[
     return fits
 
 
-def _truncation(shift: Shift, train_sampling: dict[str, Any], unexplained: Any) -> dict[str, float | None]:
+def _truncation(shift: Shift, train_sampling: SamplingParams, unexplained: Any) -> dict[str, float | None]:
     positions = len(shift.kl_N)
     few = take(shift, np.linspace(0, positions - 1, min(SEARCH_POSITIONS, positions)).astype(int))
     gains: dict[tuple[float, int, float], float] = {}
@@ -59,7 +60,7 @@ def _truncation(shift: Shift, train_sampling: dict[str, Any], unexplained: Any) 
             gains[params] = fit_mixture(few, target_ratio(few.base_logp_NK, *params))[1]
         return gains[params]
 
-    t, k, p = train_sampling["temperature"], train_sampling["top_k"], train_sampling["top_p"]
+    t, k, p = train_sampling.temperature, train_sampling.top_k, train_sampling.top_p
     t, k, p = max(product(sorted({*_TEMPERATURES, t}), (k,), sorted({*_TOP_P, p})), key=gain)
     listed = set(range(1, few.base_logp_NK.shape[1] + 1))
     t, k, p = max(((t, top_k, p) for top_k in sorted({*_TOP_K, k} & listed)), key=gain)

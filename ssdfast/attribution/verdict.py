@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..config import SamplingParams
 from . import verdict_text
 from .power import FEWEST_PROBLEMS
 from .verdict_rules import MIN_FRACTION, MIXTURE, NONE, UNDECIDED, Design, is_significant
@@ -19,7 +20,7 @@ def verdict(
     design: Design,
     shift: Mapping[str, Any],
     comparison: Mapping[str, Any],
-    train_sampling: Mapping[str, Any],
+    train_sampling: SamplingParams,
 ) -> dict[str, Any]:
     """`category`, `scope`, `headline`, `components` that are named, `position_classes` where each of them acts,
     `fractions` of the arm's significant shift beyond the control (None without effect), `contradicted_by` (sampling

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..config import SamplingParams
 from ..number_format import format_interval, format_p_value
 from .power import ALPHA, FEWEST_PROBLEMS, detectable_in_seed_sds, seeds_needed
 from .verdict_rules import MIN_FRACTION, MODELS, NONE, UNDECIDED, Design, is_significant
@@ -74,7 +75,7 @@ def format_text(
     design: Design,
     shift: Mapping[str, Any],
     comparison: Mapping[str, Any],
-    train_sampling: Mapping[str, Any],
+    train_sampling: SamplingParams,
 ) -> str:
     """The whole paragraph."""
     sentences = [
@@ -104,21 +105,22 @@ def _format_design(design: Design, control: str) -> str:
 
 
 def _format_contradiction(
-    better: Mapping[str, Any] | None, shift: Mapping[str, Any], train_sampling: Mapping[str, Any]
+    better: Mapping[str, Any] | None, shift: Mapping[str, Any], train_sampling: SamplingParams
 ) -> str:
     if better is None:
         return ""
     reached, explained = 1 - better["unexplained_fraction"], 1 - shift["components"]["residual"]["fraction"]["value"]
+    sampling = _format_sampling(better["temperature"], better["top_k"], better["top_p"])
     return (
-        f"The data contradict train_sampling: self-distillation alone from samples at {_format_sampling(better)}"
+        f"The data contradict train_sampling: self-distillation alone from samples at {sampling}"
         f" explains {reached:.0%} of the shift, and all components at the configured"
-        f" {_format_sampling(train_sampling)} explain"
+        f" {_format_sampling(train_sampling.temperature, train_sampling.top_k, train_sampling.top_p)} explain"
         f" {explained:.0%}. Check which parameters the training samples were drawn with, and probe again with these."
     )
 
 
-def _format_sampling(params: Mapping[str, Any]) -> str:
-    return f"temperature {params['temperature']:.2g}, top-k {params['top_k']} and top-p {params['top_p']:.2g}"
+def _format_sampling(temperature: float, top_k: int, top_p: float) -> str:
+    return f"temperature {temperature:.2g}, top-k {top_k} and top-p {top_p:.2g}"
 
 
 def _format_evidence(shift: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:

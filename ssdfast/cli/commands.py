@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import tyro
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from .. import config as settings
@@ -25,6 +25,7 @@ from ..config import (
     StudyExecution,
     TrainExecution,
     TrainingRunConfig,
+    defaults,
 )
 from .mistakes import check_flags, one_sentence
 
@@ -99,7 +100,53 @@ class StudyCommand(StudyExecution, _StudyFirst):
     """Sample, train, evaluate and probe every arm of a study, and attribute its shift. Finished stages are kept."""
 
 
+class AttributeCommand(Settings):
+    """Say what shifted each arm beyond a control: self-distillation, a temperature, an EOS bias or a residual."""
+
+    probes: tyro.conf.Positional[tuple[str, ...]]
+    """The probes of each arm, as ARM=DIR or ARM=DIR,DIR with one directory per seed of its training."""
+    out: Path
+    """The directory of the results."""
+    control: str = "control"
+    """The arm that was trained on samples at temperature 1 without truncation."""
+    overwrite: bool = False
+    """Remove the results that are already there and start again."""
+
+
+class ViewCommand(Settings):
+    """Look at traces, a probe, an evaluation or a study in a browser. The page is served on this machine alone."""
+
+    directory: tyro.conf.Positional[Path]
+    """The directory of a run, or of traces."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """The port on 127.0.0.1; 0 takes one that is free."""
+    browser: bool = True
+    """Open the page in the browser."""
+
+
+class CleanCommand(Settings):
+    """List the stages of a study that its settings no longer need, with their sizes; remove them with --remove."""
+
+    study: tyro.conf.Positional[Path]
+    """The directory of the study."""
+    remove: bool = False
+    """Remove the listed stages."""
+
+
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def attribute_arms(texts: Sequence[str]) -> dict[str, list[Path]]:
+    """Arms from ``ARM=DIR,DIR``. Raises ValueError for another form, or an arm that is given twice."""
+    arms: dict[str, list[Path]] = {}
+    for text in texts:
+        name, equals, paths = text.partition("=")
+        if not (name and equals and all(paths.split(","))):
+            raise ValueError(f"{text!r} must be ARM=DIR or ARM=DIR,DIR, such as ssd=probes/ssd-0,probes/ssd-1")
+        if name in arms:
+            raise ValueError(f"the arm {name!r} is given twice: give its probes in one list, {name}=DIR,DIR")
+        arms[name] = [Path(path) for path in paths.split(",")]
+    return arms
 
 
 def settings_from(command: BaseModel, cls: type[Model]) -> Model:
@@ -109,10 +156,8 @@ def settings_from(command: BaseModel, cls: type[Model]) -> Model:
 
 def sample_defaults(args: list[str]) -> SampleCommand:
     def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        purpose = _peek(args, "--purpose", choices=("training", "evaluation")) or values.get("purpose", "training")
-        preset = settings.PRESETS[name]
-        sampling = preset.eval_sampling if purpose == "evaluation" else preset.train_sampling
-        return {"sampling": sampling.model_dump()}
+        purpose = _peek(args, "--purpose", choices=("training", "evaluation"))
+        return defaults.sample_defaults(name, {**values, "purpose": purpose} if purpose else values)
 
     return SampleCommand.model_construct(
         **_defaults(args, SampleConfig, SampleExecution, {"model": "-"}, preset_values)
@@ -120,28 +165,19 @@ def sample_defaults(args: list[str]) -> SampleCommand:
 
 
 def eval_defaults(args: list[str]) -> EvalCommand:
-    def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return {"sampling": settings.PRESETS[name].eval_sampling.model_dump()}
-
-    return EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, preset_values))
+    return EvalCommand.model_construct(**_defaults(args, EvalConfig, EvalExecution, {}, defaults.eval_defaults))
 
 
 def train_defaults(args: list[str]) -> TrainCommand:
     required = {"model": "-", "traces": "-"}
-
-    def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return {"train_sampling": settings.PRESETS[name].train_sampling.model_dump(), **settings.SCHEDULES[name]}
-
-    return TrainCommand.model_construct(**_defaults(args, TrainingRunConfig, TrainExecution, required, preset_values))
+    values = _defaults(args, TrainingRunConfig, TrainExecution, required, defaults.train_defaults)
+    return TrainCommand.model_construct(**values)
 
 
 def probe_defaults(args: list[str]) -> ProbeCommand:
     required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
-
-    def preset_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
-        return settings.PRESETS[name].model_dump()
-
-    return ProbeCommand.model_construct(**_defaults(args, ProbeConfig, ExecutionConfig, required, preset_values))
+    values = _defaults(args, ProbeConfig, ExecutionConfig, required, defaults.probe_defaults)
+    return ProbeCommand.model_construct(**values)
 
 
 def probe_config(command: ProbeCommand, args: list[str]) -> ProbeConfig:
@@ -166,9 +202,12 @@ def _defaults(
 
     required: the settings without a default, each with a placeholder that passes validation.
     """
-    preset, file = _peek(args, "--preset", choices=tuple(settings.PRESETS)) or "math", _peek(args, "--config")
+    preset, file = (
+        _peek(args, "--preset", choices=tuple(settings.PRESETS)) or defaults.DEFAULT_PRESET,
+        _peek(args, "--config"),
+    )
     values = settings.read_yaml(Path(file)) if file else {}
-    values = _merge(preset_values(preset, values), values)
+    values = defaults.merge(preset_values(preset, values), values)
     execution_values = {name: values.pop(name) for name in execution.model_fields if name in values}
     fields: dict[str, Any] = {"out": tyro.MISSING, "config": file and Path(file), "preset": preset}
     for cls, given, placeholders in ((config, values, required), (execution, execution_values, {})):
@@ -188,14 +227,6 @@ def _peek(args: list[str], flag: str, choices: tuple[str, ...] | None = None) ->
     parser.add_argument(flag, choices=choices, dest="value")
     value: str | None = parser.parse_known_args(args)[0].value
     return value
-
-
-def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in override.items():
-        default = merged.get(key)
-        merged[key] = _merge(default, value) if isinstance(default, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def parse(cls: type[Model], default: Model, name: str, args: list[str]) -> Model:

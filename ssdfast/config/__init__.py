@@ -4,6 +4,7 @@ A stage's settings come from its defaults, then a preset, then a YAML file, then
 saved as ``config.yaml`` beside the results.
 """
 
+from .attribute import AttributeConfig
 from .base import NamedPath, Settings, dump, load, read_yaml
 from .conventions import ConventionsConfig
 from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
@@ -28,6 +29,7 @@ __all__ = [
     "PRESETS",
     "SCHEDULES",
     "ArmConfig",
+    "AttributeConfig",
     "ColumnsConfig",
     "ConventionsConfig",
     "EngineSamplingParams",

@@ -13,6 +13,10 @@ from .conventions import ConventionsConfig
 from .sample import ProblemsConfig, PromptConfig, SampleConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
 
+GRADING = ("extraction", "conventions", "grader", "on_bad_gold")
+"""The settings that decide the grade of an answer."""
+Grader = Annotated[str, Field(pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")]
+"""module:function, or nothing."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -100,7 +104,7 @@ class EvalConfig(Settings):
     """The values of k for which pass@k is reported, at most `samples_per_problem`."""
     extraction: ExtractionConfig = ExtractionConfig()
     conventions: ConventionsConfig = ConventionsConfig()
-    grader: Annotated[str, Field(pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")] = ""
+    grader: Grader = ""
     """A function of yours, as module:function, that scores an answer in the place of the comparison with the gold
     answer. It gets the problem and the answer, and returns a number from 0 to 1, where 1 is correct."""
     on_bad_gold: Literal["error", "skip"] = "error"

@@ -108,10 +108,14 @@ class ProbeConfig(Settings):
 class ExecutionConfig(Settings):
     """How a probe runs. The table is the same in every case."""
 
+    report_to: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Experiment trackers that get the numbers of the run when it ends: tensorboard, wandb or trackio."""
     engine: Literal["local", "ray"] = "local"
     """Where the probe runs: in this process (under torchrun, on one GPU per rank) or on a Ray cluster."""
     num_workers: Annotated[int, Field(ge=1)] = 1
     """The number of Ray actors; each holds both models and, where there are GPUs, has one."""
+    num_threads: Annotated[int, Field(ge=0)] = 0
+    """The number of threads to compute with on a CPU; 0 takes as many as there are free cores, or OMP_NUM_THREADS."""
     on_sampling_mismatch: Literal["error", "allow"] = "error"
     """What to do if `train_sampling` is given and the run that trained the model records another one. A control is
     probed with that of the self-distillation arm, which `allow` permits; the page then says so."""
@@ -121,3 +125,15 @@ class ExecutionConfig(Settings):
     max_spill_gb: Annotated[float, Field(gt=0)] = 32.0
     """The largest size of the hidden states on disk, with `model_loading: sequential`; when it is reached, the second
     model is loaded."""
+    baseline_states: str = ""
+    """A directory that keeps the baseline's hidden states for other probes of the same baseline at the same traces,
+    which then run the trained model alone; it takes positions x hidden size x bytes of the dtype, and nothing is kept
+    where that is more than max_spill_gb."""
+
+    @model_validator(mode="after")
+    def _states_are_of_one_process(self) -> ExecutionConfig:
+        if self.baseline_states and (self.engine == "ray" or self.model_loading == "both"):
+            raise ValueError(
+                "baseline_states loads one model after the other: leave out engine: ray and model_loading: both"
+            )
+        return self

@@ -167,9 +167,13 @@ class VllmConfig(Settings):
 class SampleExecution(Settings):
     """How sampling runs."""
 
+    report_to: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Experiment trackers that get the numbers of the run when it ends: tensorboard, wandb or trackio."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """The number of traces that the transformers engine samples at the same time."""
     server: ServerConfig = ServerConfig()
     vllm: VllmConfig = VllmConfig()
+    num_threads: Annotated[int, Field(ge=0)] = 0
+    """The number of threads to compute with on a CPU; 0 takes as many as there are free cores, or OMP_NUM_THREADS."""
     price_per_hour: Annotated[float, Field(ge=0)] = 0.0
     """The price of this machine per hour, for the estimated cost; 0 leaves the cost out."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from .base import Settings, load, unique
 from .conventions import ConventionsConfig
-from .evaluate import EvalProblemsConfig, ExtractionConfig, SweepConfig
+from .evaluate import GRADING, EvalProblemsConfig, ExtractionConfig, Grader, SweepConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
 from .train import SCHEDULES, TrainConfig
@@ -81,6 +81,13 @@ class StudyConfig(Settings):
     """The number of answers to each problem of the evaluation, for each combination of the sweep."""
     extraction: ExtractionConfig = ExtractionConfig()
     conventions: ConventionsConfig = ConventionsConfig()
+    grader: Grader = ""
+    """A function of yours, as module:function, that scores an answer in the place of the comparison with the gold
+    answer, as in `ssdfast eval`."""
+    on_bad_gold: Literal["error", "skip"] = "error"
+    """What to do if a gold answer, of training or of the evaluation, is missing or cannot be parsed: stop before any
+    work with an error that names the problems, or leave them out of the accuracies. Their traces are trained on all the
+    same, but not by the recipe correct-only."""
     num_probe_traces: Annotated[int, Field(ge=0)] = 200
     """The number of the baseline's answers at which all models are probed; 0 takes all."""
     lse_temperatures: tuple[Annotated[float, Field(gt=0)], ...] = (0.4, 0.7, 0.9, 1.0, 1.1, 1.25, 1.4, 2.0)
@@ -131,6 +138,10 @@ class StudyConfig(Settings):
         """The training settings of an arm."""
         changes = {**RECIPES[self.arms[arm].recipe].get("training", {}), **self.arms[arm].training}
         return load(TrainConfig, {**self.training.model_dump(), **changes}, f"arms.{arm}.training")
+
+    def grading(self) -> dict[str, Any]:
+        """The settings that decide the grade of an answer, as EvalConfig has them."""
+        return {name: getattr(self, name) for name in GRADING}
 
     def arm_seeds(self, arm: str) -> tuple[int, ...]:
         """The seeds of an arm."""

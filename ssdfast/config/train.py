@@ -60,6 +60,10 @@ class TrainConfig(Settings):
     """The kernels of norms, MLPs and rotary embeddings. auto: Liger's where there is a GPU and it is installed,
     otherwise torch's."""
 
+    model_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The dtype in which the trained model is saved. auto: that of the weights in training, float32 unless
+    optimizer=adamw_bf16. A probe of small shifts needs float32; bfloat16 takes half the disk."""
+
     @model_validator(mode="after")
     def _agrees(self) -> TrainConfig:
         if self.offload_optimizer and self.optimizer != "adamw":
@@ -107,8 +111,16 @@ class TrainingRunConfig(TrainConfig, _TrainInputs):
     """Train on correct traces only (column `correct`)."""
     save_steps: Annotated[int, Field(ge=1)] = 50
     """Number of steps between two checkpoints. The last two are kept."""
+    keep_adapters: bool = False
+    """Write the LoRA adapters to train/adapters, as peft saves them, besides the model that they are merged into."""
     seed: int = 0
     """The seed of the order of traces and of LoRA's initial weights."""
+
+    @model_validator(mode="after")
+    def _has_adapters_to_keep(self) -> TrainingRunConfig:
+        if self.keep_adapters and not self.lora_rank:
+            raise ValueError("keep_adapters without lora_rank: there are no adapters to keep")
+        return self
 
 
 class TrainExecution(Settings):
@@ -119,5 +131,7 @@ class TrainExecution(Settings):
     mlflow, ..."""
     fsdp: bool = False
     """Under torchrun, shard weights, gradients and moments over the devices (FSDP2) instead of replicating them."""
+    num_threads: Annotated[int, Field(ge=0)] = 0
+    """The number of threads to compute with on a CPU; 0 takes as many as there are free cores, or OMP_NUM_THREADS."""
     trial_steps: Annotated[int, Field(ge=0)] = 0
     """Number of steps of a trial run, which prints the metrics of each step and leaves no files. 0 trains."""

@@ -29,6 +29,8 @@ class ExtractionRules:
 
 
 DEFAULT = ExtractionRules()
+FALLBACKS = ("fallback_last_number", "fallback_choice_letter")
+"""The rules that find an answer where there is no box."""
 
 _FRACTION = r"\\[dt]?frac\s?\{[0-9]{1,99}\}\s?\{[0-9]{1,99}\}"
 _DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?|\.[0-9]+"

@@ -16,13 +16,9 @@ import logging
 import os
 import re
 import selectors
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -30,6 +26,7 @@ from ..problems.problem import Problem
 from ..run_dir import RunError
 from .answers.conventions import DEFAULT, Conventions
 from .answers.grade import MAX_CHARACTERS, Grade, quick_grade
+from .grader_process import START_SECONDS, GraderProcess, Task
 from .grader_worker import LOADING, READY
 
 _log = logging.getLogger("ssdfast.evaluation")
@@ -40,92 +37,8 @@ CPU_SECONDS = 5.0
 MEMORY_BYTES = 2 << 30
 _CHUNK = 16
 _PIPE_CHARACTERS = 12_000  # of up to 4 bytes, in a pipe of 65,536
-_START_SECONDS = 120.0
-_PATIENCE = 10
-"""How many times its CPU seconds an answer may take by the clock, on a machine that is busy with other work."""
 
-Task = tuple[str, str, str]
-"""What to do, the gold answer or the problem (as JSON), and the answer. To do is "grade", "parse" (the gold answer), or
-"module:function", which scores the answer to the problem."""
 Result = Grade | float
-
-
-class _Worker:
-    """One process and the tasks in its queue, the current one first."""
-
-    def __init__(self, cpu_seconds: float, memory_bytes: int, conventions: Conventions, graders: Sequence[str]) -> None:
-        paths = [path for path in sys.path if path]
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "ssdfast.evaluation.grader_worker", str(memory_bytes), str(cpu_seconds)),
-                *(json.dumps(dataclasses.asdict(conventions)), *graders),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"},
-            start_new_session=True,
-        )
-        assert self.process.stdout
-        os.set_blocking(self.process.stdout.fileno(), False)
-        self.cpu_seconds = cpu_seconds
-        self.queue: deque[int] = deque()
-        self.ready = False
-        self.unread = b""
-        self.begin()
-        self.deadline = self.started + _START_SECONDS
-
-    def begin(self) -> None:
-        """Start the clock of the current task."""
-        self.started, self.cpu_before = time.monotonic(), _cpu_seconds(self.process.pid)
-        self.deadline = self.started + self.cpu_seconds
-
-    def late(self) -> bool:
-        """Whether the current task has used up its CPU time; what a busy machine makes it wait does not count."""
-        now = time.monotonic()
-        if now <= self.deadline:
-            return False
-        left = self.cpu_seconds - (_cpu_seconds(self.process.pid) - self.cpu_before)
-        if not self.ready or left <= 0 or now - self.started > _PATIENCE * self.cpu_seconds:
-            return True
-        self.deadline = now + left
-        return False
-
-    def give(self, numbers: Sequence[int], tasks: Sequence[Task]) -> None:
-        assert self.process.stdin
-        if not self.queue:
-            self.begin()
-        self.queue.extend(numbers)
-        lines = "".join(json.dumps([number, *tasks[number]], ensure_ascii=False) + "\n" for number in numbers)
-        with suppress(BrokenPipeError):  # the worker is dead, which reading from it will show
-            self.process.stdin.write(lines.encode("utf-8", "surrogatepass"))
-            self.process.stdin.flush()
-
-    def answers(self) -> tuple[list[Any], bool]:
-        """The lines that have come, and whether the worker is still there."""
-        assert self.process.stdout
-        block, alive = b"", True
-        while True:
-            try:
-                read = os.read(self.process.stdout.fileno(), 1 << 16)
-            except BlockingIOError:
-                break
-            if not read:
-                alive = False
-                break
-            block += read
-        *lines, self.unread = (self.unread + block).split(b"\n")
-        if lines:
-            self.begin()
-        return [json.loads(line) for line in lines], alive
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe
-            with suppress(BrokenPipeError):
-                pipe.close()
 
 
 class GraderPool:
@@ -157,9 +70,12 @@ class GraderPool:
         self._warned: set[str] = set()
         self.size = workers or len(os.sched_getaffinity(0))
         self._cache: dict[Task, Result] = {}
-        self._workers: list[_Worker] = []
+        self._workers: list[GraderProcess] = []
 
     def __enter__(self) -> GraderPool:
+        """Raises ValueError for a grader that cannot be imported."""
+        if self.grader:
+            self.are_parsable(["1"])  # starts a worker, which imports the grader
         return self
 
     def __exit__(
@@ -235,7 +151,7 @@ class GraderPool:
                         if failure:
                             raise ValueError(failure)
                     elif number == LOADING:
-                        worker.ready, worker.deadline = False, time.monotonic() + _START_SECONDS
+                        worker.ready, worker.deadline = False, time.monotonic() + START_SECONDS
                     else:
                         worker.queue.remove(number)
                         finish(number, result)
@@ -256,7 +172,7 @@ class GraderPool:
                 worker.kill()
                 self._workers[index] = self._new_worker()
 
-    def _next_tasks(self, waiting: deque[int], tasks: Sequence[Task], worker: _Worker) -> list[int]:
+    def _next_tasks(self, waiting: deque[int], tasks: Sequence[Task], worker: GraderProcess) -> list[int]:
         """The next tasks for a worker: as many as its pipe holds, or writing to one that is stuck would wait too."""
         room = _PIPE_CHARACTERS - sum(_length(tasks[number]) for number in worker.queue)
         batch: list[int] = []
@@ -267,8 +183,10 @@ class GraderPool:
             batch.append(waiting.popleft())
         return batch
 
-    def _new_worker(self) -> _Worker:
-        return _Worker(self.cpu_seconds, self.memory_bytes, self.conventions, [self.grader] if self.grader else [])
+    def _new_worker(self) -> GraderProcess:
+        return GraderProcess(
+            self.cpu_seconds, self.memory_bytes, self.conventions, [self.grader] if self.grader else []
+        )
 
     def _quick(self, task: Task) -> Grade | None:
         kind, gold, answer = task
@@ -296,15 +214,6 @@ class GraderPool:
         for worker in self._workers:
             worker.kill()
         self._workers.clear()
-
-
-def _cpu_seconds(pid: int) -> float:
-    """The CPU time that a process has used; wall-clock time where the system does not report it."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return time.monotonic()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _length(task: Task) -> int:

@@ -114,11 +114,14 @@ def load(grader: str) -> Scorer:
     """The function that "module:function" names. Raises ValueError where there is none."""
     module, _, name = grader.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
+        imported = importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f"the grader {grader} cannot be imported ({error}): install what it needs") from None
-    except AttributeError:
-        raise ValueError(f"the module {module} has no function {name}, which the grader {grader} names") from None
+    except Exception as error:
+        raise ValueError(f"importing the grader {grader} raises {type(error).__name__}: {error}") from None
+    function: Scorer | None = getattr(imported, name, None)
+    if not callable(function):
+        raise ValueError(f"the module {module} has no function {name}, which the grader {grader} names")
     return function
 
 

@@ -16,7 +16,7 @@ from ..problems.problem import Problem
 from ..progress import progress
 from .completions import Completion
 from .diagnostics import Diagnostics, closes_unopened, examine
-from .extract import ExtractionRules
+from .extract import FALLBACKS, ExtractionRules, extract
 from .grader_pool import GraderPool
 from .grading import Graded, grade_answers
 from .runs import KnownSamplingParams, Run
@@ -62,6 +62,8 @@ class RunSamples:
     run: Run
     completions: list[Completion] = field(default_factory=list)
     diagnostics: list[Diagnostics] = field(default_factory=list)
+    fallbacks: dict[str, list[str | None]] = field(default_factory=lambda: {flag: [] for flag in FALLBACKS})
+    """The answer of each completion by each rule of FALLBACKS alone; None where it states one without them."""
     unopened: int = 0
     """The number of completions that close a thinking part which they did not open, where it is unknown whether the
     prompt opened it."""
@@ -72,6 +74,7 @@ class RunSamples:
         places = [place for place, sample in enumerate(self.completions) if sample.problem_id not in problem_ids]
         self.completions = [self.completions[place] for place in places]
         self.diagnostics = [self.diagnostics[place] for place in places]
+        self.fallbacks = {flag: [found[place] for place in places] for flag, found in self.fallbacks.items()}
         return before - len(places)
 
 
@@ -91,6 +94,9 @@ def examine_completions(
         samples = runs.setdefault(completion.sampling, RunSamples(Run(checkpoint, completion.sampling)))
         samples.completions.append(dataclasses.replace(completion, text="", ids=None))
         samples.diagnostics.append(examine(completion, rules))
+        for flag, found in samples.fallbacks.items():
+            stated = samples.diagnostics[-1].answer is not None
+            found.append(None if stated else extract(completion.text, dataclasses.replace(rules, **{flag: True})))
         samples.unopened += closes_unopened(completion.text, rules)
     opened = [samples for samples in runs.values() if samples.unopened >= _OPENED * len(samples.diagnostics)]
     if known is None and config.strip_thinking and opened:  # all runs of a checkpoint have the same prompts

@@ -14,21 +14,27 @@ sequential   the larger model, the baseline's lm_head,   the same; per `max_spil
              one shard's hidden states and table         loaded once, and the states are written and read
 ===========  ==========================================  ==============================================================
 
-On disk, mode `sequential` takes positions x H x bytes of the dtype, at most `max_spill_gb`.
+On disk, mode `sequential` takes positions x H x bytes of the dtype, at most `max_spill_gb`. With `baseline_states` they
+stay there, named by a hash of all that they depend on, and a probe of another trained model starts from them: for six
+trained models the traces are read seven times and not twelve.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
+import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 import safetensors
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -36,11 +42,14 @@ from torch import Tensor
 from .. import memory_usage, models
 from ..chunked_forward import ChunkStrategy, prepare
 from ..config import ExecutionConfig, ProbeConfig
+from ..messages import one_line
 from ..models import LanguageModel, ModelInfo
 from ..run_dir import atomic
 from .plan import LoadedTrace, Plan
 from .position_stats import Failure, ScoredTrace, TableBuilder, forward
 from .token_classes import TokenClasses
+
+_log = logging.getLogger("ssdfast.probing")
 
 # Beside the weights: the kernels' workspace, a chunk's activations, a shard's hidden states and table.
 _WORKSPACE_BYTES = 2 << 30
@@ -84,7 +93,10 @@ class Prober:
     classes: TokenClasses
     execution: ExecutionConfig
     spill: Path
+    baseline_hashes: dict[str, str] = field(default_factory=dict)
+    """sha256 of the baseline's files, which kept hidden states are named by"""
     _pair: tuple[LoadedModel, LoadedModel] | None = None
+    _names: dict[int, str] = field(default_factory=dict)
 
     def shards(self, indices: Sequence[int], advance: Callable[[int], object]) -> Iterator[FinishedShard]:
         """The shards of these indices, in order. Calls `advance` with the number of tokens after each forward pass.
@@ -97,7 +109,23 @@ class Prober:
     def loads_both(self) -> bool:
         """Whether both models are in memory together."""
         mode = self.execution.model_loading
+        if self._keeps_states:
+            return False
         return mode == "both" or (mode == "auto" and both_fit(self.baseline, self.trained, self.config.dtype))
+
+    @cached_property
+    def _keeps_states(self) -> bool:
+        if not self.execution.baseline_states:
+            return False
+        size = sum(map(self._bytes, range(len(self.plan.shards))))
+        if fits := size <= self.execution.max_spill_gb * 1e9:
+            Path(self.execution.baseline_states).mkdir(parents=True, exist_ok=True)
+        else:
+            _log.warning(
+                f"the baseline's hidden states would take {size / 1e9:.1f} GB, more than max_spill_gb ="
+                f" {self.execution.max_spill_gb:g}: they are not kept in {self.execution.baseline_states}"
+            )
+        return fits
 
     @property
     def config(self) -> ProbeConfig:
@@ -138,17 +166,17 @@ class Prober:
                 failed: Failed = []
                 table = builder.build(self._run_trained(index, trained, failed, advance))
                 yield index, table, failed
-                self._file(index).unlink()
+                if failed or not self._keeps_states:  # a trace that failed is tried again
+                    self._file(index).unlink()
             del trained, builder, base_head
             _release()
 
     def _groups(self, indices: Sequence[int]) -> Iterator[list[int]]:
         """As many shards as fit on the disk together, at least one."""
-        bytes_per_position = self.baseline.config.hidden_size * getattr(torch, self.config.dtype).itemsize
         group: list[int] = []
         size = 0
         for index in indices:
-            shard_size = bytes_per_position * self.plan.num_positions(index)
+            shard_size = self._bytes(index)
             if group and size + shard_size > self.execution.max_spill_gb * 1e9:
                 yield group
                 group, size = [], 0
@@ -157,9 +185,14 @@ class Prober:
         if group:
             yield group
 
+    def _bytes(self, index: int) -> int:
+        """Of the hidden states of a shard."""
+        width: int = self.baseline.config.hidden_size * getattr(torch, self.config.dtype).itemsize
+        return width * self.plan.num_positions(index)
+
     def _spill(self, index: int, base: LoadedModel, advance: Callable[[int], object]) -> None:
         """Write the baseline's hidden states of a shard, one tensor per trace, unless an earlier run wrote them."""
-        fingerprint = self.plan.fingerprint(index)
+        fingerprint = self._states_of(index) if self._keeps_states else self.plan.fingerprint(index)
         if _fingerprint(self._file(index)) == fingerprint:
             advance(self.plan.tokens(index))
             return
@@ -199,12 +232,30 @@ class Prober:
                 advance(sum(trace.item.read_tokens for trace in batch))
 
     def remove_spill(self) -> None:
-        """Remove the hidden states of the plan's shards."""
+        """Remove the hidden states of the plan's shards, unless they are kept for other probes."""
         for index in range(len(self.plan.shards)):
-            self._file(index).unlink(missing_ok=True)
+            if not self._keeps_states:
+                self._file(index).unlink(missing_ok=True)
 
     def _file(self, index: int) -> Path:
+        if self._keeps_states:
+            return Path(self.execution.baseline_states) / f"{self._states_of(index)}.safetensors"
         return self.spill / f"shard-{index:05d}.safetensors"
+
+    def _states_of(self, index: int) -> str:
+        """A hash of all that the baseline's hidden states of a shard depend on: its files, the ids, and how they are
+        read."""
+        if index in self._names:
+            return self._names[index]
+        settings = (sorted(self.baseline_hashes.items()), self.config.dtype, self.config.max_batch_tokens)
+        digest = hashlib.sha256(repr((*settings, torch.__version__, transformers.__version__)).encode())
+        for batch in self._batches(index):
+            for trace in batch:
+                digest.update(repr((len(trace.read_ids), len(trace.rows))).encode())
+                digest.update(trace.read_ids.tobytes() + trace.rows.tobytes())
+            digest.update(b"end of batch")
+        self._names[index] = digest.hexdigest()[:32]
+        return self._names[index]
 
 
 def _pairs(
@@ -224,10 +275,15 @@ def _pairs(
 
 
 def _fingerprint(file: Path) -> str | None:
+    """That a file of hidden states was written with; None where there is none, or one that is damaged."""
     if not file.exists():
         return None
-    with safetensors.safe_open(file, "pt") as spilled:
-        return spilled.metadata()["fingerprint"]
+    try:
+        with safetensors.safe_open(file, "pt") as spilled:
+            return spilled.metadata()["fingerprint"]
+    except SafetensorError as error:
+        _log.warning(f"{file} is damaged ({one_line(error, 120)}): it is made again")
+        return None
 
 
 def _release() -> None:

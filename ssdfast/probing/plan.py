@@ -74,7 +74,7 @@ class Plan:
     config: ProbeConfig
     shards: tuple[Shard, ...]
     texts: list[str]
-    """of every vocabulary entry"""
+    """of every vocabulary entry that both models have"""
     left_out: dict[str, int]
     """how many traces are not scored: too_long, empty, without_positions, not_selected"""
     strata: list[dict[str, Any]]
@@ -112,8 +112,7 @@ def make_plan(config: ProbeConfig, baseline: ModelInfo, trained: ModelInfo) -> P
     Raises ValueError for models that do not fit together, for the first trace that does not fit them, and where
     nothing is left to score.
     """
-    models.check_same_vocabulary(baseline, trained)
-    texts = token_texts(baseline.tokenizer, baseline.vocabulary)
+    texts = token_texts(baseline.tokenizer, models.shared_vocabulary(baseline, trained))
     with tempfile.TemporaryFile() as store:
         items, left_out = _survey(config, baseline, min(baseline.context, trained.context), texts, store)
         store.flush()
@@ -151,7 +150,7 @@ def _survey(
     seen: set[str] = set()
     offset = 0
     for source in config.traces:
-        for trace, _ in trace_checks.rows_for_model(Path(source.path), (), model.vocabulary, model.tokenizer):
+        for trace, _ in trace_checks.rows_for_model(Path(source.path), (), len(texts), model.tokenizer):
             key = _key(source.name, trace.trace_id)
             if key in seen:
                 raise ValueError(

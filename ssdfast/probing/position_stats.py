@@ -5,6 +5,7 @@ Shape legend: N rows, S scored positions of a trace, H hidden size, V vocabulary
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -79,7 +80,11 @@ class TableBuilder:
 
     @staticmethod
     def from_heads(base_head: LmHead, trained_head: LmHead, classes: TokenClasses, config: ProbeConfig) -> TableBuilder:
-        return TableBuilder(base_head, trained_head, make_spec(classes, config), config, classes)
+        """The heads may have more rows than there are classes of tokens; they are compared over those."""
+        v = len(classes.of_token)
+        return TableBuilder(
+            _first_rows(base_head, v), _first_rows(trained_head, v), make_spec(classes, config), config, classes
+        )
 
     def build(self, traces: Iterable[ScoredTrace]) -> pa.Table:
         """One row per scored position, trace by trace."""
@@ -106,6 +111,11 @@ class TableBuilder:
             block = base_VH[:0], trained_VH[:0], torch.empty(0, dtype=torch.int64, device=base_VH.device)
         yield block
         yield from blocks
+
+
+def _first_rows(head: LmHead, v: int) -> LmHead:
+    bias_V = None if head.bias_V is None else head.bias_V[:v]
+    return dataclasses.replace(head, weight_VH=head.weight_VH[:v], bias_V=bias_V)
 
 
 def _kernel_params(params: settings.SamplingParams) -> SamplingParams:

@@ -16,6 +16,8 @@ import yaml
 
 from .. import run_dir, traces
 from ..config import EngineSamplingParams, ProbeConfig, SamplingParams
+from ..hub import local_path
+from ..schemas import TrainingRecord
 
 _NOT_MODELLED = tuple(name for name in EngineSamplingParams.model_fields if name not in SamplingParams.model_fields)
 
@@ -70,15 +72,16 @@ def resolve_train_sampling(config: ProbeConfig, on_mismatch: Literal["error", "a
 
 def _training_run(trained: Path) -> Record | None:
     """The record of the run whose result is `trained`, RUN/train/model."""
-    stage = trained.absolute().parent
+    stage = trained.resolve().parent  # a study links to it
     settings = _settings(stage.parent)
     if stage.name != "train" or "traces" not in settings or "loss" not in settings:
         return None
-    filters = run_dir.read_json(stage / "filters.json") if (stage / "filters.json").exists() else {}
+    file = stage / "filters.json"
+    recorded = TrainingRecord.read(file).train_sampling if file.exists() else None
     if settings["loss"] == "soft" and settings.get("sampling_from") == "config":
         sampling: tuple[EngineSamplingParams, ...] = (EngineSamplingParams(**settings["train_sampling"]),)
-    elif "train_sampling" in filters:
-        sampling = tuple(EngineSamplingParams(**values) for values in filters["train_sampling"])
+    elif recorded is not None:
+        sampling = tuple(recorded)
     else:
         path = traces.traces_path(Path(settings["traces"]))
         sampling = _columns(path) if path.exists() else ()
@@ -88,10 +91,10 @@ def _training_run(trained: Path) -> Record | None:
 def _training_samples(config: ProbeConfig) -> Record | None:
     """The record of the probed traces, where a run sampled them from the baseline for training."""
     paths = [traces.traces_path(Path(source.path)).absolute() for source in config.traces]
-    baseline = Path(config.baseline).resolve()
+    baseline = local_path(config.baseline).resolve()
     for path in paths:
         settings = _settings(path.parent)
-        if settings.get("purpose") != "training" or Path(str(settings.get("model"))).resolve() != baseline:
+        if settings.get("purpose") != "training" or local_path(str(settings.get("model"))).resolve() != baseline:
             return None
     sampling = tuple(dict.fromkeys(params for path in paths for params in _columns(path)))
     where = f"the run of the traces {', '.join(source.path for source in config.traces)}"

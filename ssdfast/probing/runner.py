@@ -17,10 +17,14 @@ import torch
 from .. import distributed, run_dir
 from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
+from ..hub import local_path
 from ..progress import progress
+from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
 from ..sharded_table import ForeignShard, ShardedTable
+from ..threads import set_threads
 from ..traces import traces_path
-from .model_loading import Failed, Prober
+from ..trackers import check_summary_trackers, report_summary
+from .model_loading import Prober
 from .plan import Plan
 from .position_stats import make_spec
 from .recorded_sampling import Resolved, resolve_train_sampling
@@ -32,7 +36,9 @@ RESULTS = ("positions", "vocabulary.json", "spill", "summary.json", "report.html
 _log = logging.getLogger("ssdfast.probing")
 
 
-def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = None, overwrite: bool = False) -> Failed:
+def probe(
+    config: ProbeConfig, out: Path, execution: ExecutionConfig | None = None, overwrite: bool = False
+) -> list[FailedTrace]:
     """Fill `out` with config.yaml, manifest.json, positions/shard-*.parquet, vocabulary.json and summary.json.
 
     Finishes an earlier run with the same settings, and tries again the traces that a model failed on; does nothing for
@@ -41,6 +47,8 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
     another process works in `out`; RunError where the models fail on everything.
     """
     execution = execution or ExecutionConfig()
+    check_summary_trackers(execution.report_to)
+    set_threads(execution.num_threads)
     resolved = resolve_train_sampling(config, execution.on_sampling_mismatch)
     config = resolved.config
     with distributed.process_group() as team, run_dir.lock(out, team.first):
@@ -48,7 +56,7 @@ def probe(config: ProbeConfig, out: Path, execution: ExecutionConfig | None = No
         if not done:
             _run(resolved, out, execution, team, overwrite)
         team.wait()
-        return run_dir.read_json(out / "summary.json")["failed"] if team.first else []
+        return ProbeSummary.read(out / "summary.json").failed if team.first else []
 
 
 def _is_done(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
@@ -59,7 +67,7 @@ def _is_done(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
         if not path.exists():
             raise ValueError(f"{path} does not exist: name a model or traces that exist")
     summary = out / "summary.json"
-    if overwrite or not summary.exists() or run_dir.read_json(summary)["failed"]:
+    if overwrite or not summary.exists() or ProbeSummary.read(summary).failed:
         return False
     _claim(config, out, overwrite)
     return True
@@ -75,7 +83,8 @@ def _claim(config: ProbeConfig, out: Path, overwrite: bool) -> None:
 
 
 def _inputs(config: ProbeConfig) -> list[Path]:
-    return [Path(config.baseline), Path(config.trained), *(traces_path(Path(source.path)) for source in config.traces)]
+    models = [local_path(name) for name in (config.baseline, config.trained)]
+    return [*models, *(traces_path(Path(source.path)) for source in config.traces)]
 
 
 def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:
@@ -93,8 +102,10 @@ def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks,
         return _missing(plan, table, prober.spill)
 
     todo = team.from_first(begin)
+    prober.baseline_hashes = run_dir.input_hashes(out, local_path(config.baseline))
     if team.first:
         _log_left_out(plan)
+        _log_padding(prober)
     if execution.engine == "ray":
         from .ray_engine import run_on_ray
 
@@ -106,6 +117,7 @@ def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks,
     team.wait()
     if team.first:
         _finish(config, out, table, prober, resolved.origin)
+        report_summary(execution.report_to, "probe", out, ProbeSummary.read(out / "summary.json").to_json())
 
 
 def _missing(plan: Plan, table: ShardedTable, spill: Path) -> list[int]:
@@ -146,11 +158,21 @@ def _log_left_out(plan: Plan) -> None:
             _log.info("%s traces %s and are skipped", f"{count:,}", text)
 
 
+def _log_padding(prober: Prober) -> None:
+    rows = [model.vocabulary for model in (prober.baseline, prober.trained)]
+    if min(rows) < max(rows):
+        _log.info(
+            "lm_head has %s rows in the baseline and %s in the trained model: they are compared over the first %s,"
+            " which hold all tokens",
+            *(f"{count:,}" for count in (*rows, min(rows))),
+        )
+
+
 def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober, origin: str) -> None:
     """origin: where `train_sampling` comes from, as a sentence."""
     plan = prober.plan
-    texts = {str(token_id): text for token_id, text in enumerate(plan.texts) if text}
-    run_dir.write_json(out / "vocabulary.json", texts)
+    texts = {token_id: text for token_id, text in enumerate(plan.texts) if text}
+    write_vocabulary(out / "vocabulary.json", texts)
     failed = [failure for index in range(len(plan.shards)) for failure in _failed(table, index)]
     summary: dict[str, Any] = summarize(table.shards(), [source.name for source in config.traces], config.seed)
     summary |= {
@@ -158,12 +180,17 @@ def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober,
         "token_classes": prober.classes.names,
         "eos_ids": prober.classes.ids("end_of_text", "think_close"),
         "logits": _logits_precision(config),
+        "vocabulary": {
+            "compared": len(plan.texts),
+            "baseline": prober.baseline.vocabulary,
+            "trained": prober.trained.vocabulary,
+        },
         "selected": _selection(plan),
         "left_out": plan.left_out,
         "train_sampling_origin": origin,
         "failed": failed,
     }
-    run_dir.write_json(out / "summary.json", summary)
+    ProbeSummary.model_validate(summary).write(out / "summary.json")
     prober.remove_spill()  # of a sequential run that was killed and continued with both models
 
 

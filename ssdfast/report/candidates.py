@@ -5,11 +5,10 @@ Shape legend: N positions of one trace, K length of the stored top lists.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
+from ..config import SamplingParams
 from ..sampling_distribution import in_top_p
 from .tokens import TokenTable
 
@@ -22,8 +21,8 @@ MODELS = ("base", "trained")
 def candidates(
     table: pa.Table,
     tokens: TokenTable,
-    train_sampling: dict[str, Any] | None,
-    eval_sampling: dict[str, Any] | None,
+    train_sampling: SamplingParams,
+    eval_sampling: SamplingParams,
     detailed_N: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Columns of the union of both models' first TOP_SHOWN, in the baseline's order, at the positions `detailed_N`.
@@ -71,22 +70,22 @@ def candidates(
     return {name: np.array(values, np.float64) for name, values in flat.items()} | mass
 
 
-def truncate(top_logprobs_NK: np.ndarray, sampling: dict[str, Any] | None) -> tuple[list[int], np.ndarray] | None:
+def truncate(top_logprobs_NK: np.ndarray, sampling: SamplingParams) -> tuple[list[int], np.ndarray] | None:
     """The number of tokens that a model can sample at each of N positions, and the sum of p^(1/T) over them.
 
-    None where the sampling parameters are unknown or allow more tokens than the top lists hold.
+    None where the sampling parameters allow more tokens than the top lists hold.
     """
-    top_k = (sampling or {}).get("top_k", 0)
-    if sampling is None or not 1 <= top_k <= top_logprobs_NK.shape[1]:
+    top_k = sampling.top_k
+    if not 1 <= top_k <= top_logprobs_NK.shape[1]:
         return None
-    logits_NK = top_logprobs_NK[:, :top_k].astype(np.float64) / sampling["temperature"]
+    logits_NK = top_logprobs_NK[:, :top_k].astype(np.float64) / sampling.temperature
     size_N = np.isfinite(logits_NK).sum(1)
     weights_NK = np.exp(np.nan_to_num(logits_NK, nan=-np.inf))
     mass_NK = weights_NK.cumsum(1)
-    if sampling["top_p"] < 1:
+    if sampling.top_p < 1:
         fraction_NK = mass_NK / np.maximum(mass_NK[:, -1:], 1e-300)
         before_NK = np.pad(fraction_NK[:, :-1], ((0, 0), (1, 0)))
-        size_N = np.minimum(in_top_p(before_NK, sampling["top_p"]).sum(1), size_N)
+        size_N = np.minimum(in_top_p(before_NK, sampling.top_p).sum(1), size_N)
     return size_N.tolist(), np.where(size_N > 0, mass_NK[np.arange(len(mass_NK)), size_N - 1], np.nan)
 
 

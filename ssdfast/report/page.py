@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..run_dir import write_text
+from ..schemas import GroupSummary, ProbeSummary, read_vocabulary
 from ..sharded_table import ShardedTable
 from .column_encoding import describe_columns
 from .format_text import CLASSES, LOCK_KINDS, METRICS, format_summary, interval_with_text, panels
 from .html_page import assemble, fill, headline, paragraphs
 from .page_traces import LAYOUT, Embedded, Source, embed
-from .sanitize import inert_tree
+from .sanitize import inert_record
+
+Value = TypeVar("Value")
 
 
 def write_report(run_dir: Path) -> Path:
@@ -24,16 +28,16 @@ def write_report(run_dir: Path) -> Path:
     """
     summary = read_summary(run_dir)
     source = read_source(run_dir, summary)
-    embedded = embed([source], read_object(run_dir / "vocabulary.json"))
-    summary = inert_tree(summary)
+    embedded = embed([source], vocabulary_texts(run_dir))
+    summary = inert_record(summary)
     shown, total = len(embedded.traces), len(source.files)
     sample = f"{shown:,} of {total:,} traces, sampled evenly from all trace sources. The figures above use all traces."
     data = {
         "groups": _groups(summary),
-        "classes": _counts(summary["by_position_class"], CLASSES),
-        "locks": _counts(summary["by_lock_kind"], LOCK_KINDS),
-        "fraction": summary["all"]["ssd_variance_fraction"],
-        "settings": summary["settings"],
+        "classes": _counts(summary.by_position_class, CLASSES),
+        "locks": _counts(summary.by_lock_kind, LOCK_KINDS),
+        "fraction": summary.all.ssd_variance_fraction.to_json(),
+        "settings": summary.settings.model_dump(mode="json"),
         **browser_data(embedded),
         "browser": {
             **browser_settings(embedded, source),
@@ -42,7 +46,7 @@ def write_report(run_dir: Path) -> Path:
         },
     }
     title, sentences = format_summary(summary)
-    if origin := summary.get("train_sampling_origin"):
+    if origin := summary.train_sampling_origin:
         sentences.append(origin)
     pieces = {
         "headline": headline(title),
@@ -56,32 +60,23 @@ def write_report(run_dir: Path) -> Path:
     return path
 
 
-def read_summary(run_dir: Path) -> dict[str, Any]:
+def read_summary(run_dir: Path) -> ProbeSummary:
     """summary.json of a probe. Raises ValueError where it is missing, broken or lacks something."""
-    summary = read_object(run_dir / "summary.json")
-    needed = {
-        "positions",
-        "traces",
-        "invalid",
-        "trace_sources",
-        "by_position_class",
-        "by_lock_kind",
-        "all",
-        "by_trace_source",
-        "settings",
-    }
-    if missing := needed - set(summary):
-        raise ValueError(f"{run_dir / 'summary.json'} has no {', '.join(sorted(missing))}: run the probe again")
-    return summary
+    return _read(run_dir / "summary.json", ProbeSummary.read)
 
 
-def read_source(run_dir: Path, summary: dict[str, Any], model: str = "") -> Source:
+def vocabulary_texts(run_dir: Path) -> dict[int, str]:
+    """vocabulary.json of a probe. Raises ValueError where it is missing or broken."""
+    return _read(run_dir / "vocabulary.json", read_vocabulary)
+
+
+def read_source(run_dir: Path, summary: ProbeSummary, model: str = "") -> Source:
     """The table of a probe. model: shown instead of the trace sources. Raises ValueError for a table without shards, or
     with broken ones."""
-    table = ShardedTable.from_run(run_dir, summary["settings"].get("table_dir"))
+    table = ShardedTable.from_run(run_dir, summary.settings.table_dir)
     if not table.files():
         raise ValueError(f"{table.root} holds no shard-*.parquet: run the probe first")
-    return Source.from_table(table, summary["settings"], model)
+    return Source.from_table(table, summary.settings, model)
 
 
 def browser_data(embedded: Embedded) -> dict[str, Any]:
@@ -104,34 +99,33 @@ def browser_settings(embedded: Embedded, source: Source) -> dict[str, Any]:
     }
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def _read(path: Path, read: Callable[[Path], Value]) -> Value:
     try:
-        value = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
+        return read(path)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run the probe first") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON ({error}): run the probe again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}: run the probe again")
-    return value
 
 
-def _groups(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def _groups(summary: ProbeSummary) -> list[dict[str, Any]]:
     """The figures for all traces and, where there are several trace sources, for each of them."""
-    entries = {"all traces": {"all": summary["all"], "by_position_class": summary["by_position_class"]}}
-    if len(summary["by_trace_source"]) > 1:
-        entries |= {f"by {source}": entry for source, entry in summary["by_trace_source"].items()}
+    entries = {"all traces": (summary.all, summary.by_position_class)}
+    if len(summary.by_trace_source) > 1:
+        entries |= {
+            f"by {name}": (entry.all, entry.by_position_class) for name, entry in summary.by_trace_source.items()
+        }
     return [
-        {"name": name, "panels": panels({"all": entry["all"], **{c: entry["by_position_class"][c] for c in CLASSES}})}
-        for name, entry in entries.items()
+        {"name": name, "panels": panels({"all": everything, **{c: by_class[c] for c in CLASSES}})}
+        for name, (everything, by_class) in entries.items()
     ]
 
 
-def _counts(entries: dict[str, dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _counts(entries: dict[str, GroupSummary], names: tuple[str, ...]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "positions": entries[name]["positions"],
+            "positions": entries[name].positions,
             **{metric.key: interval_with_text(entries[name], metric)["text"] for metric in METRICS},
         }
         for name in names

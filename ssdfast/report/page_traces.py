@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..config import ProbeConfig, SamplingParams
 from ..sharded_table import ShardedTable
 from .candidates import MODELS, candidates
 from .column_encoding import Column, encode_columns
@@ -74,28 +75,28 @@ class Source:
     table: ShardedTable
     files: dict[Key, str]
     """the shard of each trace"""
-    train_sampling: dict[str, Any] | None
-    eval_sampling: dict[str, Any] | None
+    train_sampling: SamplingParams
+    eval_sampling: SamplingParams
     model: str
     """shown instead of the trace source; "" shows the trace source"""
 
     @staticmethod
-    def from_table(table: ShardedTable, settings: dict[str, Any], model: str = "") -> Source:
+    def from_table(table: ShardedTable, settings: ProbeConfig, model: str = "") -> Source:
         """Raises ValueError for a file that is not a shard, or a trace in two shards."""
-        return Source(table, find_traces(table), settings.get("train_sampling"), settings.get("eval_sampling"), model)
+        return Source(table, find_traces(table), settings.train_sampling, settings.eval_sampling, model)
 
     @property
     def decoding(self) -> dict[str, Any] | None:
         """Temperature and truncation of decoding for the page; None where the top lists do not hold its support."""
         sampling = self.eval_sampling
-        if not sampling or not sampling["top_k"]:
+        if not sampling.top_k:
             return None
-        text = f"T {sampling['temperature']:g}, {format_truncation(sampling)}"
-        return {"temperature": sampling["temperature"], "text": text}
+        text = f"T {sampling.temperature:g}, {format_truncation(sampling.top_k, sampling.top_p)}"
+        return {"temperature": sampling.temperature, "text": text}
 
 
-def format_truncation(sampling: dict[str, Any]) -> str:
-    return f"top-k {sampling['top_k']}, top-p {sampling['top_p']:g}"
+def format_truncation(top_k: int, top_p: float) -> str:
+    return f"top-k {top_k}, top-p {top_p:g}"
 
 
 def find_traces(table: ShardedTable) -> dict[Key, str]:
@@ -142,7 +143,7 @@ class Embedded:
     fraction: float
 
 
-def embed(sources: Sequence[Source], vocabulary: dict[str, str]) -> Embedded:
+def embed(sources: Sequence[Source], vocabulary: dict[int, str]) -> Embedded:
     """A sample of the traces that all sources have, in page form, by problem, each once for every source.
 
     Where they would exceed MAX_BYTES, positions that shifted little have no details; where that does not suffice, the
@@ -173,7 +174,7 @@ def _embed(sources: Sequence[Source], keys: Sequence[Key], tokens: TokenTable, f
     return Embedded(traces, tokens, fraction)
 
 
-def _first_affordable(sources: Sequence[Source], keys: Sequence[Key], vocabulary: dict[str, str]) -> int:
+def _first_affordable(sources: Sequence[Source], keys: Sequence[Key], vocabulary: dict[int, str]) -> int:
     """The first of FRACTIONS with which all keys may fit, estimated from a few of them; the last where none does."""
     trial = keys[:_TRIALS]
     for place, fraction in enumerate(FRACTIONS):

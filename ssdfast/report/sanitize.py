@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+Model = TypeVar("Model", bound=BaseModel)
 
 MAX_CHARACTERS = 80
 MAX_TEXT = 4000  # a verdict has some 1,500 characters, and a setting may be a long path
@@ -34,6 +38,11 @@ def inert_tree(value: Any) -> Any:
     if isinstance(value, dict):
         return {inert(key, MAX_TEXT): inert_tree(item) for key, item in value.items()}
     return value
+
+
+def inert_record(record: Model) -> Model:
+    """The same values with every string and key inert."""
+    return record.model_validate(inert_tree(record.model_dump(mode="json", exclude_unset=True)))
 
 
 def embeddable_json(value: Any) -> str:

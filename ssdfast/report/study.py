@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..schemas import AttributionResults, DecodingCurves, EvaluationResults, StepMetrics, TraceSelection
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,9 @@ class Training:
     seed: int
     learns_from: str
     """sampling parameters and loss, as text"""
-    selection: dict[str, Any]
+    selection: TraceSelection
     """the distributions of the traces `sampled`, `filtered` and `selected` for training"""
-    metrics: Sequence[Mapping[str, Any]]
+    metrics: Sequence[StepMetrics]
     """one entry per step"""
     probe: Path
     """run directory"""
@@ -30,14 +32,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Study:
-    """All that the page shows. results: results.json. attribution: attribution.json. decoding_curves: by arm."""
+    """All that the page shows."""
 
     name: str
     control: str
     trainings: Sequence[Training]
-    results: dict[str, Any]
-    attribution: dict[str, Any]
-    decoding_curves: dict[str, dict[str, Any]]
+    results: EvaluationResults
+    attribution: AttributionResults
+    decoding_curves: DecodingCurves
     settings: dict[str, Any]
 
     @property

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..run_dir import write_text
 from .html_page import assemble, fill, headline, paragraphs
-from .page import browser_data, browser_settings, read_object, read_source, read_summary
+from .page import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
 from .page_traces import embed
-from .sanitize import inert_tree
+from .sanitize import inert_record, inert_tree
 from .study import Study, Training
 from .study_attribution import attributions, decoding_charts
 from .study_tables import accuracy, arms_table, comparisons, diagnostics, filters, training_charts
@@ -25,10 +25,10 @@ def write_study(path: Path, study: Study) -> Path:
     """
     study = replace(
         study,
-        results=inert_tree(study.results),
-        attribution=inert_tree(study.attribution),
+        results=inert_record(study.results),
+        attribution=inert_record(study.attribution),
         settings=inert_tree(study.settings),
-        trainings=[replace(training, selection=inert_tree(training.selection)) for training in study.trainings],
+        trainings=[replace(training, selection=inert_record(training.selection)) for training in study.trainings],
     )
     firsts = [next(training for training in study.trainings if training.arm == arm) for arm in study.arms]
     sources = [read_source(training.probe, read_summary(training.probe), training.label) for training in firsts]
@@ -46,7 +46,7 @@ def write_study(path: Path, study: Study) -> Path:
             "diagnostics": diagnostics(study),
             "training": training_charts(study),
             "attribution": attributions(study),
-            "decoding": {arm: decoding_charts(arm, curves) for arm, curves in study.decoding_curves.items()},
+            "decoding": {arm: decoding_charts(arm, curves) for arm, curves in study.decoding_curves.arms.items()},
             "filters": filters(study),
         },
         "settings": study.settings,
@@ -70,15 +70,12 @@ def write_study(path: Path, study: Study) -> Path:
 
 
 def _arm(study: Study, arm: str) -> dict[str, Any]:
-    return {
-        "name": arm,
-        "control": arm == study.control,
-        "verdict": study.attribution["arms"][arm].get("verdict"),
-    }
+    verdict = study.attribution.arms[arm].verdict
+    return {"name": arm, "control": arm == study.control, "verdict": verdict and verdict.to_json()}
 
 
-def _vocabulary(trainings: Sequence[Training]) -> dict[str, str]:
-    vocabulary: dict[str, str] = {}
+def _vocabulary(trainings: Sequence[Training]) -> dict[int, str]:
+    vocabulary: dict[int, str] = {}
     for training in trainings:
-        vocabulary |= read_object(training.probe / "vocabulary.json")
+        vocabulary |= vocabulary_texts(training.probe)
     return vocabulary

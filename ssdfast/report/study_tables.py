@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..number_format import NBSP, format_interval, format_p_value, format_percent
+from ..schemas import DescribedTraces, Interval, LengthSummary, StepMetrics
 from .study import Study, Training
 from .study_text import format_category
 
@@ -28,22 +29,20 @@ def arms_table(study: Study) -> dict[str, Any]:
     rows = []
     for arm in study.arms:
         trainings = _arm_trainings(study, arm)
-        entry = study.attribution["arms"][arm]
-        selected = [training.selection["selected"] for training in trainings]
-        fractions = [
-            selection["correct_fraction"] for selection in selected if selection["correct_fraction"] is not None
-        ]
-        losses = [line["loss"] for training in trainings for line in training.metrics[-1:] if line["loss"] is not None]
+        entry = study.attribution.arms[arm]
+        selected = [training.selection.selected for training in trainings]
+        fractions = [selection.correct_fraction for selection in selected if selection.correct_fraction is not None]
+        losses = [line.loss for training in trainings for line in training.metrics[-1:] if line.loss is not None]
         rows.append(
             [
                 arm,
                 trainings[0].learns_from,
                 ", ".join(str(training.seed) for training in trainings),
-                " + ".join(f"{selection['traces']:,}" for selection in selected),
+                " + ".join(f"{selection.traces:,}" for selection in selected),
                 format_percent(sum(fractions) / len(fractions)) if fractions else "–",
                 f"{sum(losses) / len(losses):.3f}" if losses else "–",
-                format_interval(entry["shift"]["kl_trained_base"]),
-                format_category(entry["verdict"]) if "verdict" in entry else "the control",
+                format_interval(entry.shift.kl_trained_base),
+                format_category(entry.verdict) if entry.verdict else "the control",
             ]
         )
     return {"head": head, "rows": rows, "models": study.arms, "words": [1, 7]}
@@ -51,16 +50,17 @@ def arms_table(study: Study) -> dict[str, Any]:
 
 def accuracy(study: Study) -> dict[str, Any]:
     """A chart against the temperature of evaluation where it was swept, or else a row per model."""
-    runs = study.results["runs"]
-    values = {"label": "accuracy, %", "title": "Accuracy", "note": f"of {study.results['problems']:,} problems"}
-    if len({run["temperature"] for run in runs}) < 2:
-        rows = [_interval_row(run["checkpoint"], run["accuracy"]) for run in runs]
+    runs = study.results.runs
+    values = {"label": "accuracy, %", "title": "Accuracy", "note": f"of {study.results.problems:,} problems"}
+    if len({run.temperature for run in runs}) < 2:
+        rows = [_interval_row(run.checkpoint, run.accuracy) for run in runs]
         return {"rows": rows, **values}
     series: dict[str, list[list[float | None]]] = {}
-    for run in sorted(runs, key=lambda run: run["temperature"]):
-        interval = run["accuracy"]
-        point = [run["temperature"], *(_hundred(interval[name]) for name in ("value", "ci_low", "ci_high"))]
-        series.setdefault(run["checkpoint"], []).append(point)
+    for run in sorted(runs, key=lambda run: run.temperature or 0.0):
+        interval = run.accuracy
+        ends = (interval.value, interval.ci_low, interval.ci_high)
+        point = [run.temperature, *map(_hundred, ends)]
+        series.setdefault(run.checkpoint, []).append(point)
     return {
         "chart": {
             **values, "x": "sampling temperature",
@@ -75,21 +75,21 @@ def comparisons(study: Study) -> dict[str, Any]:
         "model", "difference from the baseline, percentage points", "p-value", "p-value, Holm",
         "minimum detectable effect, percentage points", "discordant problems",
     ]  # fmt: skip
-    comparisons = sorted(study.results["comparisons"], key=lambda comparison: not comparison["is_best_run"])
+    comparisons = sorted(study.results.comparisons, key=lambda comparison: not comparison.is_best_run)
     rows = []
     for comparison in comparisons:
-        best = " (its best)" if comparison["is_best_run"] and len(comparisons) > len(study.trainings) else ""
+        best = " (its best)" if comparison.is_best_run and len(comparisons) > len(study.trainings) else ""
         rows.append(
             [
-                comparison["run"] + best,
-                format_interval(comparison["difference_pp"], signed=True),
-                format_p_value(comparison["p_value"]),
-                format_p_value(comparison["p_value_holm"]),
-                "–" if comparison["mde_pp"] is None else f"{comparison['mde_pp']:.1f}",
-                f"{comparison['num_discordant']:,} of {comparison['problems']:,}",
+                comparison.run + best,
+                format_interval(comparison.difference_pp, signed=True),
+                format_p_value(comparison.p_value),
+                format_p_value(comparison.p_value_holm),
+                "–" if comparison.mde_pp is None else f"{comparison.mde_pp:.1f}",
+                f"{comparison.num_discordant:,} of {comparison.problems:,}",
             ]
         )
-    models = [_checkpoint(study, comparison["run"]) for comparison in comparisons]
+    models = [_checkpoint(study, comparison.run) for comparison in comparisons]
     return {"head": head, "rows": rows, "models": models}
 
 
@@ -100,19 +100,20 @@ def diagnostics(study: Study) -> dict[str, Any]:
     ]  # fmt: skip
     rates = ("think_closed_rate", "truncation_rate", "loop_rate", "repetition")
     rows = []
-    for run in study.results["runs"]:
-        values = run["diagnostics"]
-        length = values["length"]["all"]
+    for run in study.results.runs:
+        values = run.diagnostics
+        length = values.length.all
         rows.append(
             [
-                run["name"],
-                format_percent(values["answer_rate"]["value"]),
-                *(format_percent(values[name]) for name in rates),
-                f"{length['p50']:,.0f} ({length['p25']:,.0f}-{length['p75']:,.0f}) {values['length']['unit']}",
-                *(_median(values["length"][name]) for name in ("correct", "incorrect")),
+                run.name,
+                format_percent(values.answer_rate.value),
+                *(format_percent(getattr(values, name)) for name in rates),
+                f"{length.p50:,.0f} ({length.p25:,.0f}-{length.p75:,.0f}) {values.length.unit}",
+                _median(values.length.correct),
+                _median(values.length.incorrect),
             ]
         )
-    return {"head": head, "rows": rows, "models": [run["checkpoint"] for run in study.results["runs"]]}
+    return {"head": head, "rows": rows, "models": [run.checkpoint for run in study.results.runs]}
 
 
 def training_charts(study: Study) -> list[dict[str, Any]]:
@@ -120,7 +121,7 @@ def training_charts(study: Study) -> list[dict[str, Any]]:
     for key, title, note, logarithmic in _METRICS:
         series = []
         for training in study.trainings:
-            points = [(line["step"], value) for line in training.metrics if (value := _metric(line, key)) is not None]
+            points = [(line.step, value) for line in training.metrics if (value := _metric(line, key)) is not None]
             if points:
                 series.append({"name": training.label, "model": training.label, "points": _averaged(points)})
         if series:
@@ -137,21 +138,19 @@ def filters(study: Study) -> dict[str, Any]:
     rows, shapes = [], {}
     for arm in study.arms:
         selection = _arm_trainings(study, arm)[0].selection
-        sampled, selected = selection["sampled"], selection["selected"]
+        sampled, selected = selection.sampled, selection.selected
         rows.append(
             [
                 arm,
-                *(f"{selection[name]['traces']:,}" for name in ("sampled", "filtered", "selected")),
-                *_pair(sampled["completion_tokens"], selected["completion_tokens"], "{:,}"),
-                *_pair(sampled["median_length"], selected["median_length"], "{:,.0f}"),
+                *(f"{traces.traces:,}" for traces in (sampled, selection.filtered, selected)),
+                *_pair(sampled.completion_tokens, selected.completion_tokens, "{:,}"),
+                *_pair(sampled.median_length, selected.median_length, "{:,.0f}"),
                 *_pair(_truncated(sampled), _truncated(selected), "{:.1f}" + NBSP + "%"),
-                *_pair(
-                    _hundred(sampled["correct_fraction"]), _hundred(selected["correct_fraction"]), "{:.1f}" + NBSP + "%"
-                ),
+                *_pair(_hundred(sampled.correct_fraction), _hundred(selected.correct_fraction), "{:.1f}" + NBSP + "%"),
             ]
         )
         shapes[arm] = [
-            {"title": title, "rows": _fractions(sampled[key], selected[key], words)}
+            {"title": title, "rows": _fractions(getattr(sampled, key), getattr(selected, key), words)}
             for key, title, words in (
                 ("by_length_up_to", "Length, tokens", lambda name: f"to {int(name):,}"),
                 ("by_difficulty", "Difficulty", str),
@@ -162,8 +161,8 @@ def filters(study: Study) -> dict[str, Any]:
     return {"table": {"head": head, "rows": rows, "models": study.arms}, "shapes": shapes}
 
 
-def _median(lengths: dict[str, float] | None) -> str:
-    return "–" if lengths is None else f"{lengths['p50']:,.0f}"
+def _median(lengths: LengthSummary | None) -> str:
+    return "–" if lengths is None else f"{lengths.p50:,.0f}"
 
 
 def _arm_trainings(study: Study, arm: str) -> list[Training]:
@@ -172,19 +171,16 @@ def _arm_trainings(study: Study, arm: str) -> list[Training]:
 
 def _checkpoint(study: Study, name: str) -> str:
     """The checkpoint of a run of the evaluation."""
-    return next(run["checkpoint"] for run in study.results["runs"] if run["name"] == name)
+    return next(run.checkpoint for run in study.results.runs if run.name == name)
 
 
-def _interval_row(name: str, interval: dict[str, Any]) -> dict[str, Any]:
-    ends = {key: _hundred(interval[key]) for key in ("value", "ci_low", "ci_high")}
+def _interval_row(name: str, interval: Interval) -> dict[str, Any]:
+    ends = {key: _hundred(getattr(interval, key)) for key in ("value", "ci_low", "ci_high")}
     return {"name": name, "model": name, **ends, "text": format_interval(ends)}
 
 
-def _metric(line: Any, key: str) -> float | None:
-    if key == "noise":
-        noise, signal = line.get("grad_noise_var"), line.get("grad_signal_sq")
-        return noise / signal if noise is not None and signal is not None and signal > 0 else None
-    value = line.get(key)
+def _metric(line: StepMetrics, key: str) -> float | None:
+    value: float | None = line.noise_ratio if key == "noise" else getattr(line, key)
     return 100 * value if value is not None and key == "frac_weights_changed" else value
 
 
@@ -213,11 +209,11 @@ def _fractions(sampled: dict[str, int], selected: dict[str, int], words: Any) ->
     ]
 
 
-def _truncated(description: dict[str, Any]) -> float | None:
+def _truncated(description: DescribedTraces) -> float | None:
     """% of the traces that the model did not end itself."""
-    if not description["traces"]:
+    if not description.traces:
         return None
-    return 100 * (1 - description["by_finish_reason"].get("stop", 0) / description["traces"])
+    return 100 * (1 - description.by_finish_reason.get("stop", 0) / description.traces)
 
 
 def _pair(before: float | None, after: float | None, form: str) -> list[str]:

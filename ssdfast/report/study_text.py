@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..number_format import NBSP, format_interval
+from ..schemas import AttributionResults, Component, Verdict
 from .format_text import Metric
 from .study import Study
 
-COMPONENTS = {
+COMPONENTS: dict[Component, str] = {
     "ssd": "self-distillation",
     "temperature": "temperature",
     "eos_bias": "EOS bias",
@@ -20,7 +19,12 @@ _EFFECTS = {
     "eos_bias": "an EOS bias",
     "residual": "a residual",
 }
-CATEGORIES = COMPONENTS | {"mixture": "a mixture", "none": "no effect", "undecided": "undecided"}
+CATEGORIES: dict[str, str] = {
+    **{str(name): title for name, title in COMPONENTS.items()},
+    "mixture": "a mixture",
+    "none": "no effect",
+    "undecided": "undecided",
+}
 
 METRICS = {
     metric.key: metric
@@ -49,16 +53,16 @@ GROUP_KINDS = {
 }
 
 
-def format_title(attribution: dict[str, Any]) -> str:
+def format_title(attribution: AttributionResults) -> str:
     """A sentence made from the verdicts."""
-    control = attribution["control"]
-    verdicts = {name: arm["verdict"] for name, arm in attribution["arms"].items() if "verdict" in arm}
+    control = attribution.control
+    verdicts = {name: arm.verdict for name, arm in attribution.arms.items() if arm.verdict}
     if not verdicts:
         return "There is only a control: add an arm to compare with it"
-    effects = {name: _effect(verdict) for name, verdict in verdicts.items() if verdict["components"]}
-    if all(verdict["category"] == "undecided" for verdict in verdicts.values()):
-        return f"Undecided: {attribution['problems']:,} problems are too few to compare the arms"
-    models = all(verdict["scope"] == "models" for verdict in verdicts.values())
+    effects = {name: _effect(verdict) for name, verdict in verdicts.items() if verdict.components}
+    if all(verdict.category == "undecided" for verdict in verdicts.values()):
+        return f"Undecided: {attribution.problems:,} problems are too few to compare the arms"
+    models = all(verdict.scope == "models" for verdict in verdicts.values())
     if not effects:
         return f"No {'trained model' if models else 'arm'} shows an effect beyond {control}"
     by_effect: dict[str, list[str]] = {}
@@ -78,13 +82,13 @@ def format_lead(study: Study) -> list[str]:
     """The sentences under the title."""
     attribution = study.attribution
     trainings = len(study.trainings)
-    control = attribution["arms"][study.control]
-    positions = next(entry["positions"] for entry in control["by_group"] if entry["group_kind"] == "all")
+    control = attribution.arms[study.control]
+    positions = next(entry.positions for entry in control.by_group if entry.group_kind == "all")
     return [
         f"{trainings} trained models of {len(study.arms)} arms were compared with one baseline at {positions:,} "
-        f"positions of {attribution['traces']:,} answers of the baseline to {attribution['problems']:,} problems. "
+        f"positions of {attribution.traces:,} answers of the baseline to {attribution.problems:,} problems. "
         f"The shift of the control, the arm {study.control}, trained on the same prompts at temperature 1 without "
-        f"truncation, is {format_interval(control['shift']['kl_trained_base'])} nats per position; the verdicts "
+        f"truncation, is {format_interval(control.shift.kl_trained_base)} nats per position; the verdicts "
         "explain shifts beyond that.",
         f"Brackets hold 95{NBSP}% intervals, over problems"
         + (" and trainings" if trainings > len(study.arms) else "")
@@ -93,15 +97,15 @@ def format_lead(study: Study) -> list[str]:
     ]
 
 
-def format_category(verdict: dict[str, Any]) -> str:
+def format_category(verdict: Verdict) -> str:
     """In a few words; with one training of an arm and of the control it is about these models."""
-    category = CATEGORIES[verdict["category"]]
-    return f"{category} (one model each)" if verdict["scope"] == "models" else category
+    category = CATEGORIES[verdict.category]
+    return f"{category} (one model each)" if verdict.scope == "models" else category
 
 
-def _effect(verdict: dict[str, Any]) -> str:
+def _effect(verdict: Verdict) -> str:
     """The component that is named, or those of a mixture."""
-    return _join([_EFFECTS[component] for component in verdict["components"]])
+    return _join([_EFFECTS[component] for component in verdict.components])
 
 
 def _join(names: list[str]) -> str:

@@ -12,7 +12,7 @@ from .sanitize import inert
 class TokenTable:
     """Each text once, in order of first use."""
 
-    vocabulary: dict[str, str]
+    vocabulary: dict[int, str]
     place: dict[int, int] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     size: int = 0  # bytes that the table takes on the page
@@ -20,7 +20,7 @@ class TokenTable:
     def index(self, token_id: int) -> int:
         if token_id not in self.place:
             self.place[token_id] = len(self.texts)
-            text = inert(self.vocabulary.get(str(token_id), f"⟨token {token_id}⟩"))
+            text = inert(self.vocabulary.get(token_id, f"⟨token {token_id}⟩"))
             self.texts.append(text)
             self.size += len(json.dumps(text)) + len(str(token_id)) + 2
         return self.place[token_id]

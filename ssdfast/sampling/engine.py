@@ -66,6 +66,8 @@ class Engine(Protocol):
     """A model and a way to sample from it. `close` releases its resources."""
 
     name: str
+    capacity: int
+    """The number of traces that are sampled at the same time."""
     rules: Rules
     """These can be replaced between two calls of `complete`, with the same `top_logprobs`."""
 

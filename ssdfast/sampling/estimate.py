@@ -81,12 +81,12 @@ def estimate_plan(
         prompt_tokens=round(sum(len(request.prompt_ids) for request in plan.requests) / len(plan.requests)),
         completion_tokens=mean_tokens or max_tokens,
         from_finished=bool(mean_tokens),
-        tokens_per_second=_measure_speed(config, execution, plan),
+        tokens_per_second=measure_speed(config, execution, plan),
         price_per_hour=execution.price_per_hour,
     )
 
 
-def _measure_speed(config: SampleConfig, execution: SampleExecution, plan: Plan) -> float:
+def measure_speed(config: SampleConfig, execution: SampleExecution, plan: Plan) -> float:
     """Tokens per second of a batch, after a warm-up trace."""
     trial = [
         dataclasses.replace(request, max_new_tokens=min(_TRIAL_TOKENS, request.max_new_tokens))

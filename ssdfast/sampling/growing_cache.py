@@ -8,6 +8,8 @@ Shape legend: B traces, G heads of keys and values, L tokens, D head size.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -39,18 +41,22 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
         return self.keys, self.values
 
+    def let_go(self) -> None:
+        """The next update copies keys and values to a buffer of its own."""
+        self._buffers = None
+
     def _owns_rows(self) -> bool:
         """Whether keys and values are those of the buffers, and not a selection of them."""
         if self._buffers is None or self.keys is None:
             return False
         return self.keys.data_ptr() == self._buffers[0].data_ptr() and self.keys.shape[0] == self._buffers[0].shape[0]
 
-    def keep_and_join(self, rows: Tensor, first: int, other: DynamicLayer | None, length: int) -> None:
-        """Keep rows from a token on, and append those of another layer; both are padded on the left to `length`."""
+    def keep_and_join(self, rows: Tensor, first: int, others: Sequence[DynamicLayer], length: int) -> None:
+        """Keep rows from a token on, and append those of other layers; all are padded on the left to `length`."""
         buffers = []
         for name in ("keys", "values"):
             parts = [getattr(self, name)[rows, :, first:]] if len(rows) else []
-            parts += [getattr(other, name)] if other is not None else []
+            parts += [getattr(other, name) for other in others]
             batch = sum(len(part) for part in parts)
             buffer = parts[0].new_empty(batch, parts[0].shape[1], length + _ROOM, parts[0].shape[3])
             start = 0
@@ -64,31 +70,45 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
 
 
-def make_cache(config: Any) -> tuple[DynamicCache, bool]:
-    """(An empty cache, whether traces can join it later.)
+def make_cache(config: Any) -> DynamicCache:
+    """An empty cache for a model; a growing one where traces can join it later."""
+    cache = DynamicCache(config=config)
+    if can_join(cache):
+        cache.layers = [GrowingLayer() for _ in cache.layers]
+    return cache
+
+
+def can_join(cache: DynamicCache) -> bool:
+    """Whether traces can join the cache.
 
     Padding between tokens would count in a sliding window and enter a recurrent state, so models with such layers keep
     the cache of transformers.
     """
-    cache = DynamicCache(config=config)
-    can_join = len(cache.layers) > 0 and all(type(layer) is DynamicLayer for layer in cache.layers)
-    if can_join:
-        cache.layers = [GrowingLayer() for _ in cache.layers]
-    return cache, can_join
+    return len(cache.layers) > 0 and all(type(layer) in (DynamicLayer, GrowingLayer) for layer in cache.layers)
 
 
-def keep_and_join(cache: DynamicCache, rows: Tensor, first: int, other: DynamicCache | None, length: int) -> None:
+def from_prefix(prefix: DynamicCache) -> DynamicCache:
+    """A cache that continues that of one trace, for as many traces as the next tokens have; `prefix` stays as it is."""
+    cache = copy.copy(prefix)
+    cache.layers = [copy.copy(layer) for layer in prefix.layers]
+    for layer in cache.layers:
+        assert isinstance(layer, GrowingLayer)
+        layer.let_go()
+    return cache
+
+
+def keep_and_join(cache: DynamicCache, rows: Tensor, first: int, others: Sequence[DynamicCache], length: int) -> None:
     """`GrowingLayer.keep_and_join` of all layers; a layer that uses those of another stays empty."""
-    joining: list[Any] = list(other.layers) if other is not None else [None] * len(cache.layers)
-    for layer, other_layer in zip(cache.layers, joining, strict=True):
+    for index, layer in enumerate(cache.layers):
+        joining: list[Any] = [other.layers[index] for other in others]
         if isinstance(layer, GrowingLayer) and layer.get_seq_length():
-            layer.keep_and_join(rows, first, other_layer, length)
+            layer.keep_and_join(rows, first, joining, length)
 
 
 def _with_room(old: Tensor | None, states: Tensor, end: int) -> Tensor:
     b, g, _, d = states.shape
     buffer = states.new_empty(b, g, end + max(_ROOM, end // 4), d)
-    if old is not None:
+    if old is not None:  # of one trace or of as many
         buffer[:, :, : old.shape[2]] = old
     return buffer
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..config import EngineSamplingParams, SampleConfig, SampleExecution
+from ..hub import local_path
 from ..loop_detection import LoopRule
 from ..models import ModelInfo, load, model_info
 from ..problems.problem import Problem
@@ -148,7 +149,7 @@ def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) ->
         from .vllm import VllmEngine
 
         longest = max(len(request.prompt_ids) + request.max_new_tokens for request in plan.requests)
-        return VllmEngine(config.model, execution.vllm, plan.rules, dtype, longest)
+        return VllmEngine(str(local_path(config.model)), execution.vllm, plan.rules, dtype, longest)
     from .transformers import TransformersEngine
 
     return TransformersEngine(load(config.model, dtype), plan.rules, execution.batch_size)
@@ -157,8 +158,8 @@ def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) ->
 def input_files(config: SampleConfig) -> list[Path]:
     """The files and directories that a run reads."""
     problems = config.problems
-    names = [config.model, *problems.sources, *problems.decontaminate_against, config.prompt.chat_template]
-    return [path for path in map(Path, filter(None, names)) if path.exists()]
+    names = [*problems.sources, *problems.decontaminate_against, config.prompt.chat_template]
+    return [path for path in (local_path(config.model), *map(Path, filter(None, names))) if path.exists()]
 
 
 def _request(config: SampleConfig, problem: Problem, prompt_ids: list[int], sample: int, limit: int) -> Request:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..schemas import SamplingSummary
 from ..traces import shards
 
 _SECONDS = 60.0
@@ -21,7 +22,8 @@ class Speed:
 
     def __init__(self) -> None:
         self.tokens = 0
-        self._marks = [(time.monotonic(), 0)]
+        self._begun = time.monotonic()
+        self._marks = [(self._begun, 0)]
 
     def add(self, tokens: int) -> None:
         self.tokens += tokens
@@ -30,6 +32,11 @@ class Speed:
             self._marks.append((now, self.tokens))
             while len(self._marks) > 2 and now - self._marks[0][0] > _SECONDS:
                 self._marks.pop(0)
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._begun
 
     @property
     def tokens_per_second(self) -> float:
@@ -65,14 +72,14 @@ def summarize(directory: Path) -> dict[str, Any]:
     }
 
 
-def format_summary(summary: dict[str, Any]) -> str:
+def format_summary(summary: SamplingSummary) -> str:
     """The statistics as lines for the terminal."""
-    counts = ", ".join(f"{count:,} {reason}" for reason, count in summary["finish_reasons"].items())
-    lines = [f"{summary['traces']:,} traces of {summary['tokens']:,} tokens: {counts}"]
-    loops = summary["loops"]
-    if loops["continued_for_audit"]:
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in summary.finish_reasons.items())
+    lines = [f"{summary.traces:,} traces of {summary.tokens:,} tokens: {counts}"]
+    loops = summary.loops
+    if loops.continued_for_audit:
         lines.append(
-            f"of {loops['detected']:,} loops, {loops['continued_for_audit']:,} continued for the audit, and"
-            f" {loops['ended_naturally']:,} of these ended naturally"
+            f"of {loops.detected:,} loops, {loops.continued_for_audit:,} continued for the audit, and"
+            f" {loops.ended_naturally:,} of these ended naturally"
         )
     return "\n".join(lines)

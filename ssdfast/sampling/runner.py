@@ -18,50 +18,69 @@ from .. import run_dir
 from ..config import SampleConfig, SampleExecution
 from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
+from ..schemas import SamplingSummary
+from ..threads import set_threads
 from ..trace_checks import PaddingIds
 from ..traces import SCHEMA
+from ..trackers import check_summary_trackers, report_summary
 from .engine import Completion, Engine
+from .forecast import Forecast
 from .requests import LazyEngine, Plan, input_files, make_plan
-from .run_stats import Speed, format_progress, summarize
+from .run_stats import format_progress, summarize
 from .trace_store import TraceStore
 
 RESULTS = ("traces", "problems.jsonl", "sampling.json")
+GROWING = ("samples_per_problem", "max_new_tokens")
+"""The settings with which a run that is larger draws what is missing."""
 
 
 def sample(
     config: SampleConfig, out: Path, execution: SampleExecution | None = None, overwrite: bool = False
-) -> dict[str, Any]:
+) -> SamplingSummary:
     """Fill `out` with config.yaml, manifest.json, problems.jsonl, traces/shard-*.parquet and sampling.json.
 
-    Continues an earlier run with the same settings and retries what failed; loads no model if nothing is missing.
-    Returns the values of sampling.json: counts of traces, tokens, finish reasons and loops, the skipped problems, and
+    Continues an earlier run with the same settings and retries what failed; loads no model if nothing is missing. With
+    more samples per problem it draws those alone; with a larger maximum length, it draws truncated traces again.
+    Returns the content of sampling.json: counts of traces, tokens, finish reasons and loops, the skipped problems, and
     the first failure.
     Raises ValueError for invalid settings, problems or models, and where another process works in `out`; RunError where
     the engine fails as a whole.
     """
+    execution = execution or SampleExecution()
+    check_summary_trackers(execution.report_to)
+    set_threads(execution.num_threads)
     with run_dir.lock(out):
-        run_dir.check_claim(out, config, RESULTS, overwrite)
+        run_dir.check_claim(out, config, RESULTS, overwrite, growing=GROWING)
         plan = make_plan(config)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        with LazyEngine(config, execution or SampleExecution(), plan) as engine:
+        with LazyEngine(config, execution, plan) as engine:
             if overwrite:
                 engine.ready(plan.rules)  # before anything is removed
-            run_dir.claim(out, config, RESULTS, overwrite)
+            run_dir.claim(out, config, RESULTS, overwrite, growing=GROWING)
             run_dir.write_manifest(out, device, config.seed, input_files(config))
             first_failure = fill(plan, engine, out / "traces", "sampling", out / "problems.jsonl")
-        summary = summarize(out / "traces")
-        summary |= {"skipped_problems": plan.skipped_problems, "first_failure": first_failure}
-        run_dir.write_json(out / "sampling.json", summary)
+        counts = summarize(out / "traces")
+        summary = SamplingSummary(**counts, skipped_problems=plan.skipped_problems, first_failure=first_failure)
+        summary.write(out / "sampling.json")
+        report_summary(execution.report_to, "sample", out, summary.to_json())
         return summary
 
 
-def fill(plan: Plan, lazy_engine: LazyEngine, directory: Path, what: str, problems_file: Path | None = None) -> str:
+def fill(
+    plan: Plan,
+    lazy_engine: LazyEngine,
+    directory: Path,
+    what: str,
+    problems_file: Path | None = None,
+    runs_after: int = 0,
+) -> str:
     """Sample the traces of the plan that `directory` lacks; returns the reason of the first failure, "" for none.
 
-    problems_file: the file that the problems are written to, for grading. Nothing is written before the engine is
+    runs_after: how many runs like this one follow, which the time left counts. problems_file: the file that the problems are written to, for grading. Nothing is written before the engine is
     ready. Raises ValueError where an earlier run had other problems.
     """
-    store = TraceStore(directory, [(request.problem_id, request.sample) for request in plan.requests])
+    keys = [(request.problem_id, request.sample) for request in plan.requests]
+    store = TraceStore(directory, keys, [request.max_new_tokens for request in plan.requests])
     if problems_file and problems_file.exists():
         check_same_problems(problems_file, plan.problems)
     try:
@@ -70,25 +89,32 @@ def fill(plan: Plan, lazy_engine: LazyEngine, directory: Path, what: str, proble
         engine = lazy_engine.ready(plan.rules)
         if problems_file:
             write_problems(problems_file, plan.problems.values())
-        return _run(plan, engine, store, what)
+        return _run(plan, engine, store, what, runs_after)
     finally:
         store.close()
 
 
-def _run(plan: Plan, engine: Engine, store: TraceStore, what: str) -> str:
+def _run(plan: Plan, engine: Engine, store: TraceStore, what: str, runs_after: int) -> str:
     requests = [plan.requests[place] for place in store.todo]
     done = len(plan.requests) - len(requests)
-    speed, failure = Speed(), ""
+    forecast, failure = Forecast([request.max_new_tokens for request in requests], engine.capacity), ""
     padding = PaddingIds(plan.model.tokenizer)
     with progress(what, len(plan.requests), "traces", done) as advance:
-        advance.note = lambda: format_progress(speed, store.counts)
+        advance.note = lambda: format_progress(forecast.speed, store.counts)
+
+        def seconds_left() -> float | None:
+            left = forecast.seconds_left()
+            return None if left is None else left + runs_after * (forecast.speed.seconds + left)
 
         def on_tokens(tokens: int) -> None:
-            speed.add(tokens)
+            forecast.add_tokens(tokens)
             advance(0)
+
+        advance.seconds_left = seconds_left
 
         with contextlib.closing(engine.complete(requests, on_tokens)) as completions:
             for completion in completions:
+                forecast.finish(completion)
                 store.add(trace_row(completion, plan, engine.name))
                 padding.add(completion.ids)
                 failure = failure or (completion.reason and f"{completion.request.problem_id}: {completion.reason}")

@@ -65,6 +65,7 @@ class ServerEngine:
             raise ValueError("the server engine needs the URL of a server: set --server.urls")
         self.http = httpx2
         self.config, self.tokenizer, self.vocabulary, self.rules = config, tokenizer, vocabulary, rules
+        self.capacity = config.max_concurrent_requests * len(config.urls)
         self._key = _read_key(config.api_key_env)
         self.load_balancer = LoadBalancer(
             [url.rstrip("/") for url in config.urls], config.max_concurrent_requests, config.max_retries

@@ -4,6 +4,9 @@ A finished trace goes to a journal (Arrow messages, one batch per trace) first; 
 up to there. A shard holds the same requests in every run, in their order. It is written once all of them are finished,
 or with the finished ones when the run ends; its traces then leave the journals. A mark tells other stages that requests
 are still untried.
+
+A run that is continued with more samples per problem has other shards: its traces go through a journal into them. With
+a larger maximum length, the traces that were truncated at the former one are sampled again.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .. import run_dir
@@ -26,6 +30,9 @@ Key = tuple[str, int]  # problem_id, sample
 
 TRACES_PER_SHARD = 64
 _JOURNAL = re.compile(r"\.journal-\d+")
+_READ = ("problem_id", "sample", "finish_reason", "completion_ids")
+_SHORT = "short"
+"""The reason, in memory alone, of a trace that was truncated at a former, smaller maximum length."""
 _SECONDS_BETWEEN_SYNCS = 5.0  # a kill loses nothing that was written; a power cut may lose this much
 
 
@@ -55,13 +62,15 @@ class _Journal:
 
 
 class TraceStore:
-    """The traces of a run, in `directory`. keys: those of all requests, in order.
+    """The traces of a run, in `directory`. keys: those of all requests, in order. max_tokens: the maximum length of each
+    completion; a trace that was truncated before is not finished.
 
     Raises ValueError where the directory holds a trace of another request.
     """
 
-    def __init__(self, directory: Path, keys: Sequence[Key]) -> None:
+    def __init__(self, directory: Path, keys: Sequence[Key], max_tokens: Sequence[int] | None = None) -> None:
         self.directory, self.keys = directory, list(keys)
+        self.max_tokens = dict(zip(keys, max_tokens, strict=True)) if max_tokens else {}
         run_dir.sweep(directory)
         self.index = {key: i for i, key in enumerate(self.keys)}
         self.reasons: dict[Key, str] = {}
@@ -70,8 +79,10 @@ class TraceStore:
         self._in_journal: dict[Key, tuple[_Journal, int]] = {}
         self._writing: _Journal | None = None
         self._synced = 0.0
-        self._read_shards()
+        misplaced = self._read_shards()
         self._read_journals()
+        for path in misplaced:
+            self._move_to_journal(path)
 
     @property
     def todo(self) -> list[int]:
@@ -115,23 +126,25 @@ class TraceStore:
     def _mark(self) -> None:
         """Leave the mark of an unfinished run while a request was not tried, and remove it after the last."""
         mark = self.directory / MARK
-        if all(key in self.reasons for key in self.keys):
+        if all(self.reasons.get(key, _SHORT) != _SHORT for key in self.keys):
             mark.unlink(missing_ok=True)
         else:
             self.directory.mkdir(parents=True, exist_ok=True)
             mark.touch()
 
     def _finished(self, key: Key) -> bool:
-        return self.reasons.get(key, "error") not in UNFINISHED
+        return self.reasons.get(key, _SHORT) not in (*UNFINISHED, _SHORT)
 
     def _shard_keys(self, shard: int) -> list[Key]:
         return self.keys[shard * TRACES_PER_SHARD : (shard + 1) * TRACES_PER_SHARD]
 
-    def _read_shards(self) -> None:
+    def _read_shards(self) -> list[Path]:
+        """Returns the shards that hold a trace of another shard's."""
+        misplaced = []
         for path in sorted(self.directory.glob("shard-*.parquet")):
-            table = pq.read_table(path.absolute(), columns=["problem_id", "sample", "finish_reason"], partitioning=None)
-            for problem_id, sample, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                key = problem_id, sample
+            table = pq.read_table(path.absolute(), columns=list(_READ), partitioning=None)
+            for key, reason in zip(_keys(table), _reasons(table, self.max_tokens), strict=True):
+                problem_id, sample = key
                 if key not in self.index:
                     raise ValueError(
                         f"{path} holds a trace of {problem_id} (sample {sample}), which this run does not sample: the"
@@ -139,6 +152,28 @@ class TraceStore:
                     )
                 self._in_shard.add(key)
                 self.reasons[key] = reason
+            if any(shard_path(self.directory, self.index[key] // TRACES_PER_SHARD) != path for key in _keys(table)):
+                misplaced.append(path)
+        return misplaced
+
+    def _move_to_journal(self, path: Path) -> None:
+        """Move the traces of a shard to a journal, from which they go to their own shards."""
+        self._mark()
+        table = pq.read_table(path.absolute(), partitioning=None)
+        journal = _Journal(self._next_journal(), table.schema)
+        with journal.path.open("xb") as file:
+            file.write(table.schema.serialize())
+            for row, key in enumerate(_keys(table)):
+                if key in self._in_journal:  # it was tried again since
+                    continue
+                batch = table.slice(row, 1).combine_chunks().to_batches()[0]
+                self._in_journal[key] = journal, file.tell()
+                journal.pending.add(key)
+                self._in_shard.discard(key)
+                file.write(batch.serialize())
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
 
     def _read_journals(self) -> None:
         for path in self._journals():
@@ -147,11 +182,12 @@ class TraceStore:
                 journal.schema = batch.schema
                 key = _key(batch)
                 if key in self.index and not self._finished(key):
+                    (reason,) = _reasons(batch, self.max_tokens)
                     self._forget(key)
                     self._in_shard.discard(key)
                     self._in_journal[key] = journal, offset
                     journal.pending.add(key)
-                    self.reasons[key] = batch["finish_reason"][0].as_py()
+                    self.reasons[key] = reason
             if not journal.pending:
                 path.unlink()
 
@@ -159,10 +195,13 @@ class TraceStore:
         files = self.directory.iterdir() if self.directory.is_dir() else ()
         return sorted(file for file in files if _JOURNAL.fullmatch(file.name))
 
-    def _open_journal(self) -> None:
+    def _next_journal(self) -> Path:
         self.directory.mkdir(parents=True, exist_ok=True)
         numbers = [int(path.name.removeprefix(".journal-")) for path in self._journals()]
-        self._writing = _Journal(self.directory / f".journal-{max(numbers, default=0) + 1:06d}")
+        return self.directory / f".journal-{max(numbers, default=0) + 1:06d}"
+
+    def _open_journal(self) -> None:
+        self._writing = _Journal(self._next_journal())
         self._file = self._writing.path.open("xb")
         self._file.write(SCHEMA.serialize())
         self._synced = 0.0
@@ -201,7 +240,17 @@ class TraceStore:
             self._close_journal()
 
 
-def _keys(table: pa.Table) -> Iterator[Key]:
+def _reasons(table: pa.Table | pa.RecordBatch, max_tokens: dict[Key, int]) -> list[str]:
+    """The finish reasons; _SHORT for a completion that was truncated at a smaller maximum than today's."""
+    reasons: list[str] = table["finish_reason"].to_pylist()
+    lengths = pc.list_value_length(table["completion_ids"]).to_pylist()
+    return [
+        _SHORT if reason == "length" and length < max_tokens.get(key, 0) else reason
+        for key, reason, length in zip(_keys(table), reasons, lengths, strict=True)
+    ]
+
+
+def _keys(table: pa.Table | pa.RecordBatch) -> Iterator[Key]:
     return zip(table["problem_id"].to_pylist(), table["sample"].to_pylist(), strict=True)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,14 @@ from ..messages import one_line
 from ..models import LanguageModel
 from ..run_dir import RunError
 from .engine import Completion, FinishReason, Request, Rules
-from .growing_cache import keep_and_join, make_cache, padded_left
+from .growing_cache import can_join, from_prefix, keep_and_join, make_cache, padded_left
 from .partial_completion import PartialCompletion
 from .token_sampling import Noise, draw, top_k_logprobs
 
 _LEAVE = 8
 """an eighth of the rows changes hands at a time"""
+_READ_TOKENS = 1024
+"""Prompts of similar length are read together, about as many tokens at once as a product needs to be fast."""
 
 
 class TransformersEngine:
@@ -38,6 +41,7 @@ class TransformersEngine:
 
     def __init__(self, model: LanguageModel, rules: Rules, batch_size: int) -> None:
         self.model, self.rules, self.batch_size = model, rules, batch_size
+        self.capacity = batch_size
 
     def complete(
         self, requests: Sequence[Request], on_tokens: Callable[[int], object]
@@ -59,6 +63,16 @@ class TransformersEngine:
         pass
 
 
+@dataclass
+class _Rows:
+    """Traces after a forward pass: keys and values, mask [B, L], last positions [B] and logits [B, V]."""
+
+    cache: DynamicCache
+    mask_BL: Tensor
+    position_B: Tensor
+    logits_BV: Tensor
+
+
 class _Batch:
     """The rows of a batch. A row whose trace has ended stays until enough of them can leave together."""
 
@@ -68,8 +82,8 @@ class _Batch:
         self.active: list[int] = []
         """the rows whose traces have not ended"""
         self.exact = model.head.weight_VH.dtype == torch.float32
+        self.can_join = can_join(make_cache(model.model.config))
         self.cache: DynamicCache
-        self.can_join: bool
         self.mask_BL: Tensor
         self.position_B: Tensor
         self.logits_BV: Tensor
@@ -84,22 +98,24 @@ class _Batch:
     @torch.inference_mode()
     def join(self, requests: Sequence[Request]) -> None:
         """Read the prompts of new traces, which join those that are active."""
+        requests = sorted(requests, key=lambda request: len(request.prompt_ids))
+        parts = self._read_prompts([request.prompt_ids for request in requests])
         traces = [PartialCompletion(request, self.rules) for request in requests]
-        cache, can_join, mask_BL, position_B, logits_BV = self._read_prompts(
-            [request.prompt_ids for request in requests]
-        )
         if self.active:
             rows, first = self._active_rows()
-            length = max(self.mask_BL.shape[1] - first, mask_BL.shape[1])
-            keep_and_join(self.cache, rows, first, cache, length)
-            mask_BL = torch.cat([padded_left(x_BL, length) for x_BL in (self.mask_BL[rows, first:], mask_BL)])
-            position_B = torch.cat([self.position_B[rows], position_B])
-            logits_BV = torch.cat([self.logits_BV[rows], logits_BV])
+            kept = _Rows(self.cache, self.mask_BL[rows, first:], self.position_B[rows], self.logits_BV[rows])
             traces = [self.traces[row] for row in self.active] + traces
         else:
-            self.cache, self.can_join = cache, can_join
-        self.mask_BL, self.position_B, self.logits_BV, self.traces = mask_BL, position_B, logits_BV, traces
-        self.active = list(range(len(traces)))
+            kept, *parts = parts
+            rows, first = torch.arange(len(kept.mask_BL), device=self.model.device), 0
+        length = max(part.mask_BL.shape[1] for part in (kept, *parts))
+        if parts:
+            keep_and_join(kept.cache, rows, first, [part.cache for part in parts], length)
+        self.cache = kept.cache
+        self.mask_BL = torch.cat([padded_left(part.mask_BL, length) for part in (kept, *parts)])
+        self.position_B = torch.cat([part.position_B for part in (kept, *parts)])
+        self.logits_BV = torch.cat([part.logits_BV for part in (kept, *parts)])
+        self.traces, self.active = traces, list(range(len(traces)))
 
     def advance(self, on_tokens: Callable[[int], object], refills: bool) -> Iterator[Completion]:
         """One token of every active trace; yields those that end. refills: other traces wait for their rows."""
@@ -130,7 +146,7 @@ class _Batch:
         """Ended traces leave the batch."""
         rows, first = self._active_rows()
         if self.can_join:
-            keep_and_join(self.cache, rows, first, None, self.mask_BL.shape[1] - first)
+            keep_and_join(self.cache, rows, first, [], self.mask_BL.shape[1] - first)
         else:
             index: Any = rows
             self.cache.reorder_cache(index)  # beam search calls this; recurrent layers have no other selection
@@ -178,24 +194,33 @@ class _Batch:
         hidden_1LH = self.model.model.base_model(input_ids=ids_1L, use_cache=False).last_hidden_state
         return lm_head_logits(hidden_1LH[:, -1], self.model.head)
 
-    def _read_prompts(self, prompts: list[list[int]]) -> tuple[DynamicCache, bool, Tensor, Tensor, Tensor]:
-        """(cache, whether traces can join it, mask [B, L], last positions [B], logits [B, V]) after each prompt.
-
-        The common prefix is processed once; the rests are left-padded.
-        """
-        device, batch = self.model.device, len(prompts)
-        cache, can_join = make_cache(self.model.model.config)
-        prefix = _common_prefix(prompts) if batch > 1 and can_join else []
+    def _read_prompts(self, prompts: list[list[int]]) -> list[_Rows]:
+        """The rows of prompts that are sorted by length, in parts. The prefix that all of them share is read once."""
+        device = self.model.device
+        prefix = _common_prefix(prompts) if len(prompts) > 1 and self.can_join else []
+        prefix_cache = make_cache(self.model.model.config)
         if prefix:
-            self._forward(cache, torch.tensor([prefix], device=device), None, None)
-            cache.batch_repeat_interleave(batch)
-        rests = [prompt[len(prefix) :] for prompt in prompts]
-        longest = max(map(len, rests))
-        padded_BL = torch.tensor([[0] * (longest - len(rest)) + rest for rest in rests], device=device)
-        real_BL = torch.tensor([[0] * (longest - len(rest)) + [1] * len(rest) for rest in rests], device=device)
-        mask_BL = torch.cat([real_BL.new_ones(batch, len(prefix)), real_BL], 1)
-        position_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)[:, -longest:]
-        return cache, can_join, mask_BL, position_BL[:, -1], self._forward(cache, padded_BL, mask_BL, position_BL)
+            self._forward(prefix_cache, torch.tensor([prefix], device=device), None, None)
+        parts = []
+        for rests in self._in_parts([prompt[len(prefix) :] for prompt in prompts]):
+            longest = len(rests[-1])
+            padded_BL = torch.tensor([[0] * (longest - len(rest)) + rest for rest in rests], device=device)
+            real_BL = torch.tensor([[0] * (longest - len(rest)) + [1] * len(rest) for rest in rests], device=device)
+            mask_BL = torch.cat([real_BL.new_ones(len(rests), len(prefix)), real_BL], 1)
+            position_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)[:, -longest:]
+            cache = from_prefix(prefix_cache) if self.can_join else prefix_cache
+            logits_BV = self._forward(cache, padded_BL, mask_BL, position_BL)
+            parts.append(_Rows(cache, mask_BL, position_BL[:, -1], logits_BV))
+        return parts
+
+    def _in_parts(self, rests: list[list[int]]) -> list[list[list[int]]]:
+        """Consecutive prompts, as many as have about `_READ_TOKENS` tokens; all of them where they cannot be joined."""
+        parts: list[list[list[int]]] = [[]]
+        for rest in rests:
+            if self.can_join and parts[-1] and (len(parts[-1]) + 1) * len(rest) > _READ_TOKENS:
+                parts.append([])
+            parts[-1].append(rest)
+        return parts
 
     @torch.inference_mode()
     def _step(self) -> Tensor:

@@ -62,6 +62,7 @@ class VllmEngine:
         self.dead = importlib.import_module("vllm.v1.engine.exceptions").EngineDeadError
         self.rejections = (ValueError, importlib.import_module("vllm.exceptions").VLLMClientError)
         self.config, self.rules = config, rules
+        self.capacity = config.max_num_seqs
         self._names = map(str, count())
         try:
             self.engine = self._load(model, dtype, context)

@@ -1,23 +1,24 @@
-"""What a training run will take: steps, tokens and the planned peak memory, without training."""
+"""What a training run will take: steps, tokens, the planned peak memory, and the time by a trial of a few steps."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 
 from .. import models
 from ..config import TrainingRunConfig
+from ..hub import local_path
+from ..number_format import format_duration
 from .diagnostics import warmup_warning
 from .examples import Example
 from .filters import read_training_examples
 from .label_source import RECOMPUTED_LABELS
 from .planning.plan import plan_training
+from .runner import measure_speed
 from .step_dataset import StepDataset
 
 
 def estimate(config: TrainingRunConfig) -> str:
-    """A line each for traces, steps, tokens and memory. Weights are not read, and nothing is written.
+    """A line each for traces, steps, tokens, memory and time. Nothing is written.
 
     Raises ValueError for settings, traces or a model that cannot be trained or planned.
     """
@@ -27,6 +28,7 @@ def estimate(config: TrainingRunConfig) -> str:
     warning = warmup_warning(len(dataset.steps), config.warmup_steps, config.learning_rate)
     trained_on = sum(len(example.trace.completion_ids) for example in examples)
     all_tokens = sum(len(example) for example in examples)
+    speed = measure_speed(config)
     return "\n".join(
         [
             f"traces  {len(examples):,} of {report['before']['traces']:,}",
@@ -34,7 +36,8 @@ def estimate(config: TrainingRunConfig) -> str:
             *([f"warm-up {warning}"] if warning else []),
             f"tokens  {trained_on:,} completion tokens per epoch, {all_tokens:,} with prompts",
             *_memory(config, info, examples),
-            "speed   not estimated: --trial-steps 5 measures tokens per second",
+            f"speed   {speed:,.0f} tokens/s in a trial of a few steps",
+            f"time    {format_duration(config.num_train_epochs * all_tokens / speed)}",
         ]
     )
 
@@ -42,7 +45,7 @@ def estimate(config: TrainingRunConfig) -> str:
 def _memory(config: TrainingRunConfig, info: models.ModelInfo, examples: list[Example]) -> list[str]:
     if config.lora_rank:
         return ["memory  not planned with lora_rank"]
-    if not Path(config.model).is_dir():
+    if not local_path(config.model).is_dir():
         return ["memory  not planned for a GGUF file"]
     tokens = max(config.micro_batch_tokens, max(map(len, examples)))
     labels = 1 if config.loss == "sampled" else _labels_per_position(config, info, examples)

@@ -1,14 +1,15 @@
 """``ssdfast train``: fine-tune a model on traces, resume bit for bit, and show within minutes whether it learns.
 
-`train/metrics.jsonl` has a line per step, `train/checkpoints/` the last two checkpoints, `train/model` the result.
+`train/metrics.jsonl` has a line per step, `train/checkpoints/` the last two checkpoints, `train/model` the result with
+its card, and `train/adapters` the LoRA adapters where they are kept.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
+import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +20,16 @@ import torch
 from .. import models, run_dir
 from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
+from ..hub import local_path
 from ..progress import progress
+from ..schemas import StepMetrics, TrainingRecord, read_metrics
+from ..threads import set_threads
 from ..traces import files, traces_path
 from .diagnostics import warmup_warning
 from .examples import Example
 from .filters import format_filters, read_training_examples
 from .label_source import LabelSource, from_disabled_adapters, from_frozen_copy
+from .model_card import model_card
 from .packed_attention import is_packing_exact, isolate_traces
 from .prepare_model import add_lora, attn_implementation, prepare, weights_dtype
 from .step_dataset import StepDataset
@@ -33,7 +38,7 @@ from .trackers import check_trackers
 from .trainer import SsdTrainer, training_arguments
 
 RESULTS = ("train",)
-MODEL = "model"
+MODEL, ADAPTERS, METRICS = "model", "adapters", "metrics.jsonl"
 
 _log = logging.getLogger("ssdfast.training.runner")
 
@@ -48,10 +53,14 @@ def train(
     be used.
     """
     execution = execution or TrainExecution()
+    set_threads(execution.num_threads)
     check_trackers(execution.report_to)
     if execution.trial_steps:
         with tempfile.TemporaryDirectory() as directory:
-            return fit(config, Path(directory) / "train", execution)
+            trained = fit(config, Path(directory) / "train", execution)
+            if is_first():
+                print(format_metrics(trained.parent / METRICS))
+            return trained
     with run_dir.lock(out, is_first()):
         if is_first():
             run_dir.check_claim(out, config, RESULTS, overwrite)
@@ -60,7 +69,7 @@ def train(
             run_dir.claim(out, config, RESULTS, overwrite)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
             run_dir.write_manifest(
-                out, device, config.seed, [Path(config.model), *files(traces_path(Path(config.traces)))]
+                out, device, config.seed, [local_path(config.model), *files(traces_path(Path(config.traces)))]
             )
 
         return fit(config, out / "train", execution, begin, overwrite)
@@ -91,6 +100,7 @@ def fit(
         )
     attention = attn_implementation(config, on_gpu, models.model_info(config.model).config)
     model = models.load(config.model, weights_dtype(config), attention)
+    use_cache = model.model.config.use_cache  # the trainer sets it to False
     examples, report = read_training_examples(config, model)
     network = prepare(model.model, config, on_gpu)
     packs = is_packing_exact(network)
@@ -105,10 +115,10 @@ def fit(
     if is_first():
         begin()
         run_dir.sweep(directory)
-        run_dir.write_json(directory / "filters.json", report | _sampling_record(examples))
+        TrainingRecord.model_validate(report | _sampling_record(examples)).write(directory / "filters.json")
     checkpoint, done = (None, 0) if overwrite else _last_complete(directory / "checkpoints")
     directory.mkdir(parents=True, exist_ok=True)
-    metrics = directory / "metrics.jsonl"
+    metrics = directory / METRICS
     if is_first():
         _drop_steps_after(metrics, done)
     trainer = SsdTrainer(network, dataset, label_source, metrics, config, args)
@@ -124,13 +134,21 @@ def fit(
         percent = 100 * label_source.max_missing_mass
         _log.warning("soft labels miss at most %.2g %% of the sampling distribution at a position", percent)
     if execution.trial_steps:
-        if is_first():
-            print(format_metrics(metrics))
         return trained
-    _save(trainer, model, trained)
+    model.model.config.use_cache = use_cache
+    _save(trainer, model, trained, config, len(examples))
     if is_first():
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return trained
+
+
+def measure_speed(config: TrainingRunConfig, steps: int = 3) -> float:
+    """Tokens per second, prompts included, of the steps of a trial after the first one. Nothing is kept."""
+    with tempfile.TemporaryDirectory() as directory:
+        trained = fit(config, Path(directory) / "train", TrainExecution(trial_steps=steps))
+        steps_done = read_metrics(trained.parent / METRICS)
+    speeds = [step.tokens_per_second for step in steps_done if step.tokens_per_second is not None]
+    return statistics.median(speeds[1:] or speeds)
 
 
 def _sampling_record(examples: list[Example]) -> dict[str, Any]:
@@ -170,7 +188,9 @@ def _label_source(
     return LabelSource(sampling, model.vocabulary)
 
 
-def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> None:
+def _save(
+    trainer: SsdTrainer, model: models.LanguageModel, directory: Path, config: TrainingRunConfig, num_traces: int
+) -> None:
     """Writes the full trained model, with adapters merged into it. Every rank must call it if weights are sharded."""
     network: Any = trainer.model
     weights = trainer.gather_weights()
@@ -181,9 +201,17 @@ def _save(trainer: SsdTrainer, model: models.LanguageModel, directory: Path) -> 
         if weights is not None:
             network.load_state_dict(weights)
             weights = None
+        if config.keep_adapters:
+            run_dir.remove(directory.parent / ADAPTERS)  # of a run that was killed before it wrote the model
+            with run_dir.atomic_directory(directory.parent / ADAPTERS) as temporary:
+                network.save_pretrained(temporary)
         plain = network.merge_and_unload()
     del plain.forward  # the architecture's own again
-    models.save(model, directory, weights)
+    if config.model_dtype != "auto":
+        dtype = getattr(torch, config.model_dtype)
+        plain.to(dtype)
+        weights = weights and {name: weight.to(dtype) for name, weight in weights.items()}
+    models.save(model, directory, weights, model_card(config, num_traces, trainer.state.global_step))
 
 
 def _common_sampling(examples: list[Example], source: str) -> EngineSamplingParams:
@@ -214,13 +242,13 @@ def _drop_steps_after(metrics: Path, steps: int) -> None:
     """Keep only the lines of steps up to a checkpoint: the later ones are run again."""
     if metrics.exists():
         complete = [line for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        before = [line for line in complete if json.loads(line)["step"] <= steps]
+        before = [line for line in complete if StepMetrics.model_validate_json(line).step <= steps]
         run_dir.write_text(metrics, "".join(f"{line}\n" for line in before))
 
 
 def format_metrics(metrics: Path) -> str:
     """A row per metric, a column per step."""
-    lines: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [step.to_json() for step in read_metrics(metrics)]
     names = list(dict.fromkeys(name for line in lines for name in line))
     width = max(map(len, names))
     return "\n".join(

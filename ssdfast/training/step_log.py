@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from .. import run_dir
 from ..progress import Advance
+from ..schemas import StepMetrics
 from .diagnostics import DeadSteps, NoiseScale, WeightWatch
 
 _log = logging.getLogger("ssdfast.training.step_log")
@@ -103,8 +104,9 @@ class StepLog(TrainerCallback):
         line = {"step": state.global_step, **self.values}
         if self.trainer.is_world_process_zero():
             finite = {name: value if math.isfinite(value) else None for name, value in line.items()}
+            metrics = StepMetrics.model_validate(finite)
             with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(finite, allow_nan=False) + "\n")
+                file.write(json.dumps(metrics.to_json(), allow_nan=False) + "\n")
             self._warn(state.global_step)
         if self.advance:
             self.advance(1)

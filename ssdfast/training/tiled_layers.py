@@ -9,8 +9,11 @@ Shape legend: B sequences, L tokens, l tokens of a tile, H hidden size.
 
 from __future__ import annotations
 
+import inspect
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 
 from .activation_checkpointing import call_with, decoder
 
+_CACHE_ARGUMENTS = ("cache", "cache_params")  # the second until transformers 5.23
 # from (a tile [B, l, H], *the state after the tile before it) to (output [B, l, H], *the state after this tile)
 Run = Callable[..., tuple[Tensor, ...]]
 
@@ -67,9 +71,11 @@ def _stateless(forward: Callable[..., Tensor]) -> Run:
 
 
 def _with_state(forward: Callable[..., Tensor]) -> Run:
+    argument = next(name for name in _CACHE_ARGUMENTS if name in inspect.signature(forward).parameters)
+
     def run(hidden_BlH: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         cache = _StateCache(*states)
-        output_BlH = forward(hidden_BlH, cache_params=cache)
+        output_BlH = forward(hidden_BlH, **{argument: cache})
         return output_BlH, cache.conv, cache.recurrent
 
     return run
@@ -77,10 +83,18 @@ def _with_state(forward: Callable[..., Tensor]) -> Run:
 
 class _StateCache:
     """The interface of a cache that a gated delta net calls, for one layer, without writes in place, which autograd
-    forbids."""
+    forbids.
+
+    transformers before 5.21 asks `has_previous_state` and reads `layers`; later ones ask for the states.
+    """
 
     def __init__(self, conv: Any = None, recurrent: Any = None):
         self.conv, self.recurrent = conv, recurrent
+        layer = SimpleNamespace(conv_states=[conv], recurrent_states=[recurrent], record_past=False)
+        self.layers = defaultdict(lambda: layer)
+
+    def has_previous_state(self, layer: int, **kwargs: Any) -> bool:
+        return self.conv is not None
 
     def get_conv_state(self, layer: int, **kwargs: Any) -> Tensor | None:
         return self.conv
@@ -112,7 +126,9 @@ def _tile(module: nn.Module, tokens: int, make_run: Callable[[Callable[..., Tens
     def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if hidden_states.shape[1] <= tokens:
             return untiled(hidden_states, *args, **kwargs)
-        if any(isinstance(x, Tensor) for x in (*args, *kwargs.values())) or kwargs.get("cache_params") is not None:
+        if any(isinstance(x, Tensor) for x in (*args, *kwargs.values())) or any(
+            kwargs.get(name) is not None for name in _CACHE_ARGUMENTS
+        ):
             raise ValueError(f"{type(module).__name__} cannot be tiled with a mask or a cache: use packed traces")
         names, parameters = zip(*module.named_parameters(), strict=True)
         saved = _SaveInputs.apply(hidden_states, *parameters)

@@ -1,14 +1,15 @@
 """``ssdfast eval``: sample checkpoints over a sweep, or read existing completions; grade and compare them.
 
 The traces of each run are in traces/CHECKPOINT/SAMPLING, the graded samples in eval/samples.parquet, the numbers in
-eval/results.json and the plots in eval/*.svg. A run that was stopped continues with the traces that are missing.
+eval/results.json and the plots in eval/*.svg. A run that was stopped continues with the traces that are missing. Traces
+get their grades as a column `correct`: those of a checkpoint in place, those of another run as a copy in traces/NAME.
+With other settings of grading nothing is sampled again, and with more samples or tokens only what is missing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -21,14 +22,14 @@ import torch
 
 from .. import run_dir
 from ..config import EvalConfig, EvalExecution, NamedPath
+from ..config.evaluate import GRADING
 from ..evaluation.answers.conventions import Conventions
 from ..evaluation.comparisons import compare_runs
 from ..evaluation.completions import read
 from ..evaluation.diagnostics import prompt_opens
-from ..evaluation.extract import ExtractionRules
+from ..evaluation.extract import FALLBACKS, ExtractionRules
 from ..evaluation.grader_pool import GraderPool
-from ..evaluation.grading import check_golds, find_bad_golds
-from ..evaluation.libraries import check_installed
+from ..evaluation.grading import check_golds, find_bad_golds, grade_answers
 from ..evaluation.plots import draw
 from ..evaluation.runs import KnownSamplingParams, Run
 from ..evaluation.samples import (
@@ -44,20 +45,22 @@ from ..evaluation.stats.power import ALPHA
 from ..evaluation.stats.sequential import SequentialTest
 from ..evaluation.stats.subsets import stratified_subset
 from ..evaluation.summary import run_scores, summarize_run
+from ..extras import require
 from ..number_format import format_names
 from ..problems.problem import Problem, write_problems
 from ..run_dir import RunError
 from ..sampling.estimate import estimate_plan
 from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_for
-from ..sampling.runner import check_same_problems, fill
+from ..sampling.runner import GROWING, check_same_problems, fill
+from ..schemas import EvaluationResults
+from ..threads import set_threads
+from ..trackers import check_summary_trackers, report_summary
+from .eval_grades import write_grades
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
 
 RESULTS = ("traces", "eval", "problems.jsonl")
-GRADING = (
-    *("baseline", "pass_at_k", "extraction", "conventions", "grader"),
-    *("on_bad_gold", "on_missing_samples", "on_prompt_mismatch"),
-)
-"""The settings that may change until there are results: sampled traces do not depend on them."""
+AFTER_SAMPLING = (*GRADING, "baseline", "pass_at_k", "on_missing_samples", "on_prompt_mismatch")
+"""The settings with which stored traces are graded again: no trace depends on them."""
 _TAIL = 64
 """The tokens of a prompt's end, where a thinking part would be opened."""
 
@@ -66,16 +69,19 @@ _log = logging.getLogger("ssdfast.evaluation")
 
 def evaluate(
     config: EvalConfig, out: Path, execution: EvalExecution | None = None, overwrite: bool = False
-) -> dict[str, Any]:
-    """Fill `out`; returns the content of eval/results.json. Does nothing more where that is there.
+) -> EvaluationResults:
+    """Fill `out`; returns the content of eval/results.json. Does nothing more where that is there with these settings.
 
     Raises ValueError for unusable settings, problems, models or completions, naming file, line and problem; RunError
     where traces failed, which the same command tries again.
     """
     config.check()
-    check_installed()
+    require("eval")
+    execution = execution or EvalExecution()
+    check_summary_trackers(execution.report_to)
+    set_threads(execution.num_threads)
     with run_dir.lock(out):
-        return _Evaluation(config, out, execution or EvalExecution()).run(overwrite)
+        return _Evaluation(config, out, execution).run(overwrite)
 
 
 def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
@@ -114,14 +120,17 @@ class _Evaluation:
         if len(self.problems) < 2 and len(self.config.models) + len(self.config.completions) > 1:
             raise ValueError("a comparison needs at least 2 problems: add problems, or evaluate a single checkpoint")
 
-    def run(self, overwrite: bool) -> dict[str, Any]:
+    def run(self, overwrite: bool) -> EvaluationResults:
         config, results = self.config, self.out / "eval" / "results.json"
-        changeable = () if results.exists() else GRADING
-        run_dir.check_claim(self.out, config, RESULTS, overwrite, changeable)
+        run_dir.check_claim(self.out, config, RESULTS, overwrite, AFTER_SAMPLING, GROWING)
         inputs = list(dict.fromkeys(evaluation_files(config)))
         if results.exists() and not overwrite:
-            self._claim(inputs, overwrite, ())
-            return run_dir.read_json(results)
+            changes = run_dir.changed_settings(self.out, config)
+            if not changes:
+                self._claim(inputs, overwrite)
+                return EvaluationResults.read(results)
+            if not set(changes) & set(GROWING):
+                _log.info(f"{self.out}: the stored traces are graded again, with another {', '.join(changes)}")
         self.prepare()
         with GraderPool(
             self.execution.grader_workers or None,
@@ -132,7 +141,7 @@ class _Evaluation:
             self._check_golds()
             existing = [*chain(*map(self._read_completions, config.completions))]
             mismatches = {} if config.models else self._check(existing)
-            self._claim(inputs, overwrite, changeable)
+            self._claim(inputs, overwrite)
             self._write_problems()
             if config.sequential.equivalence_margin:
                 table, sequences = self._run_sequential()
@@ -140,7 +149,9 @@ class _Evaluation:
             runs = [*chain(*map(self._sample, config.models)), *existing]
             if config.models:
                 mismatches = self._check(runs)
-            return self._write_results(grade_runs(runs, self.problems, self.pool), mismatches, [])
+            table = grade_runs(runs, self.problems, self.pool)
+            self._warn_of_strict_extraction(runs, table)
+            return self._write_results(table, mismatches, [])
 
     def _check_golds(self) -> None:
         """Leave out the problems with a bad gold answer, or raise ValueError for them."""
@@ -165,8 +176,29 @@ class _Evaluation:
         check_thinking(runs, self.config.extraction)
         return check_prompts(runs, self.config.on_prompt_mismatch == "allow")
 
-    def _claim(self, inputs: list[Path], overwrite: bool, changeable: Sequence[str]) -> None:
-        run_dir.claim(self.out, self.config, RESULTS, overwrite, changeable)
+    def _warn_of_strict_extraction(self, runs: list[RunSamples], table: pa.Table) -> None:
+        """Name the fallback that would have found correct answers, where a run has none at all."""
+        rows_by_run = split_by_run(table)
+        for samples in runs:
+            rows = rows_by_run[samples.run]
+            if "correct" in rows["grade"].to_pylist():
+                continue
+            for flag in FALLBACKS:
+                answers = [
+                    (self.problems[completion.problem_id], found)
+                    for completion, found in zip(samples.completions, samples.fallbacks[flag], strict=True)
+                    if found is not None
+                ]
+                graded = grade_answers(answers, self.pool)
+                if correct := sum(each.grade == "correct" for each in graded):
+                    option = flag.replace("_", "-")
+                    _log.warning(
+                        f"{samples.run}: 0 of {len(rows):,} answers are correct, and {correct:,} would be with"
+                        f" --extraction.{option} True: the same command with it grades the stored traces again"
+                    )
+
+    def _claim(self, inputs: list[Path], overwrite: bool) -> None:
+        run_dir.claim(self.out, self.config, RESULTS, overwrite, GRADING, GROWING)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         run_dir.write_manifest(self.out, device, self.config.seed, inputs)
 
@@ -199,15 +231,17 @@ class _Evaluation:
         """A checkpoint's completions at all sampling parameters of the sweep."""
         plan, directories = self.plans[model.name], []
         with LazyEngine(self.config.sample_config(model.path), self.execution, plan) as engines:
-            for sampling in self.config.sampling_grid:
+            for number, sampling in enumerate(self.config.sampling_grid):
                 run = Run(model.name, KnownSamplingParams.from_config(sampling))
                 run_plan = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, sampling=sampling))
                 directories.append(self.out / "traces" / run.directory)
-                self._fill(run_plan, engines, directories[-1], str(run))
+                models_after = len(self.config.models) - 1 - self.config.models.index(model)
+                runs_after = (models_after + 1) * len(self.config.sampling_grid) - 1 - number
+                self._fill(run_plan, engines, directories[-1], str(run), runs_after)
         return self._examine(model.name, plan, directories)
 
-    def _fill(self, plan: Plan, engines: LazyEngine, directory: Path, what: str) -> None:
-        if failure := fill(plan, engines, directory, f"sampling {what}"):
+    def _fill(self, plan: Plan, engines: LazyEngine, directory: Path, what: str, runs_after: int = 0) -> None:
+        if failure := fill(plan, engines, directory, f"sampling {what}", runs_after=runs_after):
             raise RunError(f"{what}: some traces failed, the first {failure}; the same command tries them again")
 
     def _examine(self, checkpoint: str, plan: Plan, directories: list[Path]) -> list[RunSamples]:
@@ -290,14 +324,15 @@ class _Evaluation:
 
     def _write_results(
         self, table: pa.Table, mismatches: dict[str, int], sequences: list[dict[str, Any]]
-    ) -> dict[str, Any]:
+    ) -> EvaluationResults:
         """Write the table, the results and the plots."""
         config, directory = self.config, self.out / "eval"
         with run_dir.atomic(directory / "samples.parquet") as temporary:
             pq.write_table(table.replace_schema_metadata(run_dir.parquet_metadata()), temporary, compression="zstd")
         runs = split_by_run(table)
+        write_grades(self.out / "traces", config, table)
         strata = {name: (problem.source, problem.difficulty) for name, problem in self.problems.items()}
-        results: dict[str, Any] = {
+        values: dict[str, Any] = {
             "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in runs.values()),
             "planned_problems": len(self.problems),
             "bad_golds": self.skipped,
@@ -309,7 +344,9 @@ class _Evaluation:
         }
         if not sequences:
             scores = {run: run_scores(rows) for run, rows in runs.items()}
-            results |= compare_runs(scores, config.baseline_name, strata, config.seed)
+            values |= compare_runs(scores, config.baseline_name, strata, config.seed)
+        results = EvaluationResults.model_validate(values)
         list(draw(results, directory))
-        run_dir.write_json(directory / "results.json", results)
-        return run_dir.read_json(directory / "results.json")
+        results.write(directory / "results.json")
+        report_summary(self.execution.report_to, "eval", self.out, {"runs": results.to_json()["runs"]})
+        return results

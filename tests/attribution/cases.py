@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ssdfast.attribution.attribute import attribute
+from tests.as_json import attribute
 
 from .synthetic import COMPONENTS, Baseline, Planted, baseline, write
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdfast.attribution.attribute import attribute
+from tests.as_json import attribute
 
 from .synthetic import NOISE, TRAIN, Baseline, Planted, baseline, write
 

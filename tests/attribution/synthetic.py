@@ -25,8 +25,8 @@ from ssdfast.probing.plan import LoadedTrace, TraceItem
 from ssdfast.probing.position_classes import POSITION_CLASSES, classify
 from ssdfast.probing.table import gather, make_table
 from ssdfast.probing.token_classes import BUILT_IN, TokenClasses
-from ssdfast.run_dir import write_json
 from ssdfast.sharded_table import ShardedTable, ShardMetadata
+from tests.probe_summary import summary_without_numbers
 
 VOCABULARY = 2048
 END, CLOSE = 1, 2  # ids of the tokens that end the text and the thinking
@@ -275,11 +275,6 @@ def write(directory: Path, base: Baseline, logits_b_NV: Tensor) -> Path:
     )
     table = make_table(base.scored, gather(stats), base.classes, CONFIG.position_classes)
     ShardedTable(str(directory / "positions")).write(0, table, ShardMetadata(""))
-    summary = {
-        "settings": CONFIG.model_dump(mode="json"),
-        "token_classes": base.classes.names,
-        "eos_ids": base.classes.ids("end_of_text", "think_close"),
-        "failed": [],
-    }
-    write_json(directory / "summary.json", summary)
+    eos_ids = base.classes.ids("end_of_text", "think_close")
+    summary_without_numbers(CONFIG, base.classes.names, eos_ids).write(directory / "summary.json")
     return directory

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssdfast.attribution import load_probes, position_groups
-from ssdfast.attribution.attribute import attribute
 from ssdfast.attribution.load_probes import read_probes
 from ssdfast.attribution.metrics import METRICS, POSITIONS, ratios
 from ssdfast.attribution.power import component_tests
@@ -17,6 +16,7 @@ from ssdfast.attribution.verdict_rules import Design
 from ssdfast.run_dir import read_json, write_json
 from ssdfast.sharded_table import ShardedTable, ShardMetadata
 from ssdfast.statistics import holm
+from tests.as_json import attribute
 
 from .synthetic import Planted, baseline, write
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ssdfast.attribution.attribute import attribute
+from tests.as_json import attribute
 
 from .cases import Case, classify, confusion, groups, null_pair
 from .synthetic import Planted, baseline, write

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssdfast.attribution.attribute import attribute
+from tests.as_json import attribute
 
 from .recipes import ALL, STRENGTH, WRONG_SAMPLING, Setup, distilled, simulate
 from .synthetic import Planted, baseline, write

@@ -89,6 +89,8 @@ def score(problem, answer):
         open("written", "w")
     return len(answer) / len(problem.question)
 
+full = 1.0
+
 def broken(problem, answer):
     return int(answer)
 """
@@ -97,6 +99,7 @@ def broken(problem, answer):
 @pytest.fixture
 def own_grader(tmp_path, monkeypatch):
     (tmp_path / "own_grader.py").write_text(GRADER)
+    (tmp_path / "half_written.py").write_text("def score(")
     monkeypatch.chdir(tmp_path)
 
 
@@ -125,11 +128,13 @@ def test_a_grader_that_fails_is_named_once(own_grader, caplog):
         ("own_grader", "must be of the form module:function"),
         ("no_such_module:score", "no_such_module:score cannot be imported"),
         ("own_grader:no_such", "has no function no_such"),
+        ("own_grader:full", "has no function full"),
+        ("half_written:score", "importing the grader half_written:score raises SyntaxError"),
     ],
 )
 def test_a_grader_that_is_not_there_is_named(own_grader, grader, said):
-    with pytest.raises(ValueError, match=said), GraderPool(workers=1, grader=grader) as pool:
-        grade_completions([(problem("p", "1"), r"\boxed{1}")], pool)
+    with pytest.raises(ValueError, match=said), GraderPool(workers=1, grader=grader):
+        pass
 
 
 def test_a_score_outside_the_scale_is_refused(own_grader):

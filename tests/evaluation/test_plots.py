@@ -11,21 +11,34 @@ import pytest
 from ssdfast.config import EvalConfig
 from ssdfast.evaluation import plots
 from ssdfast.evaluation.plots import COLOURS, draw
+from ssdfast.schemas import EvaluationResults, Interval, LengthSummary, RunResults
+from ssdfast.schemas.evaluation import DiagnosticRates, Lengths
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def run(label="a", temperature=0.7, value=0.5, unit="tokens", **truncation):
-    accuracy = {"value": value, "ci_low": value - 0.1, "ci_high": value + 0.05}
-    quantiles = {"p5": 1.0, "p25": 100.0, "p50": 200.0 + 100 * value, "p75": 400.0, "p95": 900.0}
-    answer_rate = {"value": 0.8, "ci_low": 0.7, "ci_high": 0.9}
-    diagnostics = {"answer_rate": answer_rate, "length": {"unit": unit, "all": quantiles}}
+    quantiles = LengthSummary.model_construct(p5=1.0, p25=100.0, p50=200.0 + 100 * value, p75=400.0, p95=900.0)
+    diagnostics = DiagnosticRates.model_construct(
+        answer_rate=Interval(value=0.8, ci_low=0.7, ci_high=0.9),
+        length=Lengths.model_construct(unit=unit, all=quantiles),
+    )
+    accuracy = Interval(value=value, ci_low=value - 0.1, ci_high=value + 0.05)
     known = {"top_k": 20, "top_p": 0.95, "min_p": 0.0} | truncation
-    return {"checkpoint": label, "temperature": temperature, "accuracy": accuracy, "diagnostics": diagnostics, **known}
+    return RunResults.model_construct(
+        checkpoint=label, temperature=temperature, accuracy=accuracy, diagnostics=diagnostics, **known
+    )
+
+
+def with_ends(given, low, high):
+    """The run with these ends of both intervals."""
+    ends = {"ci_low": low, "ci_high": high}
+    rates = given.diagnostics.model_copy(update={"answer_rate": given.diagnostics.answer_rate.model_copy(update=ends)})
+    return given.model_copy(update={"accuracy": given.accuracy.model_copy(update=ends), "diagnostics": rates})
 
 
 def drawn(directory, *runs):
-    return {path.stem: path for path in draw({"runs": list(runs)}, directory)}
+    return {path.stem: path for path in draw(EvaluationResults.model_construct(runs=list(runs)), directory)}
 
 
 def texts(path):
@@ -69,11 +82,16 @@ def test_the_same_results_make_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize("name", ["accuracy", "answer_rate", "length"])
 def test_each_figure_shows_its_own_values(tmp_path, name):
-    before, changed = drawn(tmp_path / "before", *SWEEP), copy.deepcopy(SWEEP)
-    shown = changed[0] if name == "accuracy" else changed[0]["diagnostics"]
-    (shown[name]["all"] if name == "length" else shown[name]).update(
-        {"p50": 300.0} if name == "length" else {"value": 0.75, "ci_low": 0.6, "ci_high": 0.8}
-    )
+    first, *others = SWEEP
+    interval = Interval(value=0.75, ci_low=0.6, ci_high=0.8)
+    if name == "accuracy":
+        first = first.model_copy(update={"accuracy": interval})
+    else:
+        lengths = first.diagnostics.length
+        longer = lengths.model_copy(update={"all": lengths.all.model_copy(update={"p50": 300.0})})
+        rates = {"length": longer} if name == "length" else {"answer_rate": interval}
+        first = first.model_copy(update={"diagnostics": first.diagnostics.model_copy(update=rates)})
+    before, changed = drawn(tmp_path / "before", *SWEEP), [first, *others]
     after = drawn(tmp_path / "after", *changed)
     assert [one for one in before if before[one].read_bytes() != after[one].read_bytes()] == [name]
 
@@ -116,9 +134,9 @@ def test_a_line_a_checkpoint_by_rising_temperature_in_the_order_of_the_runs(tmp_
 
 
 def test_bars_reach_from_the_estimate_to_the_ends_of_its_interval():
-    assert plots._percent({"value": 0.5, "ci_low": 0.25, "ci_high": 0.625}) == (50, 25, 12.5)
-    assert plots._percent({"value": 0.5, "ci_low": None, "ci_high": None}) == (50, 0, 0)
-    assert plots._quartiles({"p5": 1.0, "p25": 100.0, "p50": 250.0, "p75": 300.0, "p95": 900.0}) == (250, 150, 50)
+    assert plots._percent(Interval(value=0.5, ci_low=0.25, ci_high=0.625)) == (50, 25, 12.5)
+    assert plots._percent(Interval(value=0.5, ci_low=None, ci_high=None)) == (50, 0, 0)
+    assert plots._quartiles(LengthSummary.model_construct(p25=100.0, p50=250.0, p75=300.0)) == (250, 150, 50)
 
 
 def test_lines_are_named_by_the_truncation_that_differs(tmp_path):
@@ -147,16 +165,15 @@ def test_one_temperature_is_no_sweep_and_one_run_is_enough(tmp_path):
 
 
 def test_a_run_without_an_interval_is_drawn(tmp_path):
-    only = run("base")
-    for interval in (only["accuracy"], only["diagnostics"]["answer_rate"]):
-        interval.update(ci_low=None, ci_high=None)
+    only = with_ends(run("base"), None, None)
     assert "base" in texts(drawn(tmp_path, only)["accuracy"])
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_fractions_at_either_end_are_drawn(tmp_path, value):
     only = run("base", value=value)
-    only["accuracy"].update(ci_low=max(value - 0.1, 0.0), ci_high=min(value + 0.1, 1.0))
+    ends = {"ci_low": max(value - 0.1, 0.0), "ci_high": min(value + 0.1, 1.0)}
+    only = only.model_copy(update={"accuracy": only.accuracy.model_copy(update=ends)})
     assert len(drawn(tmp_path, only)) == 3
 
 

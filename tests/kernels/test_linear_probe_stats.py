@@ -25,11 +25,15 @@ def _linear(*args):
     return linear_probe_stats(*args, backend="cpu")
 
 
+@pytest.mark.parametrize("isa", ["", "avx512"], ids=["best", "avx512"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_matches_the_oracle(case, dtype):
+def test_matches_the_oracle(case, dtype, isa, monkeypatch):
     if case.large and dtype == torch.float16:
         pytest.skip("large rows: fp16 takes the same way as fp32")
+    if isa and not (dtype == torch.bfloat16 and torch.ops.ssdfast_cpu.multiplies(True, "amx")):
+        pytest.skip("the best product of this dtype here")
+    monkeypatch.setenv("SSDFAST_CPU", isa)
     a, b, token = make(case, dtype)
     assert_matches_oracle(by_rows(_linear, a, b, token, case.spec), a, b, token, case.spec)
 

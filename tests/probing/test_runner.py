@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ssdfast import models, run_dir
 from ssdfast.config import ExecutionConfig, NamedPath, PositionConfig, ProbeConfig
@@ -111,6 +112,26 @@ def test_every_column_is_that_of_a_plain_forward(finished):
         assert table[name].to_pylist() == [row[0] for row in table[whole].to_pylist()]
 
 
+@pytest.mark.parametrize("model_loading", ["both", "sequential"])
+@pytest.mark.parametrize("padded", ["baseline", "trained"])
+def test_rows_that_pad_a_head_do_not_count(finished, padded, model_loading, tmp_path, caplog):
+    """The padding would win every argmax."""
+    config, out = finished
+    model = AutoModelForCausalLM.from_pretrained(getattr(config, padded))
+    model.resize_token_embeddings(tiny.VOCABULARY + 32, mean_resizing=False)
+    with torch.no_grad():
+        model.lm_head.weight[tiny.VOCABULARY :] = 100 * model.lm_head.weight[3]
+    model.save_pretrained(tmp_path / "padded")
+    AutoTokenizer.from_pretrained(getattr(config, padded)).save_pretrained(tmp_path / "padded")
+    caplog.set_level("INFO")
+    changed = config.model_copy(update={padded: str(tmp_path / "padded")})
+    probe(changed, tmp_path / "out", ExecutionConfig(model_loading=model_loading))
+    assert table_of(tmp_path / "out").equals(table_of(out))
+    counts = {name: 96 + 32 * (name == padded) for name in ("baseline", "trained")}
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["vocabulary"] == {"compared": 96} | counts
+    assert "they are compared over the first 96" in caplog.text
+
+
 def test_classes_and_flags(finished):
     _, out = finished
     rows = table_of(out).to_pylist()
@@ -190,6 +211,67 @@ def test_one_model_after_the_other_writes_the_same_bytes(finished, tmp_path, max
     probe(config, tmp_path, ExecutionConfig(model_loading="sequential", max_spill_gb=max_spill_gb))
     assert contents(tmp_path) == contents(out)
     assert list((tmp_path / "spill").iterdir()) == []
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """The paths of the models that read a batch, in order."""
+    paths = []
+    run = model_loading.forward
+    monkeypatch.setattr(model_loading, "forward", lambda model, *args: paths.append(model.path) or run(model, *args))
+    return paths
+
+
+def keeping(directory, **more):
+    return ExecutionConfig(baseline_states=str(directory), **more)
+
+
+def test_kept_states_of_the_baseline_serve_the_next_model(finished, tmp_path, forwards):
+    config, out = finished
+    probe(config, tmp_path / "first", keeping(tmp_path / "kept"))
+    assert contents(tmp_path / "first") == contents(out)
+    assert len(list((tmp_path / "kept").iterdir())) == len(parts(out))
+    other = config.model_copy(update={"trained": tiny.save_model(tmp_path / "other", moved=0.05)})
+    forwards.clear()
+    probe(other, tmp_path / "second", keeping(tmp_path / "kept"))
+    assert set(forwards) == {other.trained}
+    probe(other, tmp_path / "alone")
+    assert contents(tmp_path / "second") == contents(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("change", ["weights", "traces", "batches", "damage"])
+def test_kept_states_serve_only_what_they_were_made_of(change, tmp_path, forwards):
+    config = config_of(tmp_path)
+    probe(config, tmp_path / "first", keeping(tmp_path / "kept"))
+    if change == "weights":  # under the same path
+        tiny.save_model(tmp_path / "baseline", moved=0.01)
+    elif change == "traces":
+        tiny.save_traces(tmp_path / "traces-a", 7, seed=9)
+        tiny.save_traces(tmp_path / "traces-b", 5, seed=8)
+    elif change == "batches":
+        config = config.model_copy(update={"max_batch_tokens": 16})
+    else:
+        for file in (tmp_path / "kept").iterdir():
+            file.write_bytes(file.read_bytes()[:-1])
+    forwards.clear()
+    probe(config, tmp_path / "second", keeping(tmp_path / "kept"))
+    assert config.baseline in forwards
+    probe(config, tmp_path / "alone")
+    assert contents(tmp_path / "second") == contents(tmp_path / "alone")
+
+
+def test_states_that_would_take_too_much_are_not_kept(finished, tmp_path, caplog):
+    config, out = finished
+    probe(config, tmp_path / "out", keeping(tmp_path / "kept", max_spill_gb=1e-5))
+    assert contents(tmp_path / "out") == contents(out)
+    assert not (tmp_path / "kept").exists()
+    assert "more than max_spill_gb = 1e-05: they are not kept" in caplog.text
+
+
+@pytest.mark.parametrize("more", [{"engine": "ray"}, {"model_loading": "both"}])
+def test_states_are_kept_by_one_model_after_the_other(more, tmp_path):
+    with pytest.raises(ValueError, match="leave out engine: ray and model_loading: both"):
+        keeping(tmp_path, **more)
 
 
 IN_TURN = ExecutionConfig(model_loading="sequential")
@@ -343,10 +425,10 @@ def test_a_trace_that_a_model_fails_on_is_recorded_and_the_run_goes_on(tmp_path,
     with monkeypatch.context() as broken:
         fail_on(broken, getattr(config, which))
         failed = probe(config, tmp_path / "out", ExecutionConfig(model_loading=mode))
-    assert {one["trace_id"] for one in failed} == {"problem1#0", "problem3#0"}
-    assert failed[0]["reason"] == f"{getattr(config, which)}: RuntimeError: out of memory"
+    assert {one.trace_id for one in failed} == {"problem1#0", "problem3#0"}
+    assert failed[0].reason == f"{getattr(config, which)}: RuntimeError: out of memory"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["failed"] == failed
+    assert summary["failed"] == [one.to_json() for one in failed]
     assert summary["positions"] == 5
     assert sorted(set(table_of(tmp_path / "out")["trace_id"].to_pylist())) == ["problem0#0", "problem2#0"]
     assert probe(config, tmp_path / "out") == [], "what failed is tried again"

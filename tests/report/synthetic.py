@@ -16,6 +16,7 @@ import torch
 
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 from ssdfast.probing.table import gather
+from ssdfast.run_dir import schema_stamp
 
 SPEC = ProbeSpec(20, eval_sampling=SamplingParams(1.0, 20, 0.95), train_sampling=SamplingParams(1.1, 20, 0.95))
 PASSAGE = re.findall(
@@ -81,8 +82,10 @@ def write_run(
         tables.append(pa.concat_tables(pair))
         pq.write_table(tables[-1], run_dir / "positions" / f"shard-{problem:05d}.parquet")
     table = pa.concat_tables(tables)
-    (run_dir / "vocabulary.json").write_text(json.dumps({str(i): text for i, text in enumerate(texts)}))
-    (run_dir / "summary.json").write_text(json.dumps(_summary(table), allow_nan=False))
+    (run_dir / "vocabulary.json").write_text(
+        json.dumps(schema_stamp() | {str(i): text for i, text in enumerate(texts)})
+    )
+    (run_dir / "summary.json").write_text(json.dumps(schema_stamp() | _summary(table), allow_nan=False))
     return run_dir
 
 
@@ -170,10 +173,12 @@ def _summary(table: pa.Table) -> dict:
             for x in trace_sources
         },
         "settings": {
+            "baseline": "base", "trained": "trained", "traces": ["traces"],
             "train_sampling": {"temperature": 1.1, "top_k": 20, "top_p": 0.95}, "top_logprobs": 20,
             "eval_sampling": {"temperature": 1.0, "top_k": 20, "top_p": 0.95},
         },
-        "token_classes": ["other"],
+        "token_classes": ["other"], "eos_ids": [], "logits": "", "left_out": {}, "train_sampling_origin": "",
+        "failed": [], "selected": {"traces": {}, "positions": 0, "strata": []},
     }  # fmt: skip
 
 

@@ -19,6 +19,9 @@ from ssdfast.report import candidates, page_traces, write_report
 from ssdfast.report.format_text import format_summary
 from ssdfast.report.sanitize import MAX_CHARACTERS, embeddable_json, inert
 from ssdfast.report.study_text import format_title
+from ssdfast.run_dir import schema_stamp
+from ssdfast.schemas import ArmResults, AttributionResults, Interval, Verdict
+from tests.probe_summary import summary_without_numbers
 
 from .synthetic import vocabulary, write_run
 from .unpacking import columns_of
@@ -145,13 +148,10 @@ def test_support_of_the_training_samples_is_that_of_the_probe(train):
     logits_NV = torch.randn(200, 90, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
     spec = ProbeSpec(eval_sampling=train, train_sampling=train)
     stats = probe_stats(logits_NV, None, torch.zeros(200, dtype=torch.int64), spec, backend="reference")
-    setting = {"temperature": train.temperature, "top_k": train.top_k, "top_p": train.top_p}
-    assert candidates.truncate(stats.base.top_logprobs.numpy(), setting)[0] == stats.base.support_size.tolist()
+    assert candidates.truncate(stats.base.top_logprobs.numpy(), train)[0] == stats.base.support_size.tolist()
 
 
-@pytest.mark.parametrize(
-    "train", [None, {"temperature": 1.0, "top_k": 0, "top_p": 0.9}, {"temperature": 1.0, "top_k": 21, "top_p": 1}]
-)
+@pytest.mark.parametrize("train", [SamplingParams(1.0, 0, 0.9), SamplingParams(1.0, 21, 1.0)])
 def test_support_that_the_top_lists_do_not_hold_is_unknown(train):
     assert candidates.truncate(np.zeros((2, 20), np.float32), train) is None
 
@@ -238,7 +238,7 @@ def test_a_large_run_stays_below_ten_megabytes(tmp_path):
             table = table.set_column(place, field.name, pa.FixedSizeListArray.from_arrays(flat, 20))
         traces = [table.set_column(0, "trace_id", pa.array([f"t{part}-{i}"] * 500)) for i in range(10)]
         pq.write_table(pa.concat_tables(traces), run / "positions" / f"shard-{part:05d}.parquet")
-    (run / "vocabulary.json").write_text(json.dumps({str(i): f" token{i}" for i in range(150_000)}))
+    (run / "vocabulary.json").write_text(json.dumps(schema_stamp() | {str(i): f" token{i}" for i in range(150_000)}))
     path = write_report(run)
     data = _data(path)
     assert path.stat().st_size < 10_000_000
@@ -284,8 +284,8 @@ def _twice(run):
         (_remove("vocabulary.json"), r"vocabulary\.json is missing"),
         (_remove("positions/shard-00000.parquet"), r"holds no shard-"),
         (_write("summary.json", "{"), r"summary\.json is not valid JSON"),
-        (_write("summary.json", "[]"), r"summary\.json must hold a JSON object, got list"),
-        (_write("summary.json", '{"positions": 1}'), r"summary\.json has no all, by_lock_kind"),
+        (_write("summary.json", "[]"), r"summary\.json was written before schema versions"),
+        (_write("summary.json", '{"schema_version": 1, "positions": 1}'), r"summary\.json: traces: Field required"),
         (_write("positions/shard-00000.parquet", "PAR1"), r"shard-00000\.parquet is not a readable Parquet file"),
         (_drop_column, r"shard-00000\.parquet has no column js, top1_changed"),
         (_twice, r"is in .*shard-00000\.parquet and in .*shard-00009\.parquet"),
@@ -319,15 +319,15 @@ def test_an_interval(numbers, words):
 def _headline(position_fraction, alignment, invalid=0, kl=(0.02, 0.01, 0.03)):
     values = {"ssd_variance_fraction": position_fraction, "ssd_alignment": alignment, "kl_trained_base": kl}
     entry = {key: dict(zip(("value", "ci_low", "ci_high"), numbers, strict=True)) for key, numbers in values.items()}
-    title, sentences = format_summary(
-        {
-            "positions": 4160,
-            "traces": 16,
-            "invalid": invalid,
-            "trace_sources": {"baseline": 4000, "trained": 160},
-            "all": entry,
-        }
-    )
+    summary = summary_without_numbers({"baseline": "b", "trained": "t", "traces": ["t"]}, ["other"], [])
+    changes = {
+        "positions": 4160,
+        "traces": 16,
+        "invalid": invalid,
+        "trace_sources": {"baseline": 4000, "trained": 160},
+        "all": summary.all.model_copy(update={key: Interval(**numbers) for key, numbers in entry.items()}),
+    }
+    title, sentences = format_summary(summary.model_copy(update=changes))
     return title, " ".join(sentences)
 
 
@@ -373,16 +373,22 @@ def test_the_title_of_a_study_is_a_sentence_made_from_the_verdicts(categories, t
     for name, category in categories.items():
         components = [] if category == "none" else category.split(" + ")
         named = category if len(components) < 2 else "mixture"
-        arms[name] = {"verdict": {"category": named, "components": components, "scope": "recipes"}}
-    assert format_title({"control": "control", "arms": arms | {"control": {}}}) == title
+        arms[name] = Verdict.model_construct(category=named, components=components, scope="recipes")
+    assert format_title(_attribution(arms)) == title
+
+
+def _attribution(verdicts, problems=50):
+    arms = {name: ArmResults.model_construct(verdict=verdict) for name, verdict in verdicts.items()}
+    arms["control"] = ArmResults.model_construct(verdict=None)
+    return AttributionResults.model_construct(control="control", problems=problems, arms=arms)
 
 
 def test_the_title_says_when_there_is_one_model_of_each_arm_or_too_few_problems():
     def title(category, components, scope):
-        verdict = {"category": category, "components": components, "scope": scope}
-        other = {"category": "undecided" if category == "undecided" else "none", "components": [], "scope": scope}
-        arms = {"SSD": {"verdict": verdict}, "hot": {"verdict": other}, "control": {}}
-        return format_title({"control": "control", "problems": 5, "arms": arms})
+        verdict = Verdict.model_construct(category=category, components=components, scope=scope)
+        none = "undecided" if category == "undecided" else "none"
+        other = Verdict.model_construct(category=none, components=[], scope=scope)
+        return format_title(_attribution({"SSD": verdict, "hot": other}, problems=5))
 
     assert title("ssd", ["ssd"], "models") == "One model of each arm: only SSD shows self-distillation beyond control"
     assert title("none", [], "models") == "No trained model shows an effect beyond control"

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from ssdfast.workflows.study.runner import read_study, study
+from ssdfast.workflows.study.runner import read_study
+from tests.as_json import study
 
 from ..workflows.study.small import WORDS, file_of, write_inputs
 from .reading import Reader, needed

@@ -68,7 +68,7 @@ def traces(out):
 def test_a_run_writes_what_was_asked_and_how(config, tmp_path):
     out = tmp_path / "out"
     config = config.model_copy(update={"top_logprobs": 5})
-    found = runner.sample(config, out, SampleExecution(batch_size=7))
+    found = runner.sample(config, out, SampleExecution(batch_size=7)).to_json()
     assert {f.name for f in out.iterdir()} - {".lock"} == {
         "config.yaml", "manifest.json", "problems.jsonl", "sampling.json", "traces",
     }  # fmt: skip
@@ -176,7 +176,7 @@ def test_stopped_from_the_keyboard_it_keeps_all_finished_traces_as_a_table(long_
 class Flaky:
     """An engine that fails on every third request."""
 
-    name = "flaky"
+    name, capacity = "flaky", 8
 
     def complete(self, requests, drawn):
         for i, request in enumerate(requests):
@@ -193,7 +193,7 @@ class Flaky:
 def test_what_fails_is_recorded_left_out_by_readers_and_tried_again(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(requests, "make_engine", lambda *args: Flaky())
     out = tmp_path / "out"
-    found = runner.sample(config, out)
+    found = runner.sample(config, out).to_json()
     assert found["finish_reasons"] == {"error": 7, "stop": 13}
     assert found["first_failure"] == "p0: the server said no"
     assert len(list(read(out / "traces"))) == 13
@@ -219,7 +219,7 @@ def test_prompts_that_leave_no_room_are_refused_or_skipped(config, tmp_path):
         file.write(json.dumps({"id": "long", "question": "word1 " * 60}) + "\n")
     with pytest.raises(ValueError, match=r"the prompt of long has 60 tokens, which fills the context of 48 .*skip"):
         runner.sample(config, tmp_path / "out")
-    found = runner.sample(config.model_copy(update={"on_prompt_too_long": "skip"}), tmp_path / "skipped")
+    found = runner.sample(config.model_copy(update={"on_prompt_too_long": "skip"}), tmp_path / "skipped").to_json()
     assert found["skipped_problems"]["prompt_too_long"] == ["long"]
     assert found["traces"] == 20
 

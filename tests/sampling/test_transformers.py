@@ -97,6 +97,30 @@ def test_a_trace_does_not_depend_on_the_batch(model, sampling):
     assert len({len(c.ids) for c in together}) > 3  # some ended before others
 
 
+@pytest.mark.parametrize("tokens", [1, 8, 20])
+def test_prompts_that_are_read_in_parts_give_the_same_traces(model, tokens, monkeypatch):
+    """Parts of one prompt, of several, and one part; with a common prefix and without."""
+    for prompts in (PROMPTS, [*PROMPTS, [7, 7]]):
+        together = sampled(model, requests(40, prompts=prompts), batch=16)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine_module, "_READ_TOKENS", tokens)
+            in_parts = sampled(model, requests(40, prompts=prompts), batch=16)
+        assert [trace.ids for trace in in_parts] == [trace.ids for trace in together]
+
+
+def test_prompts_of_similar_length_are_read_together(model, monkeypatch):
+    monkeypatch.setattr(engine_module, "_READ_TOKENS", 12)
+    shapes = []
+    forward = engine_module._Batch._forward
+    monkeypatch.setattr(
+        engine_module._Batch,
+        "_forward",
+        lambda self, cache, ids_BL, *rest: shapes.append(tuple(ids_BL.shape)) or forward(self, cache, ids_BL, *rest),
+    )
+    sampled(model, requests(8, tokens=1), batch=8)
+    assert shapes == [(1, 2), (4, 2), (3, 4), (1, 4)]  # the prefix, then the rests: 1 1 2 2, 3 3 4, 4 tokens
+
+
 def test_a_trace_takes_the_place_of_one_that_ended(model):
     """Lengths and prompts of all sizes: rows leave and join, and every trace is what it is alone."""
     rng = np.random.default_rng(0)

@@ -67,3 +67,15 @@ def test_a_run_that_was_stopped_makes_the_same_losses(inputs, monkeypatch):
     monkeypatch.undo()
     runner.train(config, inputs / "out")
     assert losses(inputs / "out") == losses(inputs / "whole")
+
+
+def test_adapters_are_kept_where_that_is_asked_for(inputs):
+    peft = pytest.importorskip("peft")
+    trained = runner.train(config_of(inputs, num_train_epochs=1, lora_rank=2, keep_adapters=True), inputs / "out")
+    base = models.load(str(inputs / "model"), "float32").model
+    adapted = peft.PeftModel.from_pretrained(base, trained.parent / "adapters").merge_and_unload()
+    merged = dict(models.load(str(trained), "float32").model.named_parameters())
+    for name, weight in adapted.named_parameters():
+        torch.testing.assert_close(weight, merged[name])
+    with pytest.raises(ValueError, match="keep_adapters without lora_rank"):
+        config_of(inputs, keep_adapters=True)

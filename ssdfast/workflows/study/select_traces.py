@@ -18,16 +18,21 @@ _NEAR_FRACTION = 0.02
 """The fraction of the traces from which the one that replaces a trace of similar length is drawn."""
 
 
-def with_grades(sampled: Path, samples: Path | None) -> pa.Table:
-    """The finished traces of a directory with a column `correct` from the table of graded samples, null without one."""
-    table = pa.concat_tables([pq.read_table(file) for file in traces.files(sampled)])
+def read(directory: Path) -> pa.Table:
+    """The finished traces of a directory, or of those below it, with a column `correct`, null where there is none."""
+    tables = [pq.read_table(file.absolute(), partitioning=None) for file in traces.files_below(directory)]
+    table = pa.concat_tables(tables, promote_options="permissive")
     table = table.filter(pc.invert(pc.is_in(table["finish_reason"], pa.array(UNFINISHED))))
-    if samples is None:
+    if "correct" not in table.column_names:
         return table.append_column("correct", pa.nulls(len(table), pa.bool_()))
-    rows = pq.read_table(samples, columns=["problem_id", "sample", "grade"]).to_pylist()
-    correct = {(row["problem_id"], row["sample"]): row["grade"] == "correct" for row in rows}
-    keys = zip(table["problem_id"].to_pylist(), table["sample"].to_pylist(), strict=True)
-    return table.append_column("correct", pa.array([correct.get(key) for key in keys], pa.bool_()))
+    return table
+
+
+def with_grades(table: pa.Table, graded: pa.Table) -> pa.Table:
+    """The traces with the grades of the traces that they are, by their seeds: a resampled trace has another number."""
+    correct = dict(zip(graded["seed"].to_pylist(), graded["correct"].to_pylist(), strict=True))
+    column = pa.array([correct.get(seed) for seed in table["seed"].to_pylist()], pa.bool_())
+    return table.drop_columns(["correct"]).append_column("correct", column)
 
 
 def without_truncated(table: pa.Table) -> pa.Table:

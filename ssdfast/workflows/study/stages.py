@@ -1,20 +1,20 @@
 """The stages of a study in the order in which they run.
 
-For each arm and seed: sample, grade, select, train, eval; then the traces of the probe, a probe for each trained model,
-and the two stages that join all arms, compare and attribute. Arms with equal sampling parameters share their samples.
+For each arm and seed: sample, select, train, eval; then the traces of the probe, a probe for each trained model, and
+the two stages that join all arms, compare and attribute. Arms with equal sampling parameters share their samples.
+Grades are stages of their own, on which no sample and no training depends but that of correct traces: with another
+extraction of answers nothing is sampled again.
 A stage imports what runs it when it runs, so that a study that is done opens in seconds.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ... import run_dir
 from ...config import (
@@ -32,6 +32,7 @@ from ...config import (
 from ...config.study import RECIPES
 from ...evaluation.runs import KnownSamplingParams, Run
 from ...report.study import Training
+from ...schemas import DecodingCurves, TraceSelection, read_metrics
 from . import select_traces
 from .graph import Stage
 
@@ -53,11 +54,12 @@ class Stages:
 
     def final(self) -> list[Stage]:
         """The stages that all others lead to."""
-        return [self.compare, self.attribute]
+        return [self.compare, self.attribute, *(self.training_data(arm, seed) for arm, seed in self._arm_seeds())]
 
     def arm(self, arm: str) -> list[Stage]:
         """What is run for one arm: the evaluation and the probe of each seed, with all that they need."""
-        return [stage for seed in self.config.arm_seeds(arm) for stage in (self.eval(arm, seed), self.probe(arm, seed))]
+        seeds = self.config.arm_seeds(arm)
+        return [stage(arm, seed) for seed in seeds for stage in (self.eval, self.probe, self.training_data)]
 
     def sample(self, arm: str, seed: int) -> Stage:
         """The samples that an arm trains on; one stage for all arms with equal sampling parameters."""
@@ -76,8 +78,7 @@ class Stages:
         def run(directory: Path) -> None:
             from ...sampling.runner import sample
 
-            stats = sample(config, directory, self.execution.engine_args)
-            if failure := stats["first_failure"]:
+            if failure := sample(config, directory, self.execution.engine_args).first_failure:
                 raise run_dir.RunError(f"some traces failed, the first {failure}; the same command tries them again")
 
         label = f"{KnownSamplingParams.from_config(sampling)}-{seed}".replace(" ", "-").replace("=", "")
@@ -87,41 +88,45 @@ class Stages:
     def grade(self, arm: str, seed: int) -> Stage:
         """The samples with a column `correct`."""
         samples = self.sample(arm, seed)
-        extraction, conventions = self.config.extraction, self.config.conventions
 
         def run(directory: Path) -> None:
-            from ..evaluate import evaluate
+            self._grade(samples.directory, directory)
 
-            source = NamedPath(name="sampled", path=str(samples.directory))
-            config = EvalConfig(completions=(source,), extraction=extraction, conventions=conventions)
-            evaluate(config, directory, self._eval_execution)
-            graded = select_traces.with_grades(samples.directory / "traces", directory / "eval" / "samples.parquet")
-            select_traces.write(graded, directory / "traces")
-
-        settings = {"extraction": _json(extraction), "conventions": _json(conventions)}
-        return self._stage("grade", samples.label, settings, run, [samples])
+        return self._stage("grade", samples.label, self._grading, run, [samples])
 
     def select(self, arm: str, seed: int) -> Stage:
         """The traces that an arm trains on, by its recipe."""
         recipe = RECIPES[self.config.arms[arm].recipe]
-        graded = self.grade(arm, seed)
-        target = self.grade(recipe["match_lengths"], seed) if recipe.get("match_lengths") else None
+        source = self.grade(arm, seed) if recipe.get("correct_only") else self.sample(arm, seed)
+        target = self.sample(recipe["match_lengths"], seed) if recipe.get("match_lengths") else None
         settings = {"recipe": recipe, "truncated_traces": self.config.truncated_traces, "seed": seed}
 
         def run(directory: Path) -> None:
-            sampled = pq.read_table(graded.directory / "traces")
+            sampled = select_traces.read(source.directory / "traces")
             filtered = self._without_truncated(sampled)
             selected = select_traces.only_correct(filtered) if recipe.get("correct_only") else filtered
             if target:
-                target_table = self._without_truncated(pq.read_table(target.directory / "traces"))
+                target_table = self._without_truncated(select_traces.read(target.directory / "traces"))
                 selected = select_traces.match_lengths(selected, target_table, seed)
             select_traces.write(selected, directory / "traces")
-            tables = {"sampled": sampled, "filtered": filtered, "selected": selected}
-            run_dir.write_json(
-                directory / "selection.json", {name: select_traces.describe(table) for name, table in tables.items()}
-            )
 
-        return self._stage("select", f"{arm}-{seed}", settings, run, [graded, target] if target else [graded])
+        return self._stage("select", f"{arm}-{seed}", settings, run, [source, target] if target else [source])
+
+    def training_data(self, arm: str, seed: int) -> Stage:
+        """The distributions of the traces as sampled, after the filter and as selected, with the fraction correct."""
+        graded, selected = self.grade(arm, seed), self.select(arm, seed)
+
+        def run(directory: Path) -> None:
+            sampled = select_traces.read(graded.directory / "traces")
+            tables = {
+                "sampled": sampled,
+                "filtered": self._without_truncated(sampled),
+                "selected": select_traces.with_grades(select_traces.read(selected.directory / "traces"), sampled),
+            }
+            described = {name: select_traces.describe(table) for name, table in tables.items()}
+            TraceSelection.model_validate(described).write(directory / "selection.json")
+
+        return self._stage("training_data", f"{arm}-{seed}", {}, run, [graded, selected])
 
     def train(self, arm: str, seed: int) -> Stage:
         selected = self.select(arm, seed)
@@ -133,7 +138,7 @@ class Stages:
             config = TrainingRunConfig(
                 model=self.model, traces=str(selected.directory / "traces"), seed=seed, **settings
             )
-            train(config, directory, TrainExecution())
+            train(config, directory, TrainExecution(num_threads=self.execution.engine_args.num_threads))
 
         epochs = self.config.arm_training(arm).num_train_epochs
         tokens = self.num_train_problems * self.config.train_max_new_tokens * epochs
@@ -153,8 +158,7 @@ class Stages:
                 sweep=self.config.sweep,
                 samples_per_problem=self.config.samples_per_problem,
                 max_new_tokens=self.config.eval_max_new_tokens,
-                extraction=self.config.extraction,
-                conventions=self.config.conventions,
+                **self.config.grading(),
                 engine=self.config.engine,
             )
 
@@ -165,7 +169,8 @@ class Stages:
 
         combinations = len(self.config.sweep.grid(self.config.eval_sampling))
         samples = self.num_eval_problems * self.config.samples_per_problem * combinations
-        settings = _json(config()) | {"models": name}
+        settings = {key: value for key, value in _json(config()).items() if key not in self._grading}
+        settings |= {"models": name}
         needs = [trained] if trained else []
         return self._stage("eval", name, settings, run, needs, samples * self.config.eval_max_new_tokens)
 
@@ -177,11 +182,12 @@ class Stages:
         count = self.config.num_probe_traces
 
         def run(directory: Path) -> None:
-            traces = answers.directory / "traces" / Run(BASELINE, KnownSamplingParams.from_config(sampling)).directory
-            graded = select_traces.with_grades(traces, answers.directory / "eval" / "samples.parquet")
+            run = Run(BASELINE, KnownSamplingParams.from_config(sampling)).directory
+            graded = select_traces.read(self._grade(answers.directory / "traces" / run, directory / "graded"))
             select_traces.write(select_traces.subsample(graded, count, seed=0), directory / "traces")
 
-        return self._stage("probe_traces", BASELINE, {"count": count, "sampling": _json(sampling)}, run, [answers])
+        settings = {"count": count, "sampling": _json(sampling), **self._grading}
+        return self._stage("probe_traces", BASELINE, settings, run, [answers])
 
     def probe(self, arm: str, seed: int) -> Stage:
         """The shift of one trained model at every position of the probe's traces."""
@@ -200,13 +206,22 @@ class Stages:
         def run(directory: Path) -> None:
             from ...probing.runner import probe
 
-            if failed := probe(config(), directory, ExecutionConfig(on_sampling_mismatch="allow")):
-                raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0]['trace_id']}")
+            threads = self.execution.engine_args.num_threads
+            execution = ExecutionConfig(
+                on_sampling_mismatch="allow", num_threads=threads, baseline_states=str(self.baseline_states)
+            )
+            if failed := probe(config(), directory, execution):
+                raise run_dir.RunError(f"{len(failed)} traces could not be scored, the first {failed[0].trace_id}")
 
         answers = self.num_eval_problems * self.config.samples_per_problem
         tokens = min(answers, self.config.num_probe_traces or answers) * self.config.eval_max_new_tokens
         settings = _json(config()) | {"trained": "", "traces": ""}
         return self._stage("probe", f"{arm}-{seed}", settings, run, [trained, traces], 2 * tokens)
+
+    @property
+    def baseline_states(self) -> Path:
+        """The baseline's hidden states at the traces of the probe, while trained models are probed beside it."""
+        return self.root / "baseline_states"
 
     @cached_property
     def compare(self) -> Stage:
@@ -224,12 +239,11 @@ class Stages:
                 baseline=BASELINE,
                 problems=self.config.eval_problems,
                 prompt=self.config.prompt,
-                extraction=self.config.extraction,
-                conventions=self.config.conventions,
+                **self.config.grading(),
             )
             evaluate(config, directory, self._eval_execution)
 
-        settings = {"eval_problems": _json(self.config.eval_problems)}
+        settings = {"eval_problems": _json(self.config.eval_problems), **self._grading}
         return self._stage("compare", "", settings, run, evals.values())
 
     @cached_property
@@ -244,11 +258,16 @@ class Stages:
             directories = {arm: [stage.directory for stage in stages] for arm, stages in probes.items()}
             attribution = attribute(directories, self.config.control)
             curves = {arm: decoding_curves(first) for arm, (first, *_) in directories.items()}
-            run_dir.write_json(directory / "decoding_curves.json", {"arms": curves})
-            run_dir.write_json(directory / "attribution.json", attribution)
+            DecodingCurves.model_validate({"arms": curves}).write(directory / "decoding_curves.json")
+            attribution.write(directory / "attribution.json")
 
         needs = [stage for stages in probes.values() for stage in stages]
         return self._stage("attribute", "", {"control": self.config.control}, run, needs)
+
+    def trained_models(self) -> Iterator[tuple[str, Path]]:
+        """ARM-SEED and the directory of its model, which exists once the stage is done."""
+        for arm, seed in self._arm_seeds():
+            yield f"{arm}-{seed}", Path(self._model_path(self.train(arm, seed)))
 
     def trainings(self) -> Iterator[Training]:
         """What the report shows of each training, once its stages are done."""
@@ -260,10 +279,25 @@ class Stages:
                 arm,
                 seed,
                 description + _RECIPE_NOTES.get(self.config.arms[arm].recipe, ""),
-                run_dir.read_json(self.select(arm, seed).directory / "selection.json"),
-                [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()],
+                TraceSelection.read(self.training_data(arm, seed).directory / "selection.json"),
+                read_metrics(metrics),
                 self.probe(arm, seed).directory,
             )
+
+    @property
+    def _grading(self) -> dict[str, Any]:
+        """The settings that grades depend on, and samples do not."""
+        settings = _json(self.config)
+        return {name: settings[name] for name in self.config.grading()}
+
+    def _grade(self, traces: Path, directory: Path) -> Path:
+        """Grade traces in `directory`; returns the directory of the graded traces."""
+        from ..evaluate import evaluate
+
+        source = NamedPath(name="sampled", path=str(traces))
+        evaluate(EvalConfig(completions=(source,), **self.config.grading()), directory, self._eval_execution)
+        copy = directory / "traces" / source.name
+        return copy if copy.exists() else traces  # which had these grades already
 
     def _without_truncated(self, table: pa.Table) -> pa.Table:
         return select_traces.without_truncated(table) if self.config.truncated_traces == "drop" else table

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast.traces import read
 from ssdfast.workflows.study.select_traces import match_lengths, subsample, with_grades, without_truncated, write
+from ssdfast.workflows.study.select_traces import read as read_table
 
 from ... import tiny
 
@@ -47,10 +47,13 @@ def test_truncated_traces_are_left_out():
 
 def test_grades_go_to_their_traces_by_problem_and_sample(tmp_path):
     tiny.save_traces(tmp_path / "traces", 4, problem_id=list("aabc"), sample=[0, 1, 0, 0], finish_reason=["stop"] * 4)
-    rows = {"problem_id": list("aab"), "sample": [0, 1, 0], "grade": ["incorrect", "correct", "no_answer"]}
-    pq.write_table(pa.table(rows), tmp_path / "verdicts.parquet")
-    table = with_grades(tmp_path / "traces", tmp_path / "verdicts.parquet")
+    sampled = read_table(tmp_path / "traces")
+    assert sampled["correct"].to_pylist() == [None] * 4
+    graded = pa.table({"seed": [0, 1, 2], "correct": [False, True, False]})
+    table = with_grades(sampled, graded)
     assert table["correct"].to_pylist() == [False, True, False, None]
+    again = with_grades(sampled.take([1, 1, 3]), graded)  # as a resampled arm has them
+    assert again["correct"].to_pylist() == [True, True, None]
     write(table, tmp_path / "out")
     assert [trace.correct for trace in read(tmp_path / "out")] == [False, True, False, None]
     with pytest.raises(ValueError, match="no trace is left"):

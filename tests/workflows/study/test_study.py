@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,8 +14,10 @@ import pytest
 
 from ssdfast import cli
 from ssdfast.config import StudyExecution
+from ssdfast.probing import model_loading
 from ssdfast.workflows.study import graph, runner
-from ssdfast.workflows.study.runner import make_stages, read_study, study
+from ssdfast.workflows.study.runner import make_stages, read_study
+from tests.as_json import study
 
 from .small import file_of, write_inputs
 
@@ -64,6 +67,57 @@ def test_a_study_ends_in_verdicts_and_a_changed_arm_alone_runs_again(inputs, mon
     assert sorted(names) == ["attribute", "compare", "eval ssd-0", "probe ssd-0", "train ssd-0"]
 
 
+def test_another_extraction_samples_and_trains_nothing_again(inputs, monkeypatch):
+    names, out = ran(monkeypatch), inputs / "out"
+    study(read_study(file_of(inputs)), out)
+    names.clear()
+    study(read_study(file_of(inputs, extraction={"fallback_last_number": True})), out)
+    assert {name.split()[0] for name in names} == {
+        "grade", "training_data", "probe_traces", "probe", "compare", "attribute",
+    }  # fmt: skip
+    runs = json.loads((out / "results.json").read_text())["runs"]
+    answered = [(run["diagnostics"]["answer_rate"]["value"], run["diagnostics"]["boxed_rate"]) for run in runs]
+    assert any(stated > boxed for stated, boxed in answered)
+
+
+def test_models_are_linked_and_superseded_stages_are_removed_after_they_were_listed(inputs, capsys):
+    out = inputs / "out"
+    assert cli.run(["study", file_of(inputs), "--out", str(out)]) == 0
+    assert f"model: {out / 'models' / 'ssd-0'}" in capsys.readouterr().out
+    first = (out / "models" / "ssd-0").resolve()
+    assert (out / "models" / "control-0" / "model.safetensors").is_file()
+    assert cli.run(["clean", str(out)]) == 0
+    assert capsys.readouterr().out == "no stage is superseded\n"
+    changed = {"arms": {"ssd": {"training": {"learning_rate": 2e-3}}, "control": None}}
+    study(read_study(file_of(inputs, **changed)), out)
+    assert (out / "models" / "ssd-0").resolve() != first
+    stages = {path.parent for path in out.glob("*/*/done.json")}
+    assert cli.run(["clean", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "5 superseded stages" in said
+    assert str(first.parent.parent) in said
+    assert {path.parent for path in out.glob("*/*/done.json")} == stages
+    assert cli.run(["clean", str(out), "--remove"]) == 0
+    left = {path.parent for path in out.glob("*/*/done.json")}
+    assert len(left) == len(stages) - 5
+    assert first.parent.parent not in left
+    capsys.readouterr()
+    study(read_study(file_of(inputs, **changed)), out)  # nothing that it needs is gone
+    assert "stage" not in capsys.readouterr().err
+    assert cli.run(["clean", str(inputs / "model")]) == 2
+
+
+def test_the_probes_of_a_study_share_the_pass_of_the_baseline(inputs, monkeypatch):
+    read = []
+    run = model_loading.forward
+    monkeypatch.setattr(model_loading, "forward", lambda model, *rest: read.append(model.path) or run(model, *rest))
+    study(read_study(file_of(inputs)), inputs / "out")
+    passes = Counter(Path(path).parent.parent.name for path in read)
+    assert len(passes) == 3  # the baseline and two arms
+    assert len(set(passes.values())) == 1
+    assert not (inputs / "out" / "baseline_states").exists()
+
+
 def test_arms_that_draw_alike_share_their_traces_and_each_recipe_does_what_it_says(inputs):
     recipes = ["ssd", "ssd-soft", "control", "length-matched", "temperature-only", "correct-only"]
     config = read_study(file_of(inputs, arms=recipes, train_sampling={"temperature": 1.3}))
@@ -95,6 +149,45 @@ def test_every_recipe_is_an_arm_that_runs(inputs):
     assert len(chosen["length-matched"]) == len(chosen["ssd"]) == len(rows)
     assert 0 < len(chosen["correct-only"]) < len(rows)
     assert all(chosen["correct-only"]["correct"].to_pylist())
+
+
+def spoil_golds(inputs, name):
+    """The first problem gets an unreadable gold answer, the second none."""
+    rows = [json.loads(line) for line in (inputs / f"{name}.jsonl").read_text().splitlines()]
+    rows[0]["answer"], rows[1]["answer"] = r"\frac{1}{", ""
+    (inputs / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_a_bad_gold_is_refused_before_anything_is_sampled(inputs, name):
+    spoil_golds(inputs, name)
+    with pytest.raises(ValueError, match=r"1 problem .* without a gold answer"):
+        study(read_study(file_of(inputs)), inputs / "out")
+    assert not list((inputs / "out").glob("**/*.parquet"))
+
+
+def test_bad_golds_can_be_skipped_and_their_traces_are_still_trained_on(inputs):
+    spoil_golds(inputs, "train")
+    spoil_golds(inputs, "eval")
+    config = read_study(file_of(inputs, on_bad_gold="skip"))
+    study(config, inputs / "out")
+    stages = make_stages(config, inputs / "out", StudyExecution())
+    traces = pq.read_table(stages.select("ssd", 0).directory / "traces").to_pylist()
+    ungraded = {trace["problem_id"] for trace in traces if trace["correct"] is None}
+    assert ungraded == {"p0", "p1"}
+    assert json.loads((inputs / "out" / "results.json").read_text())["bad_golds"] == ["p20", "p21"]
+
+
+def test_a_study_takes_a_grader_of_the_users(inputs, monkeypatch):
+    (inputs / "always.py").write_text("def score(problem, answer):\n    return 1.0\n")
+    monkeypatch.chdir(inputs)
+    extraction = {"fallback_last_number": True}  # or a random model has no answer
+    with pytest.raises(ValueError, match="has no function scores"):
+        study(read_study(file_of(inputs, grader="always:scores")), inputs / "out")
+    study(read_study(file_of(inputs, grader="always:score", extraction=extraction)), inputs / "out")
+    runs = json.loads((inputs / "out" / "results.json").read_text())["runs"]
+    for run in runs:
+        assert 0 < run["accuracy"]["value"] == run["diagnostics"]["answer_rate"]["value"]
 
 
 def test_machines_may_take_an_arm_each(inputs):
@@ -148,7 +241,8 @@ def test_an_estimate_says_what_is_to_do_and_does_nothing(inputs, capsys):
     assert cli.run(["study", file_of(inputs), "--out", str(inputs / "out"), "--estimate"]) == 0
     said = capsys.readouterr().out
     assert "train ssd-0" in said
-    assert "stages to do" in said
+    assert re.search(r"train ssd-0 .* to do, at most [\d.]+ (s|ms)", said)
+    assert re.search(r"(\d+) of \1 stages to do, at most .* on one machine$", said, re.MULTILINE)
     assert re.search(r"memory to train ssd, control: [\d.]+ [kM]B on a [CG]PU for micro-batches of 2,048 tokens", said)
     assert "verdicts with one seed per arm are about these trained models" in said
     assert "minimum detectable difference in accuracy" in said

@@ -1,0 +1,60 @@
+"""The JSON files that stages hand to each other, each with one model that writer and reader share."""
+
+from .attribution import (
+    ArmResults,
+    AttributionResults,
+    AttributionSettings,
+    Component,
+    ControlComparison,
+    Curves,
+    DecodingCurves,
+    FitParameters,
+    GroupMetrics,
+    MetricTest,
+    Shift,
+    SingleFit,
+    Verdict,
+)
+from .base import Interval, JsonFile, Record
+from .evaluation import Comparison, EvaluationResults, LengthSummary, RunResults, RunSelection, SequentialResults
+from .probe import FailedTrace, GroupSummary, ProbeSummary, read_vocabulary, write_vocabulary
+from .sampling import SamplingSummary
+from .stage import StageDone
+from .training import DescribedTraces, StepMetrics, TraceSelection, TrainingRecord, read_metrics
+
+__all__ = [
+    "ArmResults",
+    "AttributionResults",
+    "AttributionSettings",
+    "Comparison",
+    "Component",
+    "ControlComparison",
+    "Curves",
+    "DecodingCurves",
+    "DescribedTraces",
+    "EvaluationResults",
+    "FailedTrace",
+    "FitParameters",
+    "GroupMetrics",
+    "GroupSummary",
+    "Interval",
+    "JsonFile",
+    "LengthSummary",
+    "MetricTest",
+    "ProbeSummary",
+    "Record",
+    "RunResults",
+    "RunSelection",
+    "SamplingSummary",
+    "SequentialResults",
+    "Shift",
+    "SingleFit",
+    "StageDone",
+    "StepMetrics",
+    "TraceSelection",
+    "TrainingRecord",
+    "Verdict",
+    "read_metrics",
+    "read_vocabulary",
+    "write_vocabulary",
+]

@@ -1,0 +1,74 @@
+"""How many threads torch computes with on a CPU.
+
+Two threads that wait for one core are slower than one: each product waits for the slower of them. So a process takes as
+many threads as there are cores that nobody else uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import torch
+
+_log = logging.getLogger("ssdfast.threads")
+
+_SECONDS = 0.25
+"""How long other processes are watched."""
+
+
+def set_threads(num_threads: int) -> None:
+    """Let torch use so many threads; 0 chooses by the free cores, unless OMP_NUM_THREADS says how many.
+
+    On a machine with a GPU, 0 changes nothing.
+    """
+    if num_threads:
+        torch.set_num_threads(num_threads)
+        return
+    if torch.cuda.is_available() or os.environ.get("OMP_NUM_THREADS"):
+        return
+    usable = usable_cores()
+    free = free_cores(usable)
+    if free < torch.get_num_threads():
+        torch.set_num_threads(free)
+        if free < usable:
+            _log.info(f"{usable - free} of {usable} cores are busy: computing with {free}, --num-threads sets another")
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, by its affinity and its control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(_quota() or cores)))
+
+
+def free_cores(usable: int) -> int:
+    """How many of the usable cores idle now, rounded to the nearest, at least 1; all where that cannot be read."""
+    before = _busy_and_total()
+    if before is None:
+        return usable
+    time.sleep(_SECONDS)
+    after = _busy_and_total()
+    assert after
+    total = after[1] - before[1]
+    busy = usable * (after[0] - before[0]) / total if total else 0.0
+    return max(1, min(usable, round(usable - busy)))
+
+
+def _busy_and_total(path: Path = Path("/proc/stat")) -> tuple[int, int] | None:
+    """Ticks of all cores since the machine started; this process sleeps meanwhile and does not count."""
+    try:
+        ticks = [int(value) for value in path.read_text().split("\n", 1)[0].split()[1:9]]
+    except OSError:
+        return None
+    idle = ticks[3] + ticks[4]
+    return sum(ticks) - idle, sum(ticks)
+
+
+def _quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
+    try:
+        quota, period = path.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)

@@ -1,0 +1,1 @@
+"""``ssdfast view``: any run directory as a page, served on this machine alone."""
