@@ -225,8 +225,9 @@ def test_gpu_check_goes_on_after_a_failure_and_says_so():
     assert steps[-1].startswith("profile")
 
 
+@pytest.mark.interpreter
 def test_gpu_check_rehearses_every_step_without_a_gpu(tmp_path):
-    """At toy size, in Triton's interpreter: a typo shows here, not on the day that there is a GPU."""
+    """At toy size, in Triton's interpreter, which takes minutes: a typo shows here, not on the day that there is a GPU."""
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         ["bench/gpu_check.sh", "--rehearse", "--results", tmp_path], cwd=ROOT, env=environment, capture_output=True,
