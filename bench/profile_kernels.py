@@ -1,7 +1,7 @@
 """What the kernels do on a GPU, by its counters: ``python bench/profile_kernels.py``.
 
 Nsight Compute (``ncu``), where it is installed and may read the counters, gives instructions, bytes from memory, time
-and registers of each launch of ``probe_stats``, ``linear_probe_stats`` and ``soft_label_ce``; the clocks stay as they are.
+and registers of each launch of ``probe_stats``, ``linear_probe_stats`` and ``soft_label_ce``; the clocks stay.
 Elsewhere torch's profiler gives the time alone. The numbers calibrate the model of the machine code. With --run it
 launches the kernels, for ncu to watch.
 """

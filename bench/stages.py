@@ -30,8 +30,8 @@ from tests import tiny
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 4096, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 512, "initializer_range": 0.12, "eos_token_id": 1,
-    "bos_token_id": None, "tie_word_embeddings": True,
+    "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 512, "initializer_range": 0.12,
+    "eos_token_id": 1, "bos_token_id": None, "tie_word_embeddings": True,
 }  # fmt: skip
 PROBLEMS, TOKENS = (4, 8) if REHEARSAL else (24, 48)
 DEVICES = {"cpu": {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}, "gpu": {}}

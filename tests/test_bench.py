@@ -227,7 +227,7 @@ def test_gpu_check_goes_on_after_a_failure_and_says_so():
 
 @pytest.mark.interpreter
 def test_gpu_check_rehearses_every_step_without_a_gpu(tmp_path):
-    """At toy size, in Triton's interpreter, which takes minutes: a typo shows here, not on the day that there is a GPU."""
+    """At toy size, in Triton's interpreter, which takes minutes: a typo shows here and not on a GPU."""
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         ["bench/gpu_check.sh", "--rehearse", "--results", tmp_path], cwd=ROOT, env=environment, capture_output=True,
@@ -241,7 +241,12 @@ def test_gpu_check_rehearses_every_step_without_a_gpu(tmp_path):
         "steps", "rates", "tests", "claims-probe-stats", "claims-linear", "claims-loss", "probe_stats",
         "linear_probe_stats", "soft_label_ce", "training-step", "stages", "profile",
     }  # fmt: skip
-    rows = [json.loads(line) for path in tmp_path.iterdir() if path.stem != "steps-gpu" for line in open(path)]
+    rows = [
+        json.loads(line)
+        for path in tmp_path.iterdir()
+        if path.stem != "steps-gpu"
+        for line in path.read_text().splitlines()
+    ]
     assert all(row["rehearsal"] for row in rows)
     left_out = {row["left_out"] for row in rows if "left_out" in row}
     assert not any(reason.startswith(("fails the gate", "does not run")) for reason in left_out), left_out
@@ -264,7 +269,8 @@ def test_counters_of_a_profile_are_read_by_kernel():
     lines = [f'"{i}","first_sweep","(8, 1, 1)","{1.5 + i}","1,000","2","3","40","8","50"' for i in range(3)]
     rows = profile_kernels.parsed("\n".join(["==PROF== Connected", names, units, *lines]))
     assert rows == [
-        {"kernel": "first_sweep", "grid": "(8, 1, 1)", "launches": 3, "nanoseconds": 2500.0, "warp_instructions": 1000.0,
+        {"kernel": "first_sweep", "grid": "(8, 1, 1)", "launches": 3, "nanoseconds": 2500.0,
+         "warp_instructions": 1000.0,
          "bytes_read": 2e6, "bytes_written": 3e3, "registers": 40.0, "programs": 8.0, "occupancy_percent": 50.0}
     ]  # fmt: skip
 
