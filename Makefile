@@ -21,7 +21,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	@echo "All tests take about half an hour on two cores; make test-fast takes about two minutes."
 	$(PYTEST) -m "not interpreter and not aot" tests
-	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels
+	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels tests/test_bench.py
 	$(PYTEST) -m aot tests/kernels
 
 FAST := $(addprefix tests/,test_cli.py test_config.py test_loop_detection.py test_progress.py test_prompts.py test_prose.py \
