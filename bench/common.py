@@ -1,8 +1,14 @@
-"""Shared by the benchmarks: timing in turns, and records with device and versions."""
+"""Shared by the benchmarks: timing in turns, and records with device and versions.
+
+With SSDFAST_REHEARSAL=1 and TRITON_INTERPRET=1, a benchmark rehearses what it does on a GPU: toy sizes on this CPU, the
+Triton kernels in Triton's interpreter, and fp16 instead of bf16, which the interpreter cannot multiply. The times mean
+nothing. SSDFAST_RESULTS names another directory for the records.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -18,20 +24,25 @@ import torch
 import ssdfast.kernels  # noqa: F401  # before ROOT is on the path, so that an installed ssdfast is measured
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
+RESULTS = Path(os.environ.get("SSDFAST_RESULTS") or ROOT / "bench" / "results")
 sys.path.insert(0, str(ROOT))  # for the tests' own tolerance
 
 ON_GPU = torch.cuda.is_available()
+REHEARSAL = os.environ.get("SSDFAST_REHEARSAL") == "1" and not ON_GPU
+FOR_GPU = ON_GPU or REHEARSAL  # benchmarks, claims and records are those of a GPU
 DEVICE = "cuda" if ON_GPU else "cpu"
+HALF = torch.float16 if REHEARSAL else torch.bfloat16
 
 
 def interleaved(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
     """Median seconds of each call. They take turns, so that a busy moment of the machine affects all of them."""
+    seconds = 0 if REHEARSAL else seconds
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()
-    while calls and (len(times[next(iter(calls))]) < 3 or time.perf_counter() - start < seconds):
+    repeats = 1 if REHEARSAL else 3
+    while calls and (len(times[next(iter(calls))]) < repeats or time.perf_counter() - start < seconds):
         for name, call in calls.items():
             times[name].append(_timed(call))
     return {name: statistics.median(samples) for name, samples in times.items()}
@@ -57,6 +68,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": _commit(),
         "date": date.today().isoformat(),
+        **({"rehearsal": True} if REHEARSAL else {}),
     }
 
 
@@ -82,8 +94,8 @@ def _processor() -> str:
 
 def record(name: str, rows: list[dict[str, Any]]) -> Path:
     """Writes one JSON line per row, with device and versions; those of a GPU go to a file of their own."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}{'-gpu' if ON_GPU else ''}.jsonl"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}{'-gpu' if FOR_GPU else ''}.jsonl"
     measured_on = machine()
     path.write_text("".join(json.dumps({**measured_on, **row}) + "\n" for row in rows), encoding="utf-8")
     return path

@@ -10,7 +10,7 @@ from inputs import Hidden, Logits
 from provider import GATE_ROWS, assert_plain
 from torch import Tensor
 
-from ssdfast.kernels import ProbeSpec, ProbeStats, linear_probe_stats, probe_stats
+from ssdfast.kernels import ModelStats, PairStats, ProbeSpec, ProbeStats, linear_probe_stats, probe_stats
 from tests.kernels.cases import assert_matches_oracle, on_cpu
 
 
@@ -19,6 +19,13 @@ class LogitsGate:
 
     def __init__(self, x: Logits):
         self.few = Logits(*(tensor.cpu() for tensor in x.rows(GATE_ROWS)))
+
+    def models(self) -> tuple[ModelStats, ModelStats]:
+        """The oracle's columns of each model."""
+        base, trained, token = self.few
+        oracle = probe_stats(base.double(), trained.double(), token, ProbeSpec())
+        assert oracle.trained
+        return oracle.base, oracle.trained
 
     def plain(self, spec: ProbeSpec) -> Callable[[ProbeStats], None]:
         base, trained, token = self.few
@@ -49,6 +56,16 @@ class HiddenGate:
         hidden_base, head_base, hidden_trained, head_trained, token = self.x
         double = hidden_base.double(), head_base.double(), hidden_trained.double(), head_trained.double(), token
         return on_cpu(linear_probe_stats(*double, ProbeSpec(), backend="reference"))
+
+    def models(self) -> tuple[ModelStats, ModelStats]:
+        """The oracle's columns of each model."""
+        assert self.oracle.trained
+        return self.oracle.base, self.oracle.trained
+
+    @property
+    def pair(self) -> PairStats:
+        assert self.oracle.pair
+        return self.oracle.pair
 
     def plain(self, answer: ProbeStats) -> None:
         assert_plain(answer, self.oracle)

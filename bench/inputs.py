@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from common import DEVICE
+from common import DEVICE, HALF
 from torch import Tensor
 
 from tests.kernels.cases import language_like
@@ -32,7 +32,7 @@ class Logits(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """Hidden states [N, H] and heads [V, H] of both models in bf16, and a token [N] for each row.
+    """Hidden states [N, H] and heads [V, H] of both models in HALF, and a token [N] for each row.
 
     All values are on grids so coarse that every product and every partial sum is exact in float32: the logits are the
     same in any order of summation, and the comparison with the float64 oracle can be strict.
@@ -54,7 +54,7 @@ class Hidden(NamedTuple):
         )
 
 
-def logits_pair(n: int, v: int, dtype: torch.dtype = torch.bfloat16, device: str = DEVICE) -> Logits:
+def logits_pair(n: int, v: int, dtype: torch.dtype = HALF, device: str = DEVICE) -> Logits:
     g = torch.Generator().manual_seed(0)
     distinct = min(n, DISTINCT)
     base_NV = language_like(distinct, v, g)
@@ -90,7 +90,7 @@ def hidden_pair(n: int, v: int, h: int, device: str = DEVICE) -> Hidden:
 
 def _on_grid(x: Tensor, step: float) -> Tensor:
     """bf16 keeps eight bits: multiples of a step up to 255 of them are exact. Overwrites x."""
-    return x.div_(step).round_().clamp_(-255, 255).mul_(step).bfloat16()
+    return x.div_(step).round_().clamp_(-255, 255).mul_(step).to(HALF)
 
 
 def _repeated(x: Tensor, n: int) -> Tensor:

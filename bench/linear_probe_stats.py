@@ -12,7 +12,7 @@ from functools import partial
 
 import others
 import torch
-from common import DEVICE, ON_GPU, record
+from common import DEVICE, FOR_GPU, REHEARSAL, record
 from gates import HiddenGate
 from inputs import Hidden, hidden_pair
 from memory import bytes_of
@@ -22,7 +22,8 @@ from roofline import floor, measured_rates
 
 from ssdfast.kernels import ProbeSpec, ProbeStats, linear_probe_stats
 
-SHAPES = [(4_096, 248_320, 2_560)] if ON_GPU else [(256, 49_152, 576)]
+GPU_SHAPES = [(4, 1_500, 64)] if REHEARSAL else [(4_096, 248_320, 2_560)]
+SHAPES = GPU_SHAPES if FOR_GPU else [(256, 49_152, 576)]
 inputs = hidden_pair
 
 

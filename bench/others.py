@@ -1,4 +1,4 @@
-"""Other code that computes some of our columns from hidden states and heads, for both models.
+"""Other code that computes some of our columns from hidden states and heads, for both models; ``peers`` has packages.
 
 Shape legend: N rows, V vocabulary, H hidden size, C rows of a chunk.
 """
@@ -6,14 +6,15 @@ Shape legend: N rows, V vocabulary, H hidden size, C rows of a chunk.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import peers
 import torch
 import torch.nn.functional as F
-from common import ON_GPU, interleaved
+from common import ON_GPU, REHEARSAL, interleaved
 from gates import HiddenGate
 from inputs import Hidden
 from provider import SLOW_ROWS, Provider, assert_near
@@ -24,8 +25,8 @@ from ssdfast.kernels.probe_stats import reference
 from ssdfast.kernels.probe_stats.schema import new_packed, put_rows, unpack
 
 # With exact logits, sums in float32 are what is left; a column of log-probabilities as rounded as bf16 logits would be
-# wrong by 1e-2. The tolerance of what multiplies in 16 bits with float32 sums allows one more rounding.
-FLOAT32, ROUNDED_INSIDE = 1e-5, 1e-3
+# wrong by 1e-2.
+FLOAT32 = 1e-5
 CHUNK = 1024 if ON_GPU else 128  # rows; 128 is TRL's own choice, a GPU wants more of them in a product
 EAGER_CHUNK = 16  # eager torch needs a hundred bytes per logit
 
@@ -106,15 +107,16 @@ def providers(x: Hidden, product: Float32Logits, gate: HiddenGate) -> Iterator[P
         "TRL-style, chunked, bf16 logits",
         both,
         partial(_both, partial(_trl, lambda hidden, model: hidden @ heads[model].T, _logprob_and_entropy)),
-        logprob_gate(ROUNDED_INSIDE),
+        logprob_gate(peers.ROUNDED_INSIDE),
     )
     compiled = torch.compile(_logprob_and_entropy, dynamic=False)
     yield Provider(
-        "TRL-style, torch.compile", both, partial(_both, partial(_trl, product, compiled)), compiled=True, **float32
-    )
+        "TRL-style, torch.compile", both, partial(_both, partial(_trl, product, compiled)), compiled=True,
+        missing="a rehearsal compiles nothing" if REHEARSAL else "", **float32,
+    )  # fmt: skip
     yield from _torch_linear_cross_entropy(product, float32)
-    yield _cut_cross_entropy(product, float32, logprob_gate(ROUNDED_INSIDE))
-    yield from _liger(gate, logprob_gate(ROUNDED_INSIDE))
+    yield _cut_cross_entropy(product, float32, logprob_gate(peers.ROUNDED_INSIDE))
+    yield from peers.from_hidden_states(gate)
 
 
 def _both(columns: Callable[[Tensor, int, Tensor], tuple[Tensor, ...]], x: Hidden) -> list[tuple[Tensor, ...]]:
@@ -161,31 +163,5 @@ def _cut_cross_entropy(product: Float32Logits, float32: dict[str, Any], bf16_gat
             return (-loss(hidden.to(head.dtype), head, token, reduction="none", impl=implementation),)
 
     given: dict[str, Any] = {"gate": bf16_gate} if ON_GPU else {**float32, "compiled": True}
-    missing = missing_package("cut_cross_entropy")
+    missing = peers.why_missing("cut_cross_entropy", on_cpu=not REHEARSAL)
     return Provider("cut-cross-entropy", "token_logprob", partial(_both, logprobs), missing=missing, **given)
-
-
-def _liger(gate: HiddenGate, bf16_gate: Callable[[Any], None]) -> Iterator[Provider]:
-    """Losses for training: cross-entropy row by row, and Jensen-Shannon as a mean."""
-    missing = missing_package("liger_kernel") or ("" if ON_GPU else "its kernels need a GPU")
-
-    def cross_entropy(x: Hidden) -> list[tuple[Tensor]]:
-        loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss(reduction="none")
-        models = ((x.head_base_VH, x.hidden_base_NH), (x.head_trained_VH, x.hidden_trained_NH))
-        return [(-loss(head, hidden, x.token_N),) for head, hidden in models]
-
-    def jensen_shannon(x: Hidden) -> Tensor:
-        loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearJSD(jsd_beta=0.5)
-        return loss(x.hidden_trained_NH, x.head_trained_VH, x.hidden_base_NH, x.head_base_VH, x.token_N)
-
-    def js_gate(answer: Tensor) -> None:
-        assert gate.oracle.pair
-        want = gate.oracle.pair.js.mean()
-        assert_near(answer.cpu() / want, torch.ones(()), ROUNDED_INSIDE, "js over its oracle")
-
-    yield Provider("Liger fused linear cross-entropy", "token_logprob", cross_entropy, bf16_gate, missing=missing)
-    yield Provider("Liger fused linear JSD", "js, its mean over rows", jensen_shannon, js_gate, missing=missing)
-
-
-def missing_package(package: str) -> str:
-    return "" if importlib.util.find_spec(package) else f"{package.replace('_', '-')} is not installed"

@@ -11,8 +11,9 @@ import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import peers
 import torch
-from common import DEVICE, ON_GPU, record
+from common import DEVICE, FOR_GPU, REHEARSAL, record
 from gates import LogitsGate
 from inputs import Logits, logits_pair, token_classes
 from memory import bytes_of
@@ -23,7 +24,8 @@ from ssdfast.kernels import ProbeSpec, ProbeStats, probe_stats
 from ssdfast.kernels.probe_stats import reference
 from ssdfast.kernels.probe_stats.schema import unpack
 
-SHAPES = [(8_192, 151_936), (16_384, 151_936)] if ON_GPU else [(64, 151_936)]  # the last on a GPU has N V above 2^31
+GPU_SHAPES = [(4, 1_500)] if REHEARSAL else [(8_192, 151_936), (16_384, 151_936)]  # the last has N V above 2^31
+SHAPES = GPU_SHAPES if FOR_GPU else [(64, 151_936)]
 ONE_SWEEP = ProbeSpec(sweeps=1, lse_temperatures=())
 inputs = logits_pair
 
@@ -35,7 +37,7 @@ def everything(v: int) -> ProbeSpec:
 
 def fast_backends() -> list[str]:
     """The backends for tensors of this machine's device, without the reference."""
-    return [name for name in probe_stats.backends() if name == ("triton" if ON_GPU else "cpu")]
+    return [name for name in probe_stats.backends() if name == ("triton" if FOR_GPU else "cpu")]
 
 
 def providers(x: Logits) -> Iterator[Provider]:
@@ -44,7 +46,12 @@ def providers(x: Logits) -> Iterator[Provider]:
     yield Provider("torch.logsumexp", "lse", _logsumexp)
     yield from ours(x, gate)
     yield Provider("eager torch", "all", partial(_in_float32, spec=spec), gate.plain(spec), SLOW_ROWS)
-    yield Provider("torch.compile", "all", compiled_reference(spec), gate.plain(spec), GATE_ROWS, compiled=True)
+    missing = "a rehearsal compiles nothing" if REHEARSAL else ""
+    yield Provider(
+        "torch.compile", "all", compiled_reference(spec), gate.plain(spec), GATE_ROWS, compiled=True, missing=missing
+    )
+    if FOR_GPU:
+        yield from peers.from_logits(gate)
 
 
 def ours(x: Logits, gate: LogitsGate | None = None) -> Iterator[Provider]:

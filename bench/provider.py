@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from common import DEVICE, interleaved
+from common import FOR_GPU, interleaved
 from memory import bytes_of, peak_in_own_process, peak_on_gpu
 from torch import Tensor
 
@@ -99,7 +99,7 @@ def _call(provider: Provider, inputs: Any) -> Callable[[], Any]:
 
 
 def _peak(operation: str, provider: Provider, shape: tuple[int, ...], inputs: Any) -> int:
-    if DEVICE == "cpu":
+    if not FOR_GPU:
         return peak_in_own_process(operation, provider.name, shape)
     return peak_on_gpu(_call(provider, inputs)) + bytes_of(provider.prepared)
 

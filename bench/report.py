@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import published
 import records
 from records import OPERATIONS, Record
 
@@ -26,14 +27,15 @@ Ratios are medians of runs that take turns on a machine that does nothing else; 
 tenth higher.
 
 `python bench/claims.py all` measures the claims again and fails where one no longer holds. A provider whose answer
-differs from float64 is left out, with the reason. `bench/gpu_check.sh` runs the GPU tests and every benchmark at full
-size on a machine with a GPU, in under nine minutes; no GPU has been measured yet unless a table below names one.
+differs from float64 is left out, with the reason. `bench/gpu_check.sh` runs the GPU tests and these benchmarks
+at full size on a machine with a GPU, in under nine minutes; no GPU has been measured yet unless a table below names one.
 """
 OPERATION_SECTIONS = (
     ("Kernels from hidden states", "linear_probe_stats", "claims-linear"),
     ("Kernels from logits", "probe_stats", "claims-probe-stats"),
 )
 CLAIM_SECTIONS = (
+    ("The loss", "claims-loss"),
     ("The whole probe", "claims-runner"),
     ("Sampling", "claims-sampling"),
     ("Evaluation", "claims-evaluation"),
@@ -55,6 +57,7 @@ def page(rows: list[Record], notes: str) -> str:
         section = list(_claims(rows, claims))
         if section:
             parts += [f"## {heading}", *section]
+    parts += published.section()
     if notes:
         parts.append(notes.strip())
     return "\n\n".join([*parts, _machines(rows)]) + "\n"

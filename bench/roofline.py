@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from common import DEVICE, ON_GPU, interleaved
+from common import DEVICE, ON_GPU, REHEARSAL, interleaved
 from torch import Tensor
 
-COPY_BYTES = 2**30 if ON_GPU else 2**27  # many times the last cache
+COPY_BYTES = 2**30 if ON_GPU else 2**20 if REHEARSAL else 2**27  # many times the last cache, but for a rehearsal
 
 
 class Rates(NamedTuple):

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import peers
 import torch
 import torch.nn.functional as F
 from claim import Claim
-from common import DEVICE, ON_GPU, interleaved, record
+from common import DEVICE, FOR_GPU, HALF, ON_GPU, REHEARSAL, interleaved, record
 from inputs import DISTINCT, hidden_pair
-from memory import bytes_of, peak_in_own_process
-from others import missing_package
+from memory import bytes_of, peak_in_own_process, peak_on_gpu
 from probe_stats import fast_backends
 from provider import GATE_ROWS, Provider, gated, measured
 from roofline import floor, measured_rates
@@ -28,14 +28,16 @@ from torch import Tensor
 from ssdfast.kernels import soft_label_ce
 
 MODEL = 49_152, 576
-SHAPES = [(16_384, 151_936, 2_560)] if ON_GPU else [(4_096, *MODEL)]
+GPU_MODEL = (700, 64) if REHEARSAL else (151_936, 2_560)
+GPU_ROWS = 16 if REHEARSAL else 16_384
+SHAPES = [(GPU_ROWS, *GPU_MODEL)] if FOR_GPU else [(4_096, *MODEL)]
 K = 20
 EAGER_ROWS = 1_024  # full logits of more do not fit beside their gradients and dense labels
 TORCH_CHUNK = 512  # rows; torch's own choice takes 16 times the time of the bare matmuls on a CPU
 PLAIN = "F.linear_cross_entropy"
 CHUNKED = f"F.linear_cross_entropy, {TORCH_CHUNK} rows"
 # Of the largest value of a loss or gradient; what multiplies in bf16 rounds to eight bits.
-TOLERANCE = 2e-2 if ON_GPU else 1e-5
+TOLERANCE = 2e-2 if FOR_GPU else 1e-5
 
 Answer = tuple[Tensor, Tensor, Tensor]  # the loss, summed over rows, and its gradients in hidden states and head
 
@@ -59,7 +61,7 @@ def inputs(n: int, v: int, h: int) -> Step:
     top = few.topk(K, dim=1)
     repeats = -(-n // few.shape[0])
     probs_NK = top.values.softmax(1).repeat(repeats, 1)[:n]
-    dtype = torch.bfloat16 if ON_GPU else torch.float32
+    dtype = HALF if FOR_GPU else torch.float32
     return Step(
         x.hidden_trained_NH.to(dtype),
         x.head_trained_VH.to(dtype),
@@ -96,6 +98,13 @@ def eager(x: Step, hard: bool = False) -> Answer:
             return F.cross_entropy(logits_NV, x.token_N, reduction="sum")
         q_NV = torch.zeros_like(logits_NV).scatter_add_(1, x.ids_NK, x.probs_NK.to(logits_NV.dtype))
         return F.cross_entropy(logits_NV, q_NV, reduction="sum")
+
+    return _with_gradients(loss, x)
+
+
+def liger_soft(x: Step) -> Answer:
+    def loss(hidden: Tensor, head: Tensor) -> Tensor:
+        return peers.liger_soft_loss(hidden, head, x.ids_NK, x.probs_NK)
 
     return _with_gradients(loss, x)
 
@@ -145,6 +154,11 @@ def providers(x: Step) -> Iterator[Provider]:
         yield Provider(f"ssdfast {backend}, reduction none", "soft labels", run, gate.check)
         yield Provider(f"ssdfast {backend}, K = 1", "hard labels", partial(ours, backend=backend, hard=True), hard)
     yield Provider("eager torch, full logits", "soft labels", eager, gate.check, EAGER_ROWS)
+    missing = peers.why_missing("liger_kernel", interpreted=True)
+    yield Provider(
+        "Liger fused linear KL", "soft labels", liger_soft, gate.check, min(EAGER_ROWS, x.token_N.shape[0]),
+        missing=missing,
+    )  # fmt: skip
     yield from _hard_label_losses(hard)
 
 
@@ -163,21 +177,19 @@ def _hard_label_losses(gate: Callable[[Answer], None]) -> Iterator[Provider]:
         cross_entropy = importlib.import_module("cut_cross_entropy").linear_cross_entropy
         return cross_entropy(hidden, head, token, reduction="sum", impl="cce" if ON_GPU else "torch_compile")
 
-    def liger(hidden: Tensor, head: Tensor, token: Tensor) -> Tensor:
-        fused = importlib.import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss(reduction="sum")
-        return fused(head, hidden, token)
-
     missing = "" if hasattr(F, "linear_cross_entropy") else f"not in torch {torch.__version__}"
     yield provider(PLAIN, torch_loss, missing, rows=EAGER_ROWS)
     yield provider(CHUNKED, partial(torch_loss, chunk=TORCH_CHUNK), missing)
     rows = None if ON_GPU else EAGER_ROWS
-    yield provider("cut-cross-entropy", cut, missing_package("cut_cross_entropy"), compiled=not ON_GPU, rows=rows)
-    needs_gpu = "" if ON_GPU else "its kernels need a GPU"
-    yield provider("Liger fused linear cross-entropy", liger, missing_package("liger_kernel") or needs_gpu)
+    missing = peers.why_missing("cut_cross_entropy", on_cpu=not REHEARSAL)
+    yield provider("cut-cross-entropy", cut, missing, compiled=not ON_GPU, rows=rows)
+    for name, loss, reason in peers.hard_label_losses():
+        yield provider(name, loss, reason)
 
 
 def claims() -> Iterator[Claim]:
-    """The bars of the CPU, two threads."""
+    """The bars of the CPU, two threads, and those of a GPU as not measured."""
+    yield from gpu_claims()
     n, sizes = 4_096, f"N 4,096 V {MODEL[0]:,} H {MODEL[1]:,}"
     x = inputs(n, *MODEL)
     by_name = {p.name: p for p in providers(x)}
@@ -196,6 +208,22 @@ def claims() -> Iterator[Claim]:
     for rows, peak in peaks.items():
         yield Claim(f"extra memory, gradients excluded, N {rows:,} V {MODEL[0]:,} H {MODEL[1]:,}", peak, 128, "MB")
     yield Claim("memory at N 4,096 over that at N 1,024", peaks[n] / peaks[1_024], 1.1, "x")
+
+
+def gpu_claims() -> Iterator[Claim]:
+    """The bars of a GPU. The bare matmuls keep the logits and both gradients in 16 bits."""
+    ratio = extra = None
+    (v, h), n = GPU_MODEL, GPU_ROWS
+    sizes = f"N {n:,} V {v:,} H {h:,}"
+    if FOR_GPU:
+        x = inputs(n, v, h)
+        soft = next(p for p in providers(x) if p.gives == "soft labels")
+        seconds = interleaved({"soft": gated(soft, x), "bare": partial(bare, x)}, seconds=3)
+        ratio = seconds["soft"] / seconds["bare"]
+        # The answer, which is left out already, holds half of the bytes of the head's float32 gradient.
+        extra = max(0.0, (peak_on_gpu(partial(soft.run, x)) - 2 * v * h) / 1e6)
+    yield Claim(f"GPU, forward and backward over the three bare matmuls, {sizes}", ratio, 1.4, "x")
+    yield Claim(f"GPU, extra memory, gradients excluded, {sizes}", extra, 512, "MB")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -219,7 +247,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.claims:
-        for claim in claims():
+        for claim in gpu_claims() if FOR_GPU else claims():
             print(claim, flush=True)
         return
     rows = []

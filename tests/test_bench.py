@@ -162,6 +162,13 @@ def test_gate_tells_float32_logits_from_rounded_ones():
     assert "token_logprob" in by_name["TRL-style, chunked, bf16 logits"].why_not(x)
 
 
+def test_page_names_other_packages_and_the_source_of_their_figures(results, tmp_path):
+    page = run_report(results, tmp_path / "out")["benchmarks.md"]
+    assert "| TRL | `selective_log_softmax_and_entropy` | logits | `token_logprob`, `entropy` |  |" in page.splitlines()
+    assert "0.89 ms | H100" in page
+    assert "trl/issues/7244" in page
+
+
 def test_logits_of_the_inputs_are_exact_in_any_order():
     from inputs import hidden_pair
 
@@ -214,8 +221,58 @@ def test_gpu_check_goes_on_after_a_failure_and_says_so():
     done = gpu_check(PYTHON="false")
     assert done.returncode == 1
     steps = [line for line in done.stdout.splitlines() if "failed (1)" in line]
-    assert len(steps) == 8
-    assert steps[-1].startswith("claims linear")
+    assert len(steps) == 12
+    assert steps[-1].startswith("profile")
+
+
+@pytest.mark.interpreter
+def test_gpu_check_rehearses_every_step_without_a_gpu(tmp_path):
+    """At toy size, in Triton's interpreter, which takes minutes: a typo shows here and not on a GPU."""
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bench/gpu_check.sh", "--rehearse", "--results", tmp_path], cwd=ROOT, env=environment, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    steps = [json.loads(line) for line in (tmp_path / "steps-gpu.jsonl").read_text().splitlines()]
+    assert {step["step"]: step["result"] for step in steps if step["result"] != "ok"} == {}, done.stdout[-8000:]
+    assert done.returncode == 0
+    names = {path.name.removesuffix("-gpu.jsonl") for path in tmp_path.iterdir()}
+    assert names == {
+        "steps", "rates", "tests", "claims-probe-stats", "claims-linear", "claims-loss", "probe_stats",
+        "linear_probe_stats", "soft_label_ce", "training-step", "stages", "profile",
+    }  # fmt: skip
+    rows = [
+        json.loads(line)
+        for path in tmp_path.iterdir()
+        if path.stem != "steps-gpu"
+        for line in path.read_text().splitlines()
+    ]
+    assert all(row["rehearsal"] for row in rows)
+    left_out = {row["left_out"] for row in rows if "left_out" in row}
+    assert not any(reason.startswith(("fails the gate", "does not run")) for reason in left_out), left_out
+
+
+def test_gpu_check_refuses_what_it_does_not_know():
+    done = subprocess.run(["bench/gpu_check.sh", "--fast"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unknown option --fast" in done.stderr
+
+
+def test_counters_of_a_profile_are_read_by_kernel():
+    import profile_kernels
+
+    metrics = list(profile_kernels.METRICS)
+    names = ",".join(f'"{name}"' for name in ["ID", "Kernel Name", "Grid Size", *metrics])
+    units = ",".join(
+        f'"{unit}"' for unit in ["", "", "", "usecond", "inst", "Mbyte", "Kbyte", "register/thread", "", "%"]
+    )
+    lines = [f'"{i}","first_sweep","(8, 1, 1)","{1.5 + i}","1,000","2","3","40","8","50"' for i in range(3)]
+    rows = profile_kernels.parsed("\n".join(["==PROF== Connected", names, units, *lines]))
+    assert rows == [
+        {"kernel": "first_sweep", "grid": "(8, 1, 1)", "launches": 3, "nanoseconds": 2500.0,
+         "warp_instructions": 1000.0,
+         "bytes_read": 2e6, "bytes_written": 3e3, "registers": 40.0, "programs": 8.0, "occupancy_percent": 50.0}
+    ]  # fmt: skip
 
 
 def test_the_straightforward_script_gives_the_same_columns(tmp_path):

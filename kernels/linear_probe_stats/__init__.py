@@ -41,6 +41,7 @@ def linear_probe_stats(
     token_N: integer [N], the trace's token, 0 <= token < V.
     spec: which statistics; ``ProbeSpec()`` if None.
     backend: a name from ``backends()``, or None for the fastest on the tensors' device.
+    Memory on a GPU: blocks of logits up to 1 GiB, or SSDFAST_GPU_WORKSPACE_MB, whatever N is.
     Returns ``ProbeStats`` of float32 logits: products of bf16 or fp16 are exact, their sums are float32, and nothing is
     rounded to 16 bits in between. A position whose hidden state or logits hold NaN gives NaN and -1 in its own columns.
     Raises ValueError for shapes, dtypes or devices that do not match, an id out of range or an unknown backend, and

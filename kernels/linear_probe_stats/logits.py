@@ -41,8 +41,11 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
     if hidden_NH.dtype == torch.float64:
         raise ValueError("the logits are float32: float64 operands need backend='reference'")
     if hidden_NH.is_cuda and weight_VH.dtype != torch.float32:
-        product_NV = torch.mm(hidden_NH, weight_VH.T, out_dtype=torch.float32)
-        return head.finish_(product_NV if out_NV is None else out_NV.copy_(product_NV))
+        if out_NV is None:
+            out_NV = torch.mm(hidden_NH, weight_VH.T, out_dtype=torch.float32)
+        else:
+            torch.mm(hidden_NH, weight_VH.T, out_dtype=torch.float32, out=out_NV)
+        return head.finish_(out_NV)
     if out_NV is None:
         out_NV = hidden_NH.new_empty(shape, dtype=torch.float32)
     if hidden_NH.is_cuda:

@@ -58,7 +58,7 @@ def soft_label_ce(
     float32. None flows to labels and weights, and there is no second derivative. A second ``backward`` through one loss
     computes its gradients again.
     Memory: the gradients, float32 sums for those of a 16-bit head, and a chunk of logits, whatever N is: below 128 MB
-    on a CPU, 512 MB on a GPU. ``reference`` holds all logits.
+    on a CPU, 512 MB on a GPU, or what SSDFAST_GPU_WORKSPACE_MB says. ``reference`` holds all logits.
     Raises ValueError for shapes, dtypes or devices that do not match, an id outside the vocabulary, a probability that
     is negative or not finite, labels or weights that require a gradient, or an unknown backend, and RuntimeError for a
     backend that cannot run here.

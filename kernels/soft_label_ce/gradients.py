@@ -5,6 +5,7 @@ Shape legend: N rows, V vocabulary, H hidden size, B rows of a chunk.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -71,12 +72,40 @@ def _times_head(grad_BV: Tensor, weight_VH: Tensor) -> Tensor:
 
 
 def _add_outer(sum_VH: Tensor, grad_BV: Tensor, hidden_BH: Tensor) -> None:
-    """sum += gradᵀ @ hidden, in slices where the product needs a workspace."""
+    """sum += gradᵀ @ hidden."""
     if grad_BV.dtype == sum_VH.dtype:
         sum_VH.addmm_(grad_BV.T, hidden_BH.to(sum_VH.dtype))
-        return
-    for ids in _slices(sum_VH, sum_VH.itemsize if grad_BV.is_cuda else grad_BV.itemsize):
-        sum_VH[ids] += _product(grad_BV[:, ids].T, hidden_BH)
+    elif adds_in_float32(grad_BV.device.type, grad_BV.dtype):
+        add_product(sum_VH, grad_BV.T, hidden_BH)
+    else:
+        for ids in _slices(sum_VH, sum_VH.itemsize if grad_BV.is_cuda else grad_BV.itemsize):
+            sum_VH[ids] += _product(grad_BV[:, ids].T, hidden_BH)
+
+
+def add_product(sum_VH: Tensor, a_VB: Tensor, b_BH: Tensor) -> None:
+    """sum += a @ b of 16-bit operands in one call, in the float32 accumulators of the product.
+
+    The sum is read and written once, 8 bytes per entry; a product of its own that is then added takes 20.
+    """
+    torch.addmm(sum_VH, a_VB, b_BH, out_dtype=sum_VH.dtype, out=sum_VH)
+
+
+@functools.cache
+def adds_in_float32(device: str, dtype: torch.dtype) -> bool:
+    """Whether ``add_product`` works on this kind of device, found out on a small one.
+
+    torch has had it since 2.8 for CUDA; other devices may lack it.
+    """
+    a_VB, b_BH = (
+        torch.ones(16, 16, device=device, dtype=dtype),
+        torch.full((16, 16), 3 / 16, device=device, dtype=dtype),
+    )
+    sum_VH = torch.full((16, 16), 2**-20, device=device)  # lost where the sum is rounded to 16 bits
+    try:
+        add_product(sum_VH, a_VB.T, b_BH)
+    except (RuntimeError, TypeError):  # NotImplementedError too
+        return False
+    return bool((sum_VH == 3 + 2**-20).all())
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

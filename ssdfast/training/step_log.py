@@ -96,7 +96,7 @@ class StepLog(TrainerCallback):
         }
         if noise_and_signal:
             self.values |= {"grad_noise_var": noise_and_signal[0], "grad_signal_sq": noise_and_signal[1]}
-        if (peak := _peak_flops()) is not None:
+        if (peak := peak_flops()) is not None:
             weights = sum(p.numel() for p in self.noise.parameters)
             self.values["mfu"] = 6 * weights * all_tokens / seconds / peak / self.trainer.accelerator.num_processes
 
@@ -169,7 +169,7 @@ def _peak_bytes() -> float:
     return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _peak_flops() -> float | None:
+def peak_flops() -> float | None:
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()

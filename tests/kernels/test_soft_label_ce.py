@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 from ssdfast.kernels import LmHead, soft_label_ce
 from ssdfast.kernels.soft_label_ce import chunks, cpu, gradients
+from ssdfast.kernels.workspace import gpu_workspace_bytes
 
 from .soft_label_cases import CASES, Case, ask, assert_matches, problem
 
@@ -270,3 +271,59 @@ def test_what_holds_for_any_labels(n, v, k, h, size, seed):
     order = torch.rand(n, k, generator=g).argsort(1)
     shuffled = soft_label_ce(hidden, weight, ids.gather(1, order), p.gather(1, order), backend="cpu")
     torch.testing.assert_close(shuffled, of_p, **close)
+
+
+def _as_on_a_gpu(rounds):
+    """Stands for torch.addmm on a GPU, which multiplies 16-bit operands into a float32 sum, or rounds it."""
+
+    def addmm(x, a, b, *, out_dtype, out):
+        assert out is x
+        assert x.dtype == out_dtype == torch.float32
+        assert a.dtype == b.dtype == torch.bfloat16
+        product = a.float() @ b.float()
+        return out.copy_((x.bfloat16() + product.bfloat16()).float() if rounds else x + product)
+
+    return addmm
+
+
+@pytest.mark.parametrize(("rounds", "expected"), [(False, True), (True, False)])
+def test_a_device_that_rounds_the_sum_is_found_out(rounds, expected, monkeypatch):
+    assert not gradients.adds_in_float32("cpu", torch.bfloat16)  # torch has no such product on a CPU
+    monkeypatch.setattr(torch, "addmm", _as_on_a_gpu(rounds))
+    assert gradients.adds_in_float32.__wrapped__("cpu", torch.bfloat16) is expected
+
+
+def test_the_head_gradient_is_added_inside_the_product(monkeypatch):
+    """Two chunks of 16-bit gradients: the same sum as by products that are added afterwards, and nothing else is."""
+    g = torch.Generator().manual_seed(9)
+    weight = torch.randn(50, 32, generator=g).bfloat16()
+    chunks = [(torch.randn(n, 50, generator=g).bfloat16(), torch.randn(n, 32, generator=g).bfloat16()) for n in (5, 7)]
+
+    def summed():
+        sums = gradients.Gradients.zeros(chunks[0][1], gradients.LmHead(weight), [False, True, False])
+        for grad_BV, hidden_BH in chunks:
+            sums.add_rows(torch.arange(len(grad_BV)), grad_BV, hidden_BH, weight)
+        return sums.weight_VH
+
+    exact = sum(grad.double().T @ hidden.double() for grad, hidden in chunks)
+    apart = summed()
+    monkeypatch.setattr(torch, "addmm", _as_on_a_gpu(rounds=False))
+    monkeypatch.setattr(gradients, "adds_in_float32", lambda device, dtype: True)
+    monkeypatch.setattr(gradients, "_product", None)
+    torch.testing.assert_close(summed().double(), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(apart.double(), exact, rtol=2e-2, atol=0.1)  # a CPU rounds each product to bf16
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", "-2", "much"])
+def test_a_workspace_that_is_no_number_is_refused(value, monkeypatch):
+    monkeypatch.setenv("SSDFAST_GPU_WORKSPACE_MB", value)
+    with pytest.raises(
+        ValueError, match=f"SSDFAST_GPU_WORKSPACE_MB must be a positive whole number of MiB, got '{value}'"
+    ):
+        gpu_workspace_bytes(5)
+
+
+def test_a_workspace_is_the_default_or_the_setting(monkeypatch):
+    assert gpu_workspace_bytes(5) == 5
+    monkeypatch.setenv("SSDFAST_GPU_WORKSPACE_MB", "3")
+    assert gpu_workspace_bytes(5) == 3 << 20

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ...kernels.soft_label_ce.chunks import chunk_rows
+from ...kernels.workspace import gpu_workspace_bytes
 from .memory_tracker import Workspaces
 
 aten = torch.ops.aten
 _CHUNK = {True: (480 << 20, 6), False: (96 << 20, 4)}
-"""of `soft_label_ce` on a GPU (True) and on a CPU: maximum bytes of a chunk, and bytes per logit"""
+"""of `soft_label_ce` on a GPU (True) and on a CPU: bytes of a chunk without another setting, and bytes per logit"""
 _FLASH_ROWS = 128
 
 
@@ -50,6 +51,8 @@ def _loss_workspace(on_gpu: bool) -> Callable[..., int]:
         v = weight_VH.shape[0]
         needs_grad: list[bool] = rest[6]
         max_bytes, logit_bytes = _CHUNK[on_gpu]
+        if on_gpu:
+            max_bytes = gpu_workspace_bytes(max_bytes)
         chunk = chunk_rows(hidden_NH.shape[0], max_bytes // (logit_bytes * v)) * logit_bytes * v
         if not needs_grad[1] or weight_VH.dtype == torch.float32:
             return chunk
