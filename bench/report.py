@@ -28,7 +28,8 @@ tenth higher.
 
 `python bench/claims.py all` measures the claims again and fails where one no longer holds. A provider whose answer
 differs from float64 is left out, with the reason. `bench/gpu_check.sh` runs the GPU tests and these benchmarks
-at full size on a machine with a GPU, in under nine minutes; no GPU has been measured yet unless a table below names one.
+at full size on a machine with a GPU, in under nine minutes; no GPU has been measured yet unless a table below names
+one.
 """
 OPERATION_SECTIONS = (
     ("Kernels from hidden states", "linear_probe_stats", "claims-linear"),

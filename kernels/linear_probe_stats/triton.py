@@ -1,18 +1,18 @@
 """The GPU backend: blocks of float32 logits or, for one model in one sweep, tiles that are reduced in registers.
 
-Blocks (``triton_blocks``): the library's product writes the logits of some rows, and the kernels of ``probe_stats`` read
-them, once or twice. Two sweeps multiply once. The blocks take up to 1 GiB for both models together, or
+Blocks (``triton_blocks``): the library's product writes the logits of some rows, and the kernels of ``probe_stats``
+read them, once or twice. Two sweeps multiply once. The blocks take up to 1 GiB for both models together, or
 SSDFAST_GPU_WORKSPACE_MB, whatever N is.
 
 Tiles (``triton_tiles``): the statistics of a tile come from the accumulators of its product, and no logit is written.
-The tiles are merged to states (``triton_merge``), the top lists found from the groups (``triton_lists``), and the columns
-follow from states and lists (``state_columns``). States and groups take up to 128 MB. A few rows go by their logits: those
-with NaN or an infinity, and those with too many tokens near the end of their list.
+The tiles are merged to states (``triton_merge``), the top lists found from the groups (``triton_lists``), and the
+columns follow from states and lists (``state_columns``). States and groups take up to 128 MB. A few rows go by their
+logits: those with NaN or an infinity, and those with too many tokens near the end of their list.
 
 Two models go by blocks. Their sums over pairs of logits need both models' tiles at once: those that fit the registers
 read 256 operands for 16,384 products, for which an SM's share of the L2 cache delivers half in time. Blocks also serve
-what a list cannot (``top_k = 0``), class masses, heads with a bias, scale or soft-cap, fp32 operands, which have no fast exact product on tensor cores,
-and operands whose rows do not begin at multiples of 16.
+what a list cannot (``top_k = 0``), class masses, heads with a bias, scale or soft-cap, fp32 operands, which have no
+fast exact product on tensor cores, and operands whose rows do not begin at multiples of 16.
 
 Shape legend: N rows, P tiles of the vocabulary, S slots, G groups of a row.
 """
@@ -114,7 +114,8 @@ def _sweep(model: Model, token_N: Tensor, token_z_N: Tensor, layout: Layout, til
     hidden_NH, weight_VH = model.hidden_NH, model.head.weight_VH
     tile_states[(_programs(token_N.device),)](
         hidden_NH, weight_VH, token_N, token_z_N, tiles_PSN, largest_NG, sum_NG, rest_NG, n, v, model.size,
-        hidden_NH.stride(0), weight_VH.stride(0), layout.slots, RATES=layout.rates, ROOTS=roots, ROOT_OF=root_of, POWERS=powers,
+        hidden_NH.stride(0), weight_VH.stride(0), layout.slots, RATES=layout.rates, ROOTS=roots,
+        ROOT_OF=root_of, POWERS=powers,
         **tiling.launch(model.size),
     )  # fmt: skip
     slots_SN = token_z_N.new_zeros(layout.slots, n, dtype=torch.float64)

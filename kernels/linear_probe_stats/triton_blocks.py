@@ -1,7 +1,7 @@
 """Blocks of float32 logits by the library's product, and the kernels of ``probe_stats`` on them.
 
-The logits of a block are written and read once per sweep. At H = 2,560 a product of 16 bits takes 6.5 ps per logit of an
-H200, and 4 bytes of its memory take 0.9.
+The logits of a block are written and read once per sweep. At H = 2,560 a product of 16 bits takes 6.5 ps per logit of
+an H200, and 4 bytes of its memory take 0.9.
 
 Shape legend: N rows, V vocabulary, H hidden size, R of the rows, B rows of a block.
 """

@@ -1,8 +1,8 @@
 """The top lists from the groups of the tiles: which tokens they can hold, and their logits one by one.
 
 A token of the list is the largest of its group, or its group's sum without the largest shows that there may be another.
-The logits of such tokens are computed again, as dot products; of a group that may have several, all of them. Their order
-of summation is another than that of the tiles, as with any other product.
+The logits of such tokens are computed again, as dot products; of a group that may have several, all of them. Their
+order of summation is another than that of the tiles, as with any other product.
 
 Shape legend: N rows, G groups of a row, P pairs of a row and a token, C candidates of a row, K the length of the list.
 """

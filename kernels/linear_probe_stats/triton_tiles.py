@@ -1,19 +1,20 @@
-"""The kernel: a tile of logits in the tensor cores' accumulators, reduced to partial states before the next replaces it.
+"""The kernel: a tile of logits in the tensor cores' accumulators, reduced to partial states before the next replaces
+it.
 
 A program takes tiles of ROWS positions by IDS vocabulary entries of one model, one after the other. It multiplies into
 float32 sums in registers and reduces each row to a partial state (``probe_stats.state``) where they are: no logit is
 written anywhere. Programs that run at the same time have the same entries, so each piece of the head is read
 from memory once.
 
-For the top list, the entries of a row are in groups of GROUP consecutive ones. The list's tokens are the largest of their
-groups, but for groups with several of them. Kept of a group are its largest logit, whose lowest bits give way to its
-place in the group, the sum of e^x, and that sum without the largest: a second token near the list would be seen in it,
-and the mass outside the list is a sum and not a difference (``triton_lists``).
+For the top list, the entries of a row are in groups of GROUP consecutive ones. The list's tokens are the largest of
+their groups, but for groups with several of them. Kept of a group are its largest logit, whose lowest bits give way to
+its place in the group, the sum of e^x, and that sum without the largest: a second token near the list would be seen in
+it, and the mass outside the list is a sum and not a difference (``triton_lists``).
 
 Logits are finite here. NaN or an infinity makes a sum NaN, and the row goes by its logits (``triton_blocks``).
 
-Cost of an entry on sm_90, counted in the machine code: 20 instructions without temperatures, 30 with the default ones, of
-which 128 are issued per clock of an SM, beside H products, of which 2,048 are made.
+Cost of an entry on sm_90, counted in the machine code: 20 instructions without temperatures, 30 with the default ones,
+of which 128 are issued per clock of an SM, beside H products, of which 2,048 are made.
 
 Legend: z logit, m nearly the row's maximum within the tile, x = z - m; R = ROWS, I = IDS, P = PART, G = GROUP.
 """
@@ -38,9 +39,9 @@ def tile_states(
     """The state of every tile, state_ptr float32 [tiles, slots, N] without REST and POSSIBLE, and its groups.
 
     AHEAD leaves out the group of the trace's token. hidden_ptr: [N, H]. weight_ptr: [V, H]. token_ptr: int64 [N].
-    token_z_ptr: float32 [N]. largest_ptr, sum_ptr, rest_ptr: float32 [N, tiles * I / G]. PART: I, I / 2 or I / 4, so many
-    columns are reduced at a time. H is a multiple of DEPTH. RATES, ROOTS, ROOT_OF, POWERS: as in
-    ``first_sweep``. EX2: the hardware's own exponential, by PTX.
+    token_z_ptr: float32 [N]. largest_ptr, sum_ptr, rest_ptr: float32 [N, tiles * I / G]. PART: I, I / 2 or I / 4, so
+    many columns are reduced at a time. H is a multiple of DEPTH. RATES, ROOTS, ROOT_OF, POWERS: as in ``first_sweep``.
+    EX2: the hardware's own exponential, by PTX.
     """
     n = n_rows.to(tl.int64)
     row_tiles = tl.cdiv(n_rows, ROWS)
@@ -166,8 +167,8 @@ def _part_sums(
 def _ahead(z, token, token_z, first_id, PART: tl.constexpr):
     """The tokens of [R, P] that rank before the trace's, [R], without those of its own group.
 
-    Groups of smaller ids count the tokens that are as likely too: those above the float before. The own group is counted
-    by ``triton_lists``, which knows its logits one by one.
+    Groups of smaller ids count the tokens that are as likely too: those above the float before. The own group is
+    counted by ``triton_lists``, which knows its logits one by one.
     """
     bits = token_z.to(tl.int32, bitcast=True)
     bits = tl.where(token_z > 0, bits - 1, tl.where(token_z < 0, bits + 1, -0x7FFFFFFF))

@@ -14,8 +14,8 @@ from .triton_tiles import GROUP
 @dataclass(frozen=True)
 class Tiling:
     """The tiles of a kind of device: ROWS by ``ids`` logits, reduced ``part`` columns at a time, with ``depth`` of H in
-    each of ``stages`` of the pipeline; ``narrow_ids`` logits where the temperatures take more than two exponentials. They
-    are the largest that spill no register."""
+    each of ``stages`` of the pipeline; ``narrow_ids`` logits where the temperatures take more than two exponentials.
+    They are the largest that spill no register."""
 
     ids: int
     narrow_ids: int

@@ -3,10 +3,10 @@
 bf16 logits are float32, and their gradients bf16 for the tensor cores; sums are float32. fp16 could not hold a gradient
 of 1e-8: its operands are converted, which is slow.
 
-A chunk takes up to 480 MiB, more than on a CPU: each chunk adds to the head's gradient once, in float32, which reads and
-writes 8 bytes per entry inside the product (``gradients.adds_in_float32``). At V = 151,936 and H = 2,560 that is 3.1 GB
-for each 500 rows, 0.7 ms of the memory of an H200 beside 1.5 ms of its tensor cores. SSDFAST_GPU_WORKSPACE_MB sets another
-size: larger chunks add less often.
+A chunk takes up to 480 MiB, more than on a CPU: each chunk adds to the head's gradient once, in float32, which reads
+and writes 8 bytes per entry inside the product (``gradients.adds_in_float32``). At V = 151,936 and H = 2,560 that is
+3.1 GB for each 500 rows, 0.7 ms of the memory of an H200 beside 1.5 ms of its tensor cores. SSDFAST_GPU_WORKSPACE_MB
+sets another size: larger chunks add less often.
 
 Shape legend: N rows, V vocabulary, H hidden size, K label slots, B rows of a chunk.
 """

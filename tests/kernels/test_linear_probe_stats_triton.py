@@ -72,7 +72,8 @@ def _model(n, v, h, g):
 def _near(stats, hidden, head, token, spec):
     """Like ``assert_near_products``, for one model."""
     logits = float64_logits(hidden, head)
-    want = linear_probe_stats(hidden.double().cpu(), LmHead(head.weight_VH.double().cpu(), None, head.scale, head.softcap),
+    exact_head = LmHead(head.weight_VH.double().cpu(), None, head.scale, head.softcap)
+    want = linear_probe_stats(hidden.double().cpu(), exact_head,
                               None, None, token, spec, backend="reference").base  # fmt: skip
     assert logits.shape[0] == len(token)
     for name, oracle in vars(want).items():
