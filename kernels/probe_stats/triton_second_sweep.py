@@ -25,7 +25,7 @@ from .triton_vectors import PAD, SCALE, aligned_words, exp2, lead_of, log2, time
 
 SAME_RATIO = tl.constexpr(4e-6)  # from here on a pivot is not the ratio
 FARTHEST_MAXIMA = tl.constexpr(16.0)
-FARTHEST_KL = tl.constexpr(2.0)  # of the trained model from the baseline, in one part
+FARTHEST_KL = tl.constexpr(0.25)  # of the trained model from the baseline, in one part
 WEIGHT = tl.constexpr(64)  # log2 of what probabilities are multiplied with
 
 
