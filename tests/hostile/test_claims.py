@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from ssdfast import traces
@@ -90,13 +91,20 @@ def test_an_evaluation_of_a_model_may_change_how_it_grades(here, monkeypatch):
     out = here / "out"
     with pytest.raises(ValueError, match="prompt_opens_thinking"):
         evaluate(eval_config(here, **values), out, FAST)
-    sampled = contents(out / "traces")
-    values["extraction"] = {"prompt_opens_thinking": False}
-    evaluate(eval_config(here, **values), out, FAST)
-    assert contents(out / "traces") == sampled
-    values["extraction"] = {"prompt_opens_thinking": True}
-    with pytest.raises(ValueError, match="other settings"):
+    sampled = sampled_ids(out / "traces")
+    for opens in (False, True):  # also once there are results
+        values["extraction"] = {"prompt_opens_thinking": opens}
         evaluate(eval_config(here, **values), out, FAST)
+        assert sampled_ids(out / "traces") == sampled
+    values["max_new_tokens"] = 4
+    with pytest.raises(ValueError, match="max_new_tokens"):
+        evaluate(eval_config(here, **values), out, FAST)
+
+
+def sampled_ids(directory):
+    """Of every trace; the grade beside them may change."""
+    tables = map(pq.read_table, sorted(directory.rglob("*.parquet")))
+    return [row for table in tables for row in table.select(["problem_id", "sample", "completion_ids"]).to_pylist()]
 
 
 def test_a_sampling_run(here):
