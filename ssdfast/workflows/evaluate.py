@@ -349,4 +349,4 @@ class _Evaluation:
         list(draw(results, directory))
         results.write(directory / "results.json")
         report_summary(self.execution.report_to, "eval", self.out, {"runs": results.to_json()["runs"]})
-        return results
+        return EvaluationResults.read(directory / "results.json")

@@ -228,9 +228,9 @@ def test_problems_with_bad_golds_are_not_sampled(inputs):
     rows[2]["answer"], rows[5]["answer"] = r"\frac{1}{", ""
     (inputs / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match=r"1 problem \(p5\) without a gold answer"):
-        evaluate.evaluate(config_of(inputs), inputs / "out", FAST)
+        as_json.evaluate(config_of(inputs), inputs / "out", FAST)
     assert not list((inputs / "out").glob("**/*.parquet"))
-    results = evaluate.evaluate(config_of(inputs, on_bad_gold="skip"), inputs / "out", FAST)
+    results = as_json.evaluate(config_of(inputs, on_bad_gold="skip"), inputs / "out", FAST)
     assert results["bad_golds"] == ["p2", "p5"]
     assert results["problems"] == 10
     sampled = {
@@ -243,7 +243,7 @@ def test_problems_with_bad_golds_are_not_sampled(inputs):
 
 def test_a_grader_that_is_not_there_is_refused_before_sampling(inputs):
     with pytest.raises(ValueError, match="nowhere:score cannot be imported"):
-        evaluate.evaluate(config_of(inputs, grader="nowhere:score"), inputs / "out", FAST)
+        as_json.evaluate(config_of(inputs, grader="nowhere:score"), inputs / "out", FAST)
     assert not list((inputs / "out").glob("**/*.parquet"))
 
 
@@ -299,21 +299,21 @@ def test_an_estimate_counts_all_arms(inputs, capsys):
 def test_stored_traces_are_graded_again_without_a_model(inputs, monkeypatch, caplog):
     caplog.set_level("INFO", "ssdfast")
     config, out = config_of(inputs), inputs / "out"
-    before = evaluate.evaluate(config, out, FAST)
+    before = as_json.evaluate(config, out, FAST)
     traces = {path: pq.read_table(path).drop_columns(["correct"]) for path in out.glob("traces/*/*/*.parquet")}
     monkeypatch.setattr(requests, "make_engine", lambda *args: pytest.fail("a model was loaded"))
-    after = evaluate.evaluate(config_of(inputs, extraction={"fallback_last_number": True}), out, FAST)
+    after = as_json.evaluate(config_of(inputs, extraction={"fallback_last_number": True}), out, FAST)
     assert "graded again, with another extraction" in caplog.text
     rates = [[run["diagnostics"]["answer_rate"]["value"] for run in results["runs"]] for results in (before, after)]
     assert all(new >= old for old, new in zip(*rates, strict=True))
     assert rates[0] != rates[1]
     assert {path: pq.read_table(path).drop_columns(["correct"]) for path in traces} == traces
-    assert evaluate.evaluate(config, out, FAST) == before
+    assert as_json.evaluate(config, out, FAST) == before
 
 
 def test_more_samples_and_more_tokens_are_a_top_up(inputs, monkeypatch):
     config, out = config_of(inputs, sweep=SweepConfig(), pass_at_k=()), inputs / "out"
-    evaluate.evaluate(config, out, FAST)
+    as_json.evaluate(config, out, FAST)
     (shard,) = out.glob("traces/base/*/*.parquet")
     first = {(row["problem_id"], row["sample"]): row for row in pq.read_table(shard).to_pylist()}
     asked = []
@@ -327,7 +327,7 @@ def test_more_samples_and_more_tokens_are_a_top_up(inputs, monkeypatch):
 
     monkeypatch.setattr(requests, "make_engine", watched)
     more = config_of(inputs, sweep=SweepConfig(), pass_at_k=(4,), samples_per_problem=4)
-    results = evaluate.evaluate(more, out, FAST)
+    results = as_json.evaluate(more, out, FAST)
     assert results["runs"][0]["samples"] == 48
     assert {request.sample for request in asked} == {2, 3}
     assert len(asked) == 2 * 24
@@ -339,17 +339,17 @@ def test_more_samples_and_more_tokens_are_a_top_up(inputs, monkeypatch):
 
     asked.clear()
     longer = config_of(inputs, sweep=SweepConfig(), pass_at_k=(4,), samples_per_problem=4, max_new_tokens=24)
-    evaluate.evaluate(longer, out, FAST)
+    as_json.evaluate(longer, out, FAST)
     cut = [row for directory in ("base", "trained") for row in pq.read_table(out / "traces" / directory).to_pylist()]
     assert {len(row["completion_ids"]) for row in cut if row["finish_reason"] == "length"} == {24}
     assert 0 < len(asked) < 96
     with pytest.raises(ValueError, match="max_new_tokens: 24 there, 16 here"):
-        evaluate.evaluate(more, out, FAST)
+        as_json.evaluate(more, out, FAST)
 
 
 def test_grades_are_beside_the_traces(inputs):
     config, out = config_of(inputs, sweep=SweepConfig()), inputs / "out"
-    evaluate.evaluate(config, out, FAST)
+    as_json.evaluate(config, out, FAST)
     samples = pq.read_table(out / "eval" / "samples.parquet").to_pylist()
     for model in ("base", "trained"):
         graded = {row["trace_id"]: row["grade"] == "correct" for row in samples if row["checkpoint"] == model}
@@ -358,7 +358,7 @@ def test_grades_are_beside_the_traces(inputs):
     (given,) = (out / "traces" / "base").iterdir()
     bytes_before = {file: file.read_bytes() for file in given.iterdir()}
     other = EvalConfig(completions=(NamedPath(name="old", path=str(given)),), extraction={"fallback_last_number": True})
-    evaluate.evaluate(other, inputs / "again", FAST)
+    as_json.evaluate(other, inputs / "again", FAST)
     assert {file: file.read_bytes() for file in given.iterdir()} == bytes_before
     samples = pq.read_table(inputs / "again" / "eval" / "samples.parquet").to_pylist()
     graded = {row["trace_id"]: row["grade"] == "correct" for row in samples}
@@ -372,6 +372,6 @@ def test_a_run_without_a_correct_answer_names_the_fallback_that_finds_some(input
         completions=(NamedPath(name="old", path=str(inputs / "texts.jsonl")),),
         problems={"sources": [str(inputs / "asked.jsonl")]},
     )
-    evaluate.evaluate(config, inputs / "out", FAST)
+    as_json.evaluate(config, inputs / "out", FAST)
     assert "0 of 12 answers are correct, and 12 would be with --extraction.fallback-last-number True" in caplog.text
     assert "fallback-choice-letter" not in caplog.text
