@@ -24,6 +24,7 @@ from ssdfast.config import (
 from ssdfast.problems.problem import read_problems
 from ssdfast.sampling import requests, run_stats, runner
 from ssdfast.sampling.engine import Completion
+from ssdfast.schemas import SamplingSummary
 from ssdfast.traces import SCHEMA, read
 
 from .. import tiny
@@ -199,9 +200,9 @@ def test_what_fails_is_recorded_left_out_by_readers_and_tried_again(config, tmp_
     assert len(list(read(out / "traces"))) == 13
     assert [row["note"] for row in traces(out)].count("the server said no") == 7
     for left in (3, 1, 1):  # of one request the first always fails
-        assert runner.sample(config, out)["finish_reasons"].get("error") == left
+        assert runner.sample(config, out).finish_reasons.get("error") == left
     monkeypatch.undo()
-    assert runner.sample(config, out)["finish_reasons"].get("error") is None
+    assert runner.sample(config, out).finish_reasons.get("error") is None
 
 
 def test_the_exit_code_tells_of_failures(config, tmp_path, monkeypatch, capsys):
@@ -246,7 +247,7 @@ def test_after_a_mistake_nothing_stands_in_the_way_of_other_settings(config, tmp
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=r"--server\.urls"):
         runner.sample(config.model_copy(update={"engine": "server"}), out)
-    assert runner.sample(config, out)["traces"] == 20
+    assert runner.sample(config, out).traces == 20
 
 
 def test_problems_that_come_out_differently_are_refused(config, tmp_path, monkeypatch):
@@ -264,9 +265,11 @@ def test_audited_loops_are_counted(tmp_path):
     table = tiny.trace_table(4, finish_reason=[r for r, _ in rows], loop_at=[at for _, at in rows])
     (tmp_path / "traces").mkdir()
     pq.write_table(table, tmp_path / "traces" / "shard-00000.parquet")
-    found = run_stats.summarize(tmp_path / "traces")
-    assert found["loops"] == {"detected": 3, "continued_for_audit": 2, "ended_naturally": 1}
-    assert "of 3 loops, 2 continued for the audit, and 1 of these ended naturally" in run_stats.format_summary(found)
+    summary = SamplingSummary.model_validate(
+        run_stats.summarize(tmp_path / "traces") | {"skipped_problems": {}, "first_failure": ""}
+    )
+    assert summary.loops.model_dump() == {"detected": 3, "continued_for_audit": 2, "ended_naturally": 1}
+    assert "of 3 loops, 2 continued for the audit, and 1 of these ended naturally" in run_stats.format_summary(summary)
 
 
 def test_the_audit_draws_its_share_by_the_seed(tmp_path):
