@@ -3,8 +3,7 @@
 ``roof`` is the largest of the times that issue slots, each pipe and the memory need: an upper bound of speed.
 ``replay`` runs the resident warps of one sub-partition of an SM through the code in order, with the stall counts and
 scoreboards that the assembler wrote, the dispatch interval of every pipe, assumed latencies, and the SM's fraction of
-the
-memory's bandwidth as a queue. It sees occupancy and latency. Latencies are assumed and not calibrated.
+the memory's bandwidth as a queue. It sees occupancy and latency. Latencies are assumed and not calibrated.
 
 Results per clock and SM, from the CUDA C++ Programming Guide, "Arithmetic Instructions", table "Throughput of Native
 Arithmetic Instructions", columns 8.0, 9.0 and 10.0:

@@ -2,10 +2,8 @@
 
 A program takes a part of a row, a fixed number of chunks. Each thread reads its own vectors of 16 bytes and keeps
 everything to itself: the largest logit that it has seen, and its sums relative to it. Nothing crosses threads before
-the
-part ends, and no lane is masked but in a chunk that reaches beyond the row. A thread's tokens are a group: its
-maximum and
-its sum are stored, and the top list takes its candidates from them.
+the part ends, and no lane is masked but in a chunk that reaches beyond the row. A thread's tokens are a group: its
+maximum and its sum are stored, and the top list takes its candidates from them.
 
 -inf, NaN and logits near the largest float32 make a sum NaN (0 * inf): ``first_sweep_exact`` computes such a part
 again.

@@ -1,8 +1,7 @@
 """The second read of the vocabulary: divergences with the normalisers known.
 
 A program takes a part of a row, as in ``triton_first_sweep``: nothing crosses threads before it ends. A row takes one
-of
-two forms, by its pivot (``triton_rows.choose_pivot``):
+of two forms, by its pivot (``triton_rows.choose_pivot``):
 
 - direct, where the models differ much: from 2^d alone. A term may be wrong by 3e-7 p, whatever its size.
 - exact, where the pivot is the ratio of the normalisers: every term keeps its relative accuracy however small d is, by
@@ -36,9 +35,8 @@ def second_sweep(
 ):  # fmt: skip
     """Partial divergences of a part of one row: state_ptr float32 [N, DIVERGENCES, parts].
 
-    row_*_ptr: ``triton_rows``. The moments of x_b - x_a do not depend on a constant, and rounding is smallest where
-    it is
-    near their mean: they are taken about pivot_ptr, float32 [N].
+    row_*_ptr: ``triton_rows``. The moments of x_b - x_a do not depend on a constant, and rounding is smallest where it
+    is near their mean: they are taken about pivot_ptr, float32 [N].
     """
     ELEMENT: tl.constexpr = a_ptr.dtype.element_ty
     H: tl.constexpr = 4 // (ELEMENT.primitive_bitwidth // 8)

@@ -58,9 +58,9 @@ def find_tables(root: Path) -> list[Table]:
             tables.append(Table(_name(kind, path, root), kind, parquet, schema, None))
     if not tables:
         raise ValueError(f"{root} holds no positions, graded samples or traces: name a run, or a directory of traces")
-    anyone = next(iter(vocabularies.values()), None)
+    any_vocabulary = next(iter(vocabularies.values()), None)
     return [
-        Table(t.name, t.kind, t.files, t.schema, vocabularies.get(t.files[0].parent.parent, anyone))
+        Table(t.name, t.kind, t.files, t.schema, vocabularies.get(t.files[0].parent.parent, any_vocabulary))
         for t in sorted(tables, key=lambda t: (("positions", "samples", "traces").index(t.kind), t.name))
     ]
 

@@ -6,7 +6,6 @@ millions of rows finds the rest of its rows at once; until that is done the Parq
 
 from __future__ import annotations
 
-import math
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -19,6 +18,16 @@ import pyarrow as pa
 from ..results.base import check_columns
 from ..schemas import read_vocabulary
 from .find_tables import Table
+from .values import (
+    as_json,
+    identifier,
+    is_number,
+    matching_ids,
+    narrow,
+    parse_value,
+    probability,
+    quote,
+)
 
 PAGE = 60
 MAX_EXPORT = 1_000_000
@@ -46,14 +55,18 @@ class Explorer:
         run = self._connection.execute
         run(f"SET threads = {_THREADS}")
         run(f"SET memory_limit = '{_MEMORY}'")
-        run(f"SET temp_directory = {_quote(self._temporary.name)}")
+        run(f"SET temp_directory = {quote(self._temporary.name)}")
         run("SET preserve_insertion_order = true")
-        run(f"SET allowed_directories = [{_quote(str(root.resolve()))}, {_quote(self._temporary.name)}]")
+        run(f"SET allowed_directories = [{quote(str(root.resolve()))}, {quote(self._temporary.name)}]")
         run("SET enable_external_access = false")
+        self._numbers = {
+            name: {str(file.resolve()): number for number, file in enumerate(table.files)}
+            for name, table in self.tables.items()
+        }
         self._vocabularies: dict[Path, dict[int, str]] = {}
         self._indexed: set[str] = set()
         for name, place in self.places.items():
-            files = ", ".join(_quote(str(file.resolve())) for file in self.tables[name].files)
+            files = ", ".join(map(quote, self._numbers[name]))
             rows = f"read_parquet([{files}], file_row_number = true, filename = true)"
             run(f"CREATE VIEW t{place} AS SELECT * FROM {rows}")
         self._closed = threading.Event()
@@ -80,11 +93,10 @@ class Explorer:
             if self.count(name, ()) < _INDEX_FROM:
                 continue
             place = self.places[name]
-            columns = ", ".join(_identifier(column) for column in table.scalars)
-            files = {str(file.resolve()): number for number, file in enumerate(table.files)}
+            columns = ", ".join(identifier(column) for column in table.scalars)
             try:
                 cursor.execute(f"CREATE TABLE f{place} (filename VARCHAR, _file INTEGER)")
-                cursor.executemany(f"INSERT INTO f{place} VALUES (?, ?)", list(files.items()))
+                cursor.executemany(f"INSERT INTO f{place} VALUES (?, ?)", list(self._numbers[name].items()))
                 cursor.execute(
                     f"CREATE TABLE i{place} AS SELECT {columns}, file_row_number, _file FROM t{place}"
                     f" JOIN f{place} USING (filename)"
@@ -101,7 +113,7 @@ class Explorer:
                 "kind": table.kind,
                 "rows": self.count(table.name, ()),
                 "columns": [
-                    {"name": name, "number": _is_number(table.schema.field(name).type)} for name in table.scalars
+                    {"name": name, "number": is_number(table.schema.field(name).type)} for name in table.scalars
                 ],
                 "text": table.kind == "positions" and table.vocabulary is not None,
                 "copied": table.name in self._indexed,
@@ -119,21 +131,20 @@ class Explorer:
         table = self._table(name)
         where, values = self._where(name, filters)
         source, file = self._source(name), "_file" if name in self._indexed else "filename"
-        columns = ", ".join(map(_identifier, table.scalars))
+        columns = ", ".join(map(identifier, table.scalars))
         order = ""
         if sort:
             column = sort.removeprefix("-")
             self._check(table, [column])
-            order = f"ORDER BY {_identifier(column)} {'DESC' if sort[0] == '-' else 'ASC'} NULLS LAST"
+            order = f"ORDER BY {identifier(column)} {'DESC' if sort[0] == '-' else 'ASC'} NULLS LAST"
         sql = (
             f"SELECT {columns}, {file}, file_row_number FROM {source} {where} {order} LIMIT {PAGE} OFFSET {int(offset)}"
         )
-        numbers = {str(path.resolve()): number for number, path in enumerate(table.files)}
         entries = []
         for row in self._run(sql, values):
             *cells, where_file, row_number = row
-            number = where_file if isinstance(where_file, int) else numbers[where_file]
-            entry = {column: _plain(value) for column, value in zip(table.scalars, cells, strict=True)}
+            number = where_file if isinstance(where_file, int) else self._numbers[name][where_file]
+            entry = {column: as_json(value) for column, value in zip(table.scalars, cells, strict=True)}
             entry["_row"] = f"{number}:{row_number}"
             entries.append(entry)
         if table.kind == "positions":
@@ -149,11 +160,11 @@ class Explorer:
         if not (number.isdecimal() and row_number.isdecimal() and int(number) < len(table.files)):
             raise ValueError(f"there is no row {key!r}")
         path = str(table.files[int(number)].resolve())
-        rows = f"read_parquet({_quote(path)}, file_row_number = true) WHERE file_row_number = ?"
+        rows = f"read_parquet({quote(path)}, file_row_number = true) WHERE file_row_number = ?"
         entries = self._arrow(f"SELECT * EXCLUDE (file_row_number) FROM {rows}", [int(row_number)])
         if not entries.num_rows:
             raise ValueError(f"there is no row {key!r}")
-        entry = {column: _plain(value) for column, value in entries.slice(0, 1).to_pylist()[0].items()}
+        entry = {column: as_json(value) for column, value in entries.slice(0, 1).to_pylist()[0].items()}
         texts = self._texts(table)
         for column in list(entry):
             ids = entry[column]
@@ -174,15 +185,14 @@ class Explorer:
             f" ORDER BY trace_source, position LIMIT {MAX_TOKENS}",
             values,
         )
-        numbers = {str(path.resolve()): number for number, path in enumerate(table.files)}
         texts = self._texts(table)
         return [
             {
-                **{column: _plain(value) for column, value in zip(columns, row, strict=False)},
+                **{column: as_json(value) for column, value in zip(columns, row, strict=False)},
                 TEXT: texts.get(row[1], ""),
-                "base": _probability(row[-4]),
-                "trained": _probability(row[-3]),
-                "_row": f"{numbers[row[-2]]}:{row[-1]}",
+                "base": probability(row[-4]),
+                "trained": probability(row[-3]),
+                "_row": f"{self._numbers[name][row[-2]]}:{row[-1]}",
             }
             for row in rows
         ]
@@ -192,8 +202,8 @@ class Explorer:
         table = self._table(name)
         self._check(table, [column])
         where, values = self._where(name, filters)
-        source, quoted = self._source(name), _identifier(column)
-        if not _is_number(table.schema.field(column).type):
+        source, quoted = self._source(name), identifier(column)
+        if not is_number(table.schema.field(column).type):
             sql = (
                 f"SELECT {quoted}::VARCHAR, count(*) AS n FROM {source} {where} GROUP BY 1 ORDER BY n DESC LIMIT {BINS}"
             )
@@ -203,7 +213,7 @@ class Explorer:
             return {"low": None, "high": None, "counts": []}
         width = (high - low) / BINS or 1.0
         bin_ = f"least(greatest(floor(({quoted} - ?) / ?), 0), {BINS - 1})::INT"
-        sql = f"SELECT {bin_} AS b, count(*) FROM {source} {_and(where, f'isfinite({quoted}::DOUBLE)')} GROUP BY b"
+        sql = f"SELECT {bin_} AS b, count(*) FROM {source} {narrow(where, f'isfinite({quoted}::DOUBLE)')} GROUP BY b"
         counts = [0] * BINS
         for b, n in self._run(sql, [low, width, *values]):
             counts[b] = n
@@ -214,10 +224,10 @@ class Explorer:
         table = self._table(name)
         self._check(table, [x, y])
         for column in (x, y):
-            if not _is_number(table.schema.field(column).type):
+            if not is_number(table.schema.field(column).type):
                 raise ValueError(f"{column} is not a number: choose two columns of numbers")
         where, values = self._where(name, filters)
-        source, across, up = self._source(name), _identifier(x), _identifier(y)
+        source, across, up = self._source(name), identifier(x), identifier(y)
         ranges = [self._range(source, column, where, values) for column in (across, up)]
         (x0, x1), (y0, y1) = ranges
         if x0 is None or x1 is None or y0 is None or y1 is None:
@@ -228,7 +238,7 @@ class Explorer:
             for column, size in zip((across, up), CELLS, strict=True)
         ]
         finite = f"isfinite({across}::DOUBLE) AND isfinite({up}::DOUBLE)"
-        sql = f"SELECT {cell[0]} AS i, {cell[1]} AS j, count(*) FROM {source} {_and(where, finite)} GROUP BY i, j"
+        sql = f"SELECT {cell[0]} AS i, {cell[1]} AS j, count(*) FROM {source} {narrow(where, finite)} GROUP BY i, j"
         cells = self._run(sql, [x0, steps[0], y0, steps[1], *values])
         return {"x": [x0, x0 + steps[0] * CELLS[0]], "y": [y0, y0 + steps[1] * CELLS[1]], "grid": CELLS, "cells": cells}
 
@@ -242,7 +252,7 @@ class Explorer:
 
     def _range(self, source: str, column: str, where: str, values: list[Any]) -> tuple[float | None, float | None]:
         """The 0.1 % quantiles of a sample, so that a few huge values do not fill a figure."""
-        rows = f"SELECT {column}::DOUBLE AS v FROM {source} {_and(where, f'isfinite({column}::DOUBLE)')} LIMIT 200000"
+        rows = f"SELECT {column}::DOUBLE AS v FROM {source} {narrow(where, f'isfinite({column}::DOUBLE)')} LIMIT 200000"
         low, high = self._run(f"SELECT quantile_cont(v, 0.001), quantile_cont(v, 0.999) FROM ({rows})", values)[0]
         return low, high
 
@@ -255,18 +265,18 @@ class Explorer:
             if operator != "contains" and operator not in _OPERATORS:
                 raise ValueError(f"unknown operator {operator!r}: choose from {', '.join(_OPERATORS)}, contains")
             if column == TEXT and table.kind == "positions":
-                ids = _matching(self._texts(table), operator, value)
+                ids = matching_ids(self._texts(table), operator, value)
                 parts.append("token_id IN (SELECT unnest(?::INT[]))")
                 values.append(ids)
                 continue
             self._check(table, [column])
-            quoted = _identifier(column)
+            quoted = identifier(column)
             if operator == "contains":
                 parts.append(f"contains(lower({quoted}::VARCHAR), lower(?))")
                 values.append(value)
                 continue
             parts.append(f"{quoted} {_OPERATORS[operator]} ?")
-            values.append(_value(table.schema.field(column).type, value, column))
+            values.append(parse_value(table.schema.field(column).type, value, column))
         return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
 
     def _table(self, name: str) -> Table:
@@ -293,55 +303,3 @@ class Explorer:
     def _arrow(self, sql: str, values: Sequence[Any]) -> pa.Table:
         table: pa.Table = self._connection.cursor().sql(sql, params=list(values)).to_arrow_table()
         return table
-
-
-def _matching(texts: dict[int, str], operator: str, value: str) -> list[int]:
-    """The ids whose text passes, without regard to the spaces around it."""
-    if operator == "contains":
-        return [token_id for token_id, text in texts.items() if value in text]
-    if operator not in ("=", "!="):
-        raise ValueError(f"the text of a token has no order: use =, != or contains, not {operator}")
-    return [token_id for token_id, text in texts.items() if (text.strip() == value.strip()) == (operator == "=")]
-
-
-def _value(kind: pa.DataType, text: str, column: str) -> Any:
-    """The text of a filter as a value of the column."""
-    if pa.types.is_boolean(kind):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"{column} is true or false, not {text!r}")
-        return text.lower() == "true"
-    if _is_number(kind):
-        try:
-            return float(text) if pa.types.is_floating(kind) else int(text)
-        except ValueError:
-            raise ValueError(f"{column} is a number, and {text!r} is none") from None
-    return text
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _plain(value: Any) -> Any:
-    """As JSON: numbers that are not finite as None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _probability(logprob: float | None) -> float | None:
-    return None if logprob is None or math.isnan(logprob) else math.exp(logprob)
-
-
-def _and(where: str, condition: str) -> str:
-    return f"{where} AND {condition}" if where else f"WHERE {condition}"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

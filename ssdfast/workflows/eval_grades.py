@@ -22,19 +22,17 @@ def write_grades(directory: Path, config: EvalConfig, samples: pa.Table) -> None
     samples: as `evaluation.samples.SCHEMA`.
     """
     for model in config.models:
+        grades = grades_of(samples, model.name)
         for file in trace_files(directory / model.name):
-            graded = _graded(file, grades_of(samples, model.name))
-            if graded is not None:
-                traces.replace(file, graded)
+            if not _has_grades(file, grades):
+                traces.replace(file, _with_grades(file, grades))
     for source in config.completions:
         if Path(source.path).suffix.lower() == ".jsonl":
             continue
         files, grades = trace_files(Path(source.path)), grades_of(samples, source.name)
-        if (directory / source.name).exists() or any(_graded(file, grades) is not None for file in files):
+        if (directory / source.name).exists() or not all(_has_grades(file, grades) for file in files):
             for index, file in enumerate(files):
-                table = _graded(file, grades)
-                table = pq.read_table(file.absolute(), partitioning=None) if table is None else table
-                traces.write_shard(directory / source.name, index, table)
+                traces.write_shard(directory / source.name, index, _with_grades(file, grades))
 
 
 def grades_of(samples: pa.Table, checkpoint: str) -> Grades:
@@ -48,25 +46,28 @@ def grades_of(samples: pa.Table, checkpoint: str) -> Grades:
     }
 
 
-def _graded(file: Path, grades: Grades) -> pa.Table | None:
-    """The traces of a file with their grades, None where they have these already."""
-    names = ("problem_id", "sample", *KnownSamplingParams._fields)
-    schema = pq.read_schema(file.absolute())
-    present = [name for name in (*names, "correct") if name in schema.names]
-    keys = pq.read_table(file.absolute(), columns=present, partitioning=None).to_pylist()
-    correct = [
-        grades.get(
-            (
-                KnownSamplingParams(*(row.get(name) for name in KnownSamplingParams._fields)),
-                row["problem_id"],
-                row["sample"],
-            )
-        )
-        for row in keys
-    ]
-    if "correct" in schema.names and [row["correct"] for row in keys] == correct:
-        return None
+def _has_grades(file: Path, grades: Grades) -> bool:
+    """Whether the traces of a file have these grades already."""
+    if "correct" not in pq.read_schema(file.absolute()).names:
+        return False
+    correct = pq.read_table(file.absolute(), columns=["correct"], partitioning=None)["correct"].to_pylist()
+    return correct == _grades_in_order(file, grades)
+
+
+def _with_grades(file: Path, grades: Grades) -> pa.Table:
+    """The traces of a file with the column `correct`, the last one."""
     table = pq.read_table(file.absolute(), partitioning=None)
     if "correct" in table.column_names:
         table = table.drop_columns(["correct"])
-    return table.append_column("correct", pa.array(correct, pa.bool_()))
+    return table.append_column("correct", pa.array(_grades_in_order(file, grades), pa.bool_()))
+
+
+def _grades_in_order(file: Path, grades: Grades) -> list[bool | None]:
+    """Of each trace of a file; None for one that was not graded."""
+    names = ("problem_id", "sample", *KnownSamplingParams._fields)
+    present = [name for name in names if name in pq.read_schema(file.absolute()).names]
+    keys = pq.read_table(file.absolute(), columns=present, partitioning=None).to_pylist()
+    return [
+        grades.get((KnownSamplingParams(*map(row.get, KnownSamplingParams._fields)), row["problem_id"], row["sample"]))
+        for row in keys
+    ]
