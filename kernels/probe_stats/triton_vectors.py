@@ -105,27 +105,20 @@ def times_minus(z, scale: tl.constexpr, less):
 @triton.jit
 def larger_halves(x, y, ELEMENT: tl.constexpr):
     """The larger of two words, each half for itself. NaN loses."""
-    if ELEMENT == tl.bfloat16:
-        return tl.inline_asm_elementwise(
-            "max.bf16x2 $0, $1, $2;", "=r,r,r", [x, y], dtype=tl.int32, is_pure=True, pack=1
-        )
-    else:
-        return tl.inline_asm_elementwise(
-            "max.f16x2 $0, $1, $2;", "=r,r,r", [x, y], dtype=tl.int32, is_pure=True, pack=1
-        )
+    CODE: tl.constexpr = "max.bf16x2 $0, $1, $2;" if ELEMENT == tl.bfloat16 else "max.f16x2 $0, $1, $2;"
+    return _of_two_words(x, y, CODE)
 
 
 @triton.jit
 def halves_above(words, bar, ELEMENT: tl.constexpr):
     """0xffff in each half that exceeds the bar's."""
-    if ELEMENT == tl.bfloat16:
-        return tl.inline_asm_elementwise(
-            "set.gt.u32.bf16x2 $0, $1, $2;", "=r,r,r", [words, bar], dtype=tl.int32, is_pure=True, pack=1
-        )
-    else:
-        return tl.inline_asm_elementwise(
-            "set.gt.u32.f16x2 $0, $1, $2;", "=r,r,r", [words, bar], dtype=tl.int32, is_pure=True, pack=1
-        )
+    CODE: tl.constexpr = "set.gt.u32.bf16x2 $0, $1, $2;" if ELEMENT == tl.bfloat16 else "set.gt.u32.f16x2 $0, $1, $2;"
+    return _of_two_words(words, bar, CODE)
+
+
+@triton.jit
+def _of_two_words(x, y, CODE: tl.constexpr):
+    return tl.inline_asm_elementwise(CODE, "=r,r,r", [x, y], dtype=tl.int32, is_pure=True, pack=1)
 
 
 @triton.jit
