@@ -165,7 +165,7 @@ def test_a_full_strength_stays_a_distribution(tmp_path):
     base = baseline(traces=20)
     (one,) = read_probes([write(tmp_path, base, Planted(strength=1.0).logits(base))])
     assert (fit(one, problems(one)).theta_CD[:, 0] > 0.999).all()
-    found = single_component_fits(one.shift, TRAIN.model_dump())
+    found = single_component_fits(one.shift, TRAIN)
     assert found["ssd"]["unexplained_fraction"] < 0.02
     assert found["truncation"]["unexplained_fraction"] < 0.02
 
@@ -180,7 +180,7 @@ def test_the_search_finds_another_setting(tmp_path):
     )
     trained_NV = (0.6 * logp_NV.exp() + 0.4 * q_NV).log().float()
     (one,) = read_probes([write(tmp_path, base, trained_NV)])
-    found = single_component_fits(one.shift, TRAIN.model_dump())
+    found = single_component_fits(one.shift, TRAIN)
     assert found["truncation"]["temperature"] == pytest.approx(1.5, abs=0.05)
     assert (found["truncation"]["top_k"], found["truncation"]["top_p"]) == (20, 0.8)
     assert found["truncation"]["ssd_strength"] == pytest.approx(0.4, abs=0.01)

@@ -16,6 +16,7 @@ from ssdfast.evaluation.stats.intervals import accuracy
 from ssdfast.evaluation.stats.pass_at_k import mean_pass_at_k
 from ssdfast.evaluation.stats.power import variance_components
 from ssdfast.evaluation.summary import run_scores, summarize_run
+from ssdfast.schemas import EvaluationResults
 
 ROW = {
     "checkpoint": "a", "temperature": 0.7, "top_k": 20, "top_p": 0.95, "min_p": 0.0,
@@ -186,12 +187,17 @@ def results(*runs, **more):
     return {
         "problems": 6,
         "planned_problems": 6,
+        "bad_golds": [],
         "runs": [summarize_run(run, table, (1,)) for run, table in runs],
         "selection": None,
         "comparisons": [],
         "sequential": [],
         "prompt_mismatches": {},
     } | more
+
+
+def as_text(values):
+    return format_results(EvaluationResults.model_validate(values))
 
 
 def swept():
@@ -206,7 +212,7 @@ def swept():
 
 
 def test_every_run_has_a_line_with_its_figures():
-    lines = format_results(swept()).split("\n")
+    lines = as_text(swept()).split("\n")
     assert lines[0] == "6 problems, 320 samples"
     heads = ["checkpoint  T", "accuracy", "pass@1", "answered", "think closed", "truncated", "length p50"]
     assert all(head in lines[2] for head in heads)
@@ -221,7 +227,7 @@ def test_every_run_has_a_line_with_its_figures():
 
 def test_the_choice_is_told_and_its_comparison_stands_before_the_rest_of_the_sweep():
     found = swept()
-    lines = format_results(found).split("\n")
+    lines = as_text(found).split("\n")
     of_base, of_new = (found["selection"]["best_runs"][label]["run"] for label in ("base", "new"))
     assert f"best runs, selected on 20 problems and compared on the other 20: {of_base}, {of_new}" in lines
     first, second = (line for line in lines if f" against {of_base}: " in line)
@@ -237,7 +243,7 @@ def test_the_choice_is_told_and_its_comparison_stands_before_the_rest_of_the_swe
 
 @pytest.mark.parametrize("name", TABLES)
 def test_all_that_can_be_summed_up_can_be_told(name):
-    lines = format_results(results((RUN, TABLES[name])) if "one" not in name else bare(name)).split("\n")
+    lines = as_text(results((RUN, TABLES[name])) if "one" not in name else bare(name)).split("\n")
     assert len(lines) == 5
     assert lines[3].startswith("a  ")
     assert "None" not in lines[3]
@@ -250,7 +256,7 @@ def bare(name):
 
 def test_uneven_runs_tell_how_many_problems_each_has_and_what_nobody_knows_is_a_dash():
     found = results((RUN, TABLES["uneven"]), (Run("b", KnownSamplingParams()), grid(3, 1)))
-    head, first, second = format_results(found).split("\n")[2:5]
+    head, first, second = as_text(found).split("\n")[2:5]
     assert head.split()[:6] == ["checkpoint", "T", "k", "p", "min-p", "problems"]
     assert first.split()[:6] == ["a", "0.7", "20", "0.95", "0", "4"]
     assert second.split()[:6] == ["b", "-", "-", "-", "-", "3"]
@@ -260,7 +266,7 @@ def test_other_prompts_and_an_unknown_power_are_shown():
     found = swept()
     found["prompt_mismatches"] = {"new T=0.6": 1200}
     found["comparisons"][0]["mde_pp"] = None
-    text = format_results(found)
+    text = as_text(found)
     assert "new T=0.6 has other prompts than the first run for 1,200 problems" in text
     assert text.count("power of 80 %: unknown") == 1
 
@@ -277,16 +283,15 @@ def test_other_prompts_and_an_unknown_power_are_shown():
 def test_a_sequence_tells_its_last_decision(decision, wording):
     def look(decision, problems, value, low, high):
         difference = {"value": value, "ci_low": low, "ci_high": high}
-        return {"decision": decision, "problems": problems, "difference_pp": difference}
+        stopped = decision != "undecided"
+        return {"decision": decision, "problems": problems, "difference_pp": difference, "stopped": stopped}
 
     early, last = look("undecided", 10, 0.0, -9.0, 9.0), look(decision, 1500, 1.26, -0.5, 3.0)
     sequence = {
         "baseline": "base", "run": "new", "equivalence_margin_pp": 2.5, "alpha": 0.025,
         "max_problems": 2000, "max_looks": 5,
     }  # fmt: skip
-    text = format_results(
-        results((RUN, TABLES["uneven"].slice(0, 6)), sequential=[sequence | {"looks": [early, last]}])
-    )
+    text = as_text(results((RUN, TABLES["uneven"].slice(0, 6)), sequential=[sequence | {"looks": [early, last]}]))
     assert text.split("\n")[-2] == (
         f"new against base: {wording} after 1,500 of 2,000 problems, +1.3 [−0.5, 3.0] percentage points"
         " (group sequential, look 2 of 5, alpha 0.025)"
