@@ -17,8 +17,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ssdfast.cli.app import COMMANDS
+
 HERE = Path(__file__).parent
-COMMANDS = ("sample", "eval", "train", "plan", "probe", "study")
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
 """How many threads torch computes with on a CPU.
 
-Two threads that wait for one core are slower than one: each product waits for the slower of them. So a process takes as
-many threads as there are cores that nobody else uses.
+The last bits of a product depend on the number of threads. So training and probing keep torch's own number, whatever
+else the machine does: a run that is continued, or made again, ends with the same bits.
+
+Sampled ids do not depend on it, and sampling takes longest. Two threads that wait for one core are slower than one,
+since each product waits for the slower of them, so it takes as many threads as there are cores that nobody else uses.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,26 +25,30 @@ _SECONDS = 0.25
 
 
 def set_threads(num_threads: int) -> None:
-    """Let torch use so many threads; 0 chooses by the free cores, unless OMP_NUM_THREADS says how many.
+    """Let torch use so many threads; 0 changes nothing."""
+    if num_threads:
+        torch.set_num_threads(num_threads)
+
+
+@contextlib.contextmanager
+def free_cores_only(num_threads: int) -> Iterator[None]:
+    """Within, torch uses so many threads; 0 takes as many as there are free cores, unless OMP_NUM_THREADS is set.
 
     On a machine with a GPU, 0 changes nothing.
     """
+    before = torch.get_num_threads()
     if num_threads:
         torch.set_num_threads(num_threads)
-        return
-    if torch.cuda.is_available() or os.environ.get("OMP_NUM_THREADS"):
-        return
-    usable = usable_cores()
-    free = free_cores(usable)
-    torch.set_num_threads(min(free, _default_threads()))
-    if free < min(usable, _default_threads()):
-        _log.info(f"{usable - free} of {usable} cores are busy: computing with {free}, --num-threads sets another")
-
-
-@functools.cache
-def _default_threads() -> int:
-    """torch's own choice, before a busy moment lowered it."""
-    return torch.get_num_threads()
+    elif not (torch.cuda.is_available() or os.environ.get("OMP_NUM_THREADS")):
+        usable = usable_cores()
+        free = free_cores(usable)
+        torch.set_num_threads(min(free, before))
+        if free < min(usable, before):
+            _log.info(f"{usable - free} of {usable} cores are busy: computing with {free}, --num-threads sets another")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def usable_cores() -> int:

@@ -59,7 +59,15 @@ def test_every_column_has_a_sentence_and_every_sentence_a_column():
     assert "`kl_trained_base`" in reference.columns()
 
 
-FOREIGN = {"--help", "--version", "--no-build-isolation", "--no-deps", "--nproc-per-node", "--rehearse"}
+FOREIGN = {
+    "--extra-index-url",
+    "--help",
+    "--version",
+    "--no-build-isolation",
+    "--no-deps",
+    "--nproc-per-node",
+    "--rehearse",
+}
 
 
 def test_the_guides_name_only_flags_that_exist():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssdfast.config import SamplingParams
 from ssdfast.report.candidates import truncate
 from ssdfast.sampling_distribution import in_top_k, in_top_p, mass_before, truncated_distribution
 
@@ -65,7 +66,7 @@ def test_callers_get_the_same_bits(kind, temperature, top_k, top_p):
         expected_NK = distribution_before(values_NK, temperature, top_k, top_p)
         np.testing.assert_array_equal(truncated_distribution(values_NK, temperature, top_k, top_p), expected_NK)
 
-    sizes, mass_N = truncate(logp_NK, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
+    sizes, mass_N = truncate(logp_NK, SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p))
     expected_sizes, expected_mass_N = candidates_before(logp_NK, temperature, top_k, top_p)
     assert sizes == expected_sizes
     np.testing.assert_array_equal(mass_N, expected_mass_N)

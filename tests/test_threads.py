@@ -11,39 +11,47 @@ def computing(monkeypatch):
     """A machine of four cores; the number of threads as it is set."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     number = [4]
-    threads._default_threads.cache_clear()
     monkeypatch.setattr(torch, "get_num_threads", lambda: number[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda n: number.__setitem__(0, n))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(threads, "usable_cores", lambda: 4)
     monkeypatch.setattr(threads.time, "sleep", lambda seconds: None)
-    yield number
-    threads._default_threads.cache_clear()
+    return number
 
 
 @pytest.mark.parametrize(("busy", "expected"), [(0, 4), (40, 4), (100, 3), (190, 2), (400, 1)])
 def test_as_many_threads_as_cores_are_free(computing, monkeypatch, busy, expected):
     looks = iter([(1000, 5000), (1000 + busy, 5400)])
     monkeypatch.setattr(threads, "_busy_and_total", lambda: next(looks))
-    threads.set_threads(0)
-    assert computing[0] == expected
+    with threads.free_cores_only(0):
+        assert computing[0] == expected
+    assert computing[0] == 4
 
 
 def test_a_busy_moment_does_not_last(computing, monkeypatch):
     for busy, expected in ((400, 1), (0, 4)):
         looks = iter([(1000, 5000), (1000 + busy, 5400)])
         monkeypatch.setattr(threads, "_busy_and_total", lambda looks=looks: next(looks))
-        threads.set_threads(0)
-        assert computing[0] == expected
+        with threads.free_cores_only(0):
+            assert computing[0] == expected
 
 
 def test_a_number_and_the_environment_decide(computing, monkeypatch):
     monkeypatch.setattr(threads, "_busy_and_total", lambda: pytest.fail("the machine was watched"))
+    with threads.free_cores_only(3):
+        assert computing[0] == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with threads.free_cores_only(0):
+        assert computing[0] == 4  # torch has read the variable when it was imported
     threads.set_threads(3)
     assert computing[0] == 3
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+
+def test_training_and_probing_do_not_depend_on_the_load(computing, monkeypatch):
+    """The last bits of a product depend on the number of threads."""
+    monkeypatch.setattr(threads, "_busy_and_total", lambda: pytest.fail("the machine was watched"))
     threads.set_threads(0)
-    assert computing[0] == 3
+    assert computing[0] == 4
 
 
 def test_a_quota_of_a_control_group_counts(tmp_path):

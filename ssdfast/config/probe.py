@@ -115,7 +115,8 @@ class ExecutionConfig(Settings):
     num_workers: Annotated[int, Field(ge=1)] = 1
     """The number of Ray actors; each holds both models and, where there are GPUs, has one."""
     num_threads: Annotated[int, Field(ge=0)] = 0
-    """The number of threads to compute with on a CPU; 0 takes as many as there are free cores, or OMP_NUM_THREADS."""
+    """The number of threads to compute with on a CPU; 0 takes torch's own, whatever else the machine does: the last
+    bits of the results depend on the number."""
     on_sampling_mismatch: Literal["error", "allow"] = "error"
     """What to do if `train_sampling` is given and the run that trained the model records another one. A control is
     probed with that of the self-distillation arm, which `allow` permits; the page then says so."""

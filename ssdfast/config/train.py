@@ -132,6 +132,7 @@ class TrainExecution(Settings):
     fsdp: bool = False
     """Under torchrun, shard weights, gradients and moments over the devices (FSDP2) instead of replicating them."""
     num_threads: Annotated[int, Field(ge=0)] = 0
-    """The number of threads to compute with on a CPU; 0 takes as many as there are free cores, or OMP_NUM_THREADS."""
+    """The number of threads to compute with on a CPU; 0 takes torch's own, whatever else the machine does: the last
+    bits of the results depend on the number."""
     trial_steps: Annotated[int, Field(ge=0)] = 0
     """Number of steps of a trial run, which prints the metrics of each step and leaves no files. 0 trains."""

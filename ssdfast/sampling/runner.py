@@ -19,7 +19,7 @@ from ..config import SampleConfig, SampleExecution
 from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
 from ..schemas import SamplingSummary
-from ..threads import set_threads
+from ..threads import free_cores_only
 from ..trace_checks import PaddingIds
 from ..traces import SCHEMA
 from ..trackers import check_summary_trackers, report_summary
@@ -48,8 +48,7 @@ def sample(
     """
     execution = execution or SampleExecution()
     check_summary_trackers(execution.report_to)
-    set_threads(execution.num_threads)
-    with run_dir.lock(out):
+    with free_cores_only(execution.num_threads), run_dir.lock(out):
         run_dir.check_claim(out, config, RESULTS, overwrite, growing=GROWING)
         plan = make_plan(config)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

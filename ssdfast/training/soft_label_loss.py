@@ -1,6 +1,7 @@
 """Soft labels in other trainers: `SoftLabelLoss` inside the trainers of transformers and TRL.
 
-The loss needs the hidden states and the head, never all logits: beside the head and its gradient, its memory is bounded.
+The loss needs the hidden states and the head, never all logits. Beside the head and its gradient, its memory is
+bounded.
 
 Shape legend: B rows, L tokens of a row, S scored positions, K top tokens of each, H hidden size.
 """

@@ -8,6 +8,7 @@ With other settings of grading nothing is sampled again, and with more samples o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from dataclasses import asdict
@@ -53,7 +54,7 @@ from ..sampling.estimate import estimate_plan
 from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_for
 from ..sampling.runner import GROWING, check_same_problems, fill
 from ..schemas import EvaluationResults
-from ..threads import set_threads
+from ..threads import free_cores_only
 from ..trackers import check_summary_trackers, report_summary
 from .eval_grades import write_grades
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
@@ -79,8 +80,8 @@ def evaluate(
     require("eval")
     execution = execution or EvalExecution()
     check_summary_trackers(execution.report_to)
-    set_threads(execution.num_threads)
-    with run_dir.lock(out):
+    samples = free_cores_only(execution.num_threads) if config.models else contextlib.nullcontext()
+    with samples, run_dir.lock(out):
         return _Evaluation(config, out, execution).run(overwrite)
 
 
