@@ -21,6 +21,7 @@ from .. import models, run_dir
 from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..hub import local_path
+from ..manifest import write_manifest
 from ..progress import progress
 from ..schemas import StepMetrics, TrainingRecord, read_metrics
 from ..threads import set_threads
@@ -68,7 +69,7 @@ def train(
         def begin() -> None:
             run_dir.claim(out, config, RESULTS, overwrite)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-            run_dir.write_manifest(
+            write_manifest(
                 out, device, config.seed, [local_path(config.model), *files(traces_path(Path(config.traces)))]
             )
 
