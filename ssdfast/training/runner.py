@@ -112,7 +112,7 @@ def fit(
         network = add_lora(network, config.lora_rank)
     label_source = _label_source(config, model, network, examples)
     dataset = StepDataset(examples, config, config.seed, ranks, packs)
-    args = training_arguments(config, directory / "checkpoints", config.seed, config.save_steps, execution)
+    args = training_arguments(config, directory, config.seed, config.save_steps, execution)
     if is_first():
         begin()
         run_dir.sweep(directory)
