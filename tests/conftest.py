@@ -1,6 +1,7 @@
 """A real model for those tests that want one.
 
-Uninitialised memory is filled with NaN (integers: their maximum) in every test, so that no result can rest on it.
+The default dtype is that of a CPU without a matrix unit, whatever the machine. Uninitialised memory is filled with NaN
+(integers: their maximum) in every test, so that no result can rest on it.
 """
 
 import importlib.util
@@ -25,3 +26,8 @@ def poisoned_memory():
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def no_matrix_unit(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)

@@ -17,6 +17,7 @@ from ..loop_detection import LoopRule
 from ..models import ModelInfo, load, model_info
 from ..problems.problem import Problem
 from ..problems.sources import SkippedProblems, load_problems
+from ..processor import fast_dtype
 from ..prompts import Prompter
 from ..threads import free_cores_only
 from .engine import Engine, Request, Rules, trace_seed
@@ -149,9 +150,11 @@ def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) ->
         from .server_client import ServerEngine
 
         return ServerEngine(execution.server, plan.model.tokenizer, plan.model.vocabulary, plan.rules)
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
+    dtype = fast_dtype() if config.dtype == "auto" else config.dtype
+    if config.dtype == "auto" and dtype == "bfloat16" and not torch.cuda.is_available():
+        _log.info(
+            "this CPU has a matrix unit for bfloat16: sampling in it, --dtype float32 draws the same in any batch"
+        )
     if config.engine == "vllm":
         from .vllm import VllmEngine
 

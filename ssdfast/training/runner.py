@@ -32,7 +32,7 @@ from .filters import format_filters, read_training_examples
 from .label_source import LabelSource, from_disabled_adapters, from_frozen_copy
 from .model_card import model_card
 from .packed_attention import is_packing_exact, isolate_traces
-from .prepare_model import add_lora, attn_implementation, prepare, weights_dtype
+from .prepare_model import add_lora, attn_implementation, prepare, uses_autocast, weights_dtype
 from .step_dataset import StepDataset
 from .step_log import COMPLETE
 from .trackers import check_trackers
@@ -107,6 +107,10 @@ def fit(
     packs = is_packing_exact(network)
     if is_first():
         _log_preparation(report, network, packs)
+        if uses_autocast(config, on_gpu) and not on_gpu:
+            _log.info(
+                "this CPU has a matrix unit for bfloat16: products run in it, weights and their updates in float32"
+            )
     if config.lora_rank:
         torch.manual_seed(config.seed)
         network = add_lora(network, config.lora_rank)
