@@ -5,10 +5,13 @@ Shape legend: L completion tokens, K top log-probabilities of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import math
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,7 +19,8 @@ from .. import trace_checks, traces
 from ..config import EngineSamplingParams
 from ..traces import Trace
 
-_OPTIONAL = ("finish_reason", "difficulty", "top_ids", "top_logprobs", *EngineSamplingParams.model_fields)
+_OPTIONAL = ("finish_reason", "difficulty", *EngineSamplingParams.model_fields)
+_TOP = ("top_ids", "top_logprobs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,26 +42,27 @@ class Example:
         return len(self.trace)
 
 
-def read_examples(path: Path, vocabulary: int, tokenizer: Any = None) -> Iterator[Example]:
+def read_examples(path: Path, vocabulary: int, tokenizer: Any = None, with_top: bool = True) -> Iterator[Example]:
     """The finished traces of a run, a directory or a file that have completion tokens, in order.
 
     tokenizer: that of the model, which the traces must be of; None checks the range of the ids alone.
+    with_top: read the top log-probabilities too, where they were stored.
     Raises ValueError that names file and trace, for ids outside the vocabulary, for traces of a different tokenizer,
     and for lists of top log-probabilities that do not match the completion.
     """
-    source = traces.traces_path(path)
+    source, columns = traces.traces_path(path), (*_OPTIONAL, *(_TOP if with_top else ()))
     rows = (
-        trace_checks.rows_for_model(source, _OPTIONAL, vocabulary, tokenizer)
+        trace_checks.rows_for_model(source, columns, vocabulary, tokenizer)
         if tokenizer
-        else traces.rows(source, _OPTIONAL)
+        else traces.rows(source, columns)
     )
-    for trace, columns in rows:
+    for trace, row in rows:
         if not len(trace.completion_ids):
             continue
         if not tokenizer:
             trace_checks.check_ids(trace, vocabulary)
-        optional = {name: columns[name].as_py() for name in ("finish_reason", "difficulty") if name in columns}
-        yield Example(trace, _sampling(columns), *_top_logprobs(trace, columns, vocabulary), **optional)
+        optional = {name: row[name].as_py() for name in ("finish_reason", "difficulty") if name in row}
+        yield Example(trace, _sampling(row), *_top_logprobs(trace, row, vocabulary), **optional)
 
 
 def _sampling(columns: dict) -> EngineSamplingParams | None:
@@ -71,7 +76,7 @@ def _top_logprobs(trace: Trace, columns: dict, vocabulary: int) -> tuple[np.ndar
     if "top_ids" not in columns or not columns["top_ids"].is_valid:
         return None, None
     arrays = []
-    for name, dtype in (("top_ids", np.int32), ("top_logprobs", np.float32)):
+    for name, dtype in zip(_TOP, (np.int32, np.float32), strict=True):
         steps = columns[name].values
         flat = steps.flatten().to_numpy(zero_copy_only=False).astype(dtype)
         if len(steps) != len(trace.completion_ids) or len(flat) % len(steps):
@@ -86,3 +91,40 @@ def _top_logprobs(trace: Trace, columns: dict, vocabulary: int) -> tuple[np.ndar
             " made with the model's tokenizer"
         )
     return arrays[0], arrays[1]
+
+
+def map_top_logprobs(examples: Iterable[Example]) -> list[Example]:
+    """The examples, with their top log-probabilities in a mapped file in the place of memory: 20 of them take 160 bytes
+    a token, 40 times the token itself.
+
+    The file is in the system's directory for temporary files (TMPDIR) and has no name, so that nothing is left of it
+    however the process ends.
+    """
+    with tempfile.TemporaryFile(prefix="ssdfast-top-") as file:
+        placed = [
+            (dataclasses.replace(one, top_ids_LK=None, top_logprobs_LK=None), *_append(file, one)) for one in examples
+        ]
+        file.flush()
+        if not file.tell():
+            return [example for example, _, _ in placed]
+        content = np.asarray(np.memmap(file, np.uint8, "c"))  # copied when written to, as torch wants its arrays to be
+    return [_with_top(content[start:], example, shape) if shape else example for example, start, shape in placed]
+
+
+def _append(file: IO[bytes], example: Example) -> tuple[int, tuple[int, ...]]:
+    """Where the lists begin, and their shape; () for an example without any."""
+    start = file.tell()
+    if example.top_ids_LK is None or example.top_logprobs_LK is None:
+        return start, ()
+    file.write(example.top_ids_LK.tobytes())
+    file.write(example.top_logprobs_LK.tobytes())
+    return start, example.top_ids_LK.shape
+
+
+def _with_top(content: np.ndarray, example: Example, shape: tuple[int, ...]) -> Example:
+    ids, logprobs = np.split(content[: 8 * math.prod(shape)], 2)
+    return dataclasses.replace(
+        example,
+        top_ids_LK=ids.view(np.int32).reshape(shape),
+        top_logprobs_LK=logprobs.view(np.float32).reshape(shape),
+    )

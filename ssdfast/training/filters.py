@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ..config import TrainingRunConfig
 from ..models import LanguageModel, ModelInfo
-from .examples import Example, read_examples
+from .examples import Example, map_top_logprobs, read_examples
 
 _CORRECT = {True: "yes", False: "no", None: None}
 OnTooLong = Literal["error", "drop", "truncate"]
@@ -24,7 +24,9 @@ def read_training_examples(
     config: TrainingRunConfig, model: LanguageModel | ModelInfo
 ) -> tuple[list[Example], dict[str, Any]]:
     """The traces that a run trains on, and the report of the filters. Raises ValueError if there are none."""
-    examples = list(read_examples(Path(config.traces), model.vocabulary, model.tokenizer))
+    with_top = config.loss == "soft" and config.soft_labels == "stored"
+    found = read_examples(Path(config.traces), model.vocabulary, model.tokenizer, with_top)
+    examples = map_top_logprobs(found) if with_top else list(found)
     if not examples:
         raise ValueError(f"{config.traces} holds no completion tokens: there is nothing to train on")
     limit = min(config.max_length or model.context, model.context)

@@ -15,9 +15,10 @@ from ..evaluation.runs import KnownSamplingParams
 Grades = dict[tuple[KnownSamplingParams, str, int], bool]
 
 
-def write_grades(directory: Path, config: EvalConfig, samples: pa.Table) -> None:
+def write_grades(directory: Path, config: EvalConfig, samples: pa.Table, copy: bool) -> None:
     """Write the column `correct` of every trace: in place for the traces in `directory`, which the evaluation sampled;
-    for those of another run, which is left as it is, in a copy in directory/NAME unless its own grades are the same.
+    for those of another run, which is left as it is, in a copy in directory/NAME unless its own grades are the same, or
+    no `copy` is wanted.
 
     samples: as `evaluation.samples.SCHEMA`.
     """
@@ -26,7 +27,7 @@ def write_grades(directory: Path, config: EvalConfig, samples: pa.Table) -> None
         for file in trace_files(directory / model.name):
             if not _has_grades(file, grades):
                 traces.replace(file, _with_grades(file, grades))
-    for source in config.completions:
+    for source in config.completions if copy else ():
         if Path(source.path).suffix.lower() == ".jsonl":
             continue
         files, grades = trace_files(Path(source.path)), grades_of(samples, source.name)

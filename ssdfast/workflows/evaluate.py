@@ -68,10 +68,16 @@ _log = logging.getLogger("ssdfast.evaluation")
 
 
 def evaluate(
-    config: EvalConfig, out: Path, execution: EvalExecution | None = None, overwrite: bool = False
+    config: EvalConfig,
+    out: Path,
+    execution: EvalExecution | None = None,
+    overwrite: bool = False,
+    copy_graded: bool = True,
 ) -> EvaluationResults:
     """Fill `out`; returns the content of eval/results.json. Does nothing more where that is there with these settings.
 
+    copy_graded: write the traces of other runs once more, with their grades; else the grades are in samples.parquet
+    alone.
     Raises ValueError for unusable settings, problems, models or completions, naming file, line and problem; RunError
     where traces failed, which the same command tries again.
     """
@@ -80,7 +86,7 @@ def evaluate(
     execution = execution or EvalExecution()
     check_summary_trackers(execution.report_to)
     with run_dir.lock(out):
-        return _Evaluation(config, out, execution).run(overwrite)
+        return _Evaluation(config, out, execution, copy_graded).run(overwrite)
 
 
 def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
@@ -100,8 +106,8 @@ def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
 
 
 class _Evaluation:
-    def __init__(self, config: EvalConfig, out: Path, execution: EvalExecution) -> None:
-        self.config, self.out, self.execution = config, out, execution
+    def __init__(self, config: EvalConfig, out: Path, execution: EvalExecution, copy_graded: bool = True) -> None:
+        self.config, self.out, self.execution, self.copy_graded = config, out, execution, copy_graded
         self.plans: dict[str, Plan] = {}
         self.skipped: list[str] = []
 
@@ -329,7 +335,7 @@ class _Evaluation:
         with run_dir.atomic(directory / "samples.parquet") as temporary:
             pq.write_table(table.replace_schema_metadata(run_dir.parquet_metadata()), temporary, compression="zstd")
         runs = split_by_run(table)
-        write_grades(self.out / "traces", config, table)
+        write_grades(self.out / "traces", config, table, self.copy_graded)
         strata = {name: (problem.source, problem.difficulty) for name, problem in self.problems.items()}
         values: dict[str, Any] = {
             "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in runs.values()),

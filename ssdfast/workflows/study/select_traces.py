@@ -1,8 +1,16 @@
-"""The traces that an arm trains on: graded, then all of them, the correct ones, or resampled to other lengths."""
+"""The traces that an arm trains on: graded, then all of them, the correct ones, or resampled to other lengths.
+
+They are selected in an index, a narrow table with a row per trace, so that token ids and top log-probabilities are read
+one shard at a time and only to be written. A shard that is selected whole is linked, not copied.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +20,67 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ... import traces
+from ...run_dir import atomic
 from ...traces import UNFINISHED
 
+INDEX = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample", pa.int32()),
+        ("seed", pa.int64()),
+        ("finish_reason", pa.string()),
+        ("difficulty", pa.string()),
+        ("correct", pa.bool_()),  # null where the trace has no grade
+        ("length", pa.int64()),  # of the completion, in tokens
+        ("file", pa.string()),  # that holds the trace
+        ("row", pa.int64()),  # in the file
+    ]
+)
 _NEAR_FRACTION = 0.02
 """The fraction of the traces from which the one that replaces a trace of similar length is drawn."""
 
 
-def read(directory: Path) -> pa.Table:
-    """The finished traces of a directory, or of those below it, with a column `correct`, null where there is none."""
-    tables = [pq.read_table(file.absolute(), partitioning=None) for file in traces.files_below(directory)]
-    table = pa.concat_tables(tables, promote_options="permissive")
+def index(directory: Path, samples: Path | None = None) -> pa.Table:
+    """The finished traces of a directory, or of those below it, as INDEX.
+
+    samples: samples.parquet of the evaluation that graded them; without one, grades are those that the traces have.
+    """
+    graded = None if samples is None else _grades(samples)
+    table = pa.concat_tables([_index_of_file(file) for file in traces.files_below(directory)])
     table = table.filter(pc.invert(pc.is_in(table["finish_reason"], pa.array(UNFINISHED))))
-    if "correct" not in table.column_names:
-        return table.append_column("correct", pa.nulls(len(table), pa.bool_()))
-    return table
+    if graded is None:
+        return table
+    keys = zip(table["problem_id"].to_pylist(), table["sample"].to_pylist(), strict=True)
+    return _with_column(table, "correct", [graded.get(key) for key in keys])
+
+
+def _grades(samples: Path) -> dict[tuple[str, int], bool]:
+    """Whether each sample is correct, by problem and number."""
+    columns = pq.read_table(samples.absolute(), columns=["problem_id", "sample", "grade"]).to_pydict()
+    return {(problem, sample): grade == "correct" for problem, sample, grade in zip(*columns.values(), strict=True)}
+
+
+def _index_of_file(file: Path) -> pa.Table:
+    names = [name for name in INDEX.names if name in pq.read_schema(file.absolute()).names]
+    table = pq.read_table(file.absolute(), columns=[*names, "completion_ids"], partitioning=None)
+    columns = {name: table[name] for name in names} | {
+        "length": pc.list_value_length(table["completion_ids"]),
+        "file": pa.array([str(file)] * len(table)),
+        "row": pa.array(range(len(table))),
+    }
+    return pa.table(
+        [columns.get(field.name, pa.nulls(len(table), field.type)).cast(field.type) for field in INDEX], schema=INDEX
+    )
+
+
+def _with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    return table.set_column(table.column_names.index(name), INDEX.field(name), pa.array(values, INDEX.field(name).type))
 
 
 def with_grades(table: pa.Table, graded: pa.Table) -> pa.Table:
     """The traces with the grades of the traces that they are, by their seeds: a resampled trace has another number."""
     correct = dict(zip(graded["seed"].to_pylist(), graded["correct"].to_pylist(), strict=True))
-    column = pa.array([correct.get(seed) for seed in table["seed"].to_pylist()], pa.bool_())
-    return table.drop_columns(["correct"]).append_column("correct", column)
+    return _with_column(table, "correct", [correct.get(seed) for seed in table["seed"].to_pylist()])
 
 
 def without_truncated(table: pa.Table) -> pa.Table:
@@ -49,24 +97,24 @@ def match_lengths(table: pa.Table, target: pa.Table, seed: int) -> pa.Table:
     """As many traces of `table` as `target` has, with the distribution of lengths of `target`.
 
     Each trace of `target` is replaced by one drawn, with replacement, from the traces nearest in length: 2 % of the
-    traces, at least 3. A trace that is drawn again becomes another sample of its problem.
+    traces, at least 3. A trace that is drawn again becomes another sample of its problem. They stay in the order of
+    `table`.
     """
     if not len(table):
         return table
-    own = _lengths(table)
+    own = table["length"].to_numpy()
     order = np.argsort(own, kind="stable")
     near = min(len(own), max(3, round(_NEAR_FRACTION * len(own))))
     rng = np.random.default_rng(seed)
-    lengths = _lengths(target)
+    lengths = target["length"].to_numpy()
     first = np.clip(np.searchsorted(own[order], lengths) - near // 2, 0, len(own) - near)
-    matched = table.take(order[first + rng.integers(0, near, len(lengths))])
+    matched = table.take(np.sort(order[first + rng.integers(0, near, len(lengths))]))
     count = Counter[str]()
     samples = []
     for problem in matched["problem_id"].to_pylist():
         samples.append(count[problem])
         count[problem] += 1
-    column = matched.column_names.index("sample")
-    return matched.set_column(column, "sample", pa.array(samples, matched.schema.field(column).type))
+    return _with_column(matched, "sample", samples)
 
 
 def subsample(table: pa.Table, count: int, seed: int) -> pa.Table:
@@ -77,28 +125,60 @@ def subsample(table: pa.Table, count: int, seed: int) -> pa.Table:
 
 
 def write(table: pa.Table, directory: Path) -> None:
-    """Write the table as a directory of traces. Raises ValueError for an empty table."""
+    """Write the traces of an index as a directory of traces, a shard for each file that they are in.
+
+    Raises ValueError for an empty table.
+    """
     if not len(table):
         raise ValueError(f"no trace is left for {directory.parent.name}: sample more, or use another filter")
-    traces.write_shard(directory, 0, table)
+    for shard, (file, rows) in enumerate(_by_file(table)):
+        if _is_whole(file, rows):
+            _link(file, traces.shard_path(directory, shard))
+            continue
+        found = pq.read_table(file.absolute(), partitioning=None).take(rows["row"])
+        found = found.set_column(found.column_names.index("sample"), INDEX.field("sample"), rows["sample"])
+        if "correct" in found.column_names:
+            found = found.drop_columns(["correct"])
+        traces.write_shard(directory, shard, found.append_column("correct", rows["correct"]))
+
+
+def _by_file(table: pa.Table) -> Iterator[tuple[Path, pa.Table]]:
+    """The rows of each file, in the order of the table."""
+    start = 0
+    for file, group in groupby(table["file"].to_pylist()):
+        count = sum(1 for _ in group)
+        yield Path(file), table.slice(start, count)
+        start += count
+
+
+def _is_whole(file: Path, rows: pa.Table) -> bool:
+    """Whether these are all traces of the file, unchanged."""
+    there = _index_of_file(file)
+    return there.equals(rows.combine_chunks().cast(INDEX))
+
+
+def _link(file: Path, path: Path) -> None:
+    """One file with two names; a copy where the disk has no such thing. Shards are replaced, never changed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+        os.link(file, path)
+    except OSError:
+        with atomic(path) as temporary:
+            shutil.copyfile(file, temporary)
 
 
 def describe(table: pa.Table) -> dict[str, Any]:
     """The distribution of traces as training describes its filters, with median length and fraction correct."""
     from ...training.filters import trace_distribution
 
-    lengths = _lengths(table)
+    lengths = table["length"].to_numpy()
     columns = (table[name].to_pylist() for name in ("finish_reason", "difficulty", "correct"))
     return {
         **trace_distribution(lengths.tolist(), *columns),
         "median_length": float(np.median(lengths)) if len(lengths) else None,
         "correct_fraction": _correct_fraction(table),
     }
-
-
-def _lengths(table: pa.Table) -> np.ndarray:
-    lengths: np.ndarray = pc.list_value_length(table["completion_ids"]).to_numpy().astype(np.int64)
-    return lengths
 
 
 def _correct_fraction(table: pa.Table) -> float | None:

@@ -38,6 +38,8 @@ from . import select_traces
 from .graph import Stage
 
 BASELINE = "baseline"
+SAMPLES = "eval/samples.parquet"
+"""The grades of an evaluation."""
 _RECIPE_NOTES = {"length-matched": "; resampled to the lengths of ssd", "correct-only": "; correct traces only"}
 
 
@@ -87,7 +89,7 @@ class Stages:
         return self._stage("sample", label, _json(config), run, [], tokens)
 
     def grade(self, arm: str, seed: int) -> Stage:
-        """The samples with a column `correct`."""
+        """The grades of the samples, beside them."""
         samples = self.sample(arm, seed)
 
         def run(directory: Path) -> None:
@@ -103,11 +105,11 @@ class Stages:
         settings = {"recipe": recipe, "truncated_traces": self.config.truncated_traces, "seed": seed}
 
         def run(directory: Path) -> None:
-            sampled = select_traces.read(source.directory / "traces")
+            sampled = self._graded(arm, seed) if recipe.get("correct_only") else select_traces.index(source.directory)
             filtered = self._without_truncated(sampled)
             selected = select_traces.only_correct(filtered) if recipe.get("correct_only") else filtered
             if target:
-                target_table = self._without_truncated(select_traces.read(target.directory / "traces"))
+                target_table = self._without_truncated(select_traces.index(target.directory))
                 selected = select_traces.match_lengths(selected, target_table, seed)
             select_traces.write(selected, directory / "traces")
 
@@ -118,11 +120,11 @@ class Stages:
         graded, selected = self.grade(arm, seed), self.select(arm, seed)
 
         def run(directory: Path) -> None:
-            sampled = select_traces.read(graded.directory / "traces")
+            sampled = self._graded(arm, seed)
             tables = {
                 "sampled": sampled,
                 "filtered": self._without_truncated(sampled),
-                "selected": select_traces.with_grades(select_traces.read(selected.directory / "traces"), sampled),
+                "selected": select_traces.with_grades(select_traces.index(selected.directory), sampled),
             }
             described = {name: select_traces.describe(table) for name, table in tables.items()}
             TraceSelection.model_validate(described).write(directory / "selection.json")
@@ -184,7 +186,9 @@ class Stages:
 
         def run(directory: Path) -> None:
             run = Run(BASELINE, KnownSamplingParams.from_config(sampling)).directory
-            graded = select_traces.read(self._grade(answers.directory / "traces" / run, directory / "graded"))
+            found = answers.directory / "traces" / run
+            self._grade(found, directory / "graded")
+            graded = select_traces.index(found, directory / "graded" / SAMPLES)
             select_traces.write(select_traces.subsample(graded, count, seed=0), directory / "traces")
             shutil.copyfile(answers.directory / "problems.jsonl", directory / "problems.jsonl")
 
@@ -293,14 +297,17 @@ class Stages:
         settings = _json(self.config)
         return {name: settings[name] for name in self.config.grading()}
 
-    def _grade(self, traces: Path, directory: Path) -> Path:
-        """Grade traces in `directory`; returns the directory of the graded traces."""
+    def _grade(self, traces: Path, directory: Path) -> None:
+        """Grade traces; SAMPLES in `directory` then has their grades."""
         from ..evaluate import evaluate
 
         source = NamedPath(name="sampled", path=str(traces))
-        evaluate(EvalConfig(completions=(source,), **self.config.grading()), directory, self._eval_execution)
-        copy = directory / "traces" / source.name
-        return copy if copy.exists() else traces  # which had these grades already
+        config = EvalConfig(completions=(source,), **self.config.grading())
+        evaluate(config, directory, self._eval_execution, copy_graded=False)
+
+    def _graded(self, arm: str, seed: int) -> pa.Table:
+        """The index of the samples that an arm trains on, with their grades."""
+        return select_traces.index(self.sample(arm, seed).directory, self.grade(arm, seed).directory / SAMPLES)
 
     def _without_truncated(self, table: pa.Table) -> pa.Table:
         return select_traces.without_truncated(table) if self.config.truncated_traces == "drop" else table

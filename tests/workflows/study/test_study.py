@@ -176,7 +176,7 @@ def test_bad_golds_can_be_skipped_and_their_traces_are_still_trained_on(inputs):
     stages = make_stages(config, inputs / "out", StudyExecution())
     trained_on = pq.read_table(stages.select("ssd", 0).directory / "traces").to_pylist()
     assert {"p0", "p1"} < {trace["problem_id"] for trace in trained_on}
-    graded = pq.read_table(stages.grade("ssd", 0).directory / "traces").to_pylist()
+    graded = stages._graded("ssd", 0).to_pylist()
     assert {trace["problem_id"] for trace in graded if trace["correct"] is None} == {"p0", "p1"}
     assert json.loads((inputs / "out" / "results.json").read_text())["bad_golds"] == ["p20", "p21"]
 
