@@ -102,7 +102,8 @@ def map_top_logprobs(examples: Iterable[Example]) -> list[Example]:
     """
     with tempfile.TemporaryFile(prefix="ssdfast-top-") as file:
         placed = [
-            (dataclasses.replace(one, top_ids_LK=None, top_logprobs_LK=None), *_append(file, one)) for one in examples
+            (dataclasses.replace(example, top_ids_LK=None, top_logprobs_LK=None), *_append(file, example))
+            for example in examples
         ]
         file.flush()
         if not file.tell():

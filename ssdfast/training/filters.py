@@ -25,8 +25,8 @@ def read_training_examples(
 ) -> tuple[list[Example], dict[str, Any]]:
     """The traces that a run trains on, and the report of the filters. Raises ValueError if there are none."""
     with_top = config.loss == "soft" and config.soft_labels == "stored"
-    found = read_examples(Path(config.traces), model.vocabulary, model.tokenizer, with_top)
-    examples = map_top_logprobs(found) if with_top else list(found)
+    examples_read = read_examples(Path(config.traces), model.vocabulary, model.tokenizer, with_top)
+    examples = map_top_logprobs(examples_read) if with_top else list(examples_read)
     if not examples:
         raise ValueError(f"{config.traces} holds no completion tokens: there is nothing to train on")
     limit = min(config.max_length or model.context, model.context)

@@ -135,11 +135,13 @@ def write(table: pa.Table, directory: Path) -> None:
         if _is_whole(file, rows):
             _link(file, traces.shard_path(directory, shard))
             continue
-        found = pq.read_table(file.absolute(), partitioning=None).take(rows["row"])
-        found = found.set_column(found.column_names.index("sample"), INDEX.field("sample"), rows["sample"])
-        if "correct" in found.column_names:
-            found = found.drop_columns(["correct"])
-        traces.write_shard(directory, shard, found.append_column("correct", rows["correct"]))
+        shard_table = pq.read_table(file.absolute(), partitioning=None).take(rows["row"])
+        shard_table = shard_table.set_column(
+            shard_table.column_names.index("sample"), INDEX.field("sample"), rows["sample"]
+        )
+        if "correct" in shard_table.column_names:
+            shard_table = shard_table.drop_columns(["correct"])
+        traces.write_shard(directory, shard, shard_table.append_column("correct", rows["correct"]))
 
 
 def _by_file(table: pa.Table) -> Iterator[tuple[Path, pa.Table]]:

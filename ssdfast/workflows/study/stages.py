@@ -186,9 +186,9 @@ class Stages:
 
         def run(directory: Path) -> None:
             run = Run(BASELINE, KnownSamplingParams.from_config(sampling)).directory
-            found = answers.directory / "traces" / run
-            self._grade(found, directory / "graded")
-            graded = select_traces.index(found, directory / "graded" / SAMPLES)
+            answered = answers.directory / "traces" / run
+            self._grade(answered, directory / "graded")
+            graded = select_traces.index(answered, directory / "graded" / SAMPLES)
             select_traces.write(select_traces.subsample(graded, count, seed=0), directory / "traces")
             shutil.copyfile(answers.directory / "problems.jsonl", directory / "problems.jsonl")
 
