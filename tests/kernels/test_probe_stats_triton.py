@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
-from ssdfast.kernels.probe_stats.triton import few_exponentials
+from ssdfast.kernels.probe_stats import triton as backend
+from ssdfast.kernels.probe_stats.state import JS, KL_AB, KL_BA
 
-from .cases import CASES, assert_matches_oracle, language_like, make, on_cpu, tokens
+from .cases import CASES, DEFAULT, assert_matches_oracle, language_like, make, on_cpu, tokens
 from .gpu import DEVICE, INTERPRETED, pytestmark, quick_interpreter  # noqa: F401
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -62,6 +63,51 @@ def test_variance_of_a_move_away_from_a_sure_token():
     torch.testing.assert_close(got.ssd_cov.double(), want.ssd_cov, rtol=1e-5, atol=0)
 
 
+SMALL_DIVERGENCES = {"kl_base_trained": KL_AB, "kl_trained_base": KL_BA, "js": JS}
+
+
+def _nearly_alike(dtype):
+    """Logits of which some, unlikely ones, differ by a few ULP: KL is 1e-8 to 1e-6."""
+    g = torch.Generator().manual_seed(12)
+    a = language_like(6, 6000, g).to(dtype)
+    if dtype == torch.float32:
+        return a, a + 4.5e-4 * torch.randn(6, 6000, generator=g)
+    raised = (torch.rand(6, 6000, generator=g) < 0.02) & (a.float().softmax(1) < 3e-5)
+    return a, torch.where(raised, a * 1.01, a)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_a_kl_of_1e_7_is_right_to_1_percent(dtype):
+    """The direct form of the second sweep alone would not be: it takes such rows too if it is given another pivot."""
+    a, b = _nearly_alike(dtype)
+    token = tokens(6, 6000).to(DEVICE)
+    oracle = probe_stats(a.double(), b.double(), token.cpu(), backend="reference")
+    a, b = a.to(DEVICE), b.to(DEVICE)
+    got = on_cpu(probe_stats(a, b, token, backend="triton"))
+    max_MN = torch.stack([a.float().amax(1), b.float().amax(1)])
+    log_sum_MN = torch.stack([a.double().logsumexp(1), b.double().logsumexp(1)]) - max_MN
+    ratio_N = log_sum_MN[1] - log_sum_MN[0]
+    direct = backend.divergences(a, b, max_MN, log_sum_MN, ratio_N + 0.01).cpu()
+    for name, slot in SMALL_DIVERGENCES.items():
+        want = getattr(oracle.pair, name)
+        assert ((want > 1e-9) & (want < 1e-6)).all(), f"{name}: {want.tolist()}"
+        torch.testing.assert_close(getattr(got.pair, name).double(), want, rtol=0.01, atol=0, msg=name)
+        assert ((direct[slot] - want).abs() / want).median() > 0.05, name
+
+
+def test_models_that_differ_take_the_direct_form(monkeypatch):
+    """Unless the list shows that they do, a row takes the exact form: its pivot is the ratio of the normalisers."""
+    pivots = []
+    sweep = backend._sweep_twice
+    monkeypatch.setattr(backend, "_sweep_twice", lambda *args: (pivots.append(args[-1].cpu()), sweep(*args))[1])
+    a = language_like(3, 900, torch.Generator().manual_seed(13))
+    b = a + torch.tensor([1e-3, 0.02, 1.0])[:, None] * torch.randn(3, 900, generator=torch.Generator().manual_seed(14))
+    got = on_cpu(probe_stats(a.to(DEVICE), b.to(DEVICE), tokens(3, 900).to(DEVICE), DEFAULT, backend="triton"))
+    ratio = (b.double().logsumexp(1) - b.amax(1)) - (a.double().logsumexp(1) - a.amax(1))
+    assert ((pivots[0] - ratio).abs() < 4e-6).tolist() == [True, True, False]
+    assert got.pair.kl_base_trained[2] > 0.01
+
+
 def test_rows_lie_beyond_32_bit_offsets():
     """Three rows 2^30 logits apart: the last begins at 2^31. Memory is reserved, but only the rows are touched."""
     v, stride = 300, 1 << 30
@@ -81,7 +127,7 @@ def test_rows_lie_beyond_32_bit_offsets():
 
 
 def test_few_exponentials():
-    roots, root_of, powers = few_exponentials((1.0, 1 / 0.4, 1 / 0.7, 1 / 1.4, 1 / 2.0))
+    roots, root_of, powers = backend.few_exponentials((1.0, 1 / 0.4, 1 / 0.7, 1 / 1.4, 1 / 2.0))
     assert roots == (1 / 2.0, 1 / 1.4)
     assert root_of == (0, 0, 1, 1, 0)
     assert powers == (2, 5, 2, 1, 1)
