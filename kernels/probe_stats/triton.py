@@ -116,7 +116,8 @@ class _Workspace:
         # As many vectors as the registers hold.
         self.sweep = _Sweep.of(logits_NV, 2 if self.layout.pair_sums and len(self.layout.rates) > 1 else 3)
         self.groups = self.sweep.parts * T.value
-        self.list_size = triton.next_power_of_2(spec.top_logprobs)
+        self.list_size = max(2, triton.next_power_of_2(spec.top_logprobs))  # Triton selects no single one
+        self.grouped = logits_NV if self.layout.pair_sums else None  # both models' tokens are grouped by one alignment
 
         def floats(*shape: int) -> Tensor:
             return logits_NV.new_empty(shape, dtype=torch.float32)
@@ -206,13 +207,14 @@ def _class_sums(z: Tensor, token_class: Tensor, n_classes: int, row: Tensor, mac
 def _top_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
     n, v = z.shape
     state, vectors = work.state[:, model * work.layout.model_slots :], work.sweep.chunks * work.sweep.steps
+    grouped = z if work.grouped is None else work.grouped
     top_tokens[(n,)](
-        z, work.group_max[model], work.group_sum[model], state, work.rows[model], out.top_ids, out.top_logprobs,
-        out.top_mass, out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v, work.sweep.parts,
-        vectors, work.layout.slots, z.stride(0), K=spec.top_logprobs, KP=work.list_size,
-        GROUPS=triton.next_power_of_2(work.groups), VECTORS=triton.next_power_of_2(vectors),
-        TEMPERATURE=spec.eval_sampling.temperature, TOP_K=spec.eval_sampling.top_k, TOP_P=spec.eval_sampling.top_p,
-        num_warps=1,
+        z, grouped, work.group_max[model], work.group_sum[model], state, work.rows[model], out.top_ids,
+        out.top_logprobs, out.top_mass, out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v,
+        work.sweep.parts, vectors, work.layout.slots, z.stride(0), grouped.stride(0), K=spec.top_logprobs,
+        KP=work.list_size, ROOM=max(64, 2 * work.list_size), GROUPS=triton.next_power_of_2(work.groups),
+        VECTORS=triton.next_power_of_2(vectors), TEMPERATURE=spec.eval_sampling.temperature,
+        TOP_K=spec.eval_sampling.top_k, TOP_P=spec.eval_sampling.top_p, PTX=work.machine.ptx, num_warps=1,
     )  # fmt: skip
 
 
