@@ -27,7 +27,7 @@ from .triton_classes import ROWS, class_masses
 from .triton_exact import first_sweep_exact, second_sweep_exact
 from .triton_first_sweep import T, first_sweep
 from .triton_merge import merge_model
-from .triton_nucleus import CHUNK, DIGITS, PASSES, choose_digit, digit_masses
+from .triton_nucleus import THREADS, nucleus_sizes
 from .triton_pair import compare_lists, merge_one_sweep, merge_two_sweeps
 from .triton_rows import LOG_SUM, ROW_MAX, ROW_POSSIBLE, ROW_REST, ROW_SLOTS, choose_pivot, token_logits
 from .triton_second_sweep import second_sweep
@@ -188,7 +188,10 @@ def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, mo
         out.class_mass.copy_(sums_NC * (-row[:, LOG_SUM.value].double()).exp()[:, None])
     _top_list(z, spec, work, model, out)
     if spec.sweeps == 2 and spec.eval_sampling.top_p < 1:
-        _long_nucleus(z, spec.eval_sampling.top_p, row, work, out.nucleus_size)
+        nucleus_sizes[(z.shape[0],)](
+            z, row, out.nucleus_size, z.shape[1], z.stride(0), TOP_P=spec.eval_sampling.top_p, PTX=work.machine.ptx,
+            num_warps=THREADS.value // work.machine.warp,
+        )  # fmt: skip
 
 
 def _class_sums(z: Tensor, token_class: Tensor, n_classes: int, row: Tensor, machine: Machine) -> Tensor:
@@ -216,32 +219,6 @@ def _top_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: Mod
         VECTORS=triton.next_power_of_2(vectors), TEMPERATURE=spec.eval_sampling.temperature,
         TOP_K=spec.eval_sampling.top_k, TOP_P=spec.eval_sampling.top_p, PTX=work.machine.ptx, num_warps=1,
     )  # fmt: skip
-
-
-def _long_nucleus(z: Tensor, top_p: float, row: Tensor, work: _Workspace, nucleus_size_N: Tensor) -> None:
-    """Replaces the -1 of a nucleus beyond the top list in valid rows.
-
-    Listing those rows waits for the GPU once per model; a search of all rows would read the logits 4 to 8 times more.
-    """
-    rows_R = ((nucleus_size_N == -1) & row[:, LOG_SUM.value].isfinite()).nonzero()[:, 0]
-    searches = rows_R.shape[0]
-    if searches == 0:
-        return
-    prefix_R, tokens_above_R = rows_R.new_empty(2, searches)
-    mass_above_R, target_R = rows_R.new_empty(2, searches, dtype=torch.float64)
-    chunks = triton.cdiv(z.shape[1], CHUNK.value)
-    mass = z.new_empty(searches, DIGITS.value, chunks, dtype=torch.float32)
-    count = torch.empty_like(mass, dtype=torch.int32)
-    passes = PASSES[z.dtype]
-    for i in range(passes):
-        digit_masses[(searches * chunks,)](
-            z, rows_R, row, prefix_R, mass, count, z.shape[1], chunks, z.stride(0), 28 - 4 * i, FIRST=i == 0,
-            num_warps=4,
-        )  # fmt: skip
-        choose_digit[(searches,)](
-            rows_R, prefix_R, tokens_above_R, mass_above_R, target_R, mass, count, nucleus_size_N, chunks,
-            CHUNKS=triton.next_power_of_2(chunks), TOP_P=top_p, FIRST=i == 0, LAST=i == passes - 1, num_warps=1,
-        )  # fmt: skip
 
 
 def _two_models(

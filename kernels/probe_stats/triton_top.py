@@ -18,7 +18,7 @@ import triton.language as tl
 from .triton_first_sweep import T
 from .triton_math import ABSENT, INF, LOG2E, MAX, ordered, pack, unpack
 from .triton_rows import COLUMNS, LOG_SUM, ROW_MAX, ROW_POSSIBLE, ROW_REST, ROW_SLOTS
-from .triton_vectors import SCALE, aligned_words, exp2, lead_of, times_minus
+from .triton_vectors import aligned_words, exp2, lead_of
 from .triton_vectors import unpack as unpack_word
 
 ONE = tl.constexpr(1 << 16)  # counts a token beside its place in its group
@@ -143,16 +143,14 @@ def _one_group(
     vector = _vector_of(place, i, vectors)
     is_whole = (i < vectors) & (vector * (4 * H) >= lead) & ((vector + 1) * (4 * H) <= lead + vocab)
     words = tl.load(aligned_words(z_ptr) + vector * 4 + tl.arange(0, 4)[None, :], mask=is_whole, other=NONE)
-    c = row_max * SCALE
     mass = tl.zeros([VECTORS, 4], tl.float32)
     reached = tl.zeros([VECTORS, 4], tl.int32)
     for half in tl.static_range(H):
         z = unpack_word(words, half, ELEMENT)
         reaches = z >= bar
         reached += tl.where(reaches, ONE + i * (4 * H) + tl.arange(0, 4)[None, :] * H + half, 0)
-        mass += tl.where(reaches, 0.0, exp2(times_minus(z, SCALE, c), PTX))
-    scale = exp2(-times_minus(row_max, SCALE, c) - log_sum * LOG2E, PTX)  # c was rounded
-    return tl.sum(reached), tl.sum(mass) * scale
+        mass += tl.where(reaches, 0.0, exp2((z - row_max) * LOG2E, PTX))
+    return tl.sum(reached), tl.sum(mass) * exp2(-log_sum * LOG2E, PTX)
 
 
 @triton.jit

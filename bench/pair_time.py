@@ -1,0 +1,100 @@
+"""How long default ``probe_stats`` takes per pair of positions, by the model of ``gpu_model``: nothing is measured.
+
+    python bench/pair_time.py
+
+Every launch of a call is replayed with the work that it has for one pair of rows of 151,936 in bf16, and the times are
+added, as on a stream. Rows are taken to be ordinary: no part has -inf or NaN, and each token of a top list is the only
+one of its group near the list. Loads of a top list are 16 bytes each, of which memory delivers 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gpu_model import CHIPS, Chip
+from machine_code import SECOND_SWEEPS, V, Kernel, top_list
+from sass import Instruction
+
+from ssdfast.kernels import ProbeSpec
+from tests.kernels import resources
+
+READS = 3  # of a search for a long nucleus
+UNEVEN = 4  # bytes that memory delivers for each byte of a top list
+IDLE = ("first_sweep_exact", "second_sweep_exact", "nucleus_sizes")  # end at once on ordinary rows
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One kernel of a call, per pair of rows."""
+
+    kernel: str
+    blocks: float
+    per_logit: float  # instructions of a thread, spread over the logits of the pair
+    nanoseconds: dict[str, float]  # by chip
+
+
+def costs(target: str, chips: tuple[str, ...], spec: ProbeSpec | None = None) -> Iterator[Cost]:
+    """The kernels of a call on two models in bf16, in order, and last what each long nucleus adds."""
+    spec = ProbeSpec() if spec is None else spec
+    import torch
+
+    for launch in resources.launches(target, 2, V, torch.bfloat16, spec, True):
+        kernel = Kernel(launch, target)
+        for name, blocks, code in _work(kernel):
+            yield _cost(name, blocks, kernel, code, chips)
+
+
+def _work(kernel: Kernel) -> Iterator[tuple[str, float, list[Instruction]]]:
+    """Name, blocks per pair and what each issues; two names where a kernel has two forms."""
+    name = kernel.launch.fn.__name__
+    logits = 2 if name == "second_sweep" else 1
+    per_iteration = [
+        sum(i.bytes for i in kernel.inside(loop) if i.name == "LDG") / 2 / logits * 32 * kernel.launch.num_warps
+        for loop in kernel.streams
+    ]
+    if name == "first_sweep":
+        yield name, 2 * 3, kernel.issued({kernel.streams[0]: round(V / 3 / per_iteration[0])})
+    elif name == "second_sweep":
+        for form, loop, count in zip(SECOND_SWEEPS, kernel.streams, per_iteration, strict=True):
+            yield form, 3, kernel.issued({loop: round(V / 3 / count)})
+    elif name == "top_tokens":
+        yield name, 2, top_list(kernel)
+    elif name in IDLE:
+        yield f"{name}, nothing to do", 2 if name == "nucleus_sizes" else 3, kernel.until_first_exit()
+    else:
+        yield name, 2 if name == "merge_model" else 1, kernel.issued({})
+    if name == "nucleus_sizes":
+        outer = kernel.loops[0]
+        yield "each long nucleus", 1, kernel.issued({outer: READS, kernel.streams[0]: round(V / per_iteration[0])})
+
+
+def _cost(name: str, blocks: float, kernel: Kernel, code: list[Instruction], chips: tuple[str, ...]) -> Cost:
+    per_logit = len(code) * 32 * kernel.launch.num_warps * blocks / (2 * V)
+    times = {chip: blocks * kernel.nanoseconds(code, _memory(CHIPS[chip], name)) for chip in chips}
+    return Cost(name, blocks, per_logit, times)
+
+
+def _memory(chip: Chip, kernel: str) -> Chip:
+    return replace(chip, bandwidth=chip.bandwidth / UNEVEN) if kernel == "top_tokens" else chip
+
+
+def totals(costs: list[Cost], chip: str) -> dict[str, float]:
+    """Nanoseconds per pair with each form of the second sweep, without long nuclei."""
+    either = (*SECOND_SWEEPS, "each long nucleus")
+    rest = sum(cost.nanoseconds[chip] for cost in costs if cost.kernel not in either)
+    return {c.kernel: rest + c.nanoseconds[chip] for c in costs if c.kernel in SECOND_SWEEPS}
+
+
+def main() -> None:
+    found = []
+    for cost in costs("sm_90", ("H100", "H200")):
+        found.append(cost)
+        times = "  ".join(f"{chip} {ns:6.1f} ns" for chip, ns in cost.nanoseconds.items())
+        print(f"{cost.kernel:40} {cost.blocks:3g} blocks {cost.per_logit:6.2f} per logit  {times}", flush=True)
+    for chip in ("H100", "H200"):
+        print(chip, {name: round(ns) for name, ns in totals(found, chip).items()})
+
+
+if __name__ == "__main__":
+    main()
