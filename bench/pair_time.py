@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from gpu_model import CHIPS, Chip
-from machine_code import SECOND_SWEEPS, V, Kernel, top_list
+import torch
+from gpu_model import CHIPS, Chip, Mix
+from machine_code import SECOND_SWEEPS, Kernel, V, top_list
 from sass import Instruction
 
 from ssdfast.kernels import ProbeSpec
@@ -21,7 +22,8 @@ from tests.kernels import resources
 
 READS = 3  # of a search for a long nucleus
 UNEVEN = 4  # bytes that memory delivers for each byte of a top list
-IDLE = ("first_sweep_exact", "second_sweep_exact", "nucleus_sizes")  # end at once on ordinary rows
+PARTS = 3  # of a row
+IDLE = {"first_sweep_exact": 2 * PARTS, "second_sweep_exact": PARTS, "nucleus_sizes": 2}  # blocks that end at once
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,6 @@ class Cost:
 def costs(target: str, chips: tuple[str, ...], spec: ProbeSpec | None = None) -> Iterator[Cost]:
     """The kernels of a call on two models in bf16, in order, and last what each long nucleus adds."""
     spec = ProbeSpec() if spec is None else spec
-    import torch
-
     for launch in resources.launches(target, 2, V, torch.bfloat16, spec, True):
         kernel = Kernel(launch, target)
         for name, blocks, code in _work(kernel):
@@ -50,18 +50,17 @@ def _work(kernel: Kernel) -> Iterator[tuple[str, float, list[Instruction]]]:
     name = kernel.launch.fn.__name__
     logits = 2 if name == "second_sweep" else 1
     per_iteration = [
-        sum(i.bytes for i in kernel.inside(loop) if i.name == "LDG") / 2 / logits * 32 * kernel.launch.num_warps
-        for loop in kernel.streams
+        Mix.of(kernel.inside(loop)).loaded_bytes / 2 / logits * 32 * kernel.launch.num_warps for loop in kernel.streams
     ]
     if name == "first_sweep":
-        yield name, 2 * 3, kernel.issued({kernel.streams[0]: round(V / 3 / per_iteration[0])})
+        yield name, 2 * PARTS, kernel.issued({kernel.streams[0]: round(V / PARTS / per_iteration[0])})
     elif name == "second_sweep":
         for form, loop, count in zip(SECOND_SWEEPS, kernel.streams, per_iteration, strict=True):
-            yield form, 3, kernel.issued({loop: round(V / 3 / count)})
+            yield form, PARTS, kernel.issued({loop: round(V / PARTS / count)})
     elif name == "top_tokens":
         yield name, 2, top_list(kernel)
     elif name in IDLE:
-        yield f"{name}, nothing to do", 2 if name == "nucleus_sizes" else 3, kernel.until_first_exit()
+        yield f"{name}, nothing to do", IDLE[name], kernel.until_first_exit()
     else:
         yield name, 2 if name == "merge_model" else 1, kernel.issued({})
     if name == "nucleus_sizes":
@@ -87,13 +86,13 @@ def totals(costs: list[Cost], chip: str) -> dict[str, float]:
 
 
 def main() -> None:
-    found = []
+    kernels = []
     for cost in costs("sm_90", ("H100", "H200")):
-        found.append(cost)
+        kernels.append(cost)
         times = "  ".join(f"{chip} {ns:6.1f} ns" for chip, ns in cost.nanoseconds.items())
         print(f"{cost.kernel:40} {cost.blocks:3g} blocks {cost.per_logit:6.2f} per logit  {times}", flush=True)
     for chip in ("H100", "H200"):
-        print(chip, {name: round(ns) for name, ns in totals(found, chip).items()})
+        print(chip, {name: round(ns) for name, ns in totals(kernels, chip).items()})
 
 
 if __name__ == "__main__":

@@ -138,7 +138,9 @@ def _repeated(code: list[Instruction], inside: list[Loop], trips: Mapping[Loop, 
     for loop in inside:
         if loop.first >= at:  # not inside the one before
             out += [i for i in code if at <= i.address < loop.first]
-            nested = [other for other in inside if other != loop and loop.first <= other.first <= other.last <= loop.last]
+            nested = [
+                other for other in inside if other != loop and loop.first <= other.first <= other.last <= loop.last
+            ]
             out += _repeated([i for i in code if i in loop], nested, trips) * trips[loop]
             at = loop.last + 1
     return out + [i for i in code if i.address >= at]

@@ -15,9 +15,9 @@ logits of a vector.
 import triton
 import triton.language as tl
 
-from .triton_first_sweep import T
 from .triton_math import ABSENT, INF, LOG2E, MAX, ordered, pack, unpack
 from .triton_rows import COLUMNS, LOG_SUM, ROW_MAX, ROW_POSSIBLE, ROW_REST, ROW_SLOTS
+from .triton_threads import T
 from .triton_vectors import aligned_words, exp2, lead_of
 from .triton_vectors import unpack as unpack_word
 

@@ -7,6 +7,7 @@ import torch
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 from ssdfast.kernels.probe_stats import triton as backend
 from ssdfast.kernels.probe_stats.state import JS, KL_AB, KL_BA
+from ssdfast.kernels.probe_stats.triton_sweeps import few_exponentials
 
 from .cases import CASES, DEFAULT, assert_matches_oracle, language_like, make, on_cpu, tokens
 from .gpu import DEVICE, INTERPRETED, pytestmark, quick_interpreter  # noqa: F401
@@ -39,6 +40,39 @@ def test_one_model_alone_has_the_same_columns():
     assert alone.pair is None
     for name, column in vars(alone.base).items():
         assert torch.equal(column, getattr(both.base, name)), name
+
+
+@pytest.mark.parametrize("spec", [DEFAULT, ProbeSpec(sweeps=1, lse_temperatures=())], ids=["two sweeps", "one"])
+def test_rows_begin_anywhere(spec):
+    """The two models' rows, and the rows of one, lie differently within 16 bytes."""
+    g = torch.Generator().manual_seed(15)
+    memory = torch.full((2, 4 * 3003 + 16), torch.nan, dtype=torch.bfloat16, device=DEVICE)
+    a = memory[0].as_strided((4, 3001), (3003, 1), 1)
+    b = memory[1].as_strided((4, 3001), (3002, 1), memory.shape[1] + 6)
+    a.copy_(language_like(4, 3001, g))
+    b.copy_(a + torch.randn(4, 3001, generator=g).to(DEVICE))
+    token = tokens(4, 3001)
+    got = on_cpu(probe_stats(a, b, token.to(DEVICE), spec, backend="triton"))
+    assert_matches_oracle(got, a.cpu().contiguous(), b.cpu().contiguous(), token, spec)
+
+
+def _crowded(g):
+    """A whole list, and more, in the tokens of one thread; tied at its end or not, and -inf elsewhere or not."""
+    z = torch.randn(4, 9000, generator=g)
+    groups = (torch.arange(9000) // 8) % 128
+    z[0, groups == 5] += 20
+    z[1, groups == 7] = 9.0
+    z[2, groups != 9] = -torch.inf
+    z[3] = (z[3] * 2).round()
+    return z
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_a_list_from_few_groups(dtype):
+    z = _crowded(torch.Generator().manual_seed(16)).to(dtype)
+    for spec in (DEFAULT, ProbeSpec(top_logprobs=100)):
+        got = on_cpu(probe_stats(z.to(DEVICE), None, tokens(4, 9000).to(DEVICE), spec, backend="triton"))
+        assert_matches_oracle(got, z, None, tokens(4, 9000), spec)
 
 
 def test_repeats_to_the_last_bit():
@@ -98,8 +132,8 @@ def test_a_kl_of_1e_7_is_right_to_1_percent(dtype):
 def test_models_that_differ_take_the_direct_form(monkeypatch):
     """Unless the list shows that they do, a row takes the exact form: its pivot is the ratio of the normalisers."""
     pivots = []
-    sweep = backend._sweep_twice
-    monkeypatch.setattr(backend, "_sweep_twice", lambda *args: (pivots.append(args[-1].cpu()), sweep(*args))[1])
+    sweep = backend.sweep_twice
+    monkeypatch.setattr(backend, "sweep_twice", lambda *args: (pivots.append(args[-1].cpu()), sweep(*args))[1])
     a = language_like(3, 900, torch.Generator().manual_seed(13))
     b = a + torch.tensor([1e-3, 0.02, 1.0])[:, None] * torch.randn(3, 900, generator=torch.Generator().manual_seed(14))
     got = on_cpu(probe_stats(a.to(DEVICE), b.to(DEVICE), tokens(3, 900).to(DEVICE), DEFAULT, backend="triton"))
@@ -127,7 +161,7 @@ def test_rows_lie_beyond_32_bit_offsets():
 
 
 def test_few_exponentials():
-    roots, root_of, powers = backend.few_exponentials((1.0, 1 / 0.4, 1 / 0.7, 1 / 1.4, 1 / 2.0))
+    roots, root_of, powers = few_exponentials((1.0, 1 / 0.4, 1 / 0.7, 1 / 1.4, 1 / 2.0))
     assert roots == (1 / 2.0, 1 / 1.4)
     assert root_of == (0, 0, 1, 1, 0)
     assert powers == (2, 5, 2, 1, 1)
