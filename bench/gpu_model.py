@@ -166,7 +166,7 @@ def replay(issued: list[Instruction], chip: Chip, blocks: int, warps: int, waves
         i = issued[warp.at]
         pipe = "LSU" if i.pipe in MIO else i.pipe
         free[pipe] = now + (4 * max(1, i.bytes // 4) if i.name in ("LDS", "STS") else interval.get(pipe, 1))
-        if i.name == "LDG":
+        if i.name in ("LDG", "LDGSTS"):
             memory_free = max(memory_free, now) + i.bytes * 32 / bytes_per_clock
             done = max(now + MEMORY_LATENCY, memory_free + MEMORY_LATENCY / 2)
         else:

@@ -176,8 +176,9 @@ def main() -> None:
         kernel, entries = tiles(spec)
         per_entry[name] = len(tile_epilogue(kernel)) / entries
         print(f"tiles of hidden states, {name}: {per_entry[name]:.1f} per entry", flush=True)
-    costs = [asdict(cost) for cost in pair_time.costs("sm_90", CHIPS_OF["sm_90"])]
-    content = {"streams": rows, "tiles": per_entry, "calls": costs}
+    calls = list(pair_time.costs("sm_90", CHIPS_OF["sm_90"]))
+    totals = pair_time.totals(calls, CHIPS_OF["sm_90"])
+    content = {"streams": rows, "tiles": per_entry, "calls": [asdict(cost) for cost in calls], "totals": totals}
     RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

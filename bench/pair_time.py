@@ -20,6 +20,7 @@ from sass import Instruction
 from ssdfast.kernels import ProbeSpec
 from tests.kernels import resources
 
+LONG_NUCLEUS = "each long nucleus"
 READS = 3  # of a search for a long nucleus
 UNEVEN = 4  # bytes that memory delivers for each byte of a top list
 PARTS = 3  # of a row
@@ -65,7 +66,7 @@ def _work(kernel: Kernel) -> Iterator[tuple[str, float, list[Instruction]]]:
         yield name, 2 if name == "merge_model" else 1, kernel.issued({})
     if name == "nucleus_sizes":
         outer = kernel.loops[0]
-        yield "each long nucleus", 1, kernel.issued({outer: READS, kernel.streams[0]: round(V / per_iteration[0])})
+        yield LONG_NUCLEUS, 1, kernel.issued({outer: READS, kernel.streams[0]: round(V / per_iteration[0])})
 
 
 def _cost(name: str, blocks: float, kernel: Kernel, code: list[Instruction], chips: tuple[str, ...]) -> Cost:
@@ -78,21 +79,25 @@ def _memory(chip: Chip, kernel: str) -> Chip:
     return replace(chip, bandwidth=chip.bandwidth / UNEVEN) if kernel == "top_tokens" else chip
 
 
-def totals(costs: list[Cost], chip: str) -> dict[str, float]:
-    """Nanoseconds per pair with each form of the second sweep, without long nuclei."""
-    either = (*SECOND_SWEEPS, "each long nucleus")
-    rest = sum(cost.nanoseconds[chip] for cost in costs if cost.kernel not in either)
-    return {c.kernel: rest + c.nanoseconds[chip] for c in costs if c.kernel in SECOND_SWEEPS}
+def totals(costs: list[Cost], chips: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """Nanoseconds per pair by form of the second sweep and chip, without long nuclei."""
+    forms = {c.kernel: c for c in costs if c.kernel in SECOND_SWEEPS}
+    rest = [c for c in costs if c.kernel not in (*SECOND_SWEEPS, LONG_NUCLEUS)]
+    return {
+        name: {chip: form.nanoseconds[chip] + sum(c.nanoseconds[chip] for c in rest) for chip in chips}
+        for name, form in forms.items()
+    }
 
 
 def main() -> None:
-    kernels = []
-    for cost in costs("sm_90", ("H100", "H200")):
-        kernels.append(cost)
+    chips = ("H100", "H200")
+    calls = []
+    for cost in costs("sm_90", chips):
+        calls.append(cost)
         times = "  ".join(f"{chip} {ns:6.1f} ns" for chip, ns in cost.nanoseconds.items())
         print(f"{cost.kernel:40} {cost.blocks:3g} blocks {cost.per_logit:6.2f} per logit  {times}", flush=True)
-    for chip in ("H100", "H200"):
-        print(chip, {name: round(ns) for name, ns in totals(kernels, chip).items()})
+    for name, times_of in totals(calls, chips).items():
+        print(f"in all, {name}:", ", ".join(f"{chip} {ns:.0f} ns" for chip, ns in times_of.items()))
 
 
 if __name__ == "__main__":

@@ -116,19 +116,29 @@ class Loop:
 def loops(code: list[Instruction]) -> list[Loop]:
     """Longest first; several branches back to one address are one loop.
 
-    Behind the last exit are the rare ways of divisions and of shuffles, which branch back without being a loop.
+    Behind the exit are the rare ways of divisions and of shuffles: entered from elsewhere, they branch back and are no
+    loops.
     """
-    end = max((i.address for i in code if i.name == "EXIT"), default=0)
+    end = _last_exit(code)
+    branches = [i for i in code if i.target is not None]
     last_of: dict[int, int] = {}
-    for i in code:
-        if i.target is not None and i.target < i.address < end:
-            last_of[i.target] = max(last_of.get(i.target, 0), i.address)
+    for i in branches:
+        first = i.target
+        if first is None or first >= i.address:
+            continue
+        entries = [x for x in branches if not first <= x.address <= i.address and first < (x.target or 0) <= i.address]
+        if i.address < end or not entries:
+            last_of[first] = max(last_of.get(first, 0), i.address)
     return [Loop(*span) for span in sorted(last_of.items(), key=lambda span: span[0] - span[1])]
+
+
+def _last_exit(code: list[Instruction]) -> int:
+    return max((i.address for i in code if i.name == "EXIT"), default=code[-1].address)
 
 
 def issued(code: list[Instruction], trips: Mapping[Loop, int]) -> list[Instruction]:
     """What a warp issues to its exit if no branch but those back is taken, and each loop runs so many times."""
-    end = max((i.address for i in code if i.name == "EXIT"), default=code[-1].address)
+    end = max(_last_exit(code), *(loop.last for loop in trips), 0)
     return _repeated([i for i in code if i.address <= end], sorted(trips, key=lambda loop: loop.first), trips)
 
 
@@ -152,7 +162,7 @@ def streaming_loops(code: list[Instruction]) -> list[Loop]:
     streaming = [
         loop
         for loop in all_loops
-        if any(i.name == "LDG" and i.bytes >= 16 for i in code if i in loop)
+        if any(i.name in ("LDG", "LDGSTS") and i.bytes >= 16 for i in code if i in loop)
         and not any(loop.first < other.first and other.last < loop.last for other in all_loops)
     ]
     return sorted(streaming, key=lambda loop: loop.first)

@@ -107,7 +107,7 @@ def _class_sums(z: Tensor, token_class: Tensor, n_classes: int, row: Tensor, mac
     for first_class in range(0, n_classes, width):
         class_masses[(triton.cdiv(n, ROWS.value), parts)](
             z, token_class.contiguous(), row, mass_PNC, n, v, CLASS_PART_TOKENS, z.stride(0), first_class, n_classes,
-            C=width, PRECISION="tf32" if machine.ptx else "ieee", num_warps=4,
+            C=width, PRECISION="tf32" if machine.ptx else "ieee", num_warps=1,
         )  # fmt: skip
     return mass_PNC.sum(0, dtype=torch.float64)
 
