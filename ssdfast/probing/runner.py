@@ -18,6 +18,7 @@ from .. import distributed, run_dir
 from ..config import ExecutionConfig, ProbeConfig
 from ..distributed import Ranks
 from ..hub import local_path
+from ..manifest import input_hashes, write_manifest
 from ..progress import progress
 from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
 from ..sharded_table import ForeignShard, ShardedTable
@@ -79,7 +80,7 @@ def _claim(config: ProbeConfig, out: Path, overwrite: bool) -> None:
         position_table(config, out).clear()
     run_dir.claim(out, config, RESULTS, overwrite)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    run_dir.write_manifest(out, device, config.seed, _inputs(config))
+    write_manifest(out, device, config.seed, _inputs(config))
 
 
 def _inputs(config: ProbeConfig) -> list[Path]:
@@ -102,7 +103,7 @@ def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks,
         return _missing(plan, table, prober.spill)
 
     todo = team.from_first(begin)
-    prober.baseline_hashes = run_dir.input_hashes(out, local_path(config.baseline))
+    prober.baseline_hashes = input_hashes(out, local_path(config.baseline))
     if team.first:
         _log_left_out(plan)
         _log_padding(prober)

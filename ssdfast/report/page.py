@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..run_dir import read_json, write_text
+from ..manifest import read_manifest
+from ..run_dir import write_text
 from ..schemas import GroupSummary, ProbeSummary, read_vocabulary
 from ..sharded_table import ShardedTable
 from .column_encoding import describe_columns
@@ -82,12 +82,6 @@ def read_source(run_dir: Path, summary: ProbeSummary, model: str = "") -> Source
     return Source.from_table(table, summary.settings, model)
 
 
-def read_manifest(run_dir: Path) -> dict[str, Any] | None:
-    """manifest.json of a run, None where there is none."""
-    path = run_dir / "manifest.json"
-    return _read(path, read_json) if path.exists() else None
-
-
 def browser_data(embedded: Embedded) -> dict[str, Any]:
     """The traces, what they answer, and their texts."""
     return {
@@ -115,8 +109,6 @@ def _read(path: Path, read: Callable[[Path], Value]) -> Value:
         return read(path)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run the probe first") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): run the probe again") from error
 
 
 def _groups(summary: ProbeSummary) -> list[dict[str, Any]]:
