@@ -59,8 +59,9 @@ class Kernel:
         return [i for i in self.code if i in loop]
 
     def issued(self, trips: dict[Loop, int]) -> list[Instruction]:
-        """By a warp in its life; loops that ``trips`` lacks do not run."""
-        return issued(self.code, dict.fromkeys(self.loops, 0) | trips)
+        """By a warp in its life; loops that ``trips`` lacks run once where they contain one of it, and else not."""
+        around = {x: any(x.first <= y.first and y.last <= x.last for y in trips) for x in self.loops}
+        return issued(self.code, {loop: int(runs) for loop, runs in around.items()} | trips)
 
     def until_first_exit(self) -> list[Instruction]:
         """Issued by a warp that finds nothing to do."""
