@@ -17,7 +17,7 @@ then by a replay that also sees occupancy and latency. `bench/gpu_model.py` has 
 |---|---|---:|---:|---:|---:|
 """
 CALL = """Default `probe_stats` of two models at V = 151,936, per pair of positions, by the replay of each launch
-(`bench/pair_time.py`):
+(`bench/pair_time.py`). A nucleus beyond the top list adds its row to the call:
 
 | kernel | instructions per logit | H100 | H200 |
 |---|---:|---:|---:|
