@@ -29,7 +29,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sass import Instruction, Loop, loops
+from sass import Instruction
 
 
 @dataclass(frozen=True)
@@ -113,26 +113,6 @@ def roof(mix: Mix, chip: Chip) -> tuple[float, str]:
     return (1.0, "memory") if memory >= needed[limit] else (memory / needed[limit], limit)
 
 
-def trace(code: list[Instruction], main: Loop, iterations: int) -> list[Instruction]:
-    """What a warp issues: every other loop once or, where its code does not lead to the main one, not at all; branches
-    forward are not taken but for those that skip a second streaming loop."""
-    out = [i for i in code if i.address < main.first and not _elsewhere(code, i, main)]
-    out += [i for i in code if i in main] * iterations
-    return out + [i for i in code if i.address > main.last and not _elsewhere(code, i, main)]
-
-
-def _elsewhere(code: list[Instruction], i: Instruction, main: Loop) -> bool:
-    """Whether an instruction belongs to a loop that reads global memory beside the main one."""
-    return any(
-        i in loop and not (loop.first <= main.first and main.last <= loop.last) and _loads(code, loop)
-        for loop in loops(code)
-    )
-
-
-def _loads(code: list[Instruction], loop: Loop) -> bool:
-    return any(i.name == "LDG" for i in code if i in loop)
-
-
 @dataclass
 class _Warp:
     block: int
@@ -142,11 +122,19 @@ class _Warp:
     stopped: bool = False  # at a barrier or at its end
 
 
-def replay(issued: list[Instruction], chip: Chip, blocks: int, warps: int, waves: int = 3) -> float:
-    """Fraction of the bandwidth that one sub-partition reaches, in the middle third of ``blocks`` x ``waves`` blocks.
+def fraction_of_bandwidth(issued: list[Instruction], chip: Chip, blocks: int, warps: int) -> float:
+    """What the loads of blocks of that many warps take of the memory's bandwidth."""
+    loaded = warps * 32 * Mix.of(issued).loaded_bytes
+    return loaded / chip.bytes_per_clock / replay(issued, chip, blocks, warps)
 
-    issued: what a warp issues in its life (``trace``).
+
+def replay(issued: list[Instruction], chip: Chip, blocks: int, warps: int, waves: int = 3) -> float:
+    """Clocks from one finished block to the next on an SM that holds ``blocks``, of that many warps.
+
+    issued: what a warp issues in its life. One sub-partition runs ``blocks`` x ``waves`` blocks, of which the middle
+    third counts.
     """
+    blocks_per_run = max(1, 4 // warps)  # of few warps, each sub-partition has blocks of its own
     if warps < 4:  # several blocks share the sub-partitions evenly
         blocks, per_block = max(1, blocks * warps // 4), 1
     else:
@@ -178,7 +166,7 @@ def replay(issued: list[Instruction], chip: Chip, blocks: int, warps: int, waves
         i = issued[warp.at]
         pipe = "LSU" if i.pipe in MIO else i.pipe
         free[pipe] = now + (4 * max(1, i.bytes // 4) if i.name in ("LDS", "STS") else interval.get(pipe, 1))
-        if i.name == "LDG":
+        if i.name in ("LDG", "LDGSTS"):
             memory_free = max(memory_free, now) + i.bytes * 32 / bytes_per_clock
             done = max(now + MEMORY_LATENCY, memory_free + MEMORY_LATENCY / 2)
         else:
@@ -208,5 +196,4 @@ def replay(issued: list[Instruction], chip: Chip, blocks: int, warps: int, waves
                     w.block, w.ready, w.at, w.scoreboards, w.stopped = started, now + 200, 0, [0.0] * 8, False
                 started += 1
     (begin, before), (end, after) = marks
-    loaded = (after - before) * per_block * 32 * Mix.of(issued).loaded_bytes
-    return loaded / bytes_per_clock / (end - begin)
+    return (end - begin) / (after - before) / blocks_per_run

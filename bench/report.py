@@ -7,10 +7,10 @@ prints what was measured on a GPU instead, which needs no matplotlib.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import predicted
 import published
 import records
 from records import OPERATIONS, Record
@@ -125,29 +125,6 @@ def _summary(rows: list[Record]) -> str:
     return "\n".join(lines)
 
 
-PREDICTED = """## Predicted speed of the GPU kernels
-
-**Not measured.** `bench/machine_code.py` counts the instructions of each streaming loop of `probe_stats` in bf16,
-compiled for sm_90 and sm_100, and predicts the fraction of the memory bandwidth: first by issue slots and pipes, then
-by a replay that also sees occupancy and latency. `bench/gpu_model.py` has the model and its sources.
-
-| loop | chip | instructions per logit | registers | limit of issue and pipes | replay |
-|---|---|---:|---:|---:|---:|
-"""
-
-
-def predicted(file: Path) -> str:
-    """The table of bench/machine_code.py, or nothing where it has not run."""
-    if not file.exists():
-        return ""
-    lines = [
-        f"| {r['kernel']} | {chip} | {r['per_logit']:.1f} | {r['registers']} | {roof:.0%} ({limit}) | {replay:.0%} |"
-        for r in json.loads(file.read_text(encoding="utf-8"))
-        for chip, (roof, limit, replay) in r["fraction"].items()
-    ]
-    return PREDICTED + "\n".join(lines)
-
-
 def _machines(rows: list[Record]) -> str:
     """Where and when each file of records was measured."""
     lines = ["## Records", "", "| file | device | threads | vector instructions | torch | python | commit | date |"]
@@ -192,7 +169,7 @@ def main() -> None:
     notes = args.results / "notes.md"
     (args.out / "bench").mkdir(parents=True, exist_ok=True)
     own_notes = notes.read_text(encoding="utf-8") if notes.exists() else ""
-    text = page(rows, "\n\n".join(filter(None, [predicted(args.results / "machine-code.json"), own_notes])))
+    text = page(rows, "\n\n".join(filter(None, [predicted.section(args.results / "machine-code.json"), own_notes])))
     (args.out / "benchmarks.md").write_text(text, encoding="utf-8")
     for path in plots.draw(rows, args.out / "bench"):
         print(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,12 +114,46 @@ class Loop:
 
 
 def loops(code: list[Instruction]) -> list[Loop]:
-    """Longest first; several branches back to one address are one loop."""
+    """Longest first; several branches back to one address are one loop.
+
+    Behind the exit are the rare ways of divisions and of shuffles: entered from elsewhere, they branch back and are no
+    loops.
+    """
+    end = _last_exit(code)
+    branches = [i for i in code if i.target is not None]
     last_of: dict[int, int] = {}
-    for i in code:
-        if i.target is not None and i.target < i.address:
-            last_of[i.target] = max(last_of.get(i.target, 0), i.address)
+    for i in branches:
+        first = i.target
+        if first is None or first >= i.address:
+            continue
+        entries = [x for x in branches if not first <= x.address <= i.address and first < (x.target or 0) <= i.address]
+        if i.address < end or not entries:
+            last_of[first] = max(last_of.get(first, 0), i.address)
     return [Loop(*span) for span in sorted(last_of.items(), key=lambda span: span[0] - span[1])]
+
+
+def _last_exit(code: list[Instruction]) -> int:
+    return max((i.address for i in code if i.name == "EXIT"), default=code[-1].address)
+
+
+def issued(code: list[Instruction], trips: Mapping[Loop, int]) -> list[Instruction]:
+    """What a warp issues to its exit if no branch but those back is taken, and each loop runs so many times."""
+    end = max(_last_exit(code), *(loop.last for loop in trips), 0)
+    return _repeated([i for i in code if i.address <= end], sorted(trips, key=lambda loop: loop.first), trips)
+
+
+def _repeated(code: list[Instruction], inside: list[Loop], trips: Mapping[Loop, int]) -> list[Instruction]:
+    out: list[Instruction] = []
+    at = code[0].address if code else 0
+    for loop in inside:
+        if loop.first >= at:  # not inside the one before
+            out += [i for i in code if at <= i.address < loop.first]
+            nested = [
+                other for other in inside if other != loop and loop.first <= other.first <= other.last <= loop.last
+            ]
+            out += _repeated([i for i in code if i in loop], nested, trips) * trips[loop]
+            at = loop.last + 1
+    return out + [i for i in code if i.address >= at]
 
 
 def streaming_loops(code: list[Instruction]) -> list[Loop]:
@@ -127,7 +162,7 @@ def streaming_loops(code: list[Instruction]) -> list[Loop]:
     streaming = [
         loop
         for loop in all_loops
-        if any(i.name == "LDG" and i.bytes >= 16 for i in code if i in loop)
+        if any(i.name in ("LDG", "LDGSTS") and i.bytes >= 16 for i in code if i in loop)
         and not any(loop.first < other.first and other.last < loop.last for other in all_loops)
     ]
     return sorted(streaming, key=lambda loop: loop.first)

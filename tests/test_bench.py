@@ -205,20 +205,22 @@ def test_answers_of_the_mix_are_graded_as_constructed():
     assert [pair for pair in pairs if (equal(pair.gold, pair.answer) == "correct") != pair.correct] == []
 
 
-def gpu_check(**environment: str) -> subprocess.CompletedProcess:
+def gpu_check(results: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Its results go elsewhere: it replaces those of the GPU."""
     env = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", **environment}
-    return subprocess.run(["bench/gpu_check.sh"], cwd=ROOT, env=env, capture_output=True, text=True)
+    command = ["bench/gpu_check.sh", "--results", str(results)]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
 
-def test_gpu_check_skips_where_there_is_no_gpu():
-    done = gpu_check(HIP_VISIBLE_DEVICES="")
+def test_gpu_check_skips_where_there_is_no_gpu(tmp_path):
+    done = gpu_check(tmp_path, HIP_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "'reference'" in done.stdout  # the package loaded, from the copy
     assert "no GPU" in done.stdout
 
 
-def test_gpu_check_goes_on_after_a_failure_and_says_so():
-    done = gpu_check(PYTHON="false")
+def test_gpu_check_goes_on_after_a_failure_and_says_so(tmp_path):
+    done = gpu_check(tmp_path, PYTHON="false")
     assert done.returncode == 1
     steps = [line for line in done.stdout.splitlines() if "failed (1)" in line]
     assert len(steps) == 12

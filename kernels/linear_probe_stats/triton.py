@@ -26,7 +26,8 @@ from torch import Tensor
 from ..probe_stats.schema import ProbeSpec, ProbeStats, new_packed, put_rows, unpack
 from ..probe_stats.state import MAX, POSSIBLE, Layout, PartialState
 from ..probe_stats.state_columns import columns
-from ..probe_stats.triton import check_device, few_exponentials
+from ..probe_stats.triton import check_device
+from ..probe_stats.triton_sweeps import few_exponentials
 from .head import LmHead
 from .triton_blocks import Model, from_logits
 from .triton_lists import Groups, logits_at, top_list

@@ -1,9 +1,8 @@
 """The GPU backend: checks, allocates and launches.
 
 The kernels, in order of reading: ``triton_first_sweep``, ``triton_second_sweep`` (the vocabulary), ``triton_exact``
-(the
-same where they leave NaN), ``triton_classes``, ``triton_top`` (the top list), ``triton_pair`` (two models),
-``triton_nucleus`` (a nucleus beyond the list). The workspace is 1 % of bf16 logits.
+(the same where they leave NaN), ``triton_classes``, ``triton_top`` (the top list), ``triton_nucleus`` (a nucleus beyond
+the list), ``triton_pair`` (two models). The workspace is 1 % of bf16 logits.
 
 With ``top_k = 0`` a support may be as long as the vocabulary. The columns that depend on it come from the reference,
 a few rows at a time: memory is bounded, but it is far slower than the kernels.
@@ -13,28 +12,22 @@ Legend: a is the baseline, b the trained model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 import triton
 from torch import Tensor
 
 from . import reference
 from .schema import CE_TERM_COLUMNS, KEPT_MASS_COLUMNS, ModelStats, PairStats, ProbeSpec, ProbeStats, new_packed, unpack
-from .state import DIVERGENCES, MAX, POSSIBLE, REST, SUM, Layout, PartialState, TopList, merge_slots
+from .state import MAX, POSSIBLE, REST, SUM, PartialState, TopList, merge_slots
 from .triton_classes import ROWS, class_masses
-from .triton_exact import first_sweep_exact, second_sweep_exact
-from .triton_first_sweep import T, first_sweep
 from .triton_merge import merge_model
-from .triton_nucleus import CHUNK, DIGITS, PASSES, choose_digit, digit_masses
+from .triton_nucleus import THREADS, nucleus_sizes
 from .triton_pair import compare_lists, merge_one_sweep, merge_two_sweeps
 from .triton_rows import LOG_SUM, ROW_MAX, ROW_POSSIBLE, ROW_REST, ROW_SLOTS, choose_pivot, token_logits
-from .triton_second_sweep import second_sweep
+from .triton_sweeps import Workspace, sweep_once, sweep_twice
 from .triton_top import top_tokens
-from .triton_vectors import LOG2E_32, Machine
+from .triton_vectors import Machine
 
-PART_TOKENS = 1 << 16  # at most, of a program of a sweep
 CLASS_PART_TOKENS = 1 << 14
 REFERENCE_LOGITS = 1 << 20  # logits per call of the reference, at about 200 bytes each
 
@@ -56,7 +49,7 @@ def probe_stats_packed(
     token_N = token_N.contiguous()
 
     with torch.cuda.device_of(logits_base_NV):  # Triton launches on the current device, not on that of the tensors
-        work = _Workspace(logits_base_NV, pair, spec)
+        work = Workspace(logits_base_NV, pair, spec)
         token_z_MN = logits_base_NV.new_empty(work.layout.models, n, dtype=torch.float32)
         b_NV = logits_base_NV if logits_trained_NV is None else logits_trained_NV
         token_logits[(n,)](
@@ -70,7 +63,7 @@ def probe_stats_packed(
             HAS_B=pair,
             num_warps=1,
         )
-        _sweep_once(logits_base_NV, logits_trained_NV, token_N, token_z_MN, work)
+        sweep_once(logits_base_NV, logits_trained_NV, token_N, token_z_MN, work)
         _one_model(logits_base_NV, token_z_MN[0], spec, work, 0, stats.base)
         if logits_trained_NV is not None and stats.trained is not None and stats.pair is not None:
             _one_model(logits_trained_NV, token_z_MN[1], spec, work, 1, stats.trained)
@@ -86,94 +79,7 @@ def check_device(tensor: Tensor) -> None:
         raise ValueError(f"the triton backend takes GPU tensors, got {tensor.device}: use backend='cpu'")
 
 
-@dataclass(frozen=True)
-class _Sweep:
-    """How a sweep divides rows: vectors of a thread in a chunk, chunks of a part, parts. The same for any N."""
-
-    steps: int
-    chunks: int
-    parts: int
-
-    @staticmethod
-    def of(logits_NV: Tensor, steps: int) -> _Sweep:
-        vector = 16 // logits_NV.element_size()
-        chunk = steps * T.value * vector
-        chunks = triton.cdiv(logits_NV.shape[1] + vector - 1, chunk)  # a row may begin within a vector
-        parts = triton.cdiv(chunks * chunk, PART_TOKENS)
-        return _Sweep(steps, triton.cdiv(chunks, parts), parts)
-
-
-class _Workspace:
-    """The buffers between the kernels; their layouts are described where they are written."""
-
-    def __init__(self, logits_NV: Tensor, pair: bool, spec: ProbeSpec) -> None:
-        n = logits_NV.shape[0]
-        self.layout = Layout.from_spec(spec, pair)
-        self.machine = Machine.for_device(logits_NV.device)
-        self.warps = T.value // self.machine.warp
-        roots, self.root_of, self.powers = few_exponentials(self.layout.rates)
-        self.scales = tuple(float(np.float32(LOG2E_32 * root)) for root in roots)
-        # As many vectors as the registers hold.
-        self.sweep = _Sweep.of(logits_NV, 2 if self.layout.pair_sums and len(self.layout.rates) > 1 else 3)
-        self.groups = self.sweep.parts * T.value
-        self.list_size = triton.next_power_of_2(spec.top_logprobs)
-
-        def floats(*shape: int) -> Tensor:
-            return logits_NV.new_empty(shape, dtype=torch.float32)
-
-        models = self.layout.models
-        self.state = floats(n, self.layout.slots, self.sweep.parts)
-        self.group_max, self.group_sum = floats(models, n, self.groups), floats(models, n, self.groups)
-        self.rows = floats(models, n, ROW_SLOTS.value)
-
-
-def few_exponentials(rates: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[int, ...], tuple[int, ...]]:
-    """(roots, root_of, powers) with rates[j] = powers[j] * roots[root_of[j]] and as few roots as whole powers allow.
-
-    exp(rate x) is then a power of exp(root x): a multiplication instead of an exponential.
-    """
-    roots: list[float] = []
-    root_and_power: dict[float, tuple[int, int]] = {}
-    for rate in sorted(set(rates)):
-        for i, root in enumerate(roots):
-            power = round(rate / root)
-            if power <= 8 and abs(rate / root - power) < 1e-9:
-                root_and_power[rate] = (i, power)
-                break
-        else:
-            root_and_power[rate] = (len(roots), 1)
-            roots.append(rate)
-    return tuple(roots), tuple(root_and_power[r][0] for r in rates), tuple(root_and_power[r][1] for r in rates)
-
-
-def _sweep_once(a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, work: _Workspace) -> None:
-    """Both models in one read where the pair's sums are wanted, else one after the other: fewer registers."""
-    if b is not None and work.layout.pair_sums:
-        _sweep_models(a, b, token, token_z, 0, work)
-        return
-    for model, z in enumerate((a,) if b is None else (a, b)):
-        _sweep_models(z, None, token, token_z[model], model, work)
-
-
-def _sweep_models(a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, model: int, work: _Workspace) -> None:
-    """One model, of this index, or both."""
-    layout, sweep = work.layout, work.sweep
-    b_or_a = a if b is None else b
-    arguments = (
-        a, b_or_a, token, token_z, work.state[:, model * layout.model_slots :], work.group_max[model],
-        work.group_sum[model], a.shape[0], a.shape[1], sweep.parts, sweep.chunks, a.stride(0), b_or_a.stride(0),
-        layout.slots, layout.model_slots,
-    )  # fmt: skip
-    grid, models = (a.shape[0] * sweep.parts,), 1 if b is None else 2
-    first_sweep[grid](
-        *arguments, SCALES=work.scales, ROOT_OF=work.root_of, POWERS=work.powers, MODELS=models, STEPS=sweep.steps,
-        PTX=work.machine.ptx, num_warps=work.warps,
-    )  # fmt: skip
-    # More warps than the fast sweep has: each logit takes more registers, and few parts come here.
-    first_sweep_exact[grid](*arguments, RATES=layout.rates, MODELS=models, STEPS=sweep.steps, num_warps=4 * work.warps)
-
-
-def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
+def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: Workspace, model: int, out: ModelStats) -> None:
     """The columns of one model; ``model`` is its index in the workspace."""
     layout, row = work.layout, work.rows[model]
     rate_of = tuple(layout.rates.index(1 / t) for t in spec.lse_temperatures)
@@ -187,7 +93,10 @@ def _one_model(z: Tensor, token_z: Tensor, spec: ProbeSpec, work: _Workspace, mo
         out.class_mass.copy_(sums_NC * (-row[:, LOG_SUM.value].double()).exp()[:, None])
     _top_list(z, spec, work, model, out)
     if spec.sweeps == 2 and spec.eval_sampling.top_p < 1:
-        _long_nucleus(z, spec.eval_sampling.top_p, row, work, out.nucleus_size)
+        nucleus_sizes[(z.shape[0],)](
+            z, row, out.nucleus_size, z.shape[1], z.stride(0), TOP_P=spec.eval_sampling.top_p, PTX=work.machine.ptx,
+            num_warps=THREADS.value // work.machine.warp,
+        )  # fmt: skip
 
 
 def _class_sums(z: Tensor, token_class: Tensor, n_classes: int, row: Tensor, machine: Machine) -> Tensor:
@@ -198,52 +107,27 @@ def _class_sums(z: Tensor, token_class: Tensor, n_classes: int, row: Tensor, mac
     for first_class in range(0, n_classes, width):
         class_masses[(triton.cdiv(n, ROWS.value), parts)](
             z, token_class.contiguous(), row, mass_PNC, n, v, CLASS_PART_TOKENS, z.stride(0), first_class, n_classes,
-            C=width, PRECISION="tf32" if machine.ptx else "ieee", num_warps=4,
+            C=width, PRECISION="tf32" if machine.ptx else "ieee", num_warps=1,
         )  # fmt: skip
     return mass_PNC.sum(0, dtype=torch.float64)
 
 
-def _top_list(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, out: ModelStats) -> None:
+def _top_list(z: Tensor, spec: ProbeSpec, work: Workspace, model: int, out: ModelStats) -> None:
     n, v = z.shape
     state, vectors = work.state[:, model * work.layout.model_slots :], work.sweep.chunks * work.sweep.steps
+    grouped = z if work.grouped is None else work.grouped
     top_tokens[(n,)](
-        z, work.group_max[model], work.group_sum[model], state, work.rows[model], out.top_ids, out.top_logprobs,
-        out.top_mass, out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v, work.sweep.parts,
-        vectors, work.layout.slots, z.stride(0), K=spec.top_logprobs, KP=work.list_size,
-        GROUPS=triton.next_power_of_2(work.groups), VECTORS=triton.next_power_of_2(vectors),
-        TEMPERATURE=spec.eval_sampling.temperature, TOP_K=spec.eval_sampling.top_k, TOP_P=spec.eval_sampling.top_p,
-        num_warps=1,
+        z, grouped, work.group_max[model], work.group_sum[model], state, work.rows[model], out.top_ids,
+        out.top_logprobs, out.top_mass, out.tail_mass, out.nucleus_size, out.support_size, out.support_entropy, v,
+        work.sweep.parts, vectors, work.layout.slots, z.stride(0), grouped.stride(0), K=spec.top_logprobs,
+        KP=work.list_size, ROOM=max(64, 2 * work.list_size), GROUPS=triton.next_power_of_2(work.groups),
+        VECTORS=triton.next_power_of_2(vectors), TEMPERATURE=spec.eval_sampling.temperature,
+        TOP_K=spec.eval_sampling.top_k, TOP_P=spec.eval_sampling.top_p, PTX=work.machine.ptx, num_warps=1,
     )  # fmt: skip
 
 
-def _long_nucleus(z: Tensor, top_p: float, row: Tensor, work: _Workspace, nucleus_size_N: Tensor) -> None:
-    """Replaces the -1 of a nucleus beyond the top list in valid rows.
-
-    Listing those rows waits for the GPU once per model; a search of all rows would read the logits 4 to 8 times more.
-    """
-    rows_R = ((nucleus_size_N == -1) & row[:, LOG_SUM.value].isfinite()).nonzero()[:, 0]
-    searches = rows_R.shape[0]
-    if searches == 0:
-        return
-    prefix_R, tokens_above_R = rows_R.new_empty(2, searches)
-    mass_above_R, target_R = rows_R.new_empty(2, searches, dtype=torch.float64)
-    chunks = triton.cdiv(z.shape[1], CHUNK.value)
-    mass = z.new_empty(searches, DIGITS.value, chunks, dtype=torch.float32)
-    count = torch.empty_like(mass, dtype=torch.int32)
-    passes = PASSES[z.dtype]
-    for i in range(passes):
-        digit_masses[(searches * chunks,)](
-            z, rows_R, row, prefix_R, mass, count, z.shape[1], chunks, z.stride(0), 28 - 4 * i, FIRST=i == 0,
-            num_warps=4,
-        )  # fmt: skip
-        choose_digit[(searches,)](
-            rows_R, prefix_R, tokens_above_R, mass_above_R, target_R, mass, count, nucleus_size_N, chunks,
-            CHUNKS=triton.next_power_of_2(chunks), TOP_P=top_p, FIRST=i == 0, LAST=i == passes - 1, num_warps=1,
-        )  # fmt: skip
-
-
 def _two_models(
-    a: Tensor, b: Tensor, spec: ProbeSpec, work: _Workspace, stats_a: ModelStats, stats_b: ModelStats, out: PairStats
+    a: Tensor, b: Tensor, spec: ProbeSpec, work: Workspace, stats_a: ModelStats, stats_b: ModelStats, out: PairStats
 ) -> None:
     n = a.shape[0]
     row_a, row_b = work.rows
@@ -260,7 +144,7 @@ def _two_models(
             a, b, row_a, row_b, stats_a.top_ids, pivot_N, a.stride(0), b.stride(0), K=spec.top_logprobs,
             KP=work.list_size, num_warps=1,
         )  # fmt: skip
-        state = _sweep_twice(a, b, row_a, row_b, pivot_N)
+        state = sweep_twice(a, b, row_a, row_b, pivot_N)
         parts = state.shape[2]
         merge_two_sweeps[(n,)](
             state, row_a, row_b, pivot_N, *divergences, parts, CHUNKS=triton.next_power_of_2(parts), num_warps=1
@@ -273,18 +157,6 @@ def _two_models(
         TEMPERATURE=spec.train_sampling.temperature, TOP_K=spec.train_sampling.top_k, TOP_P=spec.train_sampling.top_p,
         num_warps=1,
     )  # fmt: skip
-
-
-def _sweep_twice(a: Tensor, b: Tensor, row_a: Tensor, row_b: Tensor, pivot: Tensor) -> Tensor:
-    """float32 [N, DIVERGENCES, parts]."""
-    n, v = a.shape
-    machine, sweep = Machine.for_device(a.device), _Sweep.of(a, 2)
-    state = a.new_empty(n, DIVERGENCES, sweep.parts, dtype=torch.float32)
-    grid, warps = (n * sweep.parts,), T.value // machine.warp
-    arguments = (a, b, row_a, row_b, pivot, state, v, sweep.parts, sweep.chunks, a.stride(0), b.stride(0))
-    second_sweep[grid](*arguments, STEPS=sweep.steps, PTX=machine.ptx, num_warps=warps)
-    second_sweep_exact[grid](*arguments, STEPS=sweep.steps, num_warps=2 * warps)
-    return state
 
 
 def _wide_supports(a: Tensor, b: Tensor | None, token: Tensor, spec: ProbeSpec, stats: ProbeStats) -> None:
@@ -317,9 +189,9 @@ def partial_state(
     v = logits_base_NV.shape[1]
     token_class = None if spec.token_class is None else spec.token_class[first_id:][:v].to(logits_base_NV.device)
     with torch.cuda.device_of(logits_base_NV):
-        work = _Workspace(logits_base_NV, logits_trained_NV is not None, spec)
+        work = Workspace(logits_base_NV, logits_trained_NV is not None, spec)
         token_z = token_z_MN.float().contiguous()
-        _sweep_once(logits_base_NV, logits_trained_NV, token_N - first_id, token_z, work)
+        sweep_once(logits_base_NV, logits_trained_NV, token_N - first_id, token_z, work)
         slots_SN = merge_slots(work.state.permute(2, 1, 0), work.layout)
         logits = (logits_base_NV,) if logits_trained_NV is None else (logits_base_NV, logits_trained_NV)
         lists = []
@@ -334,7 +206,7 @@ def partial_state(
     return PartialState(work.layout, slots_SN, tuple(lists), token_N, token_z_MN)
 
 
-def _list_ids(z: Tensor, spec: ProbeSpec, work: _Workspace, model: int, slots_SN: Tensor) -> Tensor:
+def _list_ids(z: Tensor, spec: ProbeSpec, work: Workspace, model: int, slots_SN: Tensor) -> Tensor:
     """The ids, relative to this part, of one model's top list; fills slot REST."""
     row, sum_N = work.rows[model], slots_SN[SUM]
     row[:, ROW_MAX.value], row[:, ROW_POSSIBLE.value] = slots_SN[MAX], slots_SN[POSSIBLE]
@@ -356,5 +228,5 @@ def divergences(
     rows = logits_base_NV.new_empty(2, logits_base_NV.shape[0], ROW_SLOTS.value, dtype=torch.float32)
     rows[:, :, ROW_MAX.value], rows[:, :, LOG_SUM.value] = max_MN, log_sum_MN
     with torch.cuda.device_of(logits_base_NV):
-        state = _sweep_twice(logits_base_NV, logits_trained_NV, rows[0], rows[1], pivot_N.float())
+        state = sweep_twice(logits_base_NV, logits_trained_NV, rows[0], rows[1], pivot_N.float())
     return state.sum(2, dtype=torch.float64).T.contiguous()

@@ -14,7 +14,7 @@ from .triton_math import INF, LOG2E
 from .triton_rows import ROW_MAX, ROW_SLOTS
 
 ROWS = tl.constexpr(16)
-BLOCK = tl.constexpr(128)
+BLOCK = tl.constexpr(64)
 
 
 @triton.jit(do_not_specialize=["n_rows", "first_class"])

@@ -9,7 +9,6 @@ Legend as in ``triton_first_sweep`` and ``triton_second_sweep``.
 import triton
 import triton.language as tl
 
-from .triton_first_sweep import T
 from .triton_math import (
     A_D,
     A_DD,
@@ -34,6 +33,7 @@ from .triton_math import (
 )
 from .triton_rows import LOG_SUM, ROW_MAX, ROW_SLOTS
 from .triton_second_sweep import SAME_RATIO
+from .triton_threads import T
 from .triton_vectors import lead_of
 
 

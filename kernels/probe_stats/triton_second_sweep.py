@@ -17,9 +17,9 @@ with 2^64 p_a, so that p_b = p_a e^d is right where p_a alone would be 0 in floa
 import triton
 import triton.language as tl
 
-from .triton_first_sweep import T
 from .triton_math import DIVERGENCES, GAP, GAP_SQUARED, JS, KL_AB, KL_BA, LN2, LOG2E, TV
 from .triton_rows import LOG_SUM, ROW_MAX, ROW_SLOTS
+from .triton_threads import T
 from .triton_vectors import PAD, SCALE, aligned_words, exp2, lead_of, log2, times_minus, unpack
 
 SAME_RATIO = tl.constexpr(4e-6)  # from here on a pivot is not the ratio
