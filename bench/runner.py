@@ -31,6 +31,7 @@ from ssdfast.probing import token_classes
 from ssdfast.probing.model_loading import load
 from ssdfast.probing.position_stats import TableBuilder
 from ssdfast.probing.shard_worker import prepare
+from ssdfast.probing.targets import Target
 from ssdfast.sampling.runner import sample
 from ssdfast.training.runner import train
 from ssdfast.workflows.study import demo
@@ -127,9 +128,10 @@ def added_time(pair: Pair, source: Path, dtype: Dtype) -> dict[str, float]:
     """
     sources = (NamedPath(name="real", path=str(source)),)
     config = ProbeConfig(baseline=str(pair.baseline), trained=str(pair.trained), traces=sources, dtype=dtype)
-    prober = prepare(config, ExecutionConfig(), HOME)
+    target = Target("", config, HOME)
+    prober = prepare([target], ExecutionConfig(), HOME)
     loaded = [prober.plan.load(item) for batch in prober.plan.shards[0] for item in batch]
-    a, b = load(prober.baseline, dtype), load(prober.trained, dtype)
+    a, b = load(prober.baseline, dtype), load(target.trained, dtype)
     builder = TableBuilder.from_heads(a.model.head, b.model.head, prober.classes, config)
     heads = [x.model.head.weight_VH for x in (a, b)]
     float32_heads = [head_VH.float() for head_VH in heads]

@@ -9,7 +9,16 @@ from .base import NamedPath, Settings, dump, load, read_yaml
 from .conventions import ConventionsConfig
 from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
 from .plan import PlanConfig
-from .probe import ExecutionConfig, PositionClassConfig, PositionConfig, ProbeConfig, TokenClassConfig
+from .probe import (
+    BASELINE,
+    ExecutionConfig,
+    ManyProbesConfig,
+    PositionClassConfig,
+    PositionConfig,
+    ProbeConfig,
+    TokenClassConfig,
+    probe_class,
+)
 from .sample import (
     ColumnsConfig,
     FewshotExample,
@@ -26,6 +35,7 @@ from .study import ArmConfig, StudyConfig, StudyExecution
 from .train import SCHEDULES, TrainConfig, TrainExecution, TrainingRunConfig
 
 __all__ = [
+    "BASELINE",
     "PRESETS",
     "SCHEDULES",
     "ArmConfig",
@@ -39,6 +49,7 @@ __all__ = [
     "ExtractionConfig",
     "FewshotExample",
     "LoopConfig",
+    "ManyProbesConfig",
     "NamedPath",
     "PlanConfig",
     "PositionClassConfig",
@@ -63,5 +74,6 @@ __all__ = [
     "VllmConfig",
     "dump",
     "load",
+    "probe_class",
     "read_yaml",
 ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .base import NamedPath, Settings, unique
 from .sampling_params import PRESETS, SamplingParams
+
+BASELINE = "baseline"
+"""The name of the baseline among the models of a probe."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class PositionClassConfig(Settings):
@@ -61,13 +66,26 @@ class TokenClassConfig(Settings):
     sensitive."""
 
 
-class ProbeConfig(Settings):
-    """Two models, traces, and what to measure at the positions of the traces."""
-
+class _Baseline(Settings):
     baseline: str
     """The model before training: a directory of safetensors or a GGUF file."""
+
+
+class _Pair(_Baseline):
     trained: str
     """The model after training; it must have the same tokenizer."""
+
+
+class _Models(_Baseline):
+    trained: Annotated[tuple[NamedPath, ...], Field(min_length=1)]
+    """The models after training, as NAME=PATH or PATH; they must have the baseline's tokenizer. One path without a name
+    fills the directory with its probe alone. Otherwise the baseline's columns are stored once and each model has a
+    directory under its name, by default the last part of its path; models can be added later."""
+
+
+class _ProbeSettings(Settings):
+    """What to measure, and at which positions of which traces."""
+
     traces: Annotated[tuple[NamedPath, ...], Field(min_length=1)]
     """The traces: Parquet files or directories of them, as NAME=PATH or PATH. The name is the trace source in the
     results; by default it is the last part of the path."""
@@ -99,10 +117,52 @@ class ProbeConfig(Settings):
     """The seed of the bootstrap, and of positions and traces that are sampled."""
 
     @model_validator(mode="after")
-    def _nothing_is_repeated(self) -> ProbeConfig:
+    def _nothing_is_repeated(self) -> Self:
         unique(self.lse_temperatures, "temperature")
         unique((os.path.realpath(source.path) for source in self.traces), "source of traces")
         return self
+
+
+class ProbeConfig(_ProbeSettings, _Pair):
+    """Two models, traces, and what to measure at the positions of the traces."""
+
+
+class ManyProbesConfig(_ProbeSettings, _Models):
+    """A baseline and several trained models, traces, and what to measure at their positions."""
+
+    @field_validator("trained", mode="before")
+    @classmethod
+    def _from_mapping(cls, value: Any) -> Any:
+        return [{"name": name, "path": path} for name, path in value.items()] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _names_are_directories(self) -> ManyProbesConfig:
+        for model in self.trained:
+            if not _NAME.fullmatch(model.name) or model.name == BASELINE:
+                raise ValueError(
+                    f"the trained model {model.name!r} names a directory beside {BASELINE!r}: give it another name of"
+                    f" letters, digits, -, _ and ., as in NAME={model.path}"
+                )
+        unique((model.name for model in self.trained), "name of a trained model")
+        return self
+
+    def pair(self, name: str) -> ProbeConfig:
+        """The settings of the probe of one trained model, with a table of its own."""
+        (path,) = (model.path for model in self.trained if model.name == name)
+        changes = {"trained": path, "table_dir": self.table_of(name)}
+        return ProbeConfig.model_validate(self.model_dump(exclude_unset=True) | changes)
+
+    def table_of(self, name: str) -> str | None:
+        """The `table_dir` of one of the models, or of BASELINE."""
+        return f"{self.table_dir.rstrip('/')}/{name}/positions" if self.table_dir else None
+
+
+def probe_class(trained: Any) -> type[ProbeConfig] | type[ManyProbesConfig]:
+    """The settings that a value of `trained` belongs to: one path without a name, or several or named ones."""
+    if isinstance(trained, list | tuple) and len(trained) == 1:
+        trained = trained[0]
+    named = isinstance(trained, str) and "/" not in (parts := trained.partition("="))[0] and bool(parts[1])
+    return ManyProbesConfig if named or isinstance(trained, list | tuple | dict) else ProbeConfig
 
 
 class ExecutionConfig(Settings):
