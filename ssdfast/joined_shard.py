@@ -114,15 +114,16 @@ def with_known(table: pa.Table) -> pa.Table:
 
 
 def _list_values(column: pa.ChunkedArray) -> np.ndarray:
-    """[N, K] of a column of lists."""
+    """[N, K] of a column of lists of one length."""
     array = column.combine_chunks()
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1 if len(array) else 0)
 
 
 def _with_values(table: pa.Table, flat: pa.Array) -> pa.Table:
-    place = table.column_names.index(AT_TRAINED_TOP)
-    kind = table.schema.field(AT_TRAINED_TOP)
-    return table.set_column(place, kind, pa.FixedSizeListArray.from_arrays(flat, type=kind.type))
+    place, kind = table.column_names.index(AT_TRAINED_TOP), table.schema.field(AT_TRAINED_TOP)
+    width = len(flat) // max(len(table), 1)
+    whole = pa.FixedSizeListArray.from_arrays(flat, width) if width else pa.array([], kind.type)
+    return table.set_column(place, kind, whole.cast(kind.type))
 
 
 def _look_up(ids_NK: np.ndarray, base_ids_NK: np.ndarray, base_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -161,18 +161,18 @@ class ShardedTable:
         """
         with self._fs.open(file, "rb") as source:
             own = pq.ParquetFile(source)
-            values = _values(own.schema_arrow)
-            if not values.get("baseline"):
+            name = baseline_name(own.schema_arrow)
+            if not name:
                 yield own
                 return
-            baseline = self.baseline_file(file, values["baseline"])
+            baseline = self.baseline_file(file, name)
             if not self._fs.exists(baseline):
                 raise ValueError(
                     f"{baseline} is missing, which has the baseline's columns of {file}: probe again with the same"
                     " settings, which makes it again"
                 )
             with self._fs.open(baseline, "rb") as beside:
-                failed = {(trace["trace_source"], trace["trace_id"]) for trace in values["failed"]}
+                failed = {(trace["trace_source"], trace["trace_id"]) for trace in self._metadata(file).failed}
                 yield JoinedShard(own, pq.ParquetFile(beside), failed, (file, baseline))
 
     def baseline_file(self, file: str, name: str) -> str:
@@ -204,13 +204,13 @@ class ShardedTable:
                 self._fs.rm_file(temporary)
 
 
-def _values(schema: pa.Schema) -> dict[str, Any]:
-    """What the schema metadata of a shard holds, empty for another table."""
+def baseline_name(schema: pa.Schema) -> str:
+    """`ShardMetadata.baseline` of a shard with this schema, empty for another table."""
     try:
-        values = json.loads((schema.metadata or {})[PARQUET_KEY])
-    except (KeyError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+        name = json.loads((schema.metadata or {})[PARQUET_KEY]).get("baseline", "")
+    except (KeyError, ValueError, AttributeError):
+        return ""
+    return str(name)
 
 
 def _file_system(root: str) -> tuple[Any, str]:

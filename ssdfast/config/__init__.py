@@ -11,13 +11,16 @@ from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialCon
 from .plan import PlanConfig
 from .probe import (
     BASELINE,
+    BaselinePath,
     ExecutionConfig,
     ManyProbesConfig,
     PositionClassConfig,
     PositionConfig,
     ProbeConfig,
+    ProbeSettings,
     TokenClassConfig,
     probe_class,
+    trained_words,
 )
 from .sample import (
     ColumnsConfig,
@@ -40,6 +43,7 @@ __all__ = [
     "SCHEDULES",
     "ArmConfig",
     "AttributeConfig",
+    "BaselinePath",
     "ColumnsConfig",
     "ConventionsConfig",
     "EngineSamplingParams",
@@ -56,6 +60,7 @@ __all__ = [
     "PositionConfig",
     "Preset",
     "ProbeConfig",
+    "ProbeSettings",
     "ProblemsConfig",
     "PromptConfig",
     "SampleConfig",
@@ -76,4 +81,5 @@ __all__ = [
     "load",
     "probe_class",
     "read_yaml",
+    "trained_words",
 ]

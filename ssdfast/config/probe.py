@@ -66,24 +66,22 @@ class TokenClassConfig(Settings):
     sensitive."""
 
 
-class _Baseline(Settings):
+class BaselinePath(Settings):
     baseline: str
     """The model before training: a directory of safetensors or a GGUF file."""
 
 
-class _Pair(_Baseline):
+class _Pair(BaselinePath):
     trained: str
     """The model after training; it must have the same tokenizer."""
 
 
-class _Models(_Baseline):
+class _Models(BaselinePath):
     trained: Annotated[tuple[NamedPath, ...], Field(min_length=1)]
-    """The models after training, as NAME=PATH or PATH; they must have the baseline's tokenizer. One path without a name
-    fills the directory with its probe alone. Otherwise the baseline's columns are stored once and each model has a
-    directory under its name, by default the last part of its path; models can be added later."""
+    """The models after training, by name; they must have the baseline's tokenizer."""
 
 
-class _ProbeSettings(Settings):
+class ProbeSettings(Settings):
     """What to measure, and at which positions of which traces."""
 
     traces: Annotated[tuple[NamedPath, ...], Field(min_length=1)]
@@ -123,11 +121,11 @@ class _ProbeSettings(Settings):
         return self
 
 
-class ProbeConfig(_ProbeSettings, _Pair):
+class ProbeConfig(ProbeSettings, _Pair):
     """Two models, traces, and what to measure at the positions of the traces."""
 
 
-class ManyProbesConfig(_ProbeSettings, _Models):
+class ManyProbesConfig(ProbeSettings, _Models):
     """A baseline and several trained models, traces, and what to measure at their positions."""
 
     @field_validator("trained", mode="before")
@@ -160,9 +158,18 @@ class ManyProbesConfig(_ProbeSettings, _Models):
 def probe_class(trained: Any) -> type[ProbeConfig] | type[ManyProbesConfig]:
     """The settings that a value of `trained` belongs to: one path without a name, or several or named ones."""
     if isinstance(trained, list | tuple) and len(trained) == 1:
-        trained = trained[0]
-    named = isinstance(trained, str) and "/" not in (parts := trained.partition("="))[0] and bool(parts[1])
-    return ManyProbesConfig if named or isinstance(trained, list | tuple | dict) else ProbeConfig
+        (trained,) = trained
+    if not isinstance(trained, str):
+        return ProbeConfig if isinstance(trained, os.PathLike) else ManyProbesConfig
+    name, equals, _ = trained.partition("=")
+    return ManyProbesConfig if equals and "/" not in name else ProbeConfig
+
+
+def trained_words(config: ProbeConfig | ManyProbesConfig) -> tuple[str, ...]:
+    """`trained` as on the command line."""
+    if isinstance(config, ProbeConfig):
+        return (config.trained,)
+    return tuple(f"{model.name}={model.path}" for model in config.trained)
 
 
 class ExecutionConfig(Settings):

@@ -15,7 +15,7 @@ from ..traces import traces_path
 from .recorded_sampling import Resolved, resolve_train_sampling
 from .targets import MODELS, Target, baseline_table, model_directory
 
-RESULTS = ("positions", "vocabulary.json", "spill", "summary.json", "report.html", MODELS)
+RESULTS = ("positions", "vocabulary.json", "spill", "summary.json", "report.html", "trajectory.json", MODELS)
 
 
 @dataclass(frozen=True)
