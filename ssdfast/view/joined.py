@@ -15,7 +15,7 @@ from .values import quote
 
 
 def rows_sql(table: Table, files: Iterable[str]) -> str:
-    """The rows of a table in SQL, with `filename` and `file_row_number`. files: of the table, as they are to be named."""
+    """The rows of a table in SQL, with `filename` and `file_row_number`. files: its own, as they are to be named."""
     own = f"read_parquet([{', '.join(map(quote, files))}], file_row_number = true, filename = true)"
     if not table.baseline:
         return own
