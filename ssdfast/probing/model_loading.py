@@ -83,7 +83,8 @@ class Prober:
     classes: TokenClasses
     execution: ExecutionConfig
     states: BaselineStates
-    _pair: tuple[Reader, Reader] | None = None
+    _base: Reader | None = None
+    _trained: Reader | None = None
 
     def shards(self, todo: Mapping[str, Sequence[int]], advance: Callable[[int], object]) -> Iterator[FinishedShard]:
         """The shards of these indices of each target, by its name. Calls `advance` with the number of tokens after each
@@ -93,6 +94,13 @@ class Prober:
         deleted.
         """
         yield from (self._with_both if self.loads_both else self._sequentially)(todo, advance)
+
+    def keep_only(self, target: Target) -> None:
+        """Make shards of this target alone from now on; the model of another one is freed, the baseline stays."""
+        if self.targets != [target]:
+            self.targets = [target]
+            self._trained = None
+            _release()
 
     @property
     def loads_both(self) -> bool:
@@ -106,7 +114,8 @@ class Prober:
         self, todo: Mapping[str, Sequence[int]], advance: Callable[[int], object]
     ) -> Iterator[FinishedShard]:
         (target,), dtype = self.targets, self.plan.config.dtype
-        base, trained = self._pair = self._pair or (load(self.baseline, dtype), load(target.trained, dtype))
+        base = self._base = self._base or load(self.baseline, dtype)
+        trained = self._trained = self._trained or load(target.trained, dtype)
         for index in todo[target.name]:
             if target.baseline:
                 self.states.write(index, base, advance)

@@ -5,15 +5,16 @@ Every machine must see the models and the traces under the same paths, and the d
 system, or a URL in `table_dir`. Each actor plans the work for itself, which costs one reading of the traces, and
 receives only the index of a shard.
 
-Several trained models follow one another, each with actors of its own. The first writes the baseline's hidden states to
-the run's directory; where that is on a file system that all machines share, the others read them.
+Of several trained models an actor has one in memory at a time, beside the baseline. The first that makes a shard writes
+the baseline's hidden states to the run's directory; where all machines share that, the others read them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,21 +39,38 @@ def run_on_ray(prober: Prober, out: Path, todo: Mapping[str, list[int]]) -> None
     if prober.execution.model_loading == "sequential":
         raise ValueError("--model-loading sequential needs --engine local: a Ray actor holds both models")
     every = sorted({index for indices in todo.values() for index in indices})
-    if not every:
+    work: list[dict[str, Any]] = [
+        {"name": target.name, "shard": index}
+        for group in prober.states.groups(every)
+        for target in prober.targets
+        for index in group
+        if index in todo[target.name]
+    ]
+    if not work:
         return
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    passes = [index for indices in todo.values() for index in indices]
-    with progress("probing", 2 * sum(map(prober.plan.tokens, passes)), "tokens") as advance:
-        for group in prober.states.groups(every):
-            for target in prober.targets:
-                if indices := [index for index in todo[target.name] if index in group]:
-                    for index in _finished(prober, target, out, indices):
-                        advance(2 * prober.plan.tokens(index))
-            for index in group:
+    workers = min(prober.execution.num_workers, len(work))
+    gpus = int(ray.cluster_resources().get("GPU", 0) >= workers)
+    targets = [replace(target) for target in prober.targets]  # without what this process has read of the models
+    done = ray.data.from_items(work, override_num_blocks=len(work)).map_batches(
+        _Worker,
+        batch_size=1,
+        fn_constructor_args=(targets, prober.execution, out.resolve(), os.getcwd(), torch.get_num_threads()),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=1,
+        num_gpus=gpus,
+    )
+    left = Counter(item["shard"] for item in work)
+    with progress("probing", 2 * sum(prober.plan.tokens(item["shard"]) for item in work), "tokens") as advance:
+        for row in done.iter_rows():
+            index = int(row["shard"])
+            advance(2 * prober.plan.tokens(index))
+            left[index] -= 1
+            if not left[index]:
                 prober.states.release(index, failed=False)
     for target in prober.targets:  # the temporary files of actors that died
         target.table.sweep()
@@ -60,34 +78,17 @@ def run_on_ray(prober: Prober, out: Path, todo: Mapping[str, list[int]]) -> None
             target.baseline.sweep()
 
 
-def _finished(prober: Prober, target: Target, out: Path, indices: list[int]) -> Iterator[int]:
-    """Makes these shards of one target, and yields the index of each."""
-    workers = min(prober.execution.num_workers, len(indices))
-    targets = [replace(every) for every in prober.targets]  # without what they have read of the models
-    arguments = (targets, target.name, prober.execution, out.resolve(), os.getcwd(), torch.get_num_threads())
-    gpus = int(ray.cluster_resources().get("GPU", 0) >= workers)
-    done = ray.data.from_items([{"shard": index} for index in indices], override_num_blocks=len(indices)).map_batches(
-        _Worker,
-        batch_size=1,
-        fn_constructor_args=arguments,
-        compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=1,
-        num_gpus=gpus,
-    )
-    for row in done.iter_rows():
-        yield int(row["shard"])
-
-
 class _Worker:
     def __init__(
-        self, targets: list[Target], name: str, execution: ExecutionConfig, out: Path, directory: str, threads: int
+        self, targets: list[Target], execution: ExecutionConfig, out: Path, directory: str, threads: int
     ) -> None:
         os.chdir(directory)  # paths may be relative
         torch.set_num_threads(threads)  # Ray allows one, and the bits of a product may depend on it
-        prober = prepare(targets, execution.model_copy(update={"model_loading": "both"}), out)
-        self.name = name
-        self.prober = replace(prober, targets=[target for target in targets if target.name == name])
+        self.targets = {target.name: target for target in targets}
+        self.prober = prepare(targets, execution.model_copy(update={"model_loading": "both"}), out)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        run_shards(self.prober, {self.name: batch["shard"].tolist()}, lambda tokens: None)
+        name = str(batch["name"][0])
+        self.prober.keep_only(self.targets[name])
+        run_shards(self.prober, {name: batch["shard"].tolist()}, lambda tokens: None)
         return batch

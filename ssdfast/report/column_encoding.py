@@ -53,17 +53,18 @@ SCALES = {
 class Column:
     scale: str = "count"
     difference_to: str = ""
-    """the column that this one is stored as a difference to"""
+    """the column, of the same scale, that this one is stored as a difference to"""
 
 
 def encode_columns(columns: Mapping[str, Column], values: Mapping[str, np.ndarray]) -> str:
-    """The columns in their order, as `decode` of the page reads them."""
-    codes = {name: SCALES[column.scale].codes(values[name]) for name, column in columns.items()}
+    """The columns in their order, as `decode` of the page reads them. values: also of columns that others are stored
+    as the difference to."""
     pieces = []
     for name, column in columns.items():
-        codes_N = codes[name]
+        scale = SCALES[column.scale]
+        codes_N = scale.codes(values[name])
         if column.difference_to:
-            difference_N = codes_N - codes[column.difference_to]
+            difference_N = codes_N - scale.codes(values[column.difference_to])
             codes_N = np.where(difference_N >= 0, 2 * difference_N, -2 * difference_N - 1)
         pieces.append(codes_N.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes())
     return base64.b64encode(zlib.compress(b"".join(pieces), 9)).decode("ascii")

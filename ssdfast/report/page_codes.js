@@ -8,11 +8,10 @@ async function inflate(packed) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// {name: values} of the columns that data.browser.columns describes. sizeOf: of a column, by its name and those before.
-function decode(bytes, sizeOf) {
-  const codes = {}, values = {};
+// Adds the columns that `described` lists to codes and values. sizeOf: of a column, by its name and the values so far.
+function decode(bytes, described, sizeOf, codes, values) {
   let start = 0;
-  for (const [name, unit, least, less, differenceTo] of data.browser.columns) {
+  for (const [name, unit, least, less, differenceTo] of described) {
     const size = sizeOf(name, values);
     const own = new Int32Array(size);
     for (let plane = 0; plane < 4; plane++) {
@@ -30,5 +29,4 @@ function decode(bytes, sizeOf) {
       return Number((least * 10 ** ((SMALL - code) / A_DECADE)).toPrecision(2)) - less;
     });
   }
-  return values;
 }

@@ -11,7 +11,7 @@ from ..run_dir import read_json
 from ..schemas import ProbeSummary, read_vocabulary, vocabulary_file
 from ..sharded_table import ShardedTable
 from .column_encoding import describe_columns
-from .page_traces import LAYOUT, Embedded, Source
+from .page_traces import OWN, SHARED, Embedded, Source
 
 Value = TypeVar("Value")
 
@@ -46,6 +46,7 @@ def browser_data(embedded: Embedded) -> dict[str, Any]:
     return {
         "about": embedded.about,
         "tokens": {"ids": list(embedded.tokens.place), "texts": embedded.tokens.texts},
+        "shared": embedded.shared,
         "traces": embedded.traces,
     }
 
@@ -56,7 +57,7 @@ def browser_settings(embedded: Embedded, source: Source) -> dict[str, Any]:
         f"The {embedded.fraction:.0%} of a trace's positions that shifted most have candidates and all numbers here."
     )
     return {
-        "columns": describe_columns(LAYOUT),
+        "columns": {"shared": describe_columns(SHARED), "own": describe_columns(OWN)},
         "decoding": source.decoding,
         "tokenClasses": embedded.token_classes,
         "leftOut": left_out if embedded.fraction < 1 else "",

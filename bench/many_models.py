@@ -1,0 +1,148 @@
+"""Several trained models against one baseline: one probe of all against a probe of each. SmolLM2, real traces.
+
+Used by claims_runner.py. Trained models are points on the line from the baseline to its fine-tuned twin, as checkpoints
+of its training would be. Every run is a process of its own that counts the CPU seconds of the probe, imports and page
+excluded, on one thread: a busy machine changes them little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import runner
+import torch
+from claim import Claim
+from memory import python
+
+from ssdfast import models
+from ssdfast.sharded_table import ShardedTable
+
+HOME = runner.HOME / "many"
+MODELS = 6
+_PROBE = """
+import json, sys, time
+from pathlib import Path
+import torch, transformers
+from ssdfast.config import ExecutionConfig, ManyProbesConfig, ProbeConfig, load
+from ssdfast.memory_usage import resident_bytes
+from ssdfast.probing.runner import probe
+torch.set_num_threads(1)
+values, out, states, mode = json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+config = load(ManyProbesConfig if isinstance(values["trained"], dict) else ProbeConfig, values, "")
+start = time.process_time()
+probe(config, out, ExecutionConfig(baseline_states=states, num_threads=1, model_loading=mode))
+print(json.dumps([time.process_time() - start, resident_bytes("VmHWM")]))
+"""
+_FLOOR = """
+import json, sys, time
+from pathlib import Path
+import torch
+from ssdfast.config import ExecutionConfig, ProbeConfig, load
+from ssdfast.probing.model_loading import load as load_model
+from ssdfast.probing.position_stats import TableBuilder, forward
+from ssdfast.probing.shard_worker import prepare
+from ssdfast.probing.targets import Target
+torch.set_num_threads(1)
+config = load(ProbeConfig, json.loads(sys.argv[1]), "")
+prober = prepare([Target("", config, Path())], ExecutionConfig(), Path())
+base, trained = load_model(prober.baseline, config.dtype), load_model(prober.targets[0].trained, config.dtype)
+builder = TableBuilder.from_heads(base.model.head, trained.model.head, prober.classes, config)
+def passes(model):
+    for index in range(len(prober.plan.shards)):
+        for batch in prober.plan.batches(index):
+            yield batch, forward(model.model, model.way, batch, config.max_batch_tokens)
+first = [result for _, results in passes(base) for result in results]
+start = time.process_time()
+second = list(passes(trained))
+states = iter(first)
+builder.build((trace, next(states), own) for batch, results in second for trace, own in zip(batch, results))
+print(time.process_time() - start)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def trained_models(pair: runner.Pair, count: int) -> dict[str, Path]:
+    """Models between the baseline and its twin, the twin last."""
+    paths = {f"step-{i}": HOME / f"step-{i}" for i in range(1, count + 1)}
+    missing = [(i, path) for i, path in enumerate(paths.values(), 1) if not path.exists()]
+    if missing:
+        base, twin = (models.load(str(path), "float32") for path in (pair.baseline, pair.trained))
+        start = {name: weight.clone() for name, weight in base.model.state_dict().items()}
+        end = twin.model.state_dict()
+        for i, path in missing:
+            with torch.no_grad():
+                for name, weight in base.model.state_dict().items():
+                    weight.copy_(start[name] + (end[name] - start[name]) * i / count)
+            models.save(base, path)
+    return paths
+
+
+def probe(values: dict, out: Path, states: str = "", mode: str = "auto") -> Run:
+    shutil.rmtree(out, ignore_errors=True)
+    return _resumed(values, out, states, mode)
+
+
+def _resumed(values: dict, out: Path, states: str = "", mode: str = "auto") -> Run:
+    output = python("-c", _PROBE, json.dumps(values), str(out), states, mode)
+    return Run(*json.loads(output.splitlines()[-1]))
+
+
+def claims(pair: runner.Pair) -> Iterator[Claim]:
+    """The bars of one probe of six models, and of a seventh that is added."""
+    trained = trained_models(pair, MODELS + 1)
+    six = dict(list(trained.items())[:MODELS])
+    last, path = list(trained.items())[-1]
+    sources = [{"name": label, "path": str(runner.held_out(label))} for label in ("baseline", "trained")]
+    shared = {"baseline": str(pair.baseline), "traces": sources}
+    states = HOME / "states"
+    shutil.rmtree(states, ignore_errors=True)
+    alone: dict[str, Run] = {}
+    many: list[Run] = []
+    for number, (name, model) in enumerate(six.items()):
+        alone[name] = probe({**shared, "trained": str(model)}, HOME / f"alone-{name}")
+        if number in (1, 4):  # in between, so that a busy moment affects both
+            many.append(probe({**shared, "trained": {n: str(p) for n, p in six.items()}}, HOME / "out"))
+    separate = sum(run.cpu_seconds for run in alone.values())
+    together = sum(run.cpu_seconds for run in many) / len(many)
+    yield Claim(f"{MODELS} trained models in one probe, CPU time over {MODELS} probes", together / separate, 0.62, "x")
+    yield Claim("columns that differ in a byte from those of separate probes", sum(map(_differing, six)), 0)
+    pairs = max(run.peak_bytes for run in alone.values())
+    turns = probe({**shared, "trained": str(six["step-1"])}, HOME / "in-turn", mode="sequential")
+    peak = max(run.peak_bytes for run in many)
+    yield Claim("its peak memory over that of one pair, both in memory", peak / pairs, 1.1, "x")
+    yield Claim("its peak memory over that of one pair, one model at a time", peak / turns.peak_bytes, 1.1, "x")
+    disk = size(HOME / "out") / sum(size(HOME / f"alone-{name}") for name in six)
+    yield Claim(f"its disk over {MODELS} probes", disk, 0.65, "x")
+    kept = {**shared, "trained": {"step-1": str(six["step-1"])}}
+    probe(kept, HOME / "kept", str(states))
+    seventh = _resumed({**shared, "trained": {last: str(path)}}, HOME / "kept", str(states))
+    floor = float(python("-c", _FLOOR, json.dumps({**shared, "trained": str(path)})).splitlines()[-1])
+    what = "a model added later, states kept, CPU time over its forward pass, heads, statistics and table"
+    yield Claim(what, seventh.cpu_seconds / floor, 1.1, "x")
+    print(f"     {floor:.0f} s; one pair {separate / MODELS:.0f} s; all six {together:.0f} s of CPU time")
+
+
+def _differing(name: str) -> int:
+    """The number of columns of a model in which its part of the probe of all differs from its own probe."""
+    ours, theirs = (
+        pa.concat_tables([shard.read() for shard in ShardedTable(str(path / "positions")).shards()])
+        for path in (HOME / "out" / "models" / name, HOME / f"alone-{name}")
+    )
+    assert set(ours.column_names) == set(theirs.column_names)
+    return sum(not ours[column].equals(theirs[column]) for column in theirs.column_names)
+
+
+def size(directory: Path) -> int:
+    """Bytes of all files."""
+    return sum(os.path.getsize(file) for file in directory.rglob("*") if file.is_file())
