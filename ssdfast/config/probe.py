@@ -180,7 +180,7 @@ class ExecutionConfig(Settings):
     engine: Literal["local", "ray"] = "local"
     """Where the probe runs: in this process (under torchrun, on one GPU per rank) or on a Ray cluster."""
     num_workers: Annotated[int, Field(ge=1)] = 1
-    """The number of Ray actors; each holds both models and, where there are GPUs, has one."""
+    """The number of Ray actors; each holds the baseline and one trained model and, where there are GPUs, has one."""
     num_threads: Annotated[int, Field(ge=0)] = 0
     """The number of threads to compute with on a CPU; 0 takes torch's own, whatever else the machine does: the last
     bits of the results depend on the number."""
@@ -189,14 +189,14 @@ class ExecutionConfig(Settings):
     probed with that of the self-distillation arm, which `allow` permits; the page then says so."""
     model_loading: Literal["auto", "both", "sequential"] = "auto"
     """Whether both models are in memory, or one after the other with hidden states on disk in between; auto loads both
-    if they fit."""
+    if they fit. Several trained models always follow one another."""
     max_spill_gb: Annotated[float, Field(gt=0)] = 32.0
     """The largest size of the hidden states on disk, with `model_loading: sequential`; when it is reached, the second
     model is loaded."""
     baseline_states: str = ""
-    """A directory that keeps the baseline's hidden states for other probes of the same baseline at the same traces,
-    which then run the trained model alone; it takes positions x hidden size x bytes of the dtype, and nothing is kept
-    where that is more than max_spill_gb."""
+    """A directory that keeps the baseline's hidden states for other probes of the same baseline at the same traces, and
+    for trained models that are added later, which then run alone. It takes positions x hidden size x bytes of the
+    dtype, and nothing is kept where that is more than max_spill_gb."""
 
     @model_validator(mode="after")
     def _states_are_of_one_process(self) -> ExecutionConfig:

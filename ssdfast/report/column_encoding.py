@@ -1,7 +1,8 @@
 """Columns of numbers as a page carries them: whole numbers in as few bytes as they need, deflated, in base64.
 
 A column is 32-bit numbers stored byte by byte, the lowest bytes of all first: what is small then compresses to one
-byte. Trained models differ little from their baseline, so a column may be stored as the difference from another one.
+byte. Trained models differ little from their baseline, so a column may be stored as the difference from another one:
+twice its size, one less where it is negative, plus 1, and 0 where the value is undefined.
 
 Shape legend: N entries of a column.
 """
@@ -64,8 +65,10 @@ def encode_columns(columns: Mapping[str, Column], values: Mapping[str, np.ndarra
         scale = SCALES[column.scale]
         codes_N = scale.codes(values[name])
         if column.difference_to:
-            difference_N = codes_N - scale.codes(values[column.difference_to])
-            codes_N = np.where(difference_N >= 0, 2 * difference_N, -2 * difference_N - 1)
+            other_N = scale.codes(values[column.difference_to])
+            difference_N = codes_N - np.where(other_N == UNDEFINED, 0, other_N)
+            zigzag_N = np.where(difference_N >= 0, 2 * difference_N, -2 * difference_N - 1)
+            codes_N = np.where(codes_N == UNDEFINED, 0, zigzag_N + 1)
         pieces.append(codes_N.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes())
     return base64.b64encode(zlib.compress(b"".join(pieces), 9)).decode("ascii")
 

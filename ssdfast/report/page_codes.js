@@ -8,6 +8,9 @@ async function inflate(packed) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
+const known = (code) => (code === UNDEFINED ? 0 : code);
+const signed = (zigzag) => (zigzag & 1 ? -(zigzag + 1) / 2 : zigzag / 2);
+
 // Adds the columns that `described` lists to codes and values. sizeOf: of a column, by its name and the values so far.
 function decode(bytes, described, sizeOf, codes, values) {
   let start = 0;
@@ -20,7 +23,7 @@ function decode(bytes, described, sizeOf, codes, values) {
     start += 4 * size;
     if (differenceTo) {
       const other = codes[differenceTo];
-      for (let i = 0; i < size; i++) own[i] = other[i] + (own[i] & 1 ? -(own[i] + 1) / 2 : own[i] / 2);
+      for (let i = 0; i < size; i++) own[i] = own[i] === 0 ? UNDEFINED : known(other[i]) + signed(own[i] - 1);
     }
     codes[name] = own;
     values[name] = Array.from(own, (code) => {

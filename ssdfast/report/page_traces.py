@@ -61,8 +61,8 @@ OWN = {
 }  # fmt: skip
 """those of one trained model"""
 _DETAILS = (
-    "js", "alignment", *(f"{model}.{name}" for name in ("nucleus", "tail") for model in MODELS), "baseMass",
-    "trainedMass",
+    "js", "alignment", *(f"{model}.{name}" for name in ("entropy", "nucleus", "tail") for model in MODELS),
+    "baseMass", "trainedMass",
 )  # fmt: skip
 """only of the positions that shifted most, where the page has no room for those of all"""
 COLUMNS = (

@@ -30,7 +30,8 @@ def settings_of(directory):
     baseline = tiny.save_model(directory / "baseline")
     trained = {name: tiny.save_model(directory / name, moved=moved) for name, moved in MOVED.items()}
     many = NamedPath(name="many", path=tiny.save_traces(directory / "many", 40, seed=5))
-    return {"baseline": baseline, "traces": (many,), "max_batch_tokens": 40, "positions_per_shard": 30}, trained
+    settings = {"baseline": baseline, "traces": (many,), "max_batch_tokens": 40, "positions_per_shard": 30}
+    return settings | {"train_sampling": {"temperature": 1.1, "top_k": 20, "top_p": 0.95}}, trained  # as in a file
 
 
 def config_of(work, *names):

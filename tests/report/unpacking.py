@@ -9,6 +9,7 @@ import zlib
 
 from ssdfast.report.page_traces import OWN, SHARED
 
+UNDEFINED = 2**24 - 1
 UNITS = {"probability": (1e-4, 1e-2), "nats": (1e-3, 1e-1), "count": (1, 1), "cosine": (1e-2, 1e-2)}
 
 
@@ -36,12 +37,18 @@ def _decode(packed: bytes, layout: dict, positions: int, codes: dict, values: di
         own = [struct.unpack("<I", bytes(planes[i::size][:4]))[0] for i in range(size)]
         at += 4 * size
         if column.difference_to:
-            own = [
-                (-(x + 1) // 2 if x & 1 else x // 2) + y for x, y in zip(own, codes[column.difference_to], strict=True)
-            ]
+            own = [_plus(x, y) for x, y in zip(own, codes[column.difference_to], strict=True)]
         codes[name] = own
         values[name] = [_value(code, column.scale) for code in own]
     assert at == len(packed)
+
+
+def _plus(stored: int, other: int) -> int:
+    """The code of a value that is stored as a difference to another one."""
+    if stored == 0:
+        return UNDEFINED
+    zigzag = stored - 1
+    return (0 if other == UNDEFINED else other) + (-(zigzag + 1) // 2 if zigzag & 1 else zigzag // 2)
 
 
 def _joined(found: dict) -> dict:
@@ -60,7 +67,7 @@ def _joined(found: dict) -> dict:
 
 def _value(code: int, scale: str) -> float | None:
     unit, least = UNITS[scale]
-    if code == 2**24 - 1:
+    if code == UNDEFINED:
         return None
     less = scale == "cosine"
     if code < 2**20:
