@@ -78,6 +78,12 @@ class Run:
         changeable = ("trained",) if self.is_many else ()
         if self.is_many and not overwrite and any((out / name).exists() for name in ("positions", "summary.json")):
             raise ValueError(f"{out} holds the probe of one model: choose another --out for several, or --overwrite it")
+        if not self.is_many and not overwrite and (out / MODELS).exists():
+            path = self.targets[0].config.trained
+            raise ValueError(
+                f"{out} holds the probe of several models: name this one, --trained NAME={path}, to add it, or choose"
+                " another --out"
+            )
         run_dir.check_claim(out, self.config, RESULTS, overwrite, changeable)
         for target in self.targets if self.is_many else ():
             run_dir.check_claim(target.directory, target.config, RESULTS, overwrite)

@@ -323,7 +323,7 @@ def test_other_weights_and_other_settings_are_refused(work, copy):
         probe(ManyProbesConfig(**settings, trained={"a": trained["b"]}), copy)
     with pytest.raises(ValueError, match=r"holds a run with other settings \(seed: 0 there, 1 here"):
         probe(ManyProbesConfig(**settings, trained={"a": trained["a"]}, seed=1), copy)
-    with pytest.raises(ValueError, match=r"holds a run with other settings \(trained"):
+    with pytest.raises(ValueError, match="holds the probe of several models: name this one, --trained NAME="):
         probe(ProbeConfig(**settings, trained=trained["a"]), copy)
 
 
