@@ -11,7 +11,7 @@ Shape legend: N rows, K entries of the top lists.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -52,20 +52,30 @@ class JoinedShard:
         shared = [field for field in baseline.schema_arrow if field.name not in own.schema_arrow.names]
         self.schema_arrow = pa.schema([*shared, *own.schema_arrow], own.schema_arrow.metadata)
 
-    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """These columns, or all. Raises ValueError where the two shards do not hold the same rows."""
+    def read(
+        self, columns: Sequence[str] | None = None, filters: Sequence[tuple[str, str, Any]] | None = None
+    ) -> pa.Table:
+        """These columns, or all, of the rows that pass all filters (column, operator, value).
+
+        Raises ValueError where the two shards do not hold the same rows.
+        """
         columns = self.schema_arrow.names if columns is None else list(columns)
         fills = AT_TRAINED_TOP in columns
-        needed = dict.fromkeys([*columns, *(_FILLED_FROM if fills else ()), *(() if self._checked else KEYS)])
-        own = self._own.read([name for name in needed if name in self._own.schema_arrow.names])
-        shared = [name for name in needed if name not in own.column_names]
+        filtered = [name for name, *_ in filters or ()]
+        needed = dict.fromkeys(
+            [*columns, *filtered, *(_FILLED_FROM if fills else ()), *(() if self._checked else KEYS)]
+        )
+        table = self._own.read([name for name in needed if name in self._own.schema_arrow.names])
+        shared = [name for name in needed if name not in table.column_names]
         if shared or not self._checked:
             beside = self._rows_of_baseline([*shared, *(() if self._checked else KEYS)])
             if not self._checked:
-                self._check(own, beside)
+                self._check(table, beside)
             for name in shared:
-                own = own.append_column(beside.schema.field(name), beside[name])
-        return (with_known(own) if fills else own).select(columns)
+                table = table.append_column(beside.schema.field(name), beside[name])
+        if filters:
+            table = table.filter(pq.filters_to_expression(filters))
+        return (with_known(table) if fills else table).select(columns)
 
     def iter_batches(self, batch_size: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """These columns in batches of at most `batch_size` rows; raises as `read`. The columns of a whole shard are in

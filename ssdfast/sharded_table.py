@@ -185,8 +185,7 @@ class ShardedTable:
         """Columns of one of `files`, of the rows that pass all filters (column, operator, value)."""
         with self.open(file) as shard:
             if isinstance(shard, JoinedShard):
-                whole = shard.read(list(dict.fromkeys([*columns, *(name for name, *_ in filters or ())])))
-                return (whole.filter(pq.filters_to_expression(filters)) if filters else whole).select(columns)
+                return shard.read(columns, filters)
         return pq.read_table(file, columns=columns, filters=filters, filesystem=self._fs, partitioning=None)
 
     def _file(self, index: int) -> str:

@@ -79,9 +79,9 @@ class Run:
         if self.is_many and not overwrite and any((out / name).exists() for name in ("positions", "summary.json")):
             raise ValueError(f"{out} holds the probe of one model: choose another --out for several, or --overwrite it")
         if not self.is_many and not overwrite and (out / MODELS).exists():
-            path = self.targets[0].config.trained
+            given = self.targets[0].config.trained
             raise ValueError(
-                f"{out} holds the probe of several models: name this one, --trained NAME={path}, to add it, or choose"
+                f"{out} holds the probe of several models: name this one, --trained NAME={given}, to add it, or choose"
                 " another --out"
             )
         run_dir.check_claim(out, self.config, RESULTS, overwrite, changeable)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
     if team.first:
         _log_left_out(plan)
         _log_padding(prober)
+        _log_second_pass(prober, todo)
     if run.execution.engine == "ray":
         from .ray_engine import run_on_ray
 
@@ -150,6 +152,15 @@ def _log_padding(prober: Prober) -> None:
             " which hold all tokens",
             f"{rows[0]:,}", " and ".join(f"{count:,}" for count in dict.fromkeys(rows[1:])), f"{compared:,}",
         )  # fmt: skip
+
+
+def _log_second_pass(prober: Prober, todo: Mapping[str, list[int]]) -> None:
+    """Where models are added to others, and the baseline's hidden states were not kept."""
+    table = prober.targets[0].baseline
+    every = {index for indices in todo.values() for index in indices}
+    was_read = table is not None and len(table.files()) == len(prober.plan.shards)
+    if was_read and every and not any(map(prober.states.are_there, every)):
+        _log.info("the baseline reads the traces again: --baseline-states DIRECTORY keeps what it has read")
 
 
 def _finish(run: Run, prober: Prober) -> None:

@@ -19,6 +19,8 @@ from .study_text import COMPONENTS
 from .terms import all_terms
 
 MODELS = "models"
+# Tones and marks go by the place in this list, in turns of six: classes have those of the components.
+_LINES = (*COMPONENTS.values(), *[""] * (6 - len(COMPONENTS)), *CLASSES)
 
 
 def model_directories(run_dir: Path) -> dict[str, Path]:
@@ -45,7 +47,7 @@ def write_models(run_dir: Path, directories: Mapping[str, Path]) -> Path:
     data = {
         "models": _models_table(summaries),
         "groups": [{"name": name, "panels": _panels(summary)} for name, summary in summaries.items()],
-        "study": {"arms": [{"name": title} for title in (*COMPONENTS.values(), *CLASSES)] if trajectory else []},
+        "study": {"arms": [{"name": name} for name in _LINES] if trajectory else []},
         "trajectory": trajectory and {"charts": _charts(trajectory), "changes": _changes(trajectory)},
         "settings": {"trained": {name: summary.settings.trained for name, summary in summaries.items()}}
         | {name: value for name, value in first.settings.model_dump(mode="json").items() if name != "trained"},
@@ -115,7 +117,7 @@ def _charts(trajectory: Trajectory) -> list[dict[str, Any]]:
     for training in dict.fromkeys(point.training for point in trajectory.points):
         points = [point for point in trajectory.points if point.training == training]
 
-        def line(name: str, intervals: list[Interval], points: Any = points) -> dict[str, Any]:
+        def line_of(name: str, intervals: list[Interval], points: Any = points) -> dict[str, Any]:
             places = [
                 [point.step, interval.value, interval.ci_low, interval.ci_high]
                 for point, interval in zip(points, intervals, strict=True)
@@ -123,15 +125,17 @@ def _charts(trajectory: Trajectory) -> list[dict[str, Any]]:
             ]
             return {"name": name, "model": name, "points": places}
 
-        components = [line(title, [point.components[name] for point in points]) for name, title in COMPONENTS.items()]
-        classes = [line(name, [p.by_position_class[name] for p in points]) for name in CLASSES]
-        strength = [line(COMPONENTS["ssd"], [point.ssd_strength for point in points])]
+        components = [
+            line_of(title, [point.components[name] for point in points]) for name, title in COMPONENTS.items()
+        ]
+        classes = [line_of(name, [p.by_position_class[name] for p in points]) for name in CLASSES]
+        strength = [line_of(COMPONENTS["ssd"], [point.ssd_strength for point in points])]
         for title, note, series in (
             ("Components of the shift", "nats per position", components),
             ("Shift by class", "KL(trained ‖ baseline), nats per position", classes),
             ("Strength of self-distillation", "s, if the model were (1 − s) baseline + s q", strength),
         ):
-            drawn = [one for one in series if one["points"]]
+            drawn = [line for line in series if line["points"]]
             charts.append({"title": title, "note": f"{note}; {training}", "x": "step", "series": drawn})
     return [chart for chart in charts if chart["series"]]
 

@@ -11,7 +11,8 @@ from ..run_dir import read_json
 from ..schemas import ProbeSummary, read_vocabulary, vocabulary_file
 from ..sharded_table import ShardedTable
 from .column_encoding import describe_columns
-from .page_traces import OWN, SHARED, Embedded, Source
+from .page_traces import OWN, SHARED, Embedded
+from .probe_source import Source
 
 Value = TypeVar("Value")
 

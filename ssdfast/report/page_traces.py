@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..config import ProbeConfig
-from ..sharded_table import ShardedTable
 from .candidates import MODELS, base_candidates, trained_candidates
 from .column_encoding import Column, encode_columns
+from .probe_source import NUMBERS, Key, Source
 from .sanitize import inert
 from .tokens import TokenTable
 from .trace_context import read_context
@@ -33,11 +32,6 @@ _TRIALS = 8
 FRACTIONS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05)
 _CLASSES = {"lock": 0, "fork": 1, "diffuse": 2, "mixed": 3}
 
-_MODEL_COLUMNS = {"entropy": "entropy", "nucleus": "nucleus_size", "tail": "tail_mass", "rank": "token_rank"}
-_NUMBERS = {
-    "kl": "kl_trained_base", "js": "js", "alignment": "ssd_alignment",
-    **{f"{model}.{name}": f"{model}_{column}" for name, column in _MODEL_COLUMNS.items() for model in MODELS},
-}  # fmt: skip
 SHARED = {
     "token": Column(), "class": Column(), "tokenClass": Column(), "selfCorrection": Column(),
     **{f"base.{name}": column for name, column in (
@@ -65,74 +59,8 @@ _DETAILS = (
     "baseMass", "trainedMass",
 )  # fmt: skip
 """only of the positions that shifted most, where the page has no room for those of all"""
-COLUMNS = (
-    "trace_id", "problem_id", "trace_source", "position", "token_id", "position_class", "top1_changed",
-    "self_correction", "trained_logprobs_at_base_top", "base_logprobs_at_trained_top", *_NUMBERS.values(),
-    *(f"{model}_{name}" for model in MODELS for name in ("token_logprob", "top_ids", "top_logprobs")),
-)  # fmt: skip
-_OPTIONAL_COLUMNS = ("token_class",)
 KINDS = ("lock", "fork", "diffuse", "mixed", "strict", "top1_changed", "self_correction")
 """position classes, and kinds of lock"""
-
-
-_KEY = ("trace_source", "trace_id")
-Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Source:
-    """The table of one probe."""
-
-    table: ShardedTable
-    files: dict[Key, str]
-    """the shard of each trace"""
-    settings: ProbeConfig
-    model: str
-    """shown instead of the trace source; "" shows the trace source"""
-
-    @staticmethod
-    def from_table(table: ShardedTable, settings: ProbeConfig, model: str = "") -> Source:
-        """Raises ValueError for a file that is not a shard, or a trace in two shards."""
-        return Source(table, find_traces(table), settings, model)
-
-    def optional_columns(self, file: str) -> list[str]:
-        """Those of the optional columns that a shard has."""
-        with self.table.open(file) as shard:
-            return [name for name in _OPTIONAL_COLUMNS if name in shard.schema_arrow.names]
-
-    @property
-    def decoding(self) -> dict[str, Any] | None:
-        """Temperature and truncation of decoding for the page; None where the top lists do not hold its support."""
-        sampling = self.settings.eval_sampling
-        if not sampling.top_k:
-            return None
-        text = f"T {sampling.temperature:g}, {format_truncation(sampling.top_k, sampling.top_p)}"
-        return {"temperature": sampling.temperature, "text": text}
-
-
-def format_truncation(top_k: int, top_p: float) -> str:
-    return f"top-k {top_k}, top-p {top_p:g}"
-
-
-def find_traces(table: ShardedTable) -> dict[Key, str]:
-    """The shard of each trace. Raises ValueError for a file that is not a shard, or a trace in two shards."""
-    files: dict[Key, str] = {}
-    for path in table.files():
-        try:
-            with table.open(path) as file:
-                missing = set(COLUMNS) - set(file.schema_arrow.names)
-                if missing:
-                    raise ValueError(
-                        f"{path} has no column {', '.join(sorted(missing))}: run the probe again --overwrite"
-                    )
-                keys = file.read(columns=list(_KEY)).group_by(list(_KEY)).aggregate([])
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path} is not a readable Parquet file ({error}): delete it and probe again") from error
-        for key in zip(*(keys[name].to_pylist() for name in _KEY), strict=True):
-            if key in files:
-                raise ValueError(f"trace {key[1]!r} of {key[0]!r} is in {files[key]} and in {path}: delete one")
-            files[key] = path
-    return files
 
 
 def sample_traces(keys: list[Key]) -> list[Key]:
@@ -247,7 +175,7 @@ def _page_forms(
     sources: Sequence[Source], key: Key, tokens: TokenTable, fraction: float, classes: TokenClassNames
 ) -> list[dict[str, Any]]:
     """A trace under each source. Positions that shifted most under any of them have details."""
-    tables = [_read_trace(source, key) for source in sources]
+    tables = [source.read_trace(key) for source in sources]
     details: dict[bytes, np.ndarray] = {}
     places = [table["position"].to_numpy().tobytes() for table in tables]
     for place, table in zip(places, tables, strict=True):
@@ -261,19 +189,13 @@ def _page_forms(
     return forms
 
 
-def _read_trace(source: Source, key: Key) -> pa.Table:
-    filters = [(name, "=", value) for name, value in zip(_KEY, key, strict=True)]
-    columns_read = [*COLUMNS, *source.optional_columns(source.files[key])]
-    return source.table.read(source.files[key], columns_read, filters).sort_by("position")
-
-
 def _page_form(
     source: Source, table: pa.Table, tokens: TokenTable, detailed_N: np.ndarray, classes: TokenClassNames
 ) -> dict[str, Any]:
     """A trace under one source, with the baseline's columns in `shared`."""
     kl_N = table["kl_trained_base"].to_numpy()
     finite = kl_N[np.isfinite(kl_N)]
-    names = (*_NUMBERS.values(), "base_token_logprob", "trained_token_logprob")
+    names = (*NUMBERS.values(), "base_token_logprob", "trained_token_logprob")
     columns = {name: table[name].to_numpy() for name in names}
     sampling = source.settings.train_sampling, source.settings.eval_sampling
     values = {
@@ -282,7 +204,7 @@ def _page_form(
         "tokenClass": classes.codes(table),
         "top1Changed": table["top1_changed"].to_numpy(zero_copy_only=False),
         "selfCorrection": table["self_correction"].to_numpy(zero_copy_only=False),
-        **{name: columns[column] for name, column in _NUMBERS.items()},
+        **{name: columns[column] for name, column in NUMBERS.items()},
         **{f"{model}.probability": np.exp(columns[f"{model}_token_logprob"].astype(np.float64)) for model in MODELS},
         **base_candidates(table, tokens, *sampling, detailed_N),
     }

@@ -38,14 +38,19 @@ def probe(
 
 
 def _write_trajectory(out: Path) -> None:
+    """trajectory.json, unless it is that of the probes that are there."""
     from ..attribution.trajectory import trajectory
 
-    summaries = sorted(file for file in (out / "models").glob("*/summary.json") if file.parent.name != BASELINE)
-    run_dir.remove(out / TRAJECTORY)
+    path, models = out / TRAJECTORY, out / "models"
+    summaries = sorted(file for file in models.glob("*/summary.json") if file.parent.name != BASELINE)
+    newest = max(file.stat().st_mtime_ns for file in (models, *summaries))
+    if path.exists() and path.stat().st_mtime_ns > newest:
+        return
+    run_dir.remove(path)
     try:
         result = trajectory({file.parent.name: file.parent for file in summaries})
     except ValueError as error:
         _log.warning("there is no trajectory of the checkpoints: %s", error)
         return
     if result:
-        result.write(out / TRAJECTORY)
+        result.write(path)

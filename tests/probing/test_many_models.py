@@ -14,7 +14,6 @@ import torch
 
 from ssdfast.config import ExecutionConfig, ManyProbesConfig, NamedPath, ProbeConfig, dump, probe_class, read_yaml
 from ssdfast.joined_shard import AT_TRAINED_TOP, with_known, without_known
-from ssdfast.probing import baseline_states, model_loading
 from ssdfast.probing.runner import probe
 from ssdfast.sharded_table import ShardedTable
 
@@ -68,16 +67,6 @@ def differing(out, other, *names):
     return sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
 
 
-@pytest.fixture
-def forwards(monkeypatch):
-    """The paths of the models that read a batch, in order."""
-    paths = []
-    run = model_loading.forward
-    for module in (model_loading, baseline_states):
-        monkeypatch.setattr(module, "forward", lambda model, *args: paths.append(model.path) or run(model, *args))
-    return paths
-
-
 @pytest.mark.parametrize("name", MOVED)
 def test_every_column_and_number_is_that_of_a_separate_probe(work, name):
     _, directory = work
@@ -123,13 +112,15 @@ def test_parts_stand_beside_each_other_in_pandas(work):
         assert baseline[key].to_pylist() == own[key].to_pylist()
 
 
-def test_a_model_that_is_added_later_runs_alone(work, tmp_path, forwards):
+def test_a_model_that_is_added_later_runs_alone(work, tmp_path, forwards, caplog):
     settings, directory = work
     kept = ExecutionConfig(baseline_states=str(tmp_path / "states"))
     probe(config_of(settings, "a", "b"), tmp_path / "out", kept)
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "models").rglob("*.parquet")}
     forwards.clear()
+    caplog.set_level("INFO", "ssdfast")
     probe(config_of(settings, "c"), tmp_path / "out", kept)
+    assert "reads the traces again" not in caplog.text
     assert set(forwards) == {settings[1]["c"]}
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert differing(tmp_path / "out", directory / "out", *MOVED) == []
@@ -140,13 +131,16 @@ def test_a_model_that_is_added_later_runs_alone(work, tmp_path, forwards):
     assert forwards == []
 
 
-def test_without_kept_states_the_baseline_reads_again_and_writes_nothing(work, tmp_path, forwards):
+def test_without_kept_states_the_baseline_reads_again_and_writes_nothing(work, tmp_path, forwards, caplog):
+    caplog.set_level("INFO", "ssdfast")
     settings, directory = work
     probe(config_of(settings, "a"), tmp_path)
+    assert "reads the traces again" not in caplog.text
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.parquet")}
     forwards.clear()
     probe(config_of(settings, "a", "b"), tmp_path)
     assert set(forwards) == {settings[0]["baseline"], settings[1]["b"]}
+    assert "the baseline reads the traces again: --baseline-states" in caplog.text
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert differing(tmp_path, directory / "out", "a", "b") == []
 

@@ -213,16 +213,6 @@ def test_one_model_after_the_other_writes_the_same_bytes(finished, tmp_path, max
     assert list((tmp_path / "spill").iterdir()) == []
 
 
-@pytest.fixture
-def forwards(monkeypatch):
-    """The paths of the models that read a batch, in order."""
-    paths = []
-    run = model_loading.forward
-    for module in (model_loading, baseline_states):
-        monkeypatch.setattr(module, "forward", lambda model, *args: paths.append(model.path) or run(model, *args))
-    return paths
-
-
 def keeping(directory, **more):
     return ExecutionConfig(baseline_states=str(directory), **more)
 
