@@ -1,4 +1,4 @@
-"""Columns of numbers as a page carries them: whole numbers in as few bytes as they need, deflated, in base64.
+"""Columns of numbers as a page carries them: whole numbers in as few bytes as they need, deflated, in base85.
 
 A column is 32-bit numbers stored byte by byte, the lowest bytes of all first: what is small then compresses to one
 byte. Trained models differ little from their baseline, so a column may be stored as the difference from another one:
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 UNDEFINED = 2**24 - 1
+_IN_HTML = str.maketrans("<>&", ".,:")
+"""for the digits of base85 that HTML has another use for"""
 _SMALL = 2**20
 """codes from here on are of logarithms"""
 _A_DECADE = 100
@@ -70,7 +72,7 @@ def encode_columns(columns: Mapping[str, Column], values: Mapping[str, np.ndarra
             zigzag_N = np.where(difference_N >= 0, 2 * difference_N, -2 * difference_N - 1)
             codes_N = np.where(codes_N == UNDEFINED, 0, zigzag_N + 1)
         pieces.append(codes_N.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes())
-    return base64.b64encode(zlib.compress(b"".join(pieces), 9)).decode("ascii")
+    return base64.b85encode(zlib.compress(b"".join(pieces), 9)).decode("ascii").translate(_IN_HTML)
 
 
 def describe_columns(columns: Mapping[str, Column]) -> list[list[str | float]]:

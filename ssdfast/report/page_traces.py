@@ -1,6 +1,6 @@
 """The traces that the page carries: which of them, and their compact form.
 
-A trace is stored as deflated columns of codes in base64, so that the browser inflates only the trace that is open. The
+A trace is stored as deflated columns of codes in base85, so that the browser inflates only the trace that is open. The
 baseline's columns are stored once for all trained models.
 
 Shape legend: N positions of one trace.

@@ -10,6 +10,7 @@ import zlib
 from ssdfast.report.page_traces import OWN, SHARED
 
 UNDEFINED = 2**24 - 1
+DIGITS = str.maketrans(".,:", "<>&")
 UNITS = {"probability": (1e-4, 1e-2), "nats": (1e-3, 1e-1), "count": (1, 1), "cosine": (1e-2, 1e-2)}
 
 
@@ -17,7 +18,7 @@ def columns_of(data: dict, trace: dict) -> dict:
     """{name: values} of a trace of a page; names with a dot are groups of their own."""
     codes, values = {}, {}
     for packed, layout in ((data["shared"][trace["shared"]], SHARED), (trace["packed"], OWN)):
-        _decode(zlib.decompress(base64.b64decode(packed)), layout, trace["positions"], codes, values)
+        _decode(zlib.decompress(base64.b85decode(packed.translate(DIGITS))), layout, trace["positions"], codes, values)
     found = {"base": {}, "trained": {}, "candidates": {}, "more": {}}
     for name, column in values.items():
         group, _, key = name.rpartition(".")
