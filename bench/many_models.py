@@ -121,8 +121,8 @@ def claims(pair: runner.Pair) -> Iterator[Claim]:
     peak = together.peak_bytes
     yield Claim("its peak memory over that of one pair, both in memory", peak / pairs, 1.1, "x")
     yield Claim("its peak memory over that of one pair, one model at a time", peak / turns.peak_bytes, 1.1, "x")
-    disk = size(HOME / "out") / sum(size(HOME / f"alone-{name}") for name in six)
-    yield Claim(f"its disk over {MODELS} probes", disk, 0.65, "x")
+    disk = table_bytes(HOME / "out") / sum(table_bytes(HOME / f"alone-{name}") for name in six)
+    yield Claim(f"its tables' disk over those of {MODELS} probes", disk, 0.65, "x")
     shared["traces"] = sources
     kept = {**shared, "trained": {"step-1": str(six["step-1"])}}
     probe(kept, HOME / "kept", str(states))
@@ -143,6 +143,6 @@ def _differing(name: str) -> int:
     return sum(not ours[column].equals(theirs[column]) for column in theirs.column_names)
 
 
-def size(directory: Path) -> int:
-    """Bytes of all files."""
-    return sum(os.path.getsize(file) for file in directory.rglob("*") if file.is_file())
+def table_bytes(directory: Path) -> int:
+    """Of all Parquet files in a directory."""
+    return sum(os.path.getsize(file) for file in directory.rglob("*.parquet"))

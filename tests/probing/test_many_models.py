@@ -222,7 +222,11 @@ def test_ray_actors_share_the_shards(work, script, tmp_path):
     torch.set_num_threads(1)
     probe(config_of(settings), tmp_path / "whole")
     torch.set_num_threads(threads)
-    process = started(work, tmp_path, tmp_path / "out", "engine=ray", "num_workers=2", OMP_NUM_THREADS="1")
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "RAY_worker_niceness": "0",
+    }  # on a busy machine they would not get their turn
+    process = started(work, tmp_path, tmp_path / "out", "engine=ray", "num_workers=2", **environment)
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert differing(tmp_path / "out", tmp_path / "whole", *MOVED) == []
