@@ -174,7 +174,7 @@ def _command(out: Path, batch: int) -> subprocess.Popen[bytes]:
     run = "import torch, sys; torch.set_num_threads(2); from ssdfast.cli import run; sys.exit(run(sys.argv[1:]))"
     options = ["--problems.sources", PROBLEMS, "--problems.limit-per-source", "100", "--samples-per-problem", "2"]
     command = ["sample", "--model", str(model_path()), "--out", str(out), "--batch-size", str(batch), *options]
-    command += ["--max-new-tokens", "16"]
+    command += ["--max-new-tokens", "16", "--dtype", "float32"]  # whose traces are the same in any batch
     return subprocess.Popen([sys.executable, "-c", run, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

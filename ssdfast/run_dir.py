@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import platform
 import re
-import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +19,6 @@ from typing import Any
 import yaml
 
 from .config import Settings, dump
-from .hub import revision_of
 
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
@@ -35,7 +29,6 @@ SCHEMA_VERSION = 1
 _UNFINISHED = ".ssdfast.tmp"
 """The suffix of a file or directory that is not complete, after a dot and its name."""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
-_HASH_BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -110,12 +103,20 @@ def write_text(path: Path, text: str) -> None:
 
 def schema_stamp() -> dict[str, Any]:
     """The entries that every JSON file starts with and every Parquet table has in its metadata."""
-    return {"schema_version": SCHEMA_VERSION, "ssdfast_version": _version("ssdfast")}
+    return {"schema_version": SCHEMA_VERSION, "ssdfast_version": version_of("ssdfast")}
 
 
 def parquet_metadata(**values: Any) -> dict[bytes, bytes]:
     """The schema metadata of a Parquet table: the versions and `values`, as one JSON object."""
     return {PARQUET_KEY: json.dumps({**schema_stamp(), **values}, ensure_ascii=False).encode()}
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package, None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -125,8 +126,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote. Raises ValueError for a file of another schema version."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+    """What `write_json` wrote. Raises ValueError for a file that is broken, or of another schema version."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}): run the stage again in a new directory, or with --overwrite"
+        ) from None
     check_schema(values if isinstance(values, dict) else {}, path)
     return values
 
@@ -243,62 +249,12 @@ def changed_settings(directory: Path, config: Settings) -> list[str]:
     return [name for name in now if now[name] != before.get(name)]
 
 
-def write_manifest(directory: Path, device: str, seed: int, inputs: Iterable[Path]) -> None:
-    """Record the inputs of the run; a continued run must have the same.
-
-    inputs: files, or directories whose files count (one level); each is named with its sha256.
-    Raises ValueError where an input is not what the manifest already there says.
-    """
-    path = directory / MANIFEST
-    hashes = {str(file): sha256(file) for root in inputs for file in _files(root)}
-    if path.exists():
-        before = read_json(path)["inputs"]
-        for name in sorted(before.keys() | hashes.keys()):
-            if before.get(name) != hashes.get(name):
-                what = "is new" if name not in before else "is gone" if name not in hashes else "has changed"
-                raise ValueError(f"{name} {what} since {directory} was started: choose another --out, or --overwrite")
-        return
-    packages = ("ssdfast", "torch", "transformers", "pyarrow", "numpy")
-    write_json(
-        path,
-        {
-            "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-            "device": device,
-            "machine": platform.platform(),
-            "git_commit": _git_commit(),
-            "seed": seed,
-            "command": shlex.join(sys.argv),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "hub_revisions": dict(filter(None, map(revision_of, map(Path, hashes)))),
-            "inputs": hashes,
-        },
-    )
-
-
-def input_hashes(directory: Path, root: Path) -> dict[str, str]:
-    """The sha256 of each file of an input of the run in `directory`, by its name; `root` as `write_manifest` got it."""
-    inputs = read_json(directory / MANIFEST)["inputs"]
-    return {file.name: inputs[str(file)] for file in _files(root)}
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def remove(path: Path) -> None:
     """Remove a file or a directory with all that is in it; nothing where there is none."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _files(root: Path) -> list[Path]:
-    return sorted(f for f in root.iterdir() if f.is_file() and f.name[0] != ".") if root.is_dir() else [root]
 
 
 def _first_difference(before: Any, now: Any, key: str = "") -> str | None:
@@ -308,25 +264,6 @@ def _first_difference(before: Any, now: Any, key: str = "") -> str | None:
                 return difference
         return None
     return None if before == now else f"{key}: {before!r} there, {now!r} here"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the source tree that runs, None for an installed package."""
-    source = Path(__file__).resolve().parent.parent
-    if not (source / ".git").exists():
-        return None
-    try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
 
 
 def _umask() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from .messages import one_line
 
 PROJECT = "ssdfast"
+"""The project of all runs, unless WANDB_PROJECT names another for wandb."""
 
 _log = logging.getLogger("ssdfast.trackers")
 
@@ -63,7 +65,8 @@ def _tensorboard(directory: Path, stage: str, numbers: dict[str, float]) -> None
 def _wandb(directory: Path, stage: str, numbers: dict[str, float]) -> None:
     import wandb
 
-    with wandb.init(project=PROJECT, name=directory.resolve().name, job_type=stage, dir=str(directory)) as run:
+    project = os.environ.get("WANDB_PROJECT", PROJECT)
+    with wandb.init(project=project, name=directory.resolve().name, job_type=stage, dir=str(directory)) as run:
         run.log(numbers)
 
 

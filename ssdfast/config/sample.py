@@ -119,8 +119,9 @@ class SampleConfig(Settings):
     """The sampling engine: transformers runs everywhere, vllm needs vLLM on this machine, and server sends requests to
     vLLM's OpenAI-compatible servers."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The dtype of weights and activations. auto is bfloat16 on a GPU and float32 on a CPU; in float32, a trace depends
-    on its seed and not on the other traces of its batch."""
+    """The dtype of weights and activations. auto is bfloat16 on a GPU and on a CPU with a matrix unit for it (AMX),
+    else float32. In float32 on a CPU, a trace depends on its seed and not on the other traces of its batch, so that a
+    run that was stopped ends with the same traces as any other; in bfloat16, with traces of the same distribution."""
     seed: int = 0
     """The seed of the samples; each trace has a seed of its own, made from it."""
 

@@ -10,6 +10,7 @@ import torch
 from .. import run_dir
 from ..config import ExecutionConfig, ManyProbesConfig, ProbeConfig, load, read_yaml
 from ..hub import local_path
+from ..manifest import write_manifest
 from ..schemas import ProbeSummary
 from ..traces import traces_path
 from .recorded_sampling import Resolved, resolve_train_sampling
@@ -107,7 +108,7 @@ class Run:
         if self.is_many:
             config = self.config if overwrite else self.with_earlier()
             run_dir.claim(self.out, config, RESULTS, overwrite, ("trained",))
-            run_dir.write_manifest(self.out, device, seed, self.shared_inputs)
+            write_manifest(self.out, device, seed, self.shared_inputs)
         for target in self.targets:
             run_dir.claim(target.directory, target.config, RESULTS, overwrite)
-            run_dir.write_manifest(target.directory, device, seed, self.inputs(target))
+            write_manifest(target.directory, device, seed, self.inputs(target))

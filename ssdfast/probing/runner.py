@@ -19,6 +19,7 @@ from .. import distributed, run_dir
 from ..config import ExecutionConfig, ManyProbesConfig, ProbeConfig
 from ..distributed import Ranks
 from ..hub import local_path
+from ..manifest import input_hashes
 from ..progress import progress
 from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
 from ..sharded_table import ForeignShard, ShardedTable
@@ -81,7 +82,7 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
         return {target.name: _missing(plan, target) for target in run.targets}
 
     todo = team.from_first(begin)
-    prober.states.hashes = run_dir.input_hashes(run.out, local_path(run.config.baseline))
+    prober.states.hashes = input_hashes(run.out, local_path(run.config.baseline))
     if team.first:
         _log_left_out(plan)
         _log_padding(prober)

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..run_dir import schema_stamp
+from ..schemas import Manifest
 from .sanitize import embeddable_json, inert
 
 _STYLES = ("page.css", "browser.css", "study.css")
@@ -51,14 +52,16 @@ def contents(body: str) -> str:
     return f'<nav class="contents" aria-label="Contents"><ul>{links}</ul></nav>'
 
 
-def provenance(manifest: Mapping[str, Any] | None) -> str:
+def provenance(manifest: Manifest | None) -> str:
     """HTML of when, where and with what the results were made. manifest: of the run; None where there is none."""
     rows = {"ssdfast": str(schema_stamp()["ssdfast_version"])}
     if manifest:
-        versions = ", ".join(f"{name} {value}" for name, value in manifest["versions"].items() if name != "ssdfast")
-        rows |= {"Date": manifest.get("date", ""), "Device": f"{manifest['device']}, {manifest['machine']}"}
-        rows |= {"Versions": versions, "Command": manifest.get("command", "")}
-        rows |= {"Hub revisions": ", ".join(f"{k} {v}" for k, v in manifest.get("hub_revisions", {}).items())}
+        rows |= {"Date": manifest.date, "Device": f"{manifest.device}, {manifest.machine}"}
+        rows["Versions"] = ", ".join(
+            f"{name} {value}" for name, value in manifest.versions.items() if name != "ssdfast"
+        )
+        rows["Command"] = manifest.command
+        rows["Hub revisions"] = ", ".join(f"{name} {commit}" for name, commit in manifest.hub_revisions.items())
     items = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(inert(text))}</dd>" for name, text in rows.items() if text
     )

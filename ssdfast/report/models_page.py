@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..config import BASELINE
+from ..manifest import read_manifest
 from ..number_format import NBSP, format_interval
 from ..run_dir import write_text
 from ..schemas import Interval, ProbeSummary, Trajectory
 from .format_text import CLASSES, METRICS, interval_with_text, panels
 from .html_page import assemble, fill, headline, paragraphs, provenance
-from .page_data import browser_data, browser_settings, read_manifest, read_source, read_summary, vocabulary_texts
+from .page_data import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
 from .page_traces import embed
 from .sanitize import inert_record
 from .study_text import COMPONENTS

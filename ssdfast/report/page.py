@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..manifest import read_manifest
 from ..run_dir import write_text
 from ..schemas import GroupSummary, ProbeSummary
 from .format_text import CLASSES, LOCK_KINDS, METRICS, format_summary, interval_with_text, panels
 from .html_page import assemble, fill, headline, paragraphs, provenance
 from .models_page import model_directories, write_models
-from .page_data import browser_data, browser_settings, read_manifest, read_source, read_summary, vocabulary_texts
+from .page_data import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
 from .page_traces import embed
 from .sanitize import inert_record
 from .terms import all_terms

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..run_dir import read_json
 from ..schemas import ProbeSummary, read_vocabulary, vocabulary_file
 from ..sharded_table import ShardedTable
 from .column_encoding import describe_columns
@@ -34,12 +32,6 @@ def read_source(run_dir: Path, summary: ProbeSummary, model: str = "") -> Source
     if not table.files():
         raise ValueError(f"{table.root} holds no shard-*.parquet: run the probe first")
     return Source.from_table(table, summary.settings, model)
-
-
-def read_manifest(run_dir: Path) -> dict[str, Any] | None:
-    """manifest.json of a run, None where there is none."""
-    path = run_dir / "manifest.json"
-    return _read(path, read_json) if path.exists() else None
 
 
 def browser_data(embedded: Embedded) -> dict[str, Any]:
@@ -70,5 +62,3 @@ def _read(path: Path, read: Callable[[Path], Value]) -> Value:
         return read(path)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run the probe first") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): run the probe again") from error

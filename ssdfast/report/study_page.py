@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..manifest import read_manifest
 from ..run_dir import write_text
 from .html_page import assemble, fill, headline, paragraphs, provenance
-from .page_data import browser_data, browser_settings, read_manifest, read_source, read_summary, vocabulary_texts
+from .page_data import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
 from .page_traces import embed
 from .sanitize import inert_record, inert_tree
 from .study import Study, Training

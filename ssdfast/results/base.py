@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from ..schemas import Manifest
+
 
 class Result:
     """A directory that a stage has filled. `ssdfast.load(directory)` makes it again."""
@@ -31,6 +33,18 @@ class Result:
     def __fspath__(self) -> str:
         """The directory, so that a result stands where a path does."""
         return str(self.directory)
+
+    def manifest(self) -> Manifest:
+        """What made the result: date, command, seed, device, versions, and the sha256 of every input.
+
+        Raises ValueError for a directory without a manifest, or with one of another version.
+        """
+        from ..manifest import read_manifest
+
+        manifest = read_manifest(self.directory)
+        if manifest is None:
+            raise ValueError(f"{self.directory} has no manifest.json: each of its stages has one")
+        return manifest
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{html.escape(line)}</p>" for line in self._lines())

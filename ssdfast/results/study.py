@@ -43,9 +43,8 @@ class Study(Attribution):
         return Model(self.directory / "train" / trained.parent.parent.name)
 
     def evaluation(self) -> Evaluation:
-        """Every trained model's accuracy beside the baseline's."""
-        results = (self.directory / "results.json").read_bytes()
-        for path in sorted(self.directory.glob("compare/*/eval/results.json")):
-            if path.read_bytes() == results:
-                return Evaluation(path.parent.parent)
-        raise ValueError(f"{self.directory}/compare holds no finished evaluation: start the study again")
+        """Every trained model's accuracy beside the baseline's. Raises ValueError for a study that is not finished."""
+        link = self.directory / "evaluation"
+        if not link.is_dir():
+            raise ValueError(f"{link} is not there, which a finished study has: start the study again")
+        return Evaluation(link.resolve())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from ..loop_detection import LoopRule
 from ..models import ModelInfo, load, model_info
 from ..problems.problem import Problem
 from ..problems.sources import SkippedProblems, load_problems
+from ..processor import fast_dtype
 from ..prompts import Prompter
+from ..threads import free_cores_only
 from .engine import Engine, Request, Rules, trace_seed
 
 _log = logging.getLogger(__name__)
@@ -107,23 +110,28 @@ def _check_prompt(prompt_ids: list[int], model: ModelInfo, name: str) -> None:
 class LazyEngine:
     """The engine of the settings, which is loaded when it is first needed. A context manager that closes it.
 
+    While the transformers engine is loaded, torch leaves alone the cores that others use.
     plan: the plan with the longest requests that the engine will get.
     """
 
     def __init__(self, config: SampleConfig, execution: SampleExecution, plan: Plan) -> None:
         self.config, self.execution, self.plan = config, execution, plan
         self._engine: Engine | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> LazyEngine:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._engine:
-            self._engine.close()
+        self._open.close()
 
     def ready(self, rules: Rules) -> Engine:
         """The engine with these rules. Raises ValueError for one that is not installed or does not fit the plan."""
-        self._engine = self._engine or make_engine(self.config, self.execution, self.plan)
+        if not self._engine:
+            self._engine = make_engine(self.config, self.execution, self.plan)
+            self._open.callback(self._engine.close)
+            if self.config.engine == "transformers":
+                self._open.enter_context(free_cores_only(self.execution.num_threads))
         self._engine.rules = rules
         return self._engine
 
@@ -142,9 +150,11 @@ def make_engine(config: SampleConfig, execution: SampleExecution, plan: Plan) ->
         from .server_client import ServerEngine
 
         return ServerEngine(execution.server, plan.model.tokenizer, plan.model.vocabulary, plan.rules)
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
+    dtype = fast_dtype() if config.dtype == "auto" else config.dtype
+    if config.dtype == "auto" and dtype == "bfloat16" and not torch.cuda.is_available():
+        _log.info(
+            "this CPU has a matrix unit for bfloat16: sampling in it, --dtype float32 draws the same in any batch"
+        )
     if config.engine == "vllm":
         from .vllm import VllmEngine
 

@@ -18,18 +18,18 @@ _SECONDS = 60.0
 
 
 class Speed:
-    """Tokens per second over the last minute."""
+    """An amount per second over the last minute, such as tokens."""
 
     def __init__(self) -> None:
-        self.tokens = 0
+        self.amount = 0.0
         self._begun = time.monotonic()
-        self._marks = [(self._begun, 0)]
+        self._marks = [(self._begun, 0.0)]
 
-    def add(self, tokens: int) -> None:
-        self.tokens += tokens
+    def add(self, amount: float) -> None:
+        self.amount += amount
         now = time.monotonic()
         if now - self._marks[-1][0] >= 1.0:
-            self._marks.append((now, self.tokens))
+            self._marks.append((now, self.amount))
             while len(self._marks) > 2 and now - self._marks[0][0] > _SECONDS:
                 self._marks.pop(0)
 
@@ -39,15 +39,15 @@ class Speed:
         return time.monotonic() - self._begun
 
     @property
-    def tokens_per_second(self) -> float:
-        start, tokens_before = self._marks[0]
-        return (self.tokens - tokens_before) / max(1e-9, time.monotonic() - start)
+    def per_second(self) -> float:
+        start, before = self._marks[0]
+        return (self.amount - before) / max(1e-9, time.monotonic() - start)
 
 
 def format_progress(speed: Speed, finish_reasons: Counter[str]) -> str:
     """The note of the progress bar."""
     counts = ", ".join(f"{count:,} {reason}" for reason, count in finish_reasons.most_common())
-    return f"{speed.tokens_per_second:,.0f} tokens/s" + (f", {counts}" if counts else "")
+    return f"{speed.per_second:,.0f} tokens/s" + (f", {counts}" if counts else "")
 
 
 def summarize(directory: Path) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import torch
 
 from .. import run_dir
 from ..config import SampleConfig, SampleExecution
+from ..manifest import write_manifest
 from ..problems.problem import Problem, read_problems, write_problems
 from ..progress import progress
 from ..schemas import SamplingSummary
-from ..threads import free_cores_only
 from ..trace_checks import PaddingIds
 from ..traces import SCHEMA
 from ..trackers import check_summary_trackers, report_summary
@@ -48,7 +48,7 @@ def sample(
     """
     execution = execution or SampleExecution()
     check_summary_trackers(execution.report_to)
-    with free_cores_only(execution.num_threads), run_dir.lock(out):
+    with run_dir.lock(out):
         run_dir.check_claim(out, config, RESULTS, overwrite, growing=GROWING)
         plan = make_plan(config)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -56,7 +56,7 @@ def sample(
             if overwrite:
                 engine.ready(plan.rules)  # before anything is removed
             run_dir.claim(out, config, RESULTS, overwrite, growing=GROWING)
-            run_dir.write_manifest(out, device, config.seed, input_files(config))
+            write_manifest(out, device, config.seed, input_files(config))
             first_failure = fill(plan, engine, out / "traces", "sampling", out / "problems.jsonl")
         counts = summarize(out / "traces")
         summary = SamplingSummary(**counts, skipped_problems=plan.skipped_problems, first_failure=first_failure)

@@ -17,6 +17,7 @@ from .attribution import (
 )
 from .base import Interval, JsonFile, Record
 from .evaluation import Comparison, EvaluationResults, LengthSummary, RunResults, RunSelection, SequentialResults
+from .manifest import Manifest
 from .probe import FailedTrace, GroupSummary, ProbeSummary, read_vocabulary, vocabulary_file, write_vocabulary
 from .sampling import SamplingSummary
 from .stage import StageDone
@@ -41,6 +42,7 @@ __all__ = [
     "Interval",
     "JsonFile",
     "LengthSummary",
+    "Manifest",
     "MetricTest",
     "ProbeSummary",
     "Record",

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from ..config import TrainConfig
+from ..processor import fast_dtype
 from .activation_checkpointing import accumulate_in_float32, checkpoint_layers
 from .loss import make_trainable
 from .packed_attention import isolate_traces
@@ -46,8 +47,12 @@ def weights_dtype(config: TrainConfig) -> str:
 
 
 def uses_autocast(config: TrainConfig, on_gpu: bool) -> bool:
-    """Whether matrix products run under autocast to bfloat16. Checkpointed layers and bfloat16 weights need none."""
-    return on_gpu and config.activation_checkpointing == "none" and weights_dtype(config) == "float32"
+    """Whether matrix products run under autocast to bfloat16. Checkpointed layers and bfloat16 weights need none.
+
+    on_gpu: whether the training is planned for a GPU, or runs on one.
+    """
+    fast = on_gpu or fast_dtype() == "bfloat16"
+    return fast and config.activation_checkpointing == "none" and weights_dtype(config) == "float32"
 
 
 def attn_implementation(config: TrainConfig, on_gpu: bool, model_config: Any) -> str:

@@ -22,6 +22,7 @@ from .. import models, run_dir
 from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..hub import local_path
+from ..manifest import write_manifest
 from ..progress import progress
 from ..schemas import StepMetrics, TrainingRecord, read_metrics
 from ..threads import set_threads
@@ -33,7 +34,7 @@ from .kept_checkpoints import KeptCheckpoints, remove_state
 from .label_source import LabelSource, from_disabled_adapters, from_frozen_copy
 from .model_card import model_card
 from .packed_attention import is_packing_exact, isolate_traces
-from .prepare_model import add_lora, attn_implementation, prepare, weights_dtype
+from .prepare_model import add_lora, attn_implementation, prepare, uses_autocast, weights_dtype
 from .step_dataset import StepDataset
 from .step_log import COMPLETE
 from .trackers import check_trackers
@@ -70,7 +71,7 @@ def train(
         def begin() -> None:
             run_dir.claim(out, config, RESULTS, overwrite)
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-            run_dir.write_manifest(
+            write_manifest(
                 out, device, config.seed, [local_path(config.model), *files(traces_path(Path(config.traces)))]
             )
 
@@ -110,6 +111,10 @@ def fit(
     packs = is_packing_exact(network)
     if is_first():
         _log_preparation(report, network, packs)
+        if uses_autocast(config, on_gpu) and not on_gpu:
+            _log.info(
+                "this CPU has a matrix unit for bfloat16: products run in it, weights and their updates in float32"
+            )
     if config.lora_rank:
         torch.manual_seed(config.seed)
         network = add_lora(network, config.lora_rank)
@@ -117,7 +122,7 @@ def fit(
     dataset = StepDataset(examples, config, config.seed, ranks, packs)
     checkpoints = directory / "checkpoints"
     keeps = config.keep_checkpoints
-    args = training_arguments(config, checkpoints, config.seed, config.save_steps, execution, keeps)
+    args = training_arguments(config, directory, config.seed, config.save_steps, execution, keeps)
     if is_first():
         begin()
         run_dir.sweep(directory)

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config import TrainConfig, TrainExecution
+from ..trackers import PROJECT
 from .label_source import LabelSource
 from .optimizers import optimizer_cls_and_kwargs
 from .prepare_model import uses_autocast
@@ -24,12 +25,16 @@ from .step_log import StepLog, num_labels
 
 
 def training_arguments(
-    config: TrainConfig, out: Path, seed: int, save_steps: int, execution: TrainExecution, keep_all: bool = False
+    config: TrainConfig, directory: Path, seed: int, save_steps: int, execution: TrainExecution, keep_all: bool = False
 ) -> transformers.TrainingArguments:
-    """The Trainer's own settings. An item of `StepDataset` is a whole step, which for the Trainer is a batch of one."""
+    """The Trainer's own settings. An item of `StepDataset` is a whole step, which for the Trainer is a batch of one.
+
+    directory: OUT/train; trackers call the run OUT.
+    """
+    os.environ.setdefault("WANDB_PROJECT", PROJECT)  # transformers has no other way to say it
     ranks, on_gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
     return transformers.TrainingArguments(
-        output_dir=str(out),
+        output_dir=str(directory / "checkpoints"),
         per_device_train_batch_size=1,
         num_train_epochs=1,  # StepDataset has all epochs
         train_sampling_strategy="sequential",
@@ -52,6 +57,8 @@ def training_arguments(
         save_steps=save_steps,
         save_total_limit=None if keep_all else 2,
         report_to="none" if execution.trial_steps else list(execution.report_to) or "none",
+        project=PROJECT,
+        run_name=directory.resolve().parent.name,
         remove_unused_columns=False,
         disable_tqdm=True,
         seed=seed,

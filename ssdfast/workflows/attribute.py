@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import run_dir
 from ..config import AttributeConfig
+from ..manifest import write_manifest
 from ..schemas import AttributionResults, DecodingCurves
 
 RESULTS = ("attribution.json", "decoding_curves.json")
@@ -33,7 +34,7 @@ def attribute(
             results = attribute_probes(arms, control)
             curves = {arm: decoding_curves(directories[0]) for arm, directories in arms.items()}
         run_dir.claim(out, config, RESULTS, overwrite)
-        run_dir.write_manifest(out, "cpu", 0, summaries)
+        write_manifest(out, "cpu", 0, summaries)
         if not done:
             DecodingCurves.model_validate({"arms": curves}).write(out / "decoding_curves.json")
             results.write(out / "attribution.json")

@@ -8,7 +8,6 @@ With other settings of grading nothing is sampled again, and with more samples o
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 from dataclasses import asdict
@@ -47,6 +46,7 @@ from ..evaluation.stats.sequential import SequentialTest
 from ..evaluation.stats.subsets import stratified_subset
 from ..evaluation.summary import run_scores, summarize_run
 from ..extras import require
+from ..manifest import write_manifest
 from ..number_format import format_names
 from ..problems.problem import Problem, write_problems
 from ..run_dir import RunError
@@ -54,7 +54,6 @@ from ..sampling.estimate import estimate_plan
 from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_for
 from ..sampling.runner import GROWING, check_same_problems, fill
 from ..schemas import EvaluationResults
-from ..threads import free_cores_only
 from ..trackers import check_summary_trackers, report_summary
 from .eval_grades import write_grades
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
@@ -80,8 +79,7 @@ def evaluate(
     require("eval")
     execution = execution or EvalExecution()
     check_summary_trackers(execution.report_to)
-    samples = free_cores_only(execution.num_threads) if config.models else contextlib.nullcontext()
-    with samples, run_dir.lock(out):
+    with run_dir.lock(out):
         return _Evaluation(config, out, execution).run(overwrite)
 
 
@@ -201,7 +199,7 @@ class _Evaluation:
     def _claim(self, inputs: list[Path], overwrite: bool) -> None:
         run_dir.claim(self.out, self.config, RESULTS, overwrite, AFTER_SAMPLING, GROWING)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        run_dir.write_manifest(self.out, device, self.config.seed, inputs)
+        write_manifest(self.out, device, self.config.seed, inputs)
 
     def _select_problems(self, problems: list[Problem]) -> dict[str, Problem]:
         """The problems within the limit that fit every checkpoint's context, in the order of sampling."""

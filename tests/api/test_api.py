@@ -126,6 +126,9 @@ def test_a_study_leads_to_its_parts(inside):
     assert study.evaluation().results() == EvaluationResults.read(inside / "runs/study/results.json")
     assert {"baseline", "ssd-0", "control-0"} == set(study.evaluation().runs()["checkpoint"])
     assert len(study.evaluation().comparisons()) == 2
+    assert study.probe("ssd").manifest().inputs
+    with pytest.raises(ValueError, match=r"study has no manifest.json"):
+        study.manifest()
     assert study.components()["beyond_control"].notna().sum() == 4
     with pytest.raises(ValueError, match="has no arm 'hot': its arms are ssd, control"):
         study.probe("hot")

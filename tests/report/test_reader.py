@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssdfast import run_dir, traces
+from ssdfast import traces
+from ssdfast.manifest import read_manifest, write_manifest
 from ssdfast.problems.problem import Problem, write_problems
 from ssdfast.report import write_report
 from ssdfast.report.terms import SECTIONS, TERMS
@@ -47,7 +48,7 @@ def run(tmp_path_factory):
     summary = json.loads((run / "summary.json").read_text())
     summary["settings"]["traces"] = sources
     (run / "summary.json").write_text(json.dumps(summary))
-    run_dir.write_manifest(run, "a <b>device</b>", 0, [])
+    write_manifest(run, "a <b>device</b>", 0, [])
     write_report(run)
     return run
 
@@ -176,9 +177,9 @@ def test_every_term_is_defined_in_the_section_where_it_stands(run):
 
 def test_the_page_says_when_where_and_how(run):
     page = (run / "report.html").read_text("utf-8")
-    manifest = run_dir.read_json(run / "manifest.json")
+    manifest = read_manifest(run)
     block = re.search(r'<details class="terms" id="provenance">(.*?)</details>', page, re.DOTALL)[1]
-    for words in (manifest["date"], "torch " + manifest["versions"]["torch"], "a &lt;b&gt;device&lt;/b&gt;", "Command"):
+    for words in (manifest.date, "torch " + manifest.versions["torch"], "a &lt;b&gt;device&lt;/b&gt;", "Command"):
         assert words in block
 
 

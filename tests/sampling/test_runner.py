@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -10,6 +11,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ssdfast import cli, run_dir
 from ssdfast.config import (
@@ -317,3 +319,17 @@ def test_an_estimate_does_not_count_what_failed_as_done(config, tmp_path):
     pq.write_table(table, tmp_path / "out" / "traces" / "shard-00000.parquet")
     found = estimate(config, SampleExecution(), tmp_path / "out")
     assert (found.finished, found.completion_tokens) == (2, 4.0)
+
+
+def test_a_cpu_with_a_matrix_unit_samples_in_bfloat16_unless_told_otherwise(config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    caplog.set_level(logging.INFO)
+    loaded, real = [], requests.load
+    monkeypatch.setattr(requests, "load", lambda model, dtype: loaded.append(dtype) or real(model, dtype))
+    runner.sample(config, tmp_path / "auto")
+    assert "sampling in it, --dtype float32 draws the same in any batch" in caplog.text
+    caplog.clear()
+    runner.sample(config.model_copy(update={"dtype": "float32"}), tmp_path / "float32")
+    assert "bfloat16" not in caplog.text
+    assert loaded == ["bfloat16", "float32"]
+    assert all(len(row["completion_ids"]) for row in traces(tmp_path / "auto"))

@@ -1,6 +1,7 @@
 """A training run: complete, killed, rejected; and its metrics and warnings."""
 
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -294,3 +295,16 @@ def test_an_estimate_counts_steps_and_tokens_and_leaves_nothing(inputs, capsys):
     assert lines[2].startswith(f"tokens  {tokens:,} completion tokens per epoch")
     assert re.match(r"memory  0\.0 GB at the peak on a [CG]PU, for a micro-batch of 2,048 tokens", lines[3])
     assert not (inputs / "out").exists()
+
+
+def test_a_cpu_with_a_matrix_unit_multiplies_in_bfloat16_and_says_so(inputs, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    runner.train(config_of(inputs), inputs / "float32")
+    assert "bfloat16" not in caplog.text
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    trained = runner.train(config_of(inputs), inputs / "bfloat16")
+    assert "products run in it, weights and their updates in float32" in caplog.text
+    assert {weight.dtype for weight in models.load(str(trained), "float32").model.parameters()} == {torch.float32}
+    exact, rounded = losses(inputs / "float32"), losses(inputs / "bfloat16")
+    assert exact != rounded
+    assert rounded == pytest.approx(exact, rel=5e-3)

@@ -20,7 +20,7 @@ from . import demo, graph
 from .stages import Stages
 
 SMOLLM2 = "smollm2"
-REPORT, MODELS = "report.html", "models"
+REPORT, MODELS, EVALUATION = "report.html", "models", "evaluation"
 
 
 def read_study(file: str) -> StudyConfig:
@@ -51,6 +51,7 @@ def study(config: StudyConfig, out: Path, execution: StudyExecution | None = Non
     for stage, file in ((stages.compare, "eval/results.json"), (stages.attribute, "attribution.json")):
         with run_dir.atomic(out / Path(file).name) as temporary:
             shutil.copyfile(stage.directory / file, temporary)
+    run_dir.link(out / EVALUATION, stages.compare.directory)
     write_study(out / REPORT, finished_study(stages, out))
     return AttributionResults.read(out / "attribution.json")
 
