@@ -95,7 +95,7 @@ def test_probe_of_several_models(inputs, tmp_path, capsys):
     ]  # fmt: skip
     assert "holds the probe of several" in mistake(capsys, "probe", *words, "--trained", other)
     said = mistake(capsys, "probe", *words, "--trained", f"x={other}", f"x={inputs['trained']}")
-    assert "name of a trained model 'x' is repeated" in said
+    assert "are both named 'x': give each its own name" in said
     assert "names a directory" in mistake(capsys, "probe", *words, "--trained", f"baseline={other}")
 
 

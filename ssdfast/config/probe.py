@@ -141,7 +141,14 @@ class ManyProbesConfig(ProbeSettings, _Models):
                     f"the trained model {model.name!r} names a directory beside {BASELINE!r}: give it another name of"
                     f" letters, digits, -, _ and ., as in NAME={model.path}"
                 )
-        unique((model.name for model in self.trained), "name of a trained model")
+        paths: dict[str, str] = {}
+        for model in self.trained:
+            if model.name in paths:
+                raise ValueError(
+                    f"{paths[model.name]} and {model.path} are both named {model.name!r}: give each its own name, as in"
+                    f" NAME={model.path}"
+                )
+            paths[model.name] = model.path
         return self
 
     def pair(self, name: str) -> ProbeConfig:

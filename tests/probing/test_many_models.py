@@ -380,7 +380,7 @@ def test_names_are_directories_and_differ():
     settings = {"baseline": "m", "traces": ["t"]}
     for trained, message in (
         ({"../x": "m"}, "names a directory"), ({"baseline": "m"}, "names a directory"),
-        (["x/model", "y/model"], "name of a trained model 'model' is repeated"),
+        (["x/model", "y/model"], "x/model and y/model are both named 'model': give each its own name"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             ManyProbesConfig(**settings, trained=trained)
