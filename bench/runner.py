@@ -109,7 +109,8 @@ def long_trace(tokens: int) -> Path:
     """One trace of this many tokens: prompts and completions of both models end to end, repeated as needed."""
     directory = HOME / f"trace-{tokens}"
     if not directory.exists():
-        every = [trace for label in ("train", "baseline", "trained") for trace in traces.read(held_out(label))]
+        sources = (HOME / "pair" / "train" / "traces", held_out("baseline"), held_out("trained"))
+        every = [trace for source in sources for trace in traces.read(source)]
         ids = np.concatenate([part for trace in every for part in (trace.prompt_ids, trace.completion_ids)])
         ids = np.resize(ids, tokens)
         row = {"problem_id": ["long"], "sample": [0], "prompt_ids": [ids[:64]], "completion_ids": [ids[64:]]}

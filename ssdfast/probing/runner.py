@@ -165,8 +165,9 @@ def _log_second_pass(prober: Prober, todo: Mapping[str, list[int]]) -> None:
 
 
 def _finish(run: Run, prober: Prober) -> None:
-    texts = {token_id: text for token_id, text in enumerate(prober.plan.texts) if text}
-    write_vocabulary(run.out / "vocabulary.json", texts)
+    if not (run.out / "vocabulary.json").exists():
+        texts = {token_id: text for token_id, text in enumerate(prober.plan.texts) if text}
+        write_vocabulary(run.out / "vocabulary.json", texts)
     for target in run.targets:
         _summarize(target, prober, run.resolved[target.name].origin)
         report_summary(
