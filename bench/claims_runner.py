@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+import many_models
 import runner
 import summary
 from claim import Claim
@@ -26,6 +27,7 @@ def on_cpu() -> Iterator[Claim]:
     yield from against_the_script(small, SHORT, "49,152", 1.5)
     yield from against_the_script(large, MEDIUM, "151,936", 2.5)
     yield from memory(small)
+    yield from many_models.claims(small)
     seconds, peak = summary.measure(ROWS)
     yield Claim(f"summary of {ROWS:,} positions", seconds, 20, "s")
     yield Claim("peak memory of that summary", peak / 1e9, 1, "GB")

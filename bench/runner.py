@@ -31,6 +31,7 @@ from ssdfast.probing import token_classes
 from ssdfast.probing.model_loading import load
 from ssdfast.probing.position_stats import TableBuilder
 from ssdfast.probing.shard_worker import prepare
+from ssdfast.probing.targets import Target
 from ssdfast.sampling.runner import sample
 from ssdfast.training.runner import train
 from ssdfast.workflows.study import demo
@@ -108,7 +109,8 @@ def long_trace(tokens: int) -> Path:
     """One trace of this many tokens: prompts and completions of both models end to end, repeated as needed."""
     directory = HOME / f"trace-{tokens}"
     if not directory.exists():
-        every = [trace for label in ("train", "baseline", "trained") for trace in traces.read(held_out(label))]
+        sources = (HOME / "pair" / "train" / "traces", held_out("baseline"), held_out("trained"))
+        every = [trace for source in sources for trace in traces.read(source)]
         ids = np.concatenate([part for trace in every for part in (trace.prompt_ids, trace.completion_ids)])
         ids = np.resize(ids, tokens)
         row = {"problem_id": ["long"], "sample": [0], "prompt_ids": [ids[:64]], "completion_ids": [ids[64:]]}
@@ -127,9 +129,10 @@ def added_time(pair: Pair, source: Path, dtype: Dtype) -> dict[str, float]:
     """
     sources = (NamedPath(name="real", path=str(source)),)
     config = ProbeConfig(baseline=str(pair.baseline), trained=str(pair.trained), traces=sources, dtype=dtype)
-    prober = prepare(config, ExecutionConfig(), HOME)
+    target = Target("", config, HOME)
+    prober = prepare([target], ExecutionConfig(), HOME)
     loaded = [prober.plan.load(item) for batch in prober.plan.shards[0] for item in batch]
-    a, b = load(prober.baseline, dtype), load(prober.trained, dtype)
+    a, b = load(prober.baseline, dtype), load(target.trained, dtype)
     builder = TableBuilder.from_heads(a.model.head, b.model.head, prober.classes, config)
     heads = [x.model.head.weight_VH for x in (a, b)]
     float32_heads = [head_VH.float() for head_VH in heads]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import posixpath
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,10 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from .joined_shard import JoinedShard, Shard
 from .messages import one_line
 from .run_dir import PARQUET_KEY, atomic, parquet_metadata, sweep
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_OWN = ("fingerprint", "failed", "baseline", "schema_version", "ssdfast_version")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHARD = re.compile(r"shard-\d{5,}\.parquet")
 
 
@@ -46,9 +50,12 @@ class ShardMetadata:
     """trace_source, trace_id and reason of each trace that a model failed on"""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """what a reader of the columns needs: token classes, temperatures, sampling parameters"""
+    baseline: str = ""
+    """the directory beside the run's that has the baseline's columns, by its name; empty where they are in the shard"""
 
     def to_parquet(self) -> dict[bytes, bytes]:
-        own = {"fingerprint": self.fingerprint, "failed": self.failed}
+        own: dict[str, Any] = {"fingerprint": self.fingerprint, "failed": self.failed}
+        own |= {"baseline": self.baseline} if self.baseline else {}
         return parquet_metadata(**{**self.columns, **own})
 
 
@@ -80,6 +87,11 @@ class ShardedTable:
         else:
             self._upload(index, table)
 
+    @property
+    def run_name(self) -> str:
+        """The name of the directory that `root` is in."""
+        return posixpath.basename(posixpath.dirname(self._path))
+
     def sweep(self) -> None:
         """Remove the temporary files of a killed run."""
         if isinstance(self._fs, LocalFileSystem):
@@ -99,7 +111,8 @@ class ShardedTable:
             raise ValueError(f"{file} is not a whole shard of a probe ({one_line(error)})") from None
         try:
             values = json.loads(metadata[PARQUET_KEY])
-            return ShardMetadata(values["fingerprint"], tuple(values["failed"]))
+            columns = {name: value for name, value in values.items() if name not in _OWN}
+            return ShardMetadata(values["fingerprint"], tuple(values["failed"]), columns, values.get("baseline", ""))
         except (KeyError, TypeError, ValueError):
             raise ForeignShard(
                 f"{file} is not a whole shard of a probe but another table: choose another directory for the positions"
@@ -111,15 +124,19 @@ class ShardedTable:
     def clear(self) -> None:
         """Remove all shards. Raises ForeignShard, with nothing removed, where another table has the name of a shard."""
         files = self.files()
+        list(self.descriptions())
         for file in files:
+            self._fs.rm_file(file)
+
+    def descriptions(self) -> Iterator[ShardMetadata]:
+        """The metadata of all shards that are whole. Raises ForeignShard for a file of another kind."""
+        for file in self.files():
             try:
-                self._metadata(file)
+                yield self._metadata(file)
             except ForeignShard:
                 raise
             except ValueError:  # truncated
                 continue
-        for file in files:
-            self._fs.rm_file(file)
 
     def files(self) -> list[str]:
         """Paths of all shards, in order."""
@@ -130,20 +147,45 @@ class ShardedTable:
         names = (path.rstrip("/").rpartition("/")[2] for path in paths)
         return [f"{self._path}/{name}" for name in sorted(names) if _SHARD.fullmatch(name)]
 
-    def shards(self) -> Iterator[pq.ParquetFile]:
+    def shards(self) -> Iterator[Shard]:
         """All shards in order; each is closed when the next is requested."""
         for file in self.files():
             with self.open(file) as shard:
                 yield shard
 
     @contextmanager
-    def open(self, file: str) -> Iterator[pq.ParquetFile]:
-        """Open one of `files`."""
+    def open(self, file: str) -> Iterator[Shard]:
+        """Open one of `files`. A shard that shares the baseline's columns is joined with the baseline's.
+
+        Raises ValueError where the baseline's shard is missing.
+        """
         with self._fs.open(file, "rb") as source:
-            yield pq.ParquetFile(source)
+            own = pq.ParquetFile(source)
+            name = baseline_name(own.schema_arrow)
+            if not name:
+                yield own
+                return
+            baseline = self.baseline_file(file, name)
+            if not self._fs.exists(baseline):
+                raise ValueError(
+                    f"{baseline} is missing, which has the baseline's columns of {file}: probe again with the same"
+                    " settings, which makes it again"
+                )
+            with self._fs.open(baseline, "rb") as beside:
+                failed = {(trace["trace_source"], trace["trace_id"]) for trace in self._metadata(file).failed}
+                yield JoinedShard(own, pq.ParquetFile(beside), failed, (file, baseline))
+
+    def baseline_file(self, file: str, name: str) -> str:
+        """The file of the baseline's columns of one of `files`. name: `ShardMetadata.baseline`."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{file} names no directory beside its own but {name!r}: probe again with --overwrite")
+        return f"{posixpath.dirname(posixpath.dirname(self._path))}/{name}/positions/{posixpath.basename(file)}"
 
     def read(self, file: str, columns: list[str], filters: list[tuple[str, str, Any]] | None) -> pa.Table:
         """Columns of one of `files`, of the rows that pass all filters (column, operator, value)."""
+        with self.open(file) as shard:
+            if isinstance(shard, JoinedShard):
+                return shard.read(columns, filters)
         return pq.read_table(file, columns=columns, filters=filters, filesystem=self._fs, partitioning=None)
 
     def _file(self, index: int) -> str:
@@ -159,6 +201,15 @@ class ShardedTable:
         finally:
             if self._fs.exists(temporary):
                 self._fs.rm_file(temporary)
+
+
+def baseline_name(schema: pa.Schema) -> str:
+    """`ShardMetadata.baseline` of a shard with this schema, empty for another table."""
+    try:
+        name = json.loads((schema.metadata or {})[PARQUET_KEY]).get("baseline", "")
+    except (KeyError, ValueError, AttributeError):
+        return ""
+    return str(name)
 
 
 def _file_system(root: str) -> tuple[Any, str]:

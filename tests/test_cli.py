@@ -73,6 +73,32 @@ def test_probe_writes_a_run(inputs, tmp_path, capsys):
     assert f"report: {out / 'report.html'}" in printed
 
 
+def test_probe_of_several_models(inputs, tmp_path, capsys):
+    other = tiny.save_model(tmp_path / "other", moved=0.05)
+    out = tmp_path / "out"
+    words = ["--baseline", inputs["baseline"], "--traces", inputs["traces"], "--out", str(out)]
+    assert cli.run(["probe", *words, "--trained", f"a={inputs['trained']}", other]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^a: [\d,]+ positions, shift [\d.]+ \[.*\] nats per position$", printed, re.M)
+    assert re.search(r"^other: [\d,]+ positions", printed, re.M)
+    file = tmp_path / "probe.yaml"
+    given = {"baseline": inputs["baseline"], "traces": [inputs["traces"]], "trained": {"later": other}}
+    file.write_text(yaml.safe_dump(given))
+    assert cli.run(["probe", "--config", str(file), "--out", str(out)]) == 0
+    names = {str(f.relative_to(out)) for f in out.rglob("[!.]*") if f.is_file()}
+    of_each = ("config.yaml", "manifest.json", "summary.json", "positions/shard-00000.parquet")
+    expected = {"config.yaml", "manifest.json", "report.html", "vocabulary.json"}
+    expected |= {f"models/{name}/{file}" for name in ("a", "other", "later") for file in of_each}
+    assert names == expected | {"models/baseline/positions/shard-00000.parquet"}
+    assert [model["name"] for model in yaml.safe_load((out / "config.yaml").read_text())["trained"]] == [
+        "a", "other", "later"
+    ]  # fmt: skip
+    assert "holds the probe of several" in mistake(capsys, "probe", *words, "--trained", other)
+    said = mistake(capsys, "probe", *words, "--trained", f"x={other}", f"x={inputs['trained']}")
+    assert "are both named 'x': give each its own name" in said
+    assert "names a directory" in mistake(capsys, "probe", *words, "--trained", f"baseline={other}")
+
+
 def test_flags_override_the_file_and_the_file_the_preset(inputs, tmp_path):
     file = tmp_path / "probe.yaml"
     given = {**inputs, "traces": [inputs["traces"]], "train_sampling": {"temperature": 1.5}, "seed": 3}

@@ -13,6 +13,7 @@ from ..config import (
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
+    ManyProbesConfig,
     ProbeConfig,
     SampleConfig,
     SampleExecution,
@@ -21,12 +22,14 @@ from ..config import (
     StudyExecution,
     TrainExecution,
     TrainingRunConfig,
+    probe_class,
 )
 from ..config import defaults as stage_defaults
 from ..results.attribution import Attribution
 from ..results.evaluation import Evaluation
 from ..results.model import Model
 from ..results.probe import Probe
+from ..results.probes import Probes
 from ..results.study import Study
 from ..results.traces import Traces
 from .settings import split_settings
@@ -104,30 +107,43 @@ def evaluate(
     return Evaluation(out)
 
 
-def probe(config: ProbeConfig | None = None, *, out: PathLike, overwrite: bool = False, **settings: Any) -> Probe:
-    """Measure the shift of a trained model from its baseline at every completion position of traces.
+def probe(
+    config: ProbeConfig | ManyProbesConfig | None = None, *, out: PathLike, overwrite: bool = False, **settings: Any
+) -> Probe | Probes:
+    """Measure the shift of trained models from their baseline at every completion position of traces.
 
-    settings: as the flags of ``ssdfast probe``: ``baseline``, ``trained`` (a path or `Model`), ``traces`` (paths,
-    `Traces`, or ``{name: path}``), ``eval_sampling``, ``train_sampling``, ``top_logprobs``, ``preset``. Without
-    ``train_sampling`` it is read from the records of the training run. Divergences and entropies are in nats.
+    settings: as the flags of ``ssdfast probe``: ``baseline``, ``trained`` (a path or `Model`, or ``{name: path}`` for
+    several, which share the baseline's pass and columns), ``traces`` (paths, `Traces`, or ``{name: path}``),
+    ``eval_sampling``, ``train_sampling``, ``top_logprobs``, ``preset``. Without ``train_sampling`` it is read from the
+    records of the training run. Divergences and entropies are in nats.
     Raises ValueError in one sentence for models or traces that do not fit together; RunError where the models fail.
 
     >>> probe = ssd.probe(baseline="model", trained=ssd.load("runs/trained"), traces="runs/traces", out="new/probe")
     >>> probe.summary().traces
     8
+    >>> trained = {"ssd": ssd.load("runs/trained"), "moved": "moved"}
+    >>> probes = ssd.probe(baseline="model", trained=trained, traces="runs/traces", out="new/probes")
+    >>> probes.models
+    ['moved', 'ssd']
     """
-    from ..distributed import is_first
-    from ..probing.runner import probe as run
-    from ..report import write_report
+    from ..workflows.probe import probe as run
 
-    names_sampling = bool({"train_sampling", "preset"} & settings.keys())
-    defaults = stage_defaults.probe_defaults if names_sampling else None
-    given, execution = split_settings("probe", config, settings, ProbeConfig, ExecutionConfig, defaults)
+    given, execution = _probe_settings("probe", config, settings)
     if failed := run(given, Path(out), execution, overwrite):
         _log.warning("%s traces could not be scored, the first %s", f"{len(failed):,}", failed[0].trace_id)
-    if is_first():
-        write_report(Path(out))
-    return Probe(out)
+    return Probe(out) if isinstance(given, ProbeConfig) else Probes(out)
+
+
+def _probe_settings(
+    function: str, config: Any, settings: Mapping[str, Any]
+) -> tuple[ProbeConfig | ManyProbesConfig, ExecutionConfig]:
+    """Of one trained model, or of several."""
+    cls: Any = ProbeConfig if config is None else type(config)
+    if "trained" in settings:
+        cls = probe_class(settings["trained"])
+    names_sampling = bool({"train_sampling", "preset"} & settings.keys())
+    defaults = stage_defaults.probe_defaults if names_sampling else None
+    return split_settings(function, config, settings, cls, ExecutionConfig, defaults)
 
 
 def attribute(
@@ -212,8 +228,7 @@ def estimate(stage: str, config: Settings | PathLike | None = None, *, out: Path
     if stage == "probe":
         from ..probing.estimate import estimate as estimate_probe
 
-        defaults = stage_defaults.probe_defaults if {"train_sampling", "preset"} & settings.keys() else None
-        return str(estimate_probe(*split_settings(stage, path, settings, ProbeConfig, ExecutionConfig, defaults)))
+        return str(estimate_probe(*_probe_settings(stage, path, settings)))
     if stage == "study":
         from ..workflows.study.runner import estimate as estimate_study
         from ..workflows.study.runner import read_study

@@ -13,12 +13,15 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from .. import config as settings
 from ..config import (
+    BaselinePath,
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
+    ManyProbesConfig,
     NamedPath,
     PlanConfig,
     ProbeConfig,
+    ProbeSettings,
     SampleConfig,
     SampleExecution,
     Settings,
@@ -76,8 +79,15 @@ class TrainCommand(TrainExecution, TrainingRunConfig, _RunOptions, _ModelFirst):
     """Print the number of steps and tokens and the planned peak memory, and stop."""
 
 
-class ProbeCommand(ExecutionConfig, ProbeConfig, _StageOptions):
-    """Measure the shift of a trained model from its baseline at the completion positions of given traces."""
+class _TrainedWords(BaselinePath):
+    trained: Annotated[tuple[str, ...], Field(min_length=1), tyro.conf.arg(metavar="[NAME=]PATH [...]")]
+    """The models after training, as PATH or NAME=PATH; they must have the same tokenizer. One path without a name fills
+    the directory with its probe. Several share one pass of the baseline and its columns, and each has a directory under
+    its name, by default the last part of its path. Models can be added later."""
+
+
+class ProbeCommand(ExecutionConfig, ProbeSettings, _TrainedWords, _StageOptions):
+    """Measure the shift of trained models from their baseline at the completion positions of given traces."""
 
 
 class PlanCommand(PlanConfig):
@@ -175,19 +185,27 @@ def train_defaults(args: list[str]) -> TrainCommand:
 
 
 def probe_defaults(args: list[str]) -> ProbeCommand:
+    file = _peek(args, "--config")
+    trained = settings.read_yaml(Path(file)).get("trained", "-") if file else "-"
+    cls = settings.probe_class(trained)
     required = {"baseline": "-", "trained": "-", "traces": ["-=-"]}
-    values = _defaults(args, ProbeConfig, ExecutionConfig, required, defaults.probe_defaults)
+    values = _defaults(args, cls, ExecutionConfig, required, defaults.probe_defaults)
+    if values["trained"] is not tyro.MISSING:
+        given = {"baseline": "-", "trained": values["trained"], "traces": ["-=-"]}
+        values["trained"] = settings.trained_words(cls.model_validate(given))
     return ProbeCommand.model_construct(**values)
 
 
-def probe_config(command: ProbeCommand, args: list[str]) -> ProbeConfig:
+def probe_config(command: ProbeCommand, args: list[str]) -> ProbeConfig | ManyProbesConfig:
     """The settings of a probe; `train_sampling` is not set unless a flag, the preset or the file gives it."""
-    values = {name: getattr(command, name) for name in ProbeConfig.model_fields}
+    cls = settings.probe_class(command.trained)
+    values = {name: getattr(command, name) for name in cls.model_fields}
+    values["trained"] = command.trained[0] if cls is ProbeConfig else list(command.trained)
     flags = tuple(arg for arg in args if arg.replace("_", "-").startswith(("--train-sampling.", "--preset")))
     file = settings.read_yaml(command.config) if command.config else {}
     if not flags and not {"train_sampling", "preset"} & file.keys():
         del values["train_sampling"]
-    return ProbeConfig.model_validate(values)
+    return cls.model_validate(values)
 
 
 def _defaults(

@@ -12,7 +12,9 @@ from ..config import (
     EvalConfig,
     EvalExecution,
     ExecutionConfig,
+    ManyProbesConfig,
     PlanConfig,
+    ProbeConfig,
     SampleConfig,
     SampleExecution,
     StudyExecution,
@@ -150,31 +152,37 @@ def _probe(args: list[str]) -> int:
         print(estimate(config, execution))
         return 0
     from ..distributed import is_first
-    from ..probing.runner import probe
-    from ..report import write_report
+    from ..workflows.probe import probe
 
     failed = probe(config, command.out, execution, command.overwrite)
     if is_first():
-        _headline(command.out, write_report(command.out))
+        _headline(config, command.out)
     if failed:
         first = f"{failed[0].trace_source}, {failed[0].trace_id}: {failed[0].reason}"
         print(
             f"ssdfast: {len(failed)} traces could not be scored, the first {first}."
-            f" {command.out / 'summary.json'} lists them; the same command tries them again",
+            f" {'summary.json lists them' if isinstance(config, ProbeConfig) else 'each summary.json lists its own'};"
+            " the same command tries them again",
             file=sys.stderr,
         )
     return 1 if failed else 0
 
 
-def _headline(out: Path, report: Path) -> None:
-    summary = ProbeSummary.read(out / "summary.json")
-    print(f"{summary.positions:,} positions of {summary.traces:,} traces")
-    print(f"shift, KL(trained ‖ baseline): {format_interval(summary.all.kl_trained_base)} nats per position")
-    fraction = format_interval(summary.all.ssd_variance_fraction, percent=True)
-    print(f"fraction of the shift along what self-distillation predicts: {fraction}")
-    if origin := summary.train_sampling_origin:
-        print(origin)
-    print(f"report: {report}")
+def _headline(config: ProbeConfig | ManyProbesConfig, out: Path) -> None:
+    if isinstance(config, ManyProbesConfig):
+        for model in config.trained:
+            summary = ProbeSummary.read(out / "models" / model.name / "summary.json")
+            shift = format_interval(summary.all.kl_trained_base)
+            print(f"{model.name}: {summary.positions:,} positions, shift {shift} nats per position")
+    else:
+        summary = ProbeSummary.read(out / "summary.json")
+        print(f"{summary.positions:,} positions of {summary.traces:,} traces")
+        print(f"shift, KL(trained ‖ baseline): {format_interval(summary.all.kl_trained_base)} nats per position")
+        fraction = format_interval(summary.all.ssd_variance_fraction, percent=True)
+        print(f"fraction of the shift along what self-distillation predicts: {fraction}")
+        if origin := summary.train_sampling_origin:
+            print(origin)
+    print(f"report: {out / 'report.html'}")
 
 
 def _attribute(args: list[str]) -> int:

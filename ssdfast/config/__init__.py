@@ -9,7 +9,19 @@ from .base import NamedPath, Settings, dump, load, read_yaml
 from .conventions import ConventionsConfig
 from .evaluate import EvalConfig, EvalExecution, ExtractionConfig, SequentialConfig, SweepConfig
 from .plan import PlanConfig
-from .probe import ExecutionConfig, PositionClassConfig, PositionConfig, ProbeConfig, TokenClassConfig
+from .probe import (
+    BASELINE,
+    BaselinePath,
+    ExecutionConfig,
+    ManyProbesConfig,
+    PositionClassConfig,
+    PositionConfig,
+    ProbeConfig,
+    ProbeSettings,
+    TokenClassConfig,
+    probe_class,
+    trained_words,
+)
 from .sample import (
     ColumnsConfig,
     FewshotExample,
@@ -26,10 +38,12 @@ from .study import ArmConfig, StudyConfig, StudyExecution
 from .train import SCHEDULES, TrainConfig, TrainExecution, TrainingRunConfig
 
 __all__ = [
+    "BASELINE",
     "PRESETS",
     "SCHEDULES",
     "ArmConfig",
     "AttributeConfig",
+    "BaselinePath",
     "ColumnsConfig",
     "ConventionsConfig",
     "EngineSamplingParams",
@@ -39,12 +53,14 @@ __all__ = [
     "ExtractionConfig",
     "FewshotExample",
     "LoopConfig",
+    "ManyProbesConfig",
     "NamedPath",
     "PlanConfig",
     "PositionClassConfig",
     "PositionConfig",
     "Preset",
     "ProbeConfig",
+    "ProbeSettings",
     "ProblemsConfig",
     "PromptConfig",
     "SampleConfig",
@@ -63,5 +79,7 @@ __all__ = [
     "VllmConfig",
     "dump",
     "load",
+    "probe_class",
     "read_yaml",
+    "trained_words",
 ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .base import NamedPath, Settings, unique
 from .sampling_params import PRESETS, SamplingParams
+
+BASELINE = "baseline"
+"""The name of the baseline among the models of a probe."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class PositionClassConfig(Settings):
@@ -61,13 +66,24 @@ class TokenClassConfig(Settings):
     sensitive."""
 
 
-class ProbeConfig(Settings):
-    """Two models, traces, and what to measure at the positions of the traces."""
-
+class BaselinePath(Settings):
     baseline: str
     """The model before training: a directory of safetensors or a GGUF file."""
+
+
+class _Pair(BaselinePath):
     trained: str
     """The model after training; it must have the same tokenizer."""
+
+
+class _Models(BaselinePath):
+    trained: Annotated[tuple[NamedPath, ...], Field(min_length=1)]
+    """The models after training, by name; they must have the baseline's tokenizer."""
+
+
+class ProbeSettings(Settings):
+    """What to measure, and at which positions of which traces."""
+
     traces: Annotated[tuple[NamedPath, ...], Field(min_length=1)]
     """The traces: Parquet files or directories of them, as NAME=PATH or PATH. The name is the trace source in the
     results; by default it is the last part of the path."""
@@ -99,10 +115,68 @@ class ProbeConfig(Settings):
     """The seed of the bootstrap, and of positions and traces that are sampled."""
 
     @model_validator(mode="after")
-    def _nothing_is_repeated(self) -> ProbeConfig:
+    def _nothing_is_repeated(self) -> Self:
         unique(self.lse_temperatures, "temperature")
         unique((os.path.realpath(source.path) for source in self.traces), "source of traces")
         return self
+
+
+class ProbeConfig(ProbeSettings, _Pair):
+    """Two models, traces, and what to measure at the positions of the traces."""
+
+
+class ManyProbesConfig(ProbeSettings, _Models):
+    """A baseline and several trained models, traces, and what to measure at their positions."""
+
+    @field_validator("trained", mode="before")
+    @classmethod
+    def _from_mapping(cls, value: Any) -> Any:
+        return [{"name": name, "path": path} for name, path in value.items()] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _names_are_directories(self) -> ManyProbesConfig:
+        for model in self.trained:
+            if not _NAME.fullmatch(model.name) or model.name == BASELINE:
+                raise ValueError(
+                    f"the trained model {model.name!r} names a directory beside {BASELINE!r}: give it another name of"
+                    f" letters, digits, -, _ and ., as in NAME={model.path}"
+                )
+        paths: dict[str, str] = {}
+        for model in self.trained:
+            if model.name in paths:
+                raise ValueError(
+                    f"{paths[model.name]} and {model.path} are both named {model.name!r}: give each its own name, as in"
+                    f" NAME={model.path}"
+                )
+            paths[model.name] = model.path
+        return self
+
+    def pair(self, name: str) -> ProbeConfig:
+        """The settings of the probe of one trained model, with a table of its own."""
+        (path,) = (model.path for model in self.trained if model.name == name)
+        changes = {"trained": path, "table_dir": self.table_of(name)}
+        return ProbeConfig.model_validate(self.model_dump(exclude_unset=True) | changes)
+
+    def table_of(self, name: str) -> str | None:
+        """The `table_dir` of one of the models, or of BASELINE."""
+        return f"{self.table_dir.rstrip('/')}/{name}/positions" if self.table_dir else None
+
+
+def probe_class(trained: Any) -> type[ProbeConfig] | type[ManyProbesConfig]:
+    """The settings that a value of `trained` belongs to: one path without a name, or several or named ones."""
+    if isinstance(trained, list | tuple) and len(trained) == 1:
+        (trained,) = trained
+    if not isinstance(trained, str):
+        return ProbeConfig if isinstance(trained, os.PathLike) else ManyProbesConfig
+    name, equals, _ = trained.partition("=")
+    return ManyProbesConfig if equals and "/" not in name else ProbeConfig
+
+
+def trained_words(config: ProbeConfig | ManyProbesConfig) -> tuple[str, ...]:
+    """`trained` as on the command line."""
+    if isinstance(config, ProbeConfig):
+        return (config.trained,)
+    return tuple(f"{model.name}={model.path}" for model in config.trained)
 
 
 class ExecutionConfig(Settings):
@@ -113,7 +187,7 @@ class ExecutionConfig(Settings):
     engine: Literal["local", "ray"] = "local"
     """Where the probe runs: in this process (under torchrun, on one GPU per rank) or on a Ray cluster."""
     num_workers: Annotated[int, Field(ge=1)] = 1
-    """The number of Ray actors; each holds both models and, where there are GPUs, has one."""
+    """The number of Ray actors; each holds the baseline and one trained model and, where there are GPUs, has one."""
     num_threads: Annotated[int, Field(ge=0)] = 0
     """The number of threads to compute with on a CPU; 0 takes torch's own, whatever else the machine does: the last
     bits of the results depend on the number."""
@@ -122,14 +196,14 @@ class ExecutionConfig(Settings):
     probed with that of the self-distillation arm, which `allow` permits; the page then says so."""
     model_loading: Literal["auto", "both", "sequential"] = "auto"
     """Whether both models are in memory, or one after the other with hidden states on disk in between; auto loads both
-    if they fit."""
+    if they fit. Several trained models always follow one another."""
     max_spill_gb: Annotated[float, Field(gt=0)] = 32.0
     """The largest size of the hidden states on disk, with `model_loading: sequential`; when it is reached, the second
     model is loaded."""
     baseline_states: str = ""
-    """A directory that keeps the baseline's hidden states for other probes of the same baseline at the same traces,
-    which then run the trained model alone; it takes positions x hidden size x bytes of the dtype, and nothing is kept
-    where that is more than max_spill_gb."""
+    """A directory that keeps the baseline's hidden states for other probes of the same baseline at the same traces, and
+    for trained models that are added later, which then run alone. It takes positions x hidden size x bytes of the
+    dtype, and nothing is kept where that is more than max_spill_gb."""
 
     @model_validator(mode="after")
     def _states_are_of_one_process(self) -> ExecutionConfig:

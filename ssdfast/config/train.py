@@ -110,7 +110,10 @@ class TrainingRunConfig(TrainConfig, _TrainInputs):
     correct_only: bool = False
     """Train on correct traces only (column `correct`)."""
     save_steps: Annotated[int, Field(ge=1)] = 50
-    """Number of steps between two checkpoints. The last two are kept."""
+    """Number of steps between two checkpoints. The last two are kept until the training ends."""
+    keep_checkpoints: bool = False
+    """Keep every checkpoint as a model in train/checkpoints, such as checkpoint-50, to probe the trajectory of the
+    training. Each takes the size of the model in the dtype of training."""
     keep_adapters: bool = False
     """Write the LoRA adapters to train/adapters, as peft saves them, besides the model that they are merged into."""
     seed: int = 0
@@ -120,6 +123,8 @@ class TrainingRunConfig(TrainConfig, _TrainInputs):
     def _has_adapters_to_keep(self) -> TrainingRunConfig:
         if self.keep_adapters and not self.lora_rank:
             raise ValueError("keep_adapters without lora_rank: there are no adapters to keep")
+        if self.keep_checkpoints and self.lora_rank:
+            raise ValueError("keep_checkpoints with lora_rank: its checkpoints are adapters, not models; use only one")
         return self
 
 

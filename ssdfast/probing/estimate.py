@@ -20,15 +20,17 @@ import torch
 from torch import Tensor
 
 from .. import memory_usage
-from ..config import ExecutionConfig, ProbeConfig
+from ..config import ExecutionConfig, ManyProbesConfig, ProbeConfig
 from ..number_format import format_bytes, format_duration
 from ..run_dir import RunError
 from ..sharded_table import encode
-from .model_loading import LoadedModel, load
+from .model_loading import load
 from .plan import LoadedTrace, Plan, TraceItem
 from .position_stats import Failure, ScoredTrace, TableBuilder, forward
-from .recorded_sampling import resolve_train_sampling
+from .reader import Reader
+from .run import Run
 from .shard_worker import prepare
+from .table import of_baseline, of_trained
 
 _CHUNKS = 3  # of the longest trace
 _POSITIONS = 1024  # of each trial, whose statistics are timed
@@ -36,8 +38,10 @@ _POSITIONS = 1024  # of each trial, whose statistics are timed
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of the whole table, made by one process."""
+    """Of all tables, made by one process."""
 
+    models: int
+    """trained models"""
     traces: int
     positions: int
     tokens: int
@@ -57,8 +61,10 @@ class Estimate:
         fraction = self.seconds_statistics / seconds
         row_bytes = self.table_bytes / self.positions
         mode = "both models in memory" if self.loads_both else "one model at a time, hidden states on disk in between"
+        models = [f"models     {self.models} beside one pass of the baseline"] if self.models > 1 else []
         return "\n".join(
             [
+                *models,
                 f"traces     {self.traces:,}, of which each model reads {self.tokens:,} tokens",
                 f"positions  {self.positions:,} in {self.shards:,} shards",
                 f"disk       {format_bytes(self.table_bytes)}: {row_bytes:.0f} bytes per position",
@@ -68,20 +74,23 @@ class Estimate:
         )
 
 
-def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
+def estimate(config: ProbeConfig | ManyProbesConfig, execution: ExecutionConfig) -> Estimate:
     """Plan the work, run a small part of it, and scale. Writes nothing.
 
+    Of several trained models the first is tried, and the others count as much.
     Raises ValueError as `probe`, RunError where a model fails on the trial.
     """
-    config = resolve_train_sampling(config, execution.on_sampling_mismatch).config
-    prober = prepare(config, execution, Path())
+    run = Run.of(config, Path(), execution)
+    first, models, is_many = run.targets[0], len(run.targets), run.is_many
+    config = first.config
+    prober = prepare(run.targets, execution, Path())
     plan, free = prober.plan, memory_usage.free_bytes()
     trials = [_trial(plan, batch, config.max_batch_tokens) for batch in (plan.shards[0][0], plan.shards[-1][-1])]
     loads_both = prober.loads_both
     memory_usage.start_peak()
     base = load(prober.baseline, config.dtype)
     base_seconds, base_hidden = _run_trials(base, trials, config.max_batch_tokens)
-    trained = load(prober.trained, config.dtype)
+    trained = load(first.trained, config.dtype)
     trained_seconds, trained_hidden = _run_trials(trained, trials, config.max_batch_tokens)
     builder = TableBuilder.from_heads(base.model.head, trained.model.head, prober.classes, config)
     sample = [
@@ -93,21 +102,23 @@ def estimate(config: ProbeConfig, execution: ExecutionConfig) -> Estimate:
     start = time.perf_counter()
     table = builder.build(sample)
     seconds_per_position = (time.perf_counter() - start) / len(table)
+    tables = [(of_baseline(table), 1), (of_trained(table), models)] if is_many else [(table, 1)]
     work_RQ = np.array([_work([trace.item for trace in trial]) for trial in trials])
-    rates_Q = _rates(work_RQ, np.array(base_seconds) + np.array(trained_seconds))
+    rates_Q = _rates(work_RQ, np.array(base_seconds) + models * np.array(trained_seconds))
     work_Q = np.sum([_work(batch) for shard in plan.shards for batch in shard], 0)
     indices = range(len(plan.shards))
     positions = sum(map(plan.num_positions, indices))
     most_positions = max(map(plan.num_positions, indices))
     untried_tokens = plan.shards[0][0][0].read_tokens - trials[0][0].item.read_tokens
     return Estimate(
+        models=models,
         traces=sum(1 for _ in plan.items),
         positions=positions,
         tokens=sum(map(plan.tokens, indices)),
         shards=len(plan.shards),
-        table_bytes=_table_bytes(table, positions, len(plan.shards)),
+        table_bytes=sum(count * _table_bytes(part, positions, len(plan.shards)) for part, count in tables),
         seconds_forward=float(rates_Q @ work_Q),
-        seconds_statistics=seconds_per_position * positions,
+        seconds_statistics=models * seconds_per_position * positions,
         peak_bytes=memory_usage.peak_bytes()
         + untried_tokens * max(_bytes_per_token(model, config) for model in (base, trained))
         + (0 if torch.cuda.is_available() else 2 * table.nbytes // len(table) * most_positions),
@@ -151,7 +162,7 @@ def _table_bytes(table: pa.Table, positions: int, shards: int) -> int:
 
 
 def _run_trials(
-    loaded: LoadedModel, trials: list[list[LoadedTrace]], max_batch_tokens: int
+    loaded: Reader, trials: list[list[LoadedTrace]], max_batch_tokens: int
 ) -> tuple[list[float], list[list[Tensor]]]:
     """Seconds and hidden states of each trial; the last one also runs first, as a warm-up."""
     _run_trial(loaded, trials[-1], max_batch_tokens)
@@ -159,7 +170,7 @@ def _run_trials(
     return [seconds for seconds, _ in results], [hidden for _, hidden in results]
 
 
-def _run_trial(loaded: LoadedModel, trial: list[LoadedTrace], max_batch_tokens: int) -> tuple[float, list[Tensor]]:
+def _run_trial(loaded: Reader, trial: list[LoadedTrace], max_batch_tokens: int) -> tuple[float, list[Tensor]]:
     """Seconds of a batch's forward pass, and the hidden states of its traces."""
     start = time.perf_counter()
     results = forward(loaded.model, loaded.way, trial, max_batch_tokens)
@@ -189,7 +200,7 @@ def _rates(work_RQ: np.ndarray, seconds_R: np.ndarray) -> np.ndarray:
     return np.array([max(0.0, seconds_R[0] / long_tokens - pair * long_pairs / long_tokens), pair])
 
 
-def _bytes_per_token(loaded: LoadedModel, config: ProbeConfig) -> int:
+def _bytes_per_token(loaded: Reader, config: ProbeConfig) -> int:
     """Memory that one more token of a trace takes while a model reads it."""
     settings = loaded.model.model.config.get_text_config()
     heads = getattr(settings, "num_key_value_heads", None) or settings.num_attention_heads

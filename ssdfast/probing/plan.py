@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,22 +99,35 @@ class Plan:
         positions = _positions(self.config, completion_ids, self.texts, item)
         return LoadedTrace(item, ids[: item.prompt_tokens], completion_ids, positions)
 
+    def batches(self, index: int) -> Iterator[list[LoadedTrace]]:
+        """Of a shard, in memory one at a time."""
+        return ([self.load(item) for item in batch] for batch in self.shards[index])
+
     def fingerprint(self, index: int) -> str:
         """A hash of the settings and the traces of a shard: of all that its bytes depend on, except models and ids."""
         settings = dump(self.config.model_copy(update={"table_dir": None}))
         items = repr([[item._replace(offset=0) for item in batch] for batch in self.shards[index]])
         return hashlib.sha256(f"{settings}\n{items}".encode()).hexdigest()[:32]
 
+    def baseline_fingerprint(self, index: int) -> str:
+        """The same of what the baseline's columns and hidden states of a shard depend on: on no trained model."""
+        unrelated = ProbeConfig.model_fields["train_sampling"].default
+        alone = self.config.model_copy(update={"trained": "", "train_sampling": unrelated})
+        return replace(self, config=alone).fingerprint(index) + f"-{len(self.texts)}"
 
-def make_plan(config: ProbeConfig, baseline: ModelInfo, trained: ModelInfo) -> Plan:
+
+def make_plan(config: ProbeConfig, baseline: ModelInfo, trained: Sequence[ModelInfo], rows: int | None = None) -> Plan:
     """Read all traces once and lay out the work; the same settings and traces give the same plan anywhere.
 
+    trained: all models that read the traces. rows: how many entries of the vocabulary are compared, where the shards
+    that are there already say so and all heads have as many.
     Raises ValueError for models that do not fit together, for the first trace that does not fit them, and where
     nothing is left to score.
     """
-    texts = token_texts(baseline.tokenizer, models.shared_vocabulary(baseline, trained))
+    shared = min(models.shared_vocabulary(baseline, model) for model in trained)
+    texts = token_texts(baseline.tokenizer, min(shared, rows or shared))
     with tempfile.TemporaryFile() as store:
-        items, left_out = _survey(config, baseline, min(baseline.context, trained.context), texts, store)
+        items, left_out = _survey(config, baseline, min(model.context for model in (baseline, *trained)), texts, store)
         store.flush()
         ids = np.memmap(store, np.int32, "r") if store.tell() else np.empty(0, np.int32)
     strata: list[dict[str, Any]] = []

@@ -27,8 +27,9 @@ from .token_classes import TokenClasses
 # Rows of one call of the kernels: fewer waste a read of lm_head, more only take memory.
 ROWS = 1024
 
-Rows = tuple[Tensor, Tensor, Tensor]  # hidden states [N, H] of baseline and trained model, the tokens [N] they predict
-ScoredTrace = tuple[LoadedTrace, Tensor, Tensor]  # with its hidden states [S, H] under baseline and trained model
+# Hidden states [N, H] of baseline and trained model, None without one, and the tokens [N] that they predict.
+Rows = tuple[Tensor, Tensor | None, Tensor]
+ScoredTrace = tuple[LoadedTrace, Tensor, Tensor | None]  # with its hidden states [S, H] under both models
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,22 @@ def make_spec(classes: TokenClasses, config: ProbeConfig) -> ProbeSpec:
 
 @dataclass(frozen=True)
 class TableBuilder:
-    """Makes tables from hidden states: two heads, and what to measure with them."""
+    """Makes tables from hidden states: two heads, or the baseline's alone, and what to measure with them."""
 
     base_head: LmHead
-    trained_head: LmHead
+    trained_head: LmHead | None
     spec: ProbeSpec
     config: ProbeConfig
     classes: TokenClasses
 
     @staticmethod
-    def from_heads(base_head: LmHead, trained_head: LmHead, classes: TokenClasses, config: ProbeConfig) -> TableBuilder:
+    def from_heads(
+        base_head: LmHead, trained_head: LmHead | None, classes: TokenClasses, config: ProbeConfig
+    ) -> TableBuilder:
         """The heads may have more rows than there are classes of tokens; they are compared over those."""
-        v = len(classes.of_token)
-        return TableBuilder(
-            _first_rows(base_head, v), _first_rows(trained_head, v), make_spec(classes, config), config, classes
-        )
+        base, trained = (head and _first_rows(head, len(classes.of_token)) for head in (base_head, trained_head))
+        assert base
+        return TableBuilder(base, trained, make_spec(classes, config), config, classes)
 
     def build(self, traces: Iterable[ScoredTrace]) -> pa.Table:
         """One row per scored position, trace by trace."""
@@ -107,8 +109,9 @@ class TableBuilder:
         """The blocks, or an empty one: a shard whose traces all failed still has the columns."""
         block = next(blocks, None)
         if block is None:
-            base_VH, trained_VH = self.base_head.weight_VH, self.trained_head.weight_VH
-            block = base_VH[:0], trained_VH[:0], torch.empty(0, dtype=torch.int64, device=base_VH.device)
+            base_VH, trained = self.base_head.weight_VH, self.trained_head
+            trained_0H = None if trained is None else trained.weight_VH[:0]
+            block = base_VH[:0], trained_0H, torch.empty(0, dtype=torch.int64, device=base_VH.device)
         yield block
         yield from blocks
 
@@ -130,7 +133,8 @@ def _blocks(traces: Iterable[Rows]) -> Iterator[Rows]:
         start = 0
         while start < len(token):
             stop = min(len(token), start + missing)
-            pieces.append((base[start:stop], trained[start:stop], token[start:stop]))
+            part = slice(start, stop)
+            pieces.append((base[part], None if trained is None else trained[part], token[part]))
             missing -= stop - start
             start = stop
             if not missing:
@@ -144,4 +148,4 @@ def _concat(pieces: list[Rows]) -> Rows:
     if len(pieces) == 1:
         return pieces[0]
     base, trained, token = zip(*pieces, strict=True)
-    return torch.cat(base), torch.cat(trained), torch.cat(token)
+    return torch.cat(base), None if trained[0] is None else torch.cat(trained), torch.cat(token)

@@ -4,12 +4,18 @@ any. An actor that dies is restarted together with its shard; a shard is written
 Every machine must see the models and the traces under the same paths, and the directory of the table: a shared file
 system, or a URL in `table_dir`. Each actor plans the work for itself, which costs one reading of the traces, and
 receives only the index of a shard.
+
+Of several trained models an actor has one in memory at a time, beside the baseline. The first that makes a shard writes
+the baseline's hidden states to the run's directory; where all machines share that, the others read them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +23,72 @@ import numpy as np
 import ray
 import torch
 
-from ..config import ExecutionConfig, ProbeConfig
+from ..config import ExecutionConfig
 from ..progress import progress
-from .plan import Plan
-from .shard_worker import position_table, prepare, run_shards
+from .model_loading import Prober
+from .shard_worker import prepare, run_shards
+from .targets import Target
 
 
-def run_on_ray(config: ProbeConfig, execution: ExecutionConfig, out: Path, todo: list[int], plan: Plan) -> None:
-    """Make the shards `todo` with `execution.num_workers` actors, on the cluster of RAY_ADDRESS or on one of this
-    machine.
+def run_on_ray(prober: Prober, out: Path, todo: Mapping[str, list[int]]) -> None:
+    """Make the shards `todo` of each target with `execution.num_workers` actors, on the cluster of RAY_ADDRESS or on
+    one of this machine.
 
     Raises ValueError for `model_loading: sequential`, RuntimeError where an actor fails rather than dies.
     """
-    if execution.model_loading == "sequential":
+    if prober.execution.model_loading == "sequential":
         raise ValueError("--model-loading sequential needs --engine local: a Ray actor holds both models")
-    if not todo:
+    every = sorted({index for indices in todo.values() for index in indices})
+    work: list[dict[str, Any]] = [
+        {"name": target.name, "shard": index}
+        for group in prober.states.groups(every)
+        for target in prober.targets
+        for index in group
+        if index in todo[target.name]
+    ]
+    if not work:
         return
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    workers = min(execution.num_workers, len(todo))
+    workers = min(prober.execution.num_workers, len(work))
     gpus = int(ray.cluster_resources().get("GPU", 0) >= workers)
-    done = ray.data.from_items([{"shard": index} for index in todo], override_num_blocks=len(todo)).map_batches(
+    targets = [replace(target) for target in prober.targets]  # without what this process has read of the models
+    done = ray.data.from_items(work, override_num_blocks=len(work)).map_batches(
         _Worker,
         batch_size=1,
-        fn_constructor_args=(config, execution, out.resolve(), os.getcwd(), torch.get_num_threads()),
+        fn_constructor_args=(targets, prober.execution, out.resolve(), os.getcwd(), torch.get_num_threads()),
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
         num_gpus=gpus,
     )
-    with progress("probing", 2 * sum(map(plan.tokens, todo)), "tokens") as advance:
+    left = Counter(item["shard"] for item in work)
+    with progress("probing", 2 * sum(prober.plan.tokens(item["shard"]) for item in work), "tokens") as advance:
         for row in done.iter_rows():
-            advance(2 * plan.tokens(int(row["shard"])))
-    position_table(config, out).sweep()  # the temporary files of actors that died
+            index = int(row["shard"])
+            advance(2 * prober.plan.tokens(index))
+            left[index] -= 1
+            if not left[index]:
+                prober.states.release(index, failed=False)
+    for target in prober.targets:  # the temporary files of actors that died
+        target.table.sweep()
+        if target.baseline:
+            target.baseline.sweep()
 
 
 class _Worker:
     def __init__(
-        self, config: ProbeConfig, execution: ExecutionConfig, out: Path, directory: str, threads: int
+        self, targets: list[Target], execution: ExecutionConfig, out: Path, directory: str, threads: int
     ) -> None:
         os.chdir(directory)  # paths may be relative
         torch.set_num_threads(threads)  # Ray allows one, and the bits of a product may depend on it
-        self.prober = prepare(config, execution.model_copy(update={"model_loading": "both"}), out)
-        self.table = position_table(config, out)
+        self.targets = {target.name: target for target in targets}
+        self.prober = prepare(targets, execution.model_copy(update={"model_loading": "both"}), out)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        run_shards(self.prober, self.table, batch["shard"].tolist(), lambda tokens: None)
+        name = str(batch["name"][0])
+        self.prober.keep_only(self.targets[name])
+        run_shards(self.prober, {name: batch["shard"].tolist()}, lambda tokens: None)
         return batch

@@ -71,8 +71,11 @@ def resolve_train_sampling(config: ProbeConfig, on_mismatch: Literal["error", "a
 
 
 def _training_run(trained: Path) -> Record | None:
-    """The record of the run whose result is `trained`, RUN/train/model."""
+    """The record of the run whose result is `trained`, RUN/train/model, or RUN/train/checkpoints/checkpoint-STEP."""
     stage = trained.resolve().parent  # a study links to it
+    run = trained.parent.parent
+    if stage.name == "checkpoints":
+        stage, run = stage.parent, run.parent
     settings = _settings(stage.parent)
     if stage.name != "train" or "traces" not in settings or "loss" not in settings:
         return None
@@ -85,7 +88,7 @@ def _training_run(trained: Path) -> Record | None:
     else:
         path = traces.traces_path(Path(settings["traces"]))
         sampling = _columns(path) if path.exists() else ()
-    return Record(f"the training run {trained.parent.parent}", sampling, direct=True) if sampling else None
+    return Record(f"the training run {run}", sampling, direct=True) if sampling else None
 
 
 def _training_samples(config: ProbeConfig) -> Record | None:

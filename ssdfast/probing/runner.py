@@ -9,38 +9,45 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import distributed, run_dir
-from ..config import ExecutionConfig, ProbeConfig
+from ..config import ExecutionConfig, ManyProbesConfig, ProbeConfig
 from ..distributed import Ranks
 from ..hub import local_path
-from ..manifest import input_hashes, write_manifest
+from ..manifest import input_hashes
 from ..progress import progress
 from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
 from ..sharded_table import ForeignShard, ShardedTable
 from ..threads import set_threads
-from ..traces import traces_path
 from ..trackers import check_summary_trackers, report_summary
 from .model_loading import Prober
 from .plan import Plan
 from .position_stats import make_spec
-from .recorded_sampling import Resolved, resolve_train_sampling
-from .shard_worker import position_table, prepare, run_shards
+from .run import Run
+from .shard_worker import fingerprint, prepare, run_shards
 from .summary import summarize
-
-RESULTS = ("positions", "vocabulary.json", "spill", "summary.json", "report.html")
+from .targets import Target
 
 _log = logging.getLogger("ssdfast.probing")
 
 
 def probe(
-    config: ProbeConfig, out: Path, execution: ExecutionConfig | None = None, overwrite: bool = False
+    config: ProbeConfig | ManyProbesConfig,
+    out: Path,
+    execution: ExecutionConfig | None = None,
+    overwrite: bool = False,
 ) -> list[FailedTrace]:
     """Fill `out` with config.yaml, manifest.json, positions/shard-*.parquet, vocabulary.json and summary.json.
+
+    Several models share the pass of the baseline and its columns: models/baseline/positions has these, and models/NAME
+    config.yaml, manifest.json, summary.json and the columns of each trained model in positions. A model that is added
+    later is the only one that is computed; the baseline reads the traces again unless `execution.baseline_states` keeps
+    its hidden states.
 
     Finishes an earlier run with the same settings, and tries again the traces that a model failed on; does nothing for
     a complete run. Returns trace_source, trace_id and reason of each trace that a model failed on; all others are in
@@ -50,102 +57,80 @@ def probe(
     execution = execution or ExecutionConfig()
     check_summary_trackers(execution.report_to)
     set_threads(execution.num_threads)
-    resolved = resolve_train_sampling(config, execution.on_sampling_mismatch)
-    config = resolved.config
+    run = Run.of(config, out, execution)
     with distributed.process_group() as team, run_dir.lock(out, team.first):
-        done = team.from_first(lambda: _is_done(config, out, overwrite))
+        done = team.from_first(lambda: run.is_done(overwrite))
         if not done:
-            _run(resolved, out, execution, team, overwrite)
+            _make(run, team, overwrite)
         team.wait()
-        return ProbeSummary.read(out / "summary.json").failed if team.first else []
+        summaries = [ProbeSummary.read(target.directory / "summary.json") for target in run.targets if team.first]
+        return [failure for summary in summaries for failure in summary.failed]
 
 
-def _is_done(config: ProbeConfig, out: Path, overwrite: bool) -> bool:
-    """Whether nothing is left to do. Raises ValueError where `out` or the inputs cannot be used; changes nothing."""
-    run_dir.check_claim(out, config, RESULTS, overwrite)
-    position_table(config, out)
-    for path in _inputs(config):
-        if not path.exists():
-            raise ValueError(f"{path} does not exist: name a model or traces that exist")
-    summary = out / "summary.json"
-    if overwrite or not summary.exists() or ProbeSummary.read(summary).failed:
-        return False
-    _claim(config, out, overwrite)
-    return True
-
-
-def _claim(config: ProbeConfig, out: Path, overwrite: bool) -> None:
-    """Make `out` the home of this run."""
-    if overwrite and config.table_dir:
-        position_table(config, out).clear()
-    run_dir.claim(out, config, RESULTS, overwrite)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    write_manifest(out, device, config.seed, _inputs(config))
-
-
-def _inputs(config: ProbeConfig) -> list[Path]:
-    models = [local_path(name) for name in (config.baseline, config.trained)]
-    return [*models, *(traces_path(Path(source.path)) for source in config.traces)]
-
-
-def _run(resolved: Resolved, out: Path, execution: ExecutionConfig, team: Ranks, overwrite: bool) -> None:
-    config = resolved.config
-    table = position_table(config, out)
-    prober = prepare(config, execution, out)
+def _make(run: Run, team: Ranks, overwrite: bool) -> None:
+    prober = prepare(run.targets, run.execution, run.out)
     plan = prober.plan
-    make_spec(prober.classes, config)
+    make_spec(prober.classes, run.targets[0].config)
 
-    def begin() -> list[int]:
-        if resolved.warning:
-            _log.warning(resolved.warning)
-        _claim(config, out, overwrite)
-        (out / "summary.json").unlink(missing_ok=True)  # of a run in which traces failed
-        return _missing(plan, table, prober.spill)
+    def begin() -> dict[str, list[int]]:
+        for warning in dict.fromkeys(resolved.warning for resolved in run.resolved.values() if resolved.warning):
+            _log.warning(warning)
+        run.claim(overwrite)
+        for target in run.targets:
+            (target.directory / "summary.json").unlink(missing_ok=True)  # of a run in which traces failed
+        run_dir.sweep(prober.states.spill)
+        return {target.name: _missing(plan, target) for target in run.targets}
 
     todo = team.from_first(begin)
-    prober.baseline_hashes = input_hashes(out, local_path(config.baseline))
+    prober.states.hashes = input_hashes(run.out, local_path(run.config.baseline))
     if team.first:
         _log_left_out(plan)
         _log_padding(prober)
-    if execution.engine == "ray":
+        _log_second_pass(prober, todo)
+    if run.execution.engine == "ray":
         from .ray_engine import run_on_ray
 
-        run_on_ray(config, execution, out, todo, plan)
+        run_on_ray(prober, run.out, todo)
     else:
-        mine = todo[team.rank :: team.size]
-        with progress("probing", 2 * sum(map(plan.tokens, mine)), "tokens", shown=team.first) as advance:
-            run_shards(prober, table, mine, advance)
+        every = sorted({index for indices in todo.values() for index in indices})
+        mine = set(every[team.rank :: team.size])
+        own = {name: [index for index in indices if index in mine] for name, indices in todo.items()}
+        passes = [*mine, *(index for indices in own.values() for index in indices)]
+        with progress("probing", sum(map(plan.tokens, passes)), "tokens", shown=team.first) as advance:
+            run_shards(prober, own, advance)
     team.wait()
     if team.first:
-        _finish(config, out, table, prober, resolved.origin)
-        report_summary(execution.report_to, "probe", out, ProbeSummary.read(out / "summary.json").to_json())
+        _finish(run, prober)
 
 
-def _missing(plan: Plan, table: ShardedTable, spill: Path) -> list[int]:
+def _missing(plan: Plan, target: Target) -> list[int]:
     """The shards to make: those that are missing, truncated, or have traces that a model failed on.
 
     Raises ValueError for a shard of another run.
     """
-    table.sweep()
-    run_dir.sweep(spill)
-    todo = []
-    for index in range(len(plan.shards)):
-        try:
-            metadata = table.metadata(index)
-        except ForeignShard:
-            raise
-        except ValueError as error:
-            _log.warning("%s: it is made again", error)
-            table.remove(index)
-            metadata = None
-        if metadata and metadata.fingerprint != plan.fingerprint(index):
-            raise ValueError(
-                f"{table.root} holds shard {index} of a probe with other settings, other traces or another version:"
-                " choose another directory, or --overwrite it"
-            )
-        if metadata is None or metadata.failed:
-            todo.append(index)
-    return todo
+    tables = [(target.table, lambda index: fingerprint(plan, target, index))]
+    if target.baseline:
+        tables.append((target.baseline, plan.baseline_fingerprint))
+    todo = set()
+    for table, wanted in tables:
+        table.sweep()
+        for index in range(len(plan.shards)):
+            try:
+                metadata = table.metadata(index)
+            except ForeignShard:
+                raise
+            except ValueError as error:
+                _log.warning("%s: it is made again", error)
+                table.remove(index)
+                metadata = None
+            if metadata and metadata.fingerprint != wanted(index):
+                raise ValueError(
+                    f"{table.root} holds shard {index} of a probe with other settings, other traces or another version:"
+                    " choose another directory, or --overwrite it"
+                )
+            if metadata is None or metadata.failed:
+                todo.add(index)
+    return sorted(todo)
 
 
 def _log_left_out(plan: Plan) -> None:
@@ -160,20 +145,41 @@ def _log_left_out(plan: Plan) -> None:
 
 
 def _log_padding(prober: Prober) -> None:
-    rows = [model.vocabulary for model in (prober.baseline, prober.trained)]
-    if min(rows) < max(rows):
+    rows = [prober.baseline.vocabulary, *(target.trained.vocabulary for target in prober.targets)]
+    compared = len(prober.plan.texts)
+    if compared < max(rows):
         _log.info(
             "lm_head has %s rows in the baseline and %s in the trained model: they are compared over the first %s,"
             " which hold all tokens",
-            *(f"{count:,}" for count in (*rows, min(rows))),
-        )
+            f"{rows[0]:,}", " and ".join(f"{count:,}" for count in dict.fromkeys(rows[1:])), f"{compared:,}",
+        )  # fmt: skip
 
 
-def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober, origin: str) -> None:
+def _log_second_pass(prober: Prober, todo: Mapping[str, list[int]]) -> None:
+    """Where models are added to others, and the baseline's hidden states were not kept."""
+    table = prober.targets[0].baseline
+    every = {index for indices in todo.values() for index in indices}
+    was_read = table is not None and len(table.files()) == len(prober.plan.shards)
+    if was_read and every and not any(map(prober.states.are_there, every)):
+        _log.info("the baseline reads the traces again: --baseline-states DIRECTORY keeps what it has read")
+
+
+def _finish(run: Run, prober: Prober) -> None:
+    if not (run.out / "vocabulary.json").exists():
+        texts = {token_id: text for token_id, text in enumerate(prober.plan.texts) if text}
+        write_vocabulary(run.out / "vocabulary.json", texts)
+    for target in run.targets:
+        _summarize(target, prober, run.resolved[target.name].origin)
+        report_summary(
+            run.execution.report_to, "probe", target.directory,
+            ProbeSummary.read(target.directory / "summary.json").to_json(),
+        )  # fmt: skip
+    prober.states.remove()  # of a sequential run that was killed and continued with both models
+
+
+def _summarize(target: Target, prober: Prober, origin: str) -> None:
     """origin: where `train_sampling` comes from, as a sentence."""
-    plan = prober.plan
-    texts = {token_id: text for token_id, text in enumerate(plan.texts) if text}
-    write_vocabulary(out / "vocabulary.json", texts)
+    config, plan, table = target.config, prober.plan, target.table
     failed = [failure for index in range(len(plan.shards)) for failure in _failed(table, index)]
     summary: dict[str, Any] = summarize(table.shards(), [source.name for source in config.traces], config.seed)
     summary |= {
@@ -184,15 +190,14 @@ def _finish(config: ProbeConfig, out: Path, table: ShardedTable, prober: Prober,
         "vocabulary": {
             "compared": len(plan.texts),
             "baseline": prober.baseline.vocabulary,
-            "trained": prober.trained.vocabulary,
+            "trained": target.trained.vocabulary,
         },
         "selected": _selection(plan),
         "left_out": plan.left_out,
         "train_sampling_origin": origin,
         "failed": failed,
     }
-    ProbeSummary.model_validate(summary).write(out / "summary.json")
-    prober.remove_spill()  # of a sequential run that was killed and continued with both models
+    ProbeSummary.model_validate(summary).write(target.directory / "summary.json")
 
 
 def _failed(table: ShardedTable, index: int) -> tuple[dict[str, str], ...]:

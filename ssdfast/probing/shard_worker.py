@@ -2,44 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .. import models
-from ..config import ExecutionConfig, ProbeConfig
+from ..config import ExecutionConfig
 from ..run_dir import RunError
 from ..sharded_table import ShardedTable, ShardMetadata
-from .model_loading import Prober
-from .plan import make_plan
-from .table import column_metadata
+from .baseline_states import BaselineStates
+from .model_loading import FinishedShard, Prober
+from .plan import Plan, make_plan
+from .table import column_metadata, of_baseline, of_trained
+from .targets import Target
 from .token_classes import classify
 
 # So many failed traces, without one that succeeds, are no accident of a trace.
 _HOPELESS = 8
 
 
-def position_table(config: ProbeConfig, out: Path) -> ShardedTable:
-    """The table of positions of a run."""
-    return ShardedTable.from_run(out, config.table_dir)
+def prepare(targets: Sequence[Target], execution: ExecutionConfig, out: Path) -> Prober:
+    """What a process needs to make shards. It loads no model yet.
+
+    Raises ValueError as `make_plan`, and for models that are compared over other tokens than the shards that are there.
+    """
+    first = targets[0]
+    baseline = models.model_info(first.config.baseline)
+    rows = None if first.baseline is None else _compared(first.baseline)
+    plan = make_plan(first.config, baseline, [target.trained for target in targets], rows)
+    if rows and len(plan.texts) != rows:
+        raise ValueError(
+            f"the models of {out} are compared over {rows:,} tokens, and lm_head has {len(plan.texts):,} rows in"
+            f" {' or '.join(target.config.trained for target in targets)}: choose another --out"
+        )
+    classes = classify(baseline.tokenizer, plan.texts, first.config.token_classes)
+    states = BaselineStates(plan, baseline, execution, out / "spill")
+    return Prober(plan, baseline, targets, classes, execution, states)
 
 
-def prepare(config: ProbeConfig, execution: ExecutionConfig, out: Path) -> Prober:
-    """What a process needs to make shards. It loads no model yet."""
-    baseline, trained = models.model_info(config.baseline), models.model_info(config.trained)
-    plan = make_plan(config, baseline, trained)
-    classes = classify(baseline.tokenizer, plan.texts, config.token_classes)
-    return Prober(plan, baseline, trained, classes, execution, out / "spill")
-
-
-def run_shards(prober: Prober, table: ShardedTable, indices: list[int], advance: Callable[[int], object]) -> None:
-    """Make and write shards. Raises RunError where the models fail on all of the first traces."""
-    if not indices:
+def run_shards(prober: Prober, todo: Mapping[str, Sequence[int]], advance: Callable[[int], object]) -> None:
+    """Make and write shards of each target, by its name. Raises RunError where the models fail on all of the first
+    traces."""
+    if not any(todo.values()):
         return
-    columns = column_metadata(prober.config, prober.classes)
-    scored = failures = 0
-    for index, rows, failed in prober.shards(indices, advance):
-        failures += len(failed)
-        scored += sum(map(len, prober.plan.shards[index])) - len(failed)
-        if failures >= _HOPELESS and not scored:
-            raise RunError(f"the models failed on all of the first {failures} traces: {failed[0]['reason']}")
-        table.write(index, rows, ShardMetadata(prober.plan.fingerprint(index), tuple(failed), columns))
+    scored: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
+    for shard in prober.shards(todo, advance):
+        name = shard.target.name
+        failures[name] += len(shard.failed)
+        scored[name] += sum(map(len, prober.plan.shards[shard.index])) - len(shard.failed)
+        if failures[name] >= _HOPELESS and not scored[name]:
+            raise RunError(
+                f"the models failed on all of the first {failures[name]} traces: {shard.failed[0]['reason']}"
+            )
+        _write(prober, shard)
+
+
+def fingerprint(plan: Plan, target: Target, index: int) -> str:
+    """Of a shard of a target."""
+    return replace(plan, config=target.config).fingerprint(index)
+
+
+def _write(prober: Prober, shard: FinishedShard) -> None:
+    """The shard, after that of the baseline where they share its columns."""
+    target, index = shard.target, shard.index
+    columns = column_metadata(target.config, prober.classes)
+    metadata = ShardMetadata(fingerprint(prober.plan, target, index), tuple(shard.failed), columns)
+    if target.baseline is None:
+        target.table.write(index, shard.table, metadata)
+        return
+    if not _is_there(target.baseline, index):
+        table, failed = shard.of_baseline() if shard.failed else (of_baseline(shard.table), [])
+        shared: dict[str, Any] = {name: value for name, value in columns.items() if name != "train_sampling"}
+        shared["compared_tokens"] = len(prober.plan.texts)
+        shared_metadata = ShardMetadata(prober.plan.baseline_fingerprint(index), tuple(failed), shared)
+        target.baseline.write(index, table, shared_metadata)
+    target.table.write(index, of_trained(shard.table), replace(metadata, baseline=target.baseline.run_name))
+
+
+def _is_there(table: ShardedTable, index: int) -> bool:
+    metadata = table.metadata(index)
+    return metadata is not None and not metadata.failed
+
+
+def _compared(table: ShardedTable) -> int | None:
+    """The number of tokens that the shards of a baseline compare; None where there are none."""
+    return next((int(shard.columns["compared_tokens"]) for shard in table.descriptions()), None)

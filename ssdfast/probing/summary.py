@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from ..joined_shard import Shard
 from ..sharded_table import trace_starts
 from ..statistics import bootstrap_sums
 from .position_classes import LOCK, POSITION_CLASSES
@@ -58,7 +58,7 @@ _COLUMNS = ["trace_id", "trace_source", "position_class", "top1_changed", "self_
 
 
 @np.errstate(divide="ignore", invalid="ignore")  # an infinite KL, drawn or not, and empty groups end as None
-def summarize(shards: Iterable[pq.ParquetFile], trace_sources: Sequence[str], seed: int) -> dict[str, Any]:
+def summarize(shards: Iterable[Shard], trace_sources: Sequence[str], seed: int) -> dict[str, Any]:
     """The numbers of summary.json from the shards of a probe; strict JSON values, None where undefined.
 
     shards: each holds whole traces, the rows of a trace together. trace_sources: their names, in the order of the
@@ -99,7 +99,7 @@ def summarize(shards: Iterable[pq.ParquetFile], trace_sources: Sequence[str], se
     }
 
 
-def _sums_by_trace(shards: Iterable[pq.ParquetFile], trace_sources: list[str]) -> tuple[list[np.ndarray], int]:
+def _sums_by_trace(shards: Iterable[Shard], trace_sources: list[str]) -> tuple[list[np.ndarray], int]:
     """(for each source the sums [G, C, W] of its traces, the number of invalid positions, which are left out)."""
     sums: dict[str, list[np.ndarray]] = {source: [np.empty((0, _CELLS, _WIDTH))] for source in trace_sources}
     invalid = 0

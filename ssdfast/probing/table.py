@@ -6,6 +6,7 @@ Shape legend: N rows, V vocabulary, w values of a row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import pyarrow as pa
 import torch
 
 from ..config import PositionClassConfig, ProbeConfig
+from ..joined_shard import KEYS, without_known
 from ..kernels import ProbeStats
+from ..kernels.probe_stats.schema import ModelStats
 from . import position_classes
 from .plan import LoadedTrace
 from .token_classes import TokenClasses
@@ -24,6 +27,14 @@ FIRST_OF = {
     "trained_top1_logprob": "trained_top_logprobs",
     "trained_logprob_at_base_top1": "trained_logprobs_at_base_top",
 }
+
+OF_TRACES = (
+    "trace_id", "problem_id", "trace_source", "correct", "position", "tokens_to_think_end", "token_id", "token_class",
+)  # fmt: skip
+OF_BASELINE = (
+    *(f"base_{field.name}" for field in fields(ModelStats)), "base_top1_logprob", "position_class", "self_correction",
+)  # fmt: skip
+"""the columns that depend on no trained model"""
 
 Columns = dict[str, np.ndarray]
 
@@ -40,7 +51,10 @@ def gather(blocks: Iterable[ProbeStats]) -> Columns:
 def make_table(
     traces: Sequence[LoadedTrace], columns: Columns, classes: TokenClasses, config: PositionClassConfig
 ) -> pa.Table:
-    """The table of these traces' scored positions, trace by trace, which `columns` hold in that order."""
+    """The table of these traces' scored positions, trace by trace, which `columns` hold in that order.
+
+    Without a trained model's columns it has those of the traces and of the baseline.
+    """
     lengths = [len(trace.positions) for trace in traces]
     token_N = _concat([trace.completion_ids[trace.positions] for trace in traces])
     table: dict[str, pa.Array] = {
@@ -56,17 +70,30 @@ def make_table(
     table["token_class"] = pa.DictionaryArray.from_arrays(pa.array(class_V[token_N]), list(classes.names))
     table |= {name: _arrow(values) for name, values in columns.items()}
     for name, list_name in FIRST_OF.items():
-        table[name] = pa.array(np.ascontiguousarray(columns[list_name][:, 0]))
+        if list_name in columns:
+            table[name] = pa.array(np.ascontiguousarray(columns[list_name][:, 0]))
     top_p = np.exp(columns["base_top_logprobs"][:, :2])
     codes = position_classes.classify(
         top_p[:, 0], top_p[:, 1], columns["base_nucleus_size"], columns["base_tail_mass"], config
     )
     table["position_class"] = pa.DictionaryArray.from_arrays(codes, list(position_classes.POSITION_CLASSES))
-    base_top1_N, trained_top1_N = columns["base_top_ids"][:, 0], columns["trained_top_ids"][:, 0]
-    table["top1_changed"] = pa.array(position_classes.top1_changes(base_top1_N, trained_top1_N))
+    base_top1_N = columns["base_top_ids"][:, 0]
+    if "trained_top_ids" in columns:
+        table["top1_changed"] = pa.array(position_classes.top1_changes(base_top1_N, columns["trained_top_ids"][:, 0]))
     in_class_V = class_V == classes.names.index("self_correction")
     table["self_correction"] = pa.array(position_classes.self_corrections(base_top1_N, token_N, in_class_V))
     return pa.table(table)
+
+
+def of_baseline(table: pa.Table) -> pa.Table:
+    """The columns of the traces and the baseline."""
+    return table.select([name for name in table.column_names if name in (*OF_TRACES, *OF_BASELINE)])
+
+
+def of_trained(table: pa.Table) -> pa.Table:
+    """The columns of the trained model and of the pair, with the keys of their rows, as `joined_shard` describes."""
+    own = [name for name in table.column_names if name in KEYS or name not in (*OF_TRACES, *OF_BASELINE)]
+    return without_known(table).select(own)
 
 
 def column_metadata(config: ProbeConfig, classes: TokenClasses) -> dict[str, Any]:
@@ -87,7 +114,7 @@ def _tokens_to_think_end(trace: LoadedTrace, think_end_V: np.ndarray) -> np.ndar
 
 def _columns(stats: ProbeStats) -> Iterator[tuple[str, np.ndarray]]:
     for prefix, group in (("base_", stats.base), ("trained_", stats.trained), ("", stats.pair)):
-        for name, column in vars(group).items():
+        for name, column in vars(group).items() if group else ():
             dtype = torch.float32 if column.is_floating_point() else torch.int32
             yield prefix + name, column.to(dtype).cpu().numpy()
 

@@ -1,7 +1,8 @@
-"""Columns of numbers as a page carries them: whole numbers in as few bytes as they need, deflated, in base64.
+"""Columns of numbers as a page carries them: whole numbers in as few bytes as they need, deflated, in base85.
 
 A column is 32-bit numbers stored byte by byte, the lowest bytes of all first: what is small then compresses to one
-byte. Trained models differ little from their baseline, so a column may be stored as the difference from another one.
+byte. Trained models differ little from their baseline, so a column may be stored as the difference from another one:
+twice its size, one less where it is negative, plus 1, and 0 where the value is undefined.
 
 Shape legend: N entries of a column.
 """
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 UNDEFINED = 2**24 - 1
+_IN_HTML = str.maketrans("<>&", ".,:")
+"""for the digits of base85 that HTML has another use for"""
 _SMALL = 2**20
 """codes from here on are of logarithms"""
 _A_DECADE = 100
@@ -53,20 +56,23 @@ SCALES = {
 class Column:
     scale: str = "count"
     difference_to: str = ""
-    """the column that this one is stored as a difference to"""
+    """the column, of the same scale, that this one is stored as a difference to"""
 
 
 def encode_columns(columns: Mapping[str, Column], values: Mapping[str, np.ndarray]) -> str:
-    """The columns in their order, as `decode` of the page reads them."""
-    codes = {name: SCALES[column.scale].codes(values[name]) for name, column in columns.items()}
+    """The columns in their order, as `decode` of the page reads them. values: also of columns that others are stored
+    as the difference to."""
     pieces = []
     for name, column in columns.items():
-        codes_N = codes[name]
+        scale = SCALES[column.scale]
+        codes_N = scale.codes(values[name])
         if column.difference_to:
-            difference_N = codes_N - codes[column.difference_to]
-            codes_N = np.where(difference_N >= 0, 2 * difference_N, -2 * difference_N - 1)
+            other_N = scale.codes(values[column.difference_to])
+            difference_N = codes_N - np.where(other_N == UNDEFINED, 0, other_N)
+            zigzag_N = np.where(difference_N >= 0, 2 * difference_N, -2 * difference_N - 1)
+            codes_N = np.where(codes_N == UNDEFINED, 0, zigzag_N + 1)
         pieces.append(codes_N.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes())
-    return base64.b64encode(zlib.compress(b"".join(pieces), 9)).decode("ascii")
+    return base64.b85encode(zlib.compress(b"".join(pieces), 9)).decode("ascii").translate(_IN_HTML)
 
 
 def describe_columns(columns: Mapping[str, Column]) -> list[list[str | float]]:

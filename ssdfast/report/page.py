@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..manifest import read_manifest
 from ..run_dir import write_text
-from ..schemas import GroupSummary, ProbeSummary, read_vocabulary
-from ..sharded_table import ShardedTable
-from .column_encoding import describe_columns
+from ..schemas import GroupSummary, ProbeSummary
 from .format_text import CLASSES, LOCK_KINDS, METRICS, format_summary, interval_with_text, panels
 from .html_page import assemble, fill, headline, paragraphs, provenance
-from .page_traces import LAYOUT, Embedded, Source, embed
+from .models_page import model_directories, write_models
+from .page_data import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
+from .page_traces import embed
 from .sanitize import inert_record
 from .terms import all_terms
 
-Value = TypeVar("Value")
-
 
 def write_report(run_dir: Path) -> Path:
-    """Write ``run_dir/report.html`` and return its path.
+    """Write ``run_dir/report.html`` and return its path. A run of several models has one page for all of them.
 
     Reads ``summary.json``, the table (``positions`` or the settings' ``table_dir``) and ``vocabulary.json`` (token id
     -> decoded text). The page is below 10 MB, opens from disk and loads nothing from any host. Raises ValueError
     where an input is missing or broken.
     """
+    if directories := model_directories(run_dir):
+        return write_models(run_dir, directories)
     summary = read_summary(run_dir)
     source = read_source(run_dir, summary)
     embedded = embed([source], vocabulary_texts(run_dir))
@@ -61,54 +60,6 @@ def write_report(run_dir: Path) -> Path:
     path = run_dir / "report.html"
     write_text(path, assemble(run_dir.resolve().name, body, ["page_probe.js"], data))
     return path
-
-
-def read_summary(run_dir: Path) -> ProbeSummary:
-    """summary.json of a probe. Raises ValueError where it is missing, broken or lacks something."""
-    return _read(run_dir / "summary.json", ProbeSummary.read)
-
-
-def vocabulary_texts(run_dir: Path) -> dict[int, str]:
-    """vocabulary.json of a probe. Raises ValueError where it is missing or broken."""
-    return _read(run_dir / "vocabulary.json", read_vocabulary)
-
-
-def read_source(run_dir: Path, summary: ProbeSummary, model: str = "") -> Source:
-    """The table of a probe. model: shown instead of the trace sources. Raises ValueError for a table without shards, or
-    with broken ones."""
-    table = ShardedTable.from_run(run_dir, summary.settings.table_dir)
-    if not table.files():
-        raise ValueError(f"{table.root} holds no shard-*.parquet: run the probe first")
-    return Source.from_table(table, summary.settings, model)
-
-
-def browser_data(embedded: Embedded) -> dict[str, Any]:
-    """The traces, what they answer, and their texts."""
-    return {
-        "about": embedded.about,
-        "tokens": {"ids": list(embedded.tokens.place), "texts": embedded.tokens.texts},
-        "traces": embedded.traces,
-    }
-
-
-def browser_settings(embedded: Embedded, source: Source) -> dict[str, Any]:
-    """What the trace browser needs beside the traces."""
-    left_out = (
-        f"The {embedded.fraction:.0%} of a trace's positions that shifted most have candidates and all numbers here."
-    )
-    return {
-        "columns": describe_columns(LAYOUT),
-        "decoding": source.decoding,
-        "tokenClasses": embedded.token_classes,
-        "leftOut": left_out if embedded.fraction < 1 else "",
-    }
-
-
-def _read(path: Path, read: Callable[[Path], Value]) -> Value:
-    try:
-        return read(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: run the probe first") from None
 
 
 def _groups(summary: ProbeSummary) -> list[dict[str, Any]]:

@@ -36,23 +36,47 @@ function ofKind(columns, position) {
   return own === "lock" && bits[position] === (kind === "strict" ? 0 : 1);
 }
 
+const total = (counts) => counts.reduce((sum, n) => sum + n, 0);
+
 async function columnsOf(trace) {
   if (!trace.columns) {
-    const columns = { base: {}, trained: {}, candidates: {} };
-    const sizeOf = (name, { count }) => (name.startsWith("candidates.") ? count.reduce((sum, n) => sum + n, 0) : trace.positions);
-    for (const [name, values] of Object.entries(decode(await inflate(trace.packed), sizeOf))) {
+    const columns = { base: {}, trained: {}, candidates: {}, more: {} };
+    const sizeOf = (name, values) => (name.startsWith("candidates.") ? total(values.count)
+      : name.startsWith("more.") && !["more.count", "more.kept"].includes(name) ? total(values["more.count"]) : trace.positions);
+    const [codes, values] = [{}, {}];
+    decode(await inflate(data.shared[trace.shared]), data.browser.columns.shared, sizeOf, codes, values);
+    decode(await inflate(trace.packed), data.browser.columns.own, sizeOf, codes, values);
+    for (const [name, column] of Object.entries(values)) {
       const [group, own] = name.split(".");
-      if (own) columns[group][own] = values;
-      else columns[name] = values;
+      if (own) columns[group][own] = column;
+      else columns[name] = column;
     }
-    let start = 0;
-    columns.candidateStart = columns.count.map((count) => (start += count) - count);
+    joinCandidates(columns);
     const shift = (position) => columns.kl[position] ?? -1;
     columns.byShift = columns.token.map((_, position) => position).sort((x, y) => shift(y) - shift(x));
     trace.text = columns.token.map((token) => data.tokens.texts[token]).join("");
     trace.columns = columns;
   }
   return trace.columns;
+}
+
+// Puts the candidates that one trained model adds behind those of the baseline, position by position.
+function joinCandidates(columns) {
+  const { candidates, more, count } = columns;
+  const joined = Object.fromEntries(Object.keys(candidates).map((name) => [name, []]));
+  let [start, startMore] = [0, 0];
+  columns.candidateStart = count.map((n, position) => {
+    const at = joined.token.length;
+    for (const [name, values] of Object.entries(joined)) {
+      values.push(...candidates[name].slice(start, start + n), ...more[name].slice(startMore, startMore + more.count[position]));
+    }
+    start += n;
+    startMore += more.count[position];
+    return at;
+  });
+  columns.candidates = joined;
+  columns.kept = columns.kept.map((n, position) => (n === null ? null : n + more.kept[position]));
+  columns.count = count.map((n, position) => n + more.count[position]);
 }
 
 async function openTrace(trace, position = 0, focus = false) {

@@ -1,6 +1,8 @@
 """The traces that the page carries: which of them, and their compact form.
 
-A trace is stored as deflated columns of codes in base64, so that the browser inflates only the trace that is open.
+A trace is stored as deflated columns of codes in base85, so that the browser inflates only the trace that is open. The
+baseline's columns are stored once for all trained models.
+
 Shape legend: N positions of one trace.
 """
 
@@ -16,10 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..config import ProbeConfig
-from ..sharded_table import ShardedTable
-from .candidates import MODELS, candidates
+from .candidates import MODELS, base_candidates, trained_candidates
 from .column_encoding import Column, encode_columns
+from .probe_source import NUMBERS, Key, Source
 from .sanitize import inert
 from .tokens import TokenTable
 from .trace_context import read_context
@@ -31,99 +32,35 @@ _TRIALS = 8
 FRACTIONS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05)
 _CLASSES = {"lock": 0, "fork": 1, "diffuse": 2, "mixed": 3}
 
-_MODEL_COLUMNS = {"entropy": "entropy", "nucleus": "nucleus_size", "tail": "tail_mass", "rank": "token_rank"}
-_NUMBERS = {
-    "kl": "kl_trained_base", "js": "js", "alignment": "ssd_alignment",
-    **{f"{model}.{name}": f"{model}_{column}" for name, column in _MODEL_COLUMNS.items() for model in MODELS},
+SHARED = {
+    "token": Column(), "class": Column(), "tokenClass": Column(), "selfCorrection": Column(),
+    **{f"base.{name}": column for name, column in (
+        ("entropy", Column("nats")), ("nucleus", Column()), ("tail", Column("probability")), ("rank", Column()),
+        ("probability", Column("probability")),
+    )},
+    "baseMass": Column("nats"), "count": Column(), "kept": Column("count", "count"), "candidates.token": Column(),
+    "candidates.base": Column("probability"), "candidates.inBase": Column(),
 }  # fmt: skip
-LAYOUT = {
-    "token": Column(), "class": Column(), "tokenClass": Column(), "top1Changed": Column(), "selfCorrection": Column(),
-    "kl": Column("nats"), "js": Column("nats", "kl"), "alignment": Column("cosine"),
-    "base.entropy": Column("nats"), "trained.entropy": Column("nats", "base.entropy"),
-    "base.nucleus": Column(), "trained.nucleus": Column("count", "base.nucleus"),
-    "base.tail": Column("probability"), "trained.tail": Column("probability", "base.tail"),
-    "base.rank": Column(), "trained.rank": Column("count", "base.rank"),
-    "base.probability": Column("probability"), "trained.probability": Column("probability", "base.probability"),
-    "baseMass": Column("nats"), "trainedMass": Column("nats", "baseMass"),
-    "count": Column(), "kept": Column("count", "count"),
-    "candidates.token": Column(),
-    "candidates.base": Column("probability"), "candidates.trained": Column("probability", "candidates.base"),
-    "candidates.inBase": Column(), "candidates.inTrained": Column("count", "candidates.inBase"),
+"""columns of a trace on the page that depend on the baseline alone: of positions, then of their candidates"""
+OWN = {
+    "top1Changed": Column(), "kl": Column("nats"), "js": Column("nats", "kl"), "alignment": Column("cosine"),
+    **{f"trained.{name}": Column(SHARED[f"base.{name}"].scale, f"base.{name}") for name in (
+        "entropy", "nucleus", "tail", "rank", "probability",
+    )},
+    "trainedMass": Column("nats", "baseMass"), "more.count": Column(), "more.kept": Column("count", "more.count"),
+    "candidates.trained": Column("probability", "candidates.base"),
+    "candidates.inTrained": Column("count", "candidates.inBase"),
+    "more.token": Column(), "more.base": Column("probability"), "more.trained": Column("probability", "more.base"),
+    "more.inBase": Column(), "more.inTrained": Column("count", "more.inBase"),
 }  # fmt: skip
-"""columns of a trace on the page: of positions, then of their candidates"""
+"""those of one trained model"""
 _DETAILS = (
-    "js", "alignment", *(f"{model}.{name}" for name in ("nucleus", "tail") for model in MODELS), "baseMass",
-    "trainedMass",
+    "js", "alignment", *(f"{model}.{name}" for name in ("entropy", "nucleus", "tail") for model in MODELS),
+    "baseMass", "trainedMass",
 )  # fmt: skip
 """only of the positions that shifted most, where the page has no room for those of all"""
-COLUMNS = (
-    "trace_id", "problem_id", "trace_source", "position", "token_id", "position_class", "top1_changed",
-    "self_correction", "trained_logprobs_at_base_top", "base_logprobs_at_trained_top", *_NUMBERS.values(),
-    *(f"{model}_{name}" for model in MODELS for name in ("token_logprob", "top_ids", "top_logprobs")),
-)  # fmt: skip
-_OPTIONAL_COLUMNS = ("token_class",)
 KINDS = ("lock", "fork", "diffuse", "mixed", "strict", "top1_changed", "self_correction")
 """position classes, and kinds of lock"""
-
-
-_KEY = ("trace_source", "trace_id")
-Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Source:
-    """The table of one probe."""
-
-    table: ShardedTable
-    files: dict[Key, str]
-    """the shard of each trace"""
-    settings: ProbeConfig
-    model: str
-    """shown instead of the trace source; "" shows the trace source"""
-
-    @staticmethod
-    def from_table(table: ShardedTable, settings: ProbeConfig, model: str = "") -> Source:
-        """Raises ValueError for a file that is not a shard, or a trace in two shards."""
-        return Source(table, find_traces(table), settings, model)
-
-    def optional_columns(self, file: str) -> list[str]:
-        """Those of the optional columns that a shard has."""
-        with self.table.open(file) as shard:
-            return [name for name in _OPTIONAL_COLUMNS if name in shard.schema_arrow.names]
-
-    @property
-    def decoding(self) -> dict[str, Any] | None:
-        """Temperature and truncation of decoding for the page; None where the top lists do not hold its support."""
-        sampling = self.settings.eval_sampling
-        if not sampling.top_k:
-            return None
-        text = f"T {sampling.temperature:g}, {format_truncation(sampling.top_k, sampling.top_p)}"
-        return {"temperature": sampling.temperature, "text": text}
-
-
-def format_truncation(top_k: int, top_p: float) -> str:
-    return f"top-k {top_k}, top-p {top_p:g}"
-
-
-def find_traces(table: ShardedTable) -> dict[Key, str]:
-    """The shard of each trace. Raises ValueError for a file that is not a shard, or a trace in two shards."""
-    files: dict[Key, str] = {}
-    for path in table.files():
-        try:
-            with table.open(path) as file:
-                missing = set(COLUMNS) - set(file.schema_arrow.names)
-                if missing:
-                    raise ValueError(
-                        f"{path} has no column {', '.join(sorted(missing))}: run the probe again --overwrite"
-                    )
-                keys = file.read(columns=list(_KEY)).group_by(list(_KEY)).aggregate([])
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path} is not a readable Parquet file ({error}): delete it and probe again") from error
-        for key in zip(*(keys[name].to_pylist() for name in _KEY), strict=True):
-            if key in files:
-                raise ValueError(f"trace {key[1]!r} of {key[0]!r} is in {files[key]} and in {path}: delete one")
-            files[key] = path
-    return files
 
 
 def sample_traces(keys: list[Key]) -> list[Key]:
@@ -149,6 +86,8 @@ class Embedded:
     fraction: float
     about: list[dict[str, Any]]
     """what traces answer, each once for all sources; a trace's `about` is its place"""
+    shared: list[str]
+    """the baseline's columns, each once for all sources; a trace's `shared` is its place"""
     token_classes: list[str]
 
 
@@ -194,10 +133,11 @@ def _embed(
 ) -> Embedded:
     traces: list[dict[str, Any]] = []
     about: list[dict[str, Any]] = []
+    shared: dict[str, int] = {}
     size = 0
     for key in keys:
         known = len(tokens.texts)
-        page_forms = [_page_form(source, key, tokens, fraction, classes) for source in sources]
+        page_forms = _page_forms(sources, key, tokens, fraction, classes)
         known_context = context.get(key)
         size += _size([*page_forms, known_context or {}])
         if size + tokens.size > MAX_BYTES:
@@ -206,54 +146,69 @@ def _embed(
         if known_context:
             page_forms = [page_form | {"about": len(about)} for page_form in page_forms]
             about.append(known_context)
+        for page_form in page_forms:
+            page_form["shared"] = shared.setdefault(page_form["shared"], len(shared))
         traces += page_forms
     order = {source.model: place for place, source in enumerate(sources)}
     traces.sort(key=lambda trace: (_natural(trace["id"]), order.get(trace["label"], 0), trace["label"]))
-    return Embedded(traces, tokens, fraction, about, classes.names)
+    return Embedded(traces, tokens, fraction, about, list(shared), classes.names)
 
 
 def _first_affordable(sources: Sequence[Source], keys: Sequence[Key], vocabulary: dict[int, str]) -> int:
     """The first of FRACTIONS with which all keys may fit, estimated from a few of them; the last where none does."""
     trial = keys[:_TRIALS]
     for place, fraction in enumerate(FRACTIONS):
-        page_forms = [
-            _page_form(source, key, TokenTable(vocabulary), fraction, TokenClassNames())
-            for key in trial
-            for source in sources
-        ]
-        if _size(page_forms) * len(keys) <= MAX_BYTES * len(trial):
+        sizes = [_size(_page_forms(sources, key, TokenTable(vocabulary), fraction, TokenClassNames())) for key in trial]
+        if sum(sizes) * len(keys) <= MAX_BYTES * len(trial):
             return place
     return len(FRACTIONS) - 1
 
 
 def _size(traces: Sequence[dict[str, Any]]) -> int:
-    """Bytes on the page."""
-    return sum(len(json.dumps(value)) + 12 for trace in traces for value in trace.values())
+    """Bytes on the page; what several traces share counts once."""
+    once = {str(trace.get("shared", "")) for trace in traces}
+    own = (value for trace in traces for name, value in trace.items() if name != "shared")
+    return sum(map(len, once)) + sum(len(json.dumps(value)) + 12 for value in own) + 12 * len(traces)
+
+
+def _page_forms(
+    sources: Sequence[Source], key: Key, tokens: TokenTable, fraction: float, classes: TokenClassNames
+) -> list[dict[str, Any]]:
+    """A trace under each source. Positions that shifted most under any of them have details."""
+    tables = [source.read_trace(key) for source in sources]
+    details: dict[bytes, np.ndarray] = {}
+    places = [table["position"].to_numpy().tobytes() for table in tables]
+    for place, table in zip(places, tables, strict=True):
+        shift_N = np.nan_to_num(table["kl_trained_base"].to_numpy(), nan=-1.0)
+        details[place] = np.maximum(details.get(place, shift_N), shift_N)
+    forms = []
+    for source, table, place in zip(sources, tables, places, strict=True):
+        count = max(1, round(fraction * table.num_rows))
+        detailed_N = details[place] >= np.partition(details[place], -count)[-count]
+        forms.append(_page_form(source, table, tokens, detailed_N, classes))
+    return forms
 
 
 def _page_form(
-    source: Source, key: Key, tokens: TokenTable, fraction: float, classes: TokenClassNames
+    source: Source, table: pa.Table, tokens: TokenTable, detailed_N: np.ndarray, classes: TokenClassNames
 ) -> dict[str, Any]:
-    filters = [(name, "=", value) for name, value in zip(_KEY, key, strict=True)]
-    columns_read = [*COLUMNS, *source.optional_columns(source.files[key])]
-    table = source.table.read(source.files[key], columns_read, filters).sort_by("position")
+    """A trace under one source, with the baseline's columns in `shared`."""
     kl_N = table["kl_trained_base"].to_numpy()
     finite = kl_N[np.isfinite(kl_N)]
-    shift_N = np.nan_to_num(kl_N, nan=-1.0)
-    count = max(1, round(fraction * table.num_rows))
-    detailed_N = shift_N >= np.partition(shift_N, -count)[-count]
-    names = (*_NUMBERS.values(), "base_token_logprob", "trained_token_logprob")
+    names = (*NUMBERS.values(), "base_token_logprob", "trained_token_logprob")
     columns = {name: table[name].to_numpy() for name in names}
+    sampling = source.settings.train_sampling, source.settings.eval_sampling
     values = {
         "token": np.array([tokens.index(token) for token in table["token_id"].to_pylist()]),
         "class": np.array([_CLASSES.get(name, len(_CLASSES)) for name in table["position_class"].to_pylist()]),
         "tokenClass": classes.codes(table),
         "top1Changed": table["top1_changed"].to_numpy(zero_copy_only=False),
         "selfCorrection": table["self_correction"].to_numpy(zero_copy_only=False),
-        **{name: columns[column] for name, column in _NUMBERS.items()},
+        **{name: columns[column] for name, column in NUMBERS.items()},
         **{f"{model}.probability": np.exp(columns[f"{model}_token_logprob"].astype(np.float64)) for model in MODELS},
-        **candidates(table, tokens, source.settings.train_sampling, source.settings.eval_sampling, detailed_N),
+        **base_candidates(table, tokens, *sampling, detailed_N),
     }
+    values |= trained_candidates(table, tokens, *sampling, detailed_N)
     values["alignment"] = 1 + values["alignment"].astype(np.float64)
     for name in _DETAILS:
         values[name] = np.where(detailed_N, values[name], np.nan)
@@ -264,7 +219,8 @@ def _page_form(
         "positions": table.num_rows,
         "kinds": _kinds(table),
         "kl": float(f"{finite.mean():.3g}") if finite.size else None,
-        "packed": encode_columns(LAYOUT, values),
+        "shared": encode_columns(SHARED, values),
+        "packed": encode_columns(OWN, values),
     }
 
 

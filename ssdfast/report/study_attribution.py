@@ -16,7 +16,7 @@ from ..schemas import (
     Shift,
     SingleFit,
 )
-from .page_traces import format_truncation
+from .probe_source import format_truncation
 from .study import Study
 from .study_text import COMPONENTS, GROUP_KINDS, METRICS
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..manifest import read_manifest
 from ..run_dir import write_text
 from .html_page import assemble, fill, headline, paragraphs, provenance
-from .page import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
+from .page_data import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
 from .page_traces import embed
 from .sanitize import inert_record, inert_tree
 from .study import Study, Training

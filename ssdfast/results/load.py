@@ -10,6 +10,7 @@ from .base import Result
 from .evaluation import Evaluation
 from .model import Model
 from .probe import Probe
+from .probes import Probes, is_probes
 from .study import Study
 from .traces import Traces
 
@@ -25,7 +26,7 @@ _KINDS: tuple[tuple[str, type[Result]], ...] = (
 )
 
 
-def load(directory: str | os.PathLike[str]) -> Traces | Model | Probe | Evaluation | Attribution | Study:
+def load(directory: str | os.PathLike[str]) -> Traces | Model | Probe | Probes | Evaluation | Attribution | Study:
     """The result in a directory that a stage filled, or the traces in a directory of Parquet files.
 
     Raises ValueError in one sentence for a directory that holds none, of another version, or of a run that is not
@@ -45,6 +46,8 @@ def load(directory: str | os.PathLike[str]) -> Traces | Model | Probe | Evaluati
             result = kind(path)
             _check(result)
             return result  # type: ignore[return-value]
+    if is_probes(path):
+        return Probes(path)
     if any(path.glob("*.parquet")) or any((path / "traces").glob("*.parquet")):
         traces = Traces(path)
         _check(traces)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ..number_format import format_interval
-from ..schemas import ProbeSummary, read_vocabulary
+from ..schemas import ProbeSummary, read_vocabulary, vocabulary_file
 from ..sharded_table import ShardedTable
 from .base import Result, check_columns, new_axes
 
@@ -107,7 +107,7 @@ class Probe(Result):
     @cached_property
     def vocabulary(self) -> dict[int, str]:
         """The text of each token id."""
-        return read_vocabulary(self.directory / "vocabulary.json")
+        return read_vocabulary(vocabulary_file(self.directory))
 
     def _table(self) -> ShardedTable:
         summary = self.summary()

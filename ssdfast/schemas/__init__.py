@@ -18,10 +18,11 @@ from .attribution import (
 from .base import Interval, JsonFile, Record
 from .evaluation import Comparison, EvaluationResults, LengthSummary, RunResults, RunSelection, SequentialResults
 from .manifest import Manifest
-from .probe import FailedTrace, GroupSummary, ProbeSummary, read_vocabulary, write_vocabulary
+from .probe import FailedTrace, GroupSummary, ProbeSummary, read_vocabulary, vocabulary_file, write_vocabulary
 from .sampling import SamplingSummary
 from .stage import StageDone
 from .training import DescribedTraces, StepMetrics, TraceSelection, TrainingRecord, read_metrics
+from .trajectory import Trajectory, TrajectoryPoint
 
 __all__ = [
     "ArmResults",
@@ -55,8 +56,11 @@ __all__ = [
     "StepMetrics",
     "TraceSelection",
     "TrainingRecord",
+    "Trajectory",
+    "TrajectoryPoint",
     "Verdict",
     "read_metrics",
     "read_vocabulary",
+    "vocabulary_file",
     "write_vocabulary",
 ]

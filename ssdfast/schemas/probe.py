@@ -101,6 +101,12 @@ def write_vocabulary(path: Path, texts: dict[int, str]) -> None:
     write_json(path, {str(token_id): text for token_id, text in texts.items()})
 
 
+def vocabulary_file(run_dir: Path) -> Path:
+    """The vocabulary.json of a probe: its own, or that of the run in whose ``models`` it is one of several."""
+    own, shared = run_dir / "vocabulary.json", run_dir.absolute().parent.parent / "vocabulary.json"
+    return shared if not own.exists() and run_dir.absolute().parent.name == "models" else own
+
+
 def read_vocabulary(path: Path) -> dict[int, str]:
     """The text of each token id. Raises ValueError for a file of another schema version."""
     return {int(key): text for key, text in read_json(path).items() if key.isdigit()}

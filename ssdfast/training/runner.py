@@ -1,7 +1,8 @@
 """``ssdfast train``: fine-tune a model on traces, resume bit for bit, and show within minutes whether it learns.
 
 `train/metrics.jsonl` has a line per step, `train/checkpoints/` the last two checkpoints, `train/model` the result with
-its card, and `train/adapters` the LoRA adapters where they are kept.
+its card, and `train/adapters` the LoRA adapters where they are kept. With `keep_checkpoints` all checkpoints stay, as
+models.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..traces import files, traces_path
 from .diagnostics import warmup_warning
 from .examples import Example
 from .filters import format_filters, read_training_examples
+from .kept_checkpoints import KeptCheckpoints, remove_state
 from .label_source import LabelSource, from_disabled_adapters, from_frozen_copy
 from .model_card import model_card
 from .packed_attention import is_packing_exact, isolate_traces
@@ -99,6 +101,8 @@ def fit(
         raise ValueError(
             "offload_optimizer with --fsdp: sharded moments stay on their devices, so use only one of the two"
         )
+    if config.keep_checkpoints and execution.fsdp and ranks > 1:
+        raise ValueError("keep_checkpoints with --fsdp: checkpoints are sharded, not models; use only one of the two")
     attention = attn_implementation(config, on_gpu, models.model_info(config.model).config)
     model = models.load(config.model, weights_dtype(config), attention)
     use_cache = model.model.config.use_cache  # the trainer sets it to False
@@ -116,17 +120,22 @@ def fit(
         network = add_lora(network, config.lora_rank)
     label_source = _label_source(config, model, network, examples)
     dataset = StepDataset(examples, config, config.seed, ranks, packs)
-    args = training_arguments(config, directory, config.seed, config.save_steps, execution)
+    checkpoints = directory / "checkpoints"
+    keeps = config.keep_checkpoints
+    args = training_arguments(config, directory, config.seed, config.save_steps, execution, keeps)
     if is_first():
         begin()
         run_dir.sweep(directory)
         TrainingRecord.model_validate(report | _sampling_record(examples)).write(directory / "filters.json")
-    checkpoint, done = (None, 0) if overwrite else _last_complete(directory / "checkpoints")
+    checkpoint, done = (None, 0) if overwrite else _last_complete(checkpoints)
     directory.mkdir(parents=True, exist_ok=True)
     metrics = directory / METRICS
     if is_first():
         _drop_steps_after(metrics, done)
     trainer = SsdTrainer(network, dataset, label_source, metrics, config, args)
+    if keeps:
+        trainer.tokenizer_of_checkpoints = model.tokenizer
+        trainer.add_callback(KeptCheckpoints())
     step_log, num_steps = trainer.step_log, len(dataset.steps)
     step_log.last_step = min(num_steps, execution.trial_steps or num_steps)
     if is_first() and (warning := warmup_warning(step_log.last_step, config.warmup_steps, config.learning_rate)):
@@ -142,8 +151,10 @@ def fit(
         return trained
     model.model.config.use_cache = use_cache
     _save(trainer, model, trained, config, len(examples))
-    if is_first():
-        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    if is_first() and keeps:
+        remove_state(checkpoints)
+    elif is_first():
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return trained
 
 

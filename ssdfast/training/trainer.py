@@ -25,7 +25,7 @@ from .step_log import StepLog, num_labels
 
 
 def training_arguments(
-    config: TrainConfig, directory: Path, seed: int, save_steps: int, execution: TrainExecution
+    config: TrainConfig, directory: Path, seed: int, save_steps: int, execution: TrainExecution, keep_all: bool = False
 ) -> transformers.TrainingArguments:
     """The Trainer's own settings. An item of `StepDataset` is a whole step, which for the Trainer is a batch of one.
 
@@ -55,7 +55,7 @@ def training_arguments(
         logging_nan_inf_filter=False,
         save_strategy="no" if execution.trial_steps else "steps",
         save_steps=save_steps,
-        save_total_limit=2,
+        save_total_limit=None if keep_all else 2,
         report_to="none" if execution.trial_steps else list(execution.report_to) or "none",
         project=PROJECT,
         run_name=directory.resolve().parent.name,
@@ -88,6 +88,8 @@ class SsdTrainer(transformers.Trainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs(config),
         )
         self.label_source = label_source
+        self.tokenizer_of_checkpoints: Any = None
+        """is saved beside the weights of each checkpoint, where there is one"""
         self.step_log = StepLog(self, metrics_file, rounds_stochastically=config.optimizer == "adamw_bf16")
         self.remove_callback(transformers.PrinterCallback)
         self.add_callback(self.step_log)
@@ -162,3 +164,5 @@ class SsdTrainer(transformers.Trainer):
         super()._save(output_dir, state_dict)
         if output_dir:  # pickled settings, which are not used
             (Path(output_dir) / "training_args.bin").unlink(missing_ok=True)
+        if output_dir and self.tokenizer_of_checkpoints is not None:
+            self.tokenizer_of_checkpoints.save_pretrained(output_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..messages import one_line
+from ..schemas import vocabulary_file
+from ..sharded_table import ShardedTable, baseline_name
 
 Kind = Literal["positions", "samples", "traces"]
 _DIGEST = re.compile(r"-[0-9a-f]{10}$")
@@ -29,6 +31,8 @@ class Table:
     schema: pa.Schema
     vocabulary: Path | None
     """the vocabulary.json that its token ids belong to"""
+    baseline: tuple[Path, ...] = ()
+    """the files of the baseline's columns, where several models share them"""
 
     @property
     def scalars(self) -> list[str]:
@@ -54,15 +58,30 @@ def find_tables(root: Path) -> list[Table]:
         if not parquet:
             continue
         schema = _schema(parquet[0])
+        baseline = _baseline(parquet, schema)
+        if baseline:
+            with ShardedTable(str(path.absolute())).open(str(parquet[0].absolute())) as shard:
+                schema = shard.schema_arrow
         if kind := _kind(schema):
-            tables.append(Table(_name(kind, path, root), kind, parquet, schema, None))
+            tables.append(Table(_name(kind, path, root), kind, parquet, schema, None, baseline))
     if not tables:
         raise ValueError(f"{root} holds no positions, graded samples or traces: name a run, or a directory of traces")
     any_vocabulary = next(iter(vocabularies.values()), None)
+    for table in tables:
+        shared = vocabulary_file(table.files[0].parent.parent)
+        if table.baseline and shared.exists():
+            vocabularies[table.files[0].parent.parent] = shared
     return [
-        Table(t.name, t.kind, t.files, t.schema, vocabularies.get(t.files[0].parent.parent, any_vocabulary))
+        replace(t, vocabulary=vocabularies.get(t.files[0].parent.parent, any_vocabulary))
         for t in sorted(tables, key=lambda t: (("positions", "samples", "traces").index(t.kind), t.name))
     ]
+
+
+def _baseline(files: list[Path], schema: pa.Schema) -> tuple[Path, ...]:
+    """The files of the baseline's columns of each shard; none where the shards have them."""
+    table = ShardedTable(str(files[0].absolute().parent))
+    name = baseline_name(schema)
+    return tuple(Path(table.baseline_file(str(file.absolute()), name)) for file in files) if name else ()
 
 
 def _schema(file: Path) -> pa.Schema:

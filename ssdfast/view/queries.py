@@ -15,9 +15,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from ..joined_shard import with_known
 from ..results.base import check_columns
 from ..schemas import read_vocabulary
 from .find_tables import Table
+from .joined import check_rows, one_row, rows_sql
 from .values import (
     as_json,
     identifier,
@@ -57,7 +59,9 @@ class Explorer:
         run(f"SET memory_limit = '{_MEMORY}'")
         run(f"SET temp_directory = {quote(self._temporary.name)}")
         run("SET preserve_insertion_order = true")
-        run(f"SET allowed_directories = [{quote(str(root.resolve()))}, {quote(self._temporary.name)}]")
+        beside = {str(file.parent) for table in tables for file in table.baseline}
+        allowed = ", ".join(map(quote, [str(root.resolve()), self._temporary.name, *sorted(beside)]))
+        run(f"SET allowed_directories = [{allowed}]")
         run("SET enable_external_access = false")
         self._numbers = {
             name: {str(file.resolve()): number for number, file in enumerate(table.files)}
@@ -66,9 +70,7 @@ class Explorer:
         self._vocabularies: dict[Path, dict[int, str]] = {}
         self._indexed: set[str] = set()
         for name, place in self.places.items():
-            files = ", ".join(map(quote, self._numbers[name]))
-            rows = f"read_parquet([{files}], file_row_number = true, filename = true)"
-            run(f"CREATE VIEW t{place} AS SELECT * FROM {rows}")
+            run(f"CREATE VIEW t{place} AS SELECT * FROM {rows_sql(self.tables[name], self._numbers[name])}")
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._index, daemon=True)
         self._thread.start()
@@ -106,7 +108,13 @@ class Explorer:
             self._indexed.add(name)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Name, kind and columns of each table, with the number of rows."""
+        """Name, kind and columns of each table, with the number of rows.
+
+        Raises ValueError where the baseline's columns of a table are those of other rows.
+        """
+        for name, table in self.tables.items():
+            if table.baseline:
+                check_rows(table, self.count(name, ()))
         return [
             {
                 "name": table.name,
@@ -137,6 +145,8 @@ class Explorer:
             column = sort.removeprefix("-")
             self._check(table, [column])
             order = f"ORDER BY {identifier(column)} {'DESC' if sort[0] == '-' else 'ASC'} NULLS LAST"
+        elif table.baseline:  # a join keeps no order
+            order = f"ORDER BY {file}, file_row_number"
         sql = (
             f"SELECT {columns}, {file}, file_row_number FROM {source} {where} {order} LIMIT {PAGE} OFFSET {int(offset)}"
         )
@@ -160,8 +170,11 @@ class Explorer:
         if not (number.isdecimal() and row_number.isdecimal() and int(number) < len(table.files)):
             raise ValueError(f"there is no row {key!r}")
         path = str(table.files[int(number)].resolve())
-        rows = f"read_parquet({quote(path)}, file_row_number = true) WHERE file_row_number = ?"
-        entries = self._arrow(f"SELECT * EXCLUDE (file_row_number) FROM {rows}", [int(row_number)])
+        if table.baseline:
+            entries = one_row(Path(path), int(row_number))
+        else:
+            rows = f"read_parquet({quote(path)}, file_row_number = true) WHERE file_row_number = ?"
+            entries = self._arrow(f"SELECT * EXCLUDE (file_row_number) FROM {rows}", [int(row_number)])
         if not entries.num_rows:
             raise ValueError(f"there is no row {key!r}")
         entry = {column: as_json(value) for column, value in entries.slice(0, 1).to_pylist()[0].items()}
@@ -248,7 +261,10 @@ class Explorer:
         if (count := self.count(name, filters)) > limit:
             raise ValueError(f"{count:,} rows are more than the {limit:,} that can be exported: add a filter")
         where, values = self._where(name, filters)
-        return self._arrow(f"SELECT * EXCLUDE (filename, file_row_number) FROM t{self.places[name]} {where}", values)
+        order = "ORDER BY filename, file_row_number" if self.tables[name].baseline else ""
+        sql = f"SELECT * EXCLUDE (filename, file_row_number) FROM t{self.places[name]} {where} {order}"
+        rows = self._arrow(sql, values)
+        return with_known(rows) if self.tables[name].baseline else rows
 
     def _range(self, source: str, column: str, where: str, values: list[Any]) -> tuple[float | None, float | None]:
         """The 0.1 % quantiles of a sample, so that a few huge values do not fill a figure."""

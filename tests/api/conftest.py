@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
         tiny.save_traces(here / "runs" / "traces" / "traces", 8, correct=[i % 2 == 0 for i in range(8)])
         ssd.train(
             model="model", traces="runs/traces", out="runs/trained", batch_size=4, learning_rate=1e-3,
-            min_learning_rate=1e-4,
+            min_learning_rate=1e-4, save_steps=1, keep_checkpoints=True,
         )  # fmt: skip
         tiny.save_model(here / "moved", moved=0.01, words=WORDS)
         for name, trained in (("probe", ssd.load("runs/trained")), ("probe-control", "moved")):
@@ -41,6 +41,11 @@ def runs(tmp_path_factory):
                 baseline="model", trained=trained, traces="runs/traces", train_sampling=SAMPLING, out=f"runs/{name}",
                 lse_temperatures=(0.7, 1.0, 1.4), on_sampling_mismatch="allow",
             )  # fmt: skip
+        several = {"checkpoint-1": "runs/trained/train/checkpoints/checkpoint-1", "model": ssd.load("runs/trained")}
+        ssd.probe(
+            baseline="model", trained=several | {"moved": "moved"}, traces="runs/traces", train_sampling=SAMPLING,
+            out="runs/probes", lse_temperatures=(0.7, 1.0, 1.4), on_sampling_mismatch="allow",
+        )  # fmt: skip
         ssd.evaluate(completions="runs/traces", problems={"sources": "problems.jsonl"}, out="runs/eval")
         ssd.attribute({"ssd": "runs/probe", "control": "runs/probe-control"}, out="runs/attribution")
         ssd.study("study.yaml", out="runs/study")

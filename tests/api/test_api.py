@@ -18,7 +18,7 @@ from ssdfast.schemas import EvaluationResults
 
 MODULES = (
     "api.stages", "results.traces", "results.model", "results.probe", "results.evaluation", "results.attribution",
-    "results.study", "results.load", "training.soft_label_loss",
+    "results.study", "results.load", "results.probes", "training.soft_label_loss",
 )  # fmt: skip
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ssdfast.config import NamedPath, ProbeConfig, dump, load, read_yaml
@@ -18,7 +21,8 @@ import sys
 from pathlib import Path
 from ssdfast import config
 from ssdfast.probing.runner import probe
-settings = config.load(config.ProbeConfig, config.read_yaml(Path(sys.argv[1])), sys.argv[1])
+values = config.read_yaml(Path(sys.argv[1]))
+settings = config.load(config.probe_class(values["trained"]), values, sys.argv[1])
 execution = config.load(config.ExecutionConfig, dict(pair.split("=") for pair in sys.argv[3:]), "flags")
 probe(settings, Path(sys.argv[2]), execution)
 """
@@ -54,3 +58,10 @@ def start(directory: Path, out: Path, *execution: str, launcher: tuple[str, ...]
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def kill_when(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
+    while not happened() and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()

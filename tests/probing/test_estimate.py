@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssdfast import run_dir
-from ssdfast.config import ExecutionConfig, NamedPath, PositionConfig, ProbeConfig
+from ssdfast.config import ExecutionConfig, ManyProbesConfig, NamedPath, PositionConfig, ProbeConfig
 from ssdfast.probing import estimate
 from ssdfast.probing.runner import probe
 
@@ -36,6 +36,19 @@ def test_counts_are_those_of_the_run(config, tmp_path, select):
     assert found.seconds_statistics > 0
     assert found.peak_bytes > 10**8
     assert f"{found.positions:,} in {found.shards} shards" in str(found)
+
+
+def test_several_models_count_the_baseline_once(config, tmp_path):
+    values = config.model_dump(exclude_unset=True) | {"trained": dict.fromkeys("abcdef", config.trained)}
+    many = ManyProbesConfig.model_validate(values)
+    several, one = (estimate.estimate(settings, ExecutionConfig()) for settings in (many, config))
+    assert (several.models, one.models) == (6, 1)
+    assert several.tokens == one.tokens
+    assert not several.loads_both
+    probe(many, tmp_path)
+    size = sum(shard.stat().st_size for shard in tmp_path.glob("models/*/positions/shard-*.parquet"))
+    assert 0.5 < several.table_bytes / size < 2
+    assert "6 beside one pass of the baseline" in str(several)
 
 
 def test_rates_come_back_from_seconds_made_of_them():

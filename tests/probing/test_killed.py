@@ -12,7 +12,7 @@ import pytest
 from ssdfast.config import ExecutionConfig
 from ssdfast.probing.runner import probe
 
-from .runs import contents, long_work, parts, start
+from .runs import contents, kill_when, long_work, parts, start
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,6 @@ def work(tmp_path_factory):
     config = long_work(directory)
     probe(config, directory / "whole")
     return config, directory, contents(directory / "whole")
-
-
-def kill_when(process, happened):
-    while not happened() and process.poll() is None:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
 
 
 @pytest.mark.parametrize("mode", ["both", "sequential"])

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ssdfast import models, run_dir
 from ssdfast.config import ExecutionConfig, NamedPath, PositionConfig, ProbeConfig
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
-from ssdfast.probing import model_loading, position_stats, token_classes
+from ssdfast.probing import baseline_states, model_loading, position_stats, token_classes
 from ssdfast.probing.runner import probe
 from ssdfast.probing.table import gather
 from ssdfast.traces import read
@@ -213,15 +213,6 @@ def test_one_model_after_the_other_writes_the_same_bytes(finished, tmp_path, max
     assert list((tmp_path / "spill").iterdir()) == []
 
 
-@pytest.fixture
-def forwards(monkeypatch):
-    """The paths of the models that read a batch, in order."""
-    paths = []
-    run = model_loading.forward
-    monkeypatch.setattr(model_loading, "forward", lambda model, *args: paths.append(model.path) or run(model, *args))
-    return paths
-
-
 def keeping(directory, **more):
     return ExecutionConfig(baseline_states=str(directory), **more)
 
@@ -298,7 +289,8 @@ def test_hidden_states_of_a_killed_run_are_used_again(finished, tmp_path, monkey
     assert dies_between_the_models(config, tmp_path, monkeypatch) == spilled, "what was half written is gone"
     asked = []
     run = model_loading.forward
-    monkeypatch.setattr(model_loading, "forward", lambda model, *args: asked.append(model.path) or run(model, *args))
+    for module in (model_loading, baseline_states):
+        monkeypatch.setattr(module, "forward", lambda model, *args: asked.append(model.path) or run(model, *args))
     probe(config, tmp_path, IN_TURN)
     assert set(asked) == {config.trained}
     assert contents(tmp_path) == contents(out)

@@ -85,7 +85,7 @@ def test_columns_are_those_of_the_parts(run_dir):
         (f"problem-{i}", label) for i in range(3) for label in ("baseline", "trained")
     ]
     trace = data["traces"][3]
-    columns = columns_of(trace)
+    columns = columns_of(data, trace)
     table = pq.read_table(run_dir / "positions" / "shard-00001.parquet")
     table = table.filter(pa.compute.equal(table["trace_source"], "trained"))
     texts = vocabulary()
@@ -113,7 +113,7 @@ def test_columns_are_those_of_the_parts(run_dir):
 
 def test_candidates_are_the_visible_union_of_both_heads(run_dir):
     data = _data(write_report(run_dir))
-    whole = columns_of(data["traces"][0])
+    whole = columns_of(data, data["traces"][0])
     columns = whole["candidates"] | {"count": whole["count"]}
     rows = pq.read_table(run_dir / "positions" / "shard-00000.parquet").slice(0, 60).to_pylist()
     assert {row["trace_source"] for row in rows} == {"baseline"}
@@ -183,7 +183,8 @@ def test_rows_without_finite_logits(tmp_path):
         rows[5] = float("inf") if name == "kl_trained_base" else rows[5]
         table = table.set_column(table.column_names.index(name), name, pa.array(rows, table.schema.field(name).type))
     pq.write_table(table, part)
-    columns = columns_of(_data(write_report(run))["traces"][0])
+    data = _data(write_report(run))
+    columns = columns_of(data, data["traces"][0])
     assert columns["kl"][4:6] == [None, None]
     assert columns["count"][4] == 0
     assert columns["class"][4] == 4
@@ -247,7 +248,7 @@ def test_a_large_run_stays_below_ten_megabytes(tmp_path):
     assert len(data["traces"]) == 200
     # What it costs: quiet positions have no candidates.
     assert "that shifted most have candidates" in data["browser"]["leftOut"]
-    columns = columns_of(data["traces"][0])
+    columns = columns_of(data, data["traces"][0])
     order = sorted(range(500), key=lambda i: columns["kl"][i])
     assert columns["count"][order[-1]] > 0 == columns["count"][order[0]]
 
@@ -255,10 +256,13 @@ def test_a_large_run_stays_below_ten_megabytes(tmp_path):
 def test_a_trace_that_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", problems=2, length=40, texts=vocabulary(2000))
     whole = _data(write_report(run))
-    monkeypatch.setattr(page_traces, "MAX_BYTES", len(whole["traces"][0]["packed"]))
+    monkeypatch.setattr(page_traces, "MAX_BYTES", len(whole["shared"][0] + whole["traces"][0]["packed"]))
     data = _data(write_report(run))
     assert 0 < len(data["traces"]) < len(whole["traces"]) == 4
-    used = max(max(columns["candidates"]["token"] + columns["token"]) for columns in map(columns_of, data["traces"]))
+    used = max(
+        max(columns["candidates"]["token"] + columns["token"])
+        for columns in (columns_of(data, trace) for trace in data["traces"])
+    )
     assert len(data["tokens"]["texts"]) == len(data["tokens"]["ids"]) == used + 1
 
 

@@ -1,0 +1,19 @@
+"""A model in memory, and how it reads long traces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..chunked_forward import ChunkStrategy, prepare
+from ..models import LanguageModel
+
+
+@dataclass(frozen=True)
+class Reader:
+    model: LanguageModel
+
+    @cached_property
+    def way(self) -> ChunkStrategy:
+        """Tried out when the model reads its first trace."""
+        return prepare(self.model)
