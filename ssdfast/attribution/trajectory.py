@@ -7,6 +7,7 @@ on the same problems, whose intervals are narrower than those of the checkpoints
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,7 @@ _STRENGTH = PARAMETERS.start + COMPONENTS.index("ssd")
 class Checkpoint(NamedTuple):
     """A model of a training run at one of its steps."""
 
-    training: str
+    training: Path
     step: int
 
 
@@ -37,30 +38,33 @@ def checkpoint(trained: str) -> Checkpoint | None:
     path = Path(trained).resolve()
     if match := _CHECKPOINT.fullmatch(path.name):
         run = path.parent.parent.parent if path.parent.parent.name == "train" else path.parent
-        return Checkpoint(run.name, int(match[1]))
+        return Checkpoint(run, int(match[1]))
     metrics = path.parent / "metrics.jsonl"
     if path.name == "model" and path.parent.name == "train" and metrics.exists():
-        return Checkpoint(path.parent.parent.name, max((step.step for step in read_metrics(metrics)), default=0))
+        return Checkpoint(path.parent.parent, max((step.step for step in read_metrics(metrics)), default=0))
     return None
 
 
 def trajectory(probes: Mapping[str, Path]) -> Trajectory | None:
-    """The trajectories of the probes, by the names of their models, that are of checkpoints; None for fewer than two.
+    """The trajectories of the probes, by the names of their models, of each training with two or more checkpoints; None
+    where there is none.
 
     Raises ValueError for probes that do not fit together or cannot be attributed, and for fewer than 2 problems.
     """
     summaries = {name: ProbeSummary.read(directory / "summary.json") for name, directory in probes.items()}
     known = {name: checkpoint(summary.settings.trained) for name, summary in summaries.items()}
-    steps = {name: where for name, where in known.items() if where}
-    if len(steps) < 2:
+    trainings = Counter(where.training for where in known.values() if where)
+    steps = {name: where for name, where in known.items() if where and trainings[where.training] > 1}
+    if not steps:
         return None
+    same_name = Counter(training.name for training in {where.training for where in steps.values()})
     names = sorted(steps, key=lambda name: (*steps[name], name))
     loaded = read_probes([probes[name] for name in names])
     problems = len({trace.problem_id for trace in loaded[0].traces})
     if problems < 2:
         raise ValueError("intervals come from the variance between problems, and there is one: probe at least 2")
     points = []
-    before: tuple[str, ArmStats] | None = None
+    before: tuple[Path, ArmStats] | None = None
     with np.errstate(all="ignore"):  # infinite KLs and empty groups end as None
         stats = arm_stats({name: [probe] for name, probe in zip(names, loaded, strict=True)})
         for name in names:
@@ -71,7 +75,7 @@ def trajectory(probes: Mapping[str, Path]) -> Trajectory | None:
             points.append(
                 {
                     "model": name,
-                    "training": training,
+                    "training": training.name if same_name[training.name] == 1 else str(training),
                     "step": step,
                     "kl_trained_base": values[KL],
                     "by_position_class": {

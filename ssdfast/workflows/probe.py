@@ -23,7 +23,7 @@ def probe(
 ) -> list[FailedTrace]:
     """Fill `out` as `probing.runner.probe`, which says what is returned and raised, and write report.html.
 
-    Where at least two of the trained models are checkpoints of training runs, trajectory.json has the components of
+    Where at least two of the trained models are checkpoints of one training, trajectory.json has the components of
     their shift by step.
     """
     from ..probing.runner import probe as run

@@ -88,11 +88,11 @@ def test_other_models_are_no_points(probes, tmp_path):
 def test_a_path_says_run_and_step(tmp_path):
     run = tmp_path / "runs" / "y"
     (run / "train" / "model").mkdir(parents=True)
-    assert checkpoint(str(run / "train" / "checkpoints" / "checkpoint-7")) == Checkpoint("y", 7)
-    assert checkpoint(str(tmp_path / "hub" / "checkpoint-7")) == Checkpoint("hub", 7)
+    assert checkpoint(str(run / "train" / "checkpoints" / "checkpoint-7")) == Checkpoint(run, 7)
+    assert checkpoint(str(tmp_path / "hub" / "checkpoint-7")) == Checkpoint(tmp_path / "hub", 7)
     assert checkpoint(str(run / "train" / "model")) is None, "no metrics, no step"
     metrics = dict.fromkeys(StepMetrics.model_fields, 1)
     lines = [json.dumps(metrics | {"step": step}) for step in (1, 2)]
     (run / "train" / "metrics.jsonl").write_text("\n".join(lines))
-    assert checkpoint(str(run / "train" / "model")) == Checkpoint("y", 2)
+    assert checkpoint(str(run / "train" / "model")) == Checkpoint(run, 2)
     assert checkpoint("models/checkpoint-final") is None
