@@ -12,6 +12,7 @@ from ..config import ExecutionConfig, ManyProbesConfig, ProbeConfig, load, read_
 from ..hub import local_path
 from ..manifest import write_manifest
 from ..schemas import ProbeSummary
+from ..sharded_table import ShardedTable
 from ..traces import traces_path
 from .recorded_sampling import Resolved, resolve_train_sampling
 from .targets import MODELS, Target, baseline_table, model_directory
@@ -70,6 +71,11 @@ class Run:
         kept = [m for m in earlier if m.name not in given and model_directory(self.out, m.name).exists()]
         return self.config.model_copy(update={"trained": (*kept, *self.config.trained)})
 
+    @property
+    def tables(self) -> list[ShardedTable]:
+        """Raises ValueError for a place that cannot be used."""
+        return [table for target in self.targets for table in (target.baseline, target.table) if table]
+
     def is_done(self, overwrite: bool) -> bool:
         """Whether nothing is left to do. Changes nothing.
 
@@ -88,6 +94,7 @@ class Run:
         run_dir.check_claim(out, self.config, RESULTS, overwrite, changeable)
         for target in self.targets if self.is_many else ():
             run_dir.check_claim(target.directory, target.config, RESULTS, overwrite)
+        _ = self.tables  # before anything is written
         inputs = [path for target in self.targets for path in self.inputs(target)]
         for path in [*self.shared_inputs, *inputs]:
             if not path.exists():
@@ -101,7 +108,7 @@ class Run:
     def claim(self, overwrite: bool) -> None:
         """Make `out` the home of this run, and a directory in it that of each of several models."""
         if overwrite and self.config.table_dir:
-            for table in filter(None, (self.targets[0].baseline, *(target.table for target in self.targets))):
+            for table in self.tables:
                 table.clear()
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         seed = self.config.seed

@@ -14,7 +14,7 @@ import pytest
 
 from ssdfast import cli
 from ssdfast.config import StudyExecution
-from ssdfast.probing import model_loading
+from ssdfast.probing import baseline_states, model_loading
 from ssdfast.workflows.study import graph, runner
 from ssdfast.workflows.study.runner import make_stages, read_study
 from tests.as_json import study
@@ -110,7 +110,8 @@ def test_models_are_linked_and_superseded_stages_are_removed_after_they_were_lis
 def test_the_probes_of_a_study_share_the_pass_of_the_baseline(inputs, monkeypatch):
     read = []
     run = model_loading.forward
-    monkeypatch.setattr(model_loading, "forward", lambda model, *rest: read.append(model.path) or run(model, *rest))
+    for module in (model_loading, baseline_states):
+        monkeypatch.setattr(module, "forward", lambda model, *rest: read.append(model.path) or run(model, *rest))
     study(read_study(file_of(inputs)), inputs / "out")
     passes = Counter(Path(path).parent.parent.name for path in read)
     assert len(passes) == 3  # the baseline and two arms
