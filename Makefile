@@ -9,8 +9,9 @@ VENV ?= .venv
 VLLM ?= .venv-vllm
 PYTHON ?= python3
 BIN := $(VENV)/bin
-# A process per core, each with a core's threads that sleep while they wait; a file's tests share their fixtures.
-PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile
+# Tests run in so many processes, of up to 5 GB each; those of a file share their fixtures.
+WORKERS ?= 2
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test test-fast test-vllm lint docs bench claims clean
 .DELETE_ON_ERROR:
@@ -20,7 +21,7 @@ demo: $(VENV)/installed
 
 # The Triton interpreter has to be chosen before triton is imported, and then nothing can be compiled: one process each.
 test: $(VENV)/installed
-	@echo "All tests take about 25 minutes on two cores; make test-fast takes about two minutes."
+	@echo "All tests take about half an hour on two cores; make test-fast takes about two minutes."
 	$(PYTEST) -m "not interpreter and not aot" tests
 	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels
 	$(PYTEST) -m aot tests/kernels
