@@ -220,7 +220,7 @@ def shipped(target: str) -> list[Launch]:
         (151_669, 1000, torch.float32, True, False),
     ):
         recorded |= dict.fromkeys(soft_label_launches(v, k, dtype, gradient, plain))
-    return list(recorded)
+    return sorted(recorded, key=str)  # processes of a run must agree on the order
 
 
 if __name__ == "__main__":

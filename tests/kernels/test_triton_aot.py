@@ -30,14 +30,27 @@ ALLOWED_BYTES = 0 if triton.__version__.startswith("3.7.") else 16
 keep two values of a row on the stack."""
 
 
+def by_name(launches):
+    """The launches of each name: which of them differ only in alignment depends on where the tensors lie."""
+    names = {}
+    for launch in launches:
+        names.setdefault(str(launch), []).append(launch)
+    return names
+
+
 @pytest.mark.parametrize(
-    ("target", "launch"),
-    [pytest.param(target, launch, id=f"{target} {launch}") for target, all_ in LAUNCHES.items() for launch in all_],
+    ("target", "launches"),
+    [
+        pytest.param(target, launches, id=f"{target} {name}")
+        for target, every in LAUNCHES.items()
+        for name, launches in by_name(every).items()
+    ],
 )
-def test_nothing_is_spilled(target, launch):
-    resources_used = resources.measure(launch, resources.TARGETS[target])
-    assert resources_used.spilled <= ALLOWED_BYTES
-    assert resources_used.shared_bytes <= SHARED_BYTES[target]
+def test_nothing_is_spilled(target, launches):
+    for launch in launches:
+        resources_used = resources.measure(launch, resources.TARGETS[target])
+        assert resources_used.spilled <= ALLOWED_BYTES
+        assert resources_used.shared_bytes <= SHARED_BYTES[target]
 
 
 def test_a_spill_would_be_seen():
