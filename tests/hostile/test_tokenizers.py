@@ -68,7 +68,8 @@ def test_a_prompt_with_ids_beyond_the_embedding_is_refused(inputs, capsys):
 def test_sampled_ids_that_no_token_has_are_warned_of(inputs, capsys):
     tiny.save_model(inputs / "padded", rows=4096)
     assert cli.run(command("sample", inputs, inputs / "padded", inputs / "out")) == 0
-    (message,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("sampling:")]
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("sampling:")]
+    (message,) = [line for line in said if "cores are busy" not in line]  # which depends on the machine
     assert "2 of 2 token ids of the completions have no token, for the tokenizer ends at id 95: check that" in message
 
 
