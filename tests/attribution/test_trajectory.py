@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,6 +85,20 @@ def test_other_models_are_no_points(probes, tmp_path):
     base = baseline(traces=12)
     other = write(tmp_path / "other", base, Planted(seed=3).logits(base))
     assert trajectory({"one": probes["checkpoint-10"], "other": named(other, "models/other")}) is None
+
+
+def test_a_training_has_two_checkpoints_and_its_own_name(probes, tmp_path):
+    """Of four models of a training one is alone in another of the same name, and two are in a third."""
+    moved = {}
+    for (name, directory), run in zip(probes.items(), ("here", "here", "there", "elsewhere"), strict=True):
+        copy = shutil.copytree(directory, tmp_path / name)
+        moved[name] = named(copy, f"{run}/x/train/checkpoints/{name}")
+    first, second, *_ = moved
+    assert {point.model: point.training for point in trajectory(moved).points} == {first: "x", second: "x"}
+    for name in list(moved)[2:]:
+        named(moved[name], f"there/x/train/checkpoints/{name}")
+    trainings = [point.training for point in trajectory(moved).points]
+    assert trainings == [str(Path(run, "x").resolve()) for run in ("here", "here", "there", "there")]
 
 
 def test_a_path_says_run_and_step(tmp_path):

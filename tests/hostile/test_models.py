@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ssdfast import cli, models
+from ssdfast import cli, models, threads
 
 from .. import tiny
 
@@ -236,6 +236,19 @@ def test_a_damaged_model_is_refused_by_sample(name, inputs, model, tmp_path, cap
     with pytest.raises(ValueError, match=sentence):
         raise ValueError(line)
     assert not (tmp_path / "out" / "traces").exists()
+
+
+@pytest.mark.parametrize("name", ["without the MLPs", "not a number"])  # found before the model is loaded, and then
+def test_a_refusal_on_a_busy_machine_is_one_sentence_too(name, inputs, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    monkeypatch.setattr(threads, "free_cores", lambda usable: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    assert cli.run(command("sample", inputs, model, tmp_path / "whole")) == 0
+    assert "1 of 2 cores are busy" in capsys.readouterr().err
+    DAMAGES[name][0](model)
+    assert "cores" not in mistake(capsys, command("sample", inputs, model, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("stage", ["train", "probe"])

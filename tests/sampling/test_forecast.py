@@ -56,6 +56,14 @@ def test_after_a_fifth_the_time_left_is_within_a_factor_of_one_and_a_half(
     assert (total - at) / 1.5 <= left <= 1.5 * (total - at)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_batch_that_has_run_down_is_not_as_fast_as_a_full_one(monkeypatch, seed):
+    lengths = lengths_of(np.random.default_rng(seed), 64, 100, 400)
+    seen, total = simulate(monkeypatch, lengths, 400, 64)
+    at, left = next((at, left) for at, left in seen if at >= 0.6 * total)
+    assert (total - at) / 1.5 <= left <= 1.5 * (total - at)
+
+
 def test_nothing_is_said_before_anything_is_known_and_nothing_is_left_at_the_end(monkeypatch):
     seen, _ = simulate(monkeypatch, [5] * 8, 10, 8, fixed=0.05)
     assert seen[-1][1] == 0
