@@ -1,8 +1,13 @@
-"""What the processor of the models multiplies fast."""
+"""The processor that the models run on."""
 
 from __future__ import annotations
 
 import torch
+
+
+def device_name() -> str:
+    """Of the GPU, or "cpu"."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def fast_dtype() -> str:

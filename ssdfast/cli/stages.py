@@ -23,6 +23,7 @@ from ..config import (
 )
 from ..extras import require
 from ..number_format import format_interval
+from ..probe_models import model_directory
 from ..schemas import ProbeSummary
 from .commands import (
     AttributeCommand,
@@ -171,7 +172,7 @@ def _probe(args: list[str]) -> int:
 def _headline(config: ProbeConfig | ManyProbesConfig, out: Path) -> None:
     if isinstance(config, ManyProbesConfig):
         for model in config.trained:
-            summary = ProbeSummary.read(out / "models" / model.name / "summary.json")
+            summary = ProbeSummary.read(model_directory(out, model.name) / "summary.json")
             shift = format_interval(summary.all.kl_trained_base)
             print(f"{model.name}: {summary.positions:,} positions, shift {shift} nats per position")
     else:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from .. import run_dir
 from ..config import ExecutionConfig, ManyProbesConfig, ProbeConfig, load, read_yaml
 from ..hub import local_path
 from ..manifest import write_manifest
+from ..probe_models import MODELS, model_directory
+from ..processor import device_name
 from ..schemas import ProbeSummary
 from ..sharded_table import ShardedTable
 from ..traces import traces_path
 from .recorded_sampling import Resolved, resolve_train_sampling
-from .targets import MODELS, Target, baseline_table, model_directory
+from .targets import Target, baseline_table
 
 RESULTS = ("positions", "vocabulary.json", "spill", "summary.json", "report.html", "trajectory.json", MODELS)
 
@@ -110,8 +110,7 @@ class Run:
         if overwrite and self.config.table_dir:
             for table in self.tables:
                 table.clear()
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        seed = self.config.seed
+        device, seed = device_name(), self.config.seed
         if self.is_many:
             config = self.config if overwrite else self.with_earlier()
             run_dir.claim(self.out, config, RESULTS, overwrite, ("trained",))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,9 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
         for target in run.targets:
             (target.directory / "summary.json").unlink(missing_ok=True)  # of a run in which traces failed
         run_dir.sweep(prober.states.spill)
-        return {target.name: _missing(plan, target) for target in run.targets}
+        shared = run.targets[0].baseline
+        of_baseline = _unfinished(plan, shared, plan.baseline_fingerprint) if shared else set()
+        return {target.name: sorted(of_baseline | _missing(plan, target)) for target in run.targets}
 
     todo = team.from_first(begin)
     prober.states.hashes = input_hashes(run.out, local_path(run.config.baseline))
@@ -103,34 +105,34 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
         _finish(run, prober)
 
 
-def _missing(plan: Plan, target: Target) -> list[int]:
+def _missing(plan: Plan, target: Target) -> set[int]:
+    return _unfinished(plan, target.table, lambda index: fingerprint(plan, target, index))
+
+
+def _unfinished(plan: Plan, table: ShardedTable, wanted: Callable[[int], str]) -> set[int]:
     """The shards to make: those that are missing, truncated, or have traces that a model failed on.
 
-    Raises ValueError for a shard of another run.
+    wanted: the fingerprint of a shard. Raises ValueError for a shard of another run.
     """
-    tables = [(target.table, lambda index: fingerprint(plan, target, index))]
-    if target.baseline:
-        tables.append((target.baseline, plan.baseline_fingerprint))
+    table.sweep()
     todo = set()
-    for table, wanted in tables:
-        table.sweep()
-        for index in range(len(plan.shards)):
-            try:
-                metadata = table.metadata(index)
-            except ForeignShard:
-                raise
-            except ValueError as error:
-                _log.warning("%s: it is made again", error)
-                table.remove(index)
-                metadata = None
-            if metadata and metadata.fingerprint != wanted(index):
-                raise ValueError(
-                    f"{table.root} holds shard {index} of a probe with other settings, other traces or another version:"
-                    " choose another directory, or --overwrite it"
-                )
-            if metadata is None or metadata.failed:
-                todo.add(index)
-    return sorted(todo)
+    for index in range(len(plan.shards)):
+        try:
+            metadata = table.metadata(index)
+        except ForeignShard:
+            raise
+        except ValueError as error:
+            _log.warning("%s: it is made again", error)
+            table.remove(index)
+            metadata = None
+        if metadata and metadata.fingerprint != wanted(index):
+            raise ValueError(
+                f"{table.root} holds shard {index} of a probe with other settings, other traces or another version:"
+                " choose another directory, or --overwrite it"
+            )
+        if metadata is None or metadata.failed:
+            todo.add(index)
+    return todo
 
 
 def _log_left_out(plan: Plan) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from ..config import BASELINE, ManyProbesConfig, ProbeConfig
 from ..models import ModelInfo, model_info
+from ..probe_models import model_directory
 from ..sharded_table import ShardedTable
-
-MODELS = "models"
-"""the directory that has one for each model"""
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,6 @@ class Target:
     @property
     def table(self) -> ShardedTable:
         return ShardedTable.from_run(self.directory, self.config.table_dir)
-
-
-def model_directory(out: Path, name: str) -> Path:
-    """The directory of one of several models of a probe in `out`."""
-    return out / MODELS / name
 
 
 def baseline_table(config: ManyProbesConfig, out: Path) -> ShardedTable:

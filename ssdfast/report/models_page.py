@@ -6,29 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import BASELINE
 from ..manifest import read_manifest
 from ..number_format import NBSP, format_interval
 from ..run_dir import write_text
-from ..schemas import Interval, ProbeSummary, Trajectory
+from ..schemas import COMPONENT_TITLES, Interval, ProbeSummary, Trajectory
 from .format_text import CLASSES, METRICS, interval_with_text, panels
 from .html_page import assemble, fill, headline, paragraphs, provenance
 from .page_data import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
 from .page_traces import embed
 from .sanitize import inert_record
-from .study_text import COMPONENTS
 from .terms import all_terms
 
-MODELS = "models"
 # Tones and marks go by the place in this list, in turns of six: classes have those of the components.
-_LINES = (*COMPONENTS.values(), *[""] * (6 - len(COMPONENTS)), *CLASSES)
-
-
-def model_directories(run_dir: Path) -> dict[str, Path]:
-    """The finished probes of several models in a run, by name; empty for a probe of one."""
-    files = (run_dir / MODELS).glob("*/summary.json")
-    names = sorted((file.parent.name for file in files), key=lambda name: (name.rstrip("0123456789"), len(name), name))
-    return {name: run_dir / MODELS / name for name in names if name != BASELINE}
+_LINES = (*COMPONENT_TITLES.values(), *[""] * (6 - len(COMPONENT_TITLES)), *CLASSES)
 
 
 def write_models(run_dir: Path, directories: Mapping[str, Path]) -> Path:
@@ -127,10 +117,10 @@ def _charts(trajectory: Trajectory) -> list[dict[str, Any]]:
             return {"name": name, "model": name, "points": places}
 
         components = [
-            line_of(title, [point.components[name] for point in points]) for name, title in COMPONENTS.items()
+            line_of(title, [point.components[name] for point in points]) for name, title in COMPONENT_TITLES.items()
         ]
         classes = [line_of(name, [p.by_position_class[name] for p in points]) for name in CLASSES]
-        strength = [line_of(COMPONENTS["ssd"], [point.ssd_strength for point in points])]
+        strength = [line_of(COMPONENT_TITLES["ssd"], [point.ssd_strength for point in points])]
         for title, note, series in (
             ("Components of the shift", "nats per position", components),
             ("Shift by class", "KL(trained ‖ baseline), nats per position", classes),
@@ -150,9 +140,9 @@ def _changes(trajectory: Trajectory) -> dict[str, Any]:
             [
                 point.training,
                 f"{earlier:,} to {point.step:,}",
-                *(format_interval(point.since_previous[name], signed=True) for name in COMPONENTS),
+                *(format_interval(point.since_previous[name], signed=True) for name in COMPONENT_TITLES),
             ]
         )
         before[point.training] = point.step
-    head = ["training", "steps", *(f"{title}, nats per position" for title in COMPONENTS.values())]
+    head = ["training", "steps", *(f"{title}, nats per position" for title in COMPONENT_TITLES.values())]
     return {"head": head, "rows": rows, "words": [1]}

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ..manifest import read_manifest
+from ..probe_models import finished_models
 from ..run_dir import write_text
 from ..schemas import GroupSummary, ProbeSummary
 from .format_text import CLASSES, LOCK_KINDS, METRICS, format_summary, interval_with_text, panels
 from .html_page import assemble, fill, headline, paragraphs, provenance
-from .models_page import model_directories, write_models
+from .models_page import write_models
 from .page_data import browser_data, browser_settings, read_source, read_summary, vocabulary_texts
 from .page_traces import embed
 from .sanitize import inert_record
@@ -24,7 +25,7 @@ def write_report(run_dir: Path) -> Path:
     -> decoded text). The page is below 10 MB, opens from disk and loads nothing from any host. Raises ValueError
     where an input is missing or broken.
     """
-    if directories := model_directories(run_dir):
+    if directories := finished_models(run_dir):
         return write_models(run_dir, directories)
     summary = read_summary(run_dir)
     source = read_source(run_dir, summary)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..number_format import NBSP, format_interval, format_p_value
 from ..schemas import (
+    COMPONENT_TITLES,
     ArmResults,
     ControlComparison,
     Curves,
@@ -18,7 +19,7 @@ from ..schemas import (
 )
 from .probe_source import format_truncation
 from .study import Study
-from .study_text import COMPONENTS, GROUP_KINDS, METRICS
+from .study_text import GROUP_KINDS, METRICS
 
 
 def attributions(study: Study) -> dict[str, Any]:
@@ -31,9 +32,11 @@ def attributions(study: Study) -> dict[str, Any]:
 def _attribution(arm: ArmResults, control: dict[tuple[str, str], GroupMetrics]) -> dict[str, Any]:
     comparison, shift = arm.vs_control, arm.shift
     return {
-        "components": [_row(title, shift.components[name].nats, signed=True) for name, title in COMPONENTS.items()],
+        "components": [
+            _row(title, shift.components[name].nats, signed=True) for name, title in COMPONENT_TITLES.items()
+        ],
         "beyond": comparison
-        and [_row(title, comparison.components[name], signed=True) for name, title in COMPONENTS.items()],
+        and [_row(title, comparison.components[name], signed=True) for name, title in COMPONENT_TITLES.items()],
         "fit": _joint_fit(shift),
         "classes": _classes(shift, comparison),
         "componentTests": comparison and _component_tests(comparison),
@@ -99,7 +102,7 @@ def _component_tests(comparison: ControlComparison) -> dict[str, Any]:
         difference = comparison.parameters.get(test.parameter or "")
         rows.append(
             [
-                COMPONENTS[test.component],
+                COMPONENT_TITLES[test.component],
                 "–" if difference is None else format_interval(difference, signed=True),
                 "–" if difference is None or difference.mde is None else f"{difference.mde:.2g}",
                 format_p_value(test.p_value),
@@ -114,7 +117,7 @@ _SYMBOLS = {"ssd_strength": "s", "temperature": "T", "top_k": "k", "top_p": "p",
 
 
 def _single_component_fits(fits: Mapping[Any, SingleFit]) -> dict[str, Any]:
-    names = {**{str(name): title for name, title in COMPONENTS.items()}, "truncation": "any T, top-k, top-p"}
+    names = {**{str(name): title for name, title in COMPONENT_TITLES.items()}, "truncation": "any T, top-k, top-p"}
     rows = []
     for name, fit in fits.items():
         unexplained = fit.unexplained_fraction

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from ..number_format import NBSP, format_interval
-from ..schemas import AttributionResults, Component, Verdict
+from ..schemas import COMPONENT_TITLES, AttributionResults, Verdict
 from .format_text import Metric
 from .study import Study
 
-COMPONENTS: dict[Component, str] = {
-    "ssd": "self-distillation",
-    "temperature": "temperature",
-    "eos_bias": "EOS bias",
-    "residual": "residual",
-}
 _EFFECTS = {
     "ssd": "self-distillation",
     "temperature": "a temperature change",
@@ -20,7 +14,7 @@ _EFFECTS = {
     "residual": "a residual",
 }
 CATEGORIES: dict[str, str] = {
-    **{str(name): title for name, title in COMPONENTS.items()},
+    **{str(name): title for name, title in COMPONENT_TITLES.items()},
     "mixture": "a mixture",
     "none": "no effect",
     "undecided": "undecided",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..schemas import AttributionResults
-from .base import Result, new_axes
+from .base import Result, interval_columns, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,11 +52,9 @@ class Attribution(Result):
         for arm, entry in self.results().arms.items():
             for component, size in entry.shift.components.items():
                 row: dict[str, Any] = {"arm": arm, "component": component}
-                beyond = entry.vs_control and entry.vs_control.components[component]
+                beyond = entry.vs_control.components[component] if entry.vs_control else None
                 for name, interval in (("nats", size.nats), ("fraction", size.fraction), ("beyond_control", beyond)):
-                    row[name] = interval and interval.value
-                    row[f"{name}_ci_low"] = interval and interval.ci_low
-                    row[f"{name}_ci_high"] = interval and interval.ci_high
+                    row |= interval_columns(name, interval)
                 rows.append(row)
         return Frame(rows)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..schemas import Manifest
+    from ..schemas import Interval, Manifest
 
 
 class Result:
@@ -62,6 +62,12 @@ def check_columns(names: Iterable[str], present: Sequence[str], where: object) -
             near = difflib.get_close_matches(name, present, 3, 0.5)
             remedy = f"did you mean {' or '.join(near)}?" if near else f"the columns are {', '.join(present)}"
             raise ValueError(f"{where} has no column {name!r}: {remedy}")
+
+
+def interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """A value and the ends of its interval, as a row of a frame has them; None where there is none."""
+    value, low, high = (interval.value, interval.ci_low, interval.ci_high) if interval else (None, None, None)
+    return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
 
 
 def new_axes(ax: Axes | None) -> Axes:

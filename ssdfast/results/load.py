@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..probe_models import finished_models
 from .attribution import Attribution
 from .base import Result
 from .evaluation import Evaluation
 from .model import Model
 from .probe import Probe
-from .probes import Probes, is_probes
+from .probes import Probes
 from .study import Study
 from .traces import Traces
 
@@ -46,7 +47,7 @@ def load(directory: str | os.PathLike[str]) -> Traces | Model | Probe | Probes |
             result = kind(path)
             _check(result)
             return result  # type: ignore[return-value]
-    if is_probes(path):
+    if finished_models(path):
         return Probes(path)
     if any(path.glob("*.parquet")) or any((path / "traces").glob("*.parquet")):
         traces = Traces(path)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import BASELINE
 from ..number_format import format_interval
-from ..schemas import Trajectory
-from .base import Result, check_columns, new_axes
+from ..probe_models import finished_models, model_directory
+from ..schemas import COMPONENT_TITLES, Trajectory
+from .base import Result, check_columns, interval_columns, new_axes
 from .probe import Probe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .frame import Frame
-
-MODELS = "models"
-_TITLES = {"ssd": "self-distillation", "temperature": "temperature", "eos_bias": "EOS bias", "residual": "residual"}
 
 
 class Probes(Result):
@@ -34,15 +30,13 @@ class Probes(Result):
     @property
     def models(self) -> list[str]:
         """The names of the trained models whose probes are finished, numbers in their order."""
-        directories = (self.directory / MODELS).iterdir()
-        names = (path.name for path in directories if path.name != BASELINE and (path / "summary.json").exists())
-        return sorted(names, key=lambda name: (name.rstrip("0123456789"), len(name), name))
+        return list(finished_models(self.directory))
 
     def __getitem__(self, name: str) -> Probe:
         """The probe of one model. Raises KeyError for a model that is not there."""
         if name not in self.models:
             raise KeyError(f"{self.directory} has no model {name!r}: its models are {', '.join(self.models)}")
-        return Probe(self.directory / MODELS / name)
+        return Probe(model_directory(self.directory, name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.models)
@@ -90,13 +84,17 @@ class Probes(Result):
         rows: list[dict[str, Any]] = []
         for point in self._trajectory().points:
             shared: dict[str, Any] = {"training": point.training, "step": point.step, "model": point.model}
-            shared |= _interval("kl_trained_base", point.kl_trained_base)
+            shared |= interval_columns("kl_trained_base", point.kl_trained_base)
             for name, kl in point.by_position_class.items():
-                shared |= _interval(f"kl_{name}", kl)
-            shared |= _interval("ssd_strength", point.ssd_strength)
+                shared |= interval_columns(f"kl_{name}", kl)
+            shared |= interval_columns("ssd_strength", point.ssd_strength)
             for component, nats in point.components.items():
                 since = point.since_previous[component]
-                own = {"component": component, **_interval("nats", nats), **_interval("since_previous", since)}
+                own = {
+                    "component": component,
+                    **interval_columns("nats", nats),
+                    **interval_columns("since_previous", since),
+                }
                 rows.append({**own, **shared})
         first = ["training", "step", "model"]
         frame = Frame(rows)
@@ -122,7 +120,7 @@ class Probes(Result):
         """
         frame = self.trajectory()
         ax = new_axes(ax)
-        for number, (component, title) in enumerate(_TITLES.items()):
+        for number, (component, title) in enumerate(COMPONENT_TITLES.items()):
             for line, (_, own) in enumerate(frame[frame["component"] == component].groupby("training", sort=False)):
                 style = ("-", "--", ":", "-.")[line % 4]
                 label = title if line == 0 else "_nolegend_"
@@ -148,16 +146,3 @@ class Probes(Result):
             f"{name}: shift {format_interval(self[name].summary().all.kl_trained_base)} nats per position"
             for name in self
         ]
-
-
-def _interval(name: str, interval: Any) -> dict[str, float | None]:
-    return {
-        name: interval and interval.value,
-        f"{name}_ci_low": interval and interval.ci_low,
-        f"{name}_ci_high": interval and interval.ci_high,
-    }
-
-
-def is_probes(directory: Path) -> bool:
-    """Whether a directory has the probes of several models."""
-    return any((directory / MODELS).glob("*/summary.json"))

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from .. import run_dir
 from ..config import SampleConfig, SampleExecution
 from ..manifest import write_manifest
 from ..problems.problem import Problem, read_problems, write_problems
+from ..processor import device_name
 from ..progress import progress
 from ..schemas import SamplingSummary
 from ..trace_checks import PaddingIds
@@ -51,12 +51,11 @@ def sample(
     with run_dir.lock(out):
         run_dir.check_claim(out, config, RESULTS, overwrite, growing=GROWING)
         plan = make_plan(config)
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         with LazyEngine(config, execution, plan) as engine:
             if overwrite:
                 engine.ready(plan.rules)  # before anything is removed
             run_dir.claim(out, config, RESULTS, overwrite, growing=GROWING)
-            write_manifest(out, device, config.seed, input_files(config))
+            write_manifest(out, device_name(), config.seed, input_files(config))
             first_failure = fill(plan, engine, out / "traces", "sampling", out / "problems.jsonl")
         counts = summarize(out / "traces")
         summary = SamplingSummary(**counts, skipped_problems=plan.skipped_problems, first_failure=first_failure)

@@ -1,6 +1,7 @@
 """The JSON files that stages hand to each other, each with one model that writer and reader share."""
 
 from .attribution import (
+    COMPONENT_TITLES,
     ArmResults,
     AttributionResults,
     AttributionSettings,
@@ -25,6 +26,7 @@ from .training import DescribedTraces, StepMetrics, TraceSelection, TrainingReco
 from .trajectory import Trajectory, TrajectoryPoint
 
 __all__ = [
+    "COMPONENT_TITLES",
     "ArmResults",
     "AttributionResults",
     "AttributionSettings",

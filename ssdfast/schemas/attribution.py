@@ -11,6 +11,13 @@ from ..config import PositionClassConfig, SamplingParams
 from .base import Interval, JsonFile, Record
 
 Component = Literal["ssd", "temperature", "eos_bias", "residual"]
+COMPONENT_TITLES: dict[Component, str] = {
+    "ssd": "self-distillation",
+    "temperature": "temperature",
+    "eos_bias": "EOS bias",
+    "residual": "residual",
+}
+"""as figures name them"""
 
 
 class AttributionSettings(Record):

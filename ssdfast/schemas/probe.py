@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ProbeConfig
+from ..probe_models import MODELS
 from ..run_dir import read_json, write_json
 from .base import Interval, JsonFile, Record
 
@@ -104,7 +105,7 @@ def write_vocabulary(path: Path, texts: dict[int, str]) -> None:
 def vocabulary_file(run_dir: Path) -> Path:
     """The vocabulary.json of a probe: its own, or that of the run in whose ``models`` it is one of several."""
     own, shared = run_dir / "vocabulary.json", run_dir.absolute().parent.parent / "vocabulary.json"
-    return shared if not own.exists() and run_dir.absolute().parent.name == "models" else own
+    return shared if not own.exists() and run_dir.absolute().parent.name == MODELS else own
 
 
 def read_vocabulary(path: Path) -> dict[int, str]:

@@ -23,6 +23,7 @@ from ..config import EngineSamplingParams, TrainExecution, TrainingRunConfig
 from ..distributed import is_first
 from ..hub import local_path
 from ..manifest import write_manifest
+from ..processor import device_name
 from ..progress import progress
 from ..schemas import StepMetrics, TrainingRecord, read_metrics
 from ..threads import set_threads
@@ -70,9 +71,8 @@ def train(
 
         def begin() -> None:
             run_dir.claim(out, config, RESULTS, overwrite)
-            device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
             write_manifest(
-                out, device, config.seed, [local_path(config.model), *files(traces_path(Path(config.traces)))]
+                out, device_name(), config.seed, [local_path(config.model), *files(traces_path(Path(config.traces)))]
             )
 
         return fit(config, out / "train", execution, begin, overwrite)

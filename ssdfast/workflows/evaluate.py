@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from .. import run_dir
 from ..config import EvalConfig, EvalExecution, NamedPath
@@ -49,6 +48,7 @@ from ..extras import require
 from ..manifest import write_manifest
 from ..number_format import format_names
 from ..problems.problem import Problem, write_problems
+from ..processor import device_name
 from ..run_dir import RunError
 from ..sampling.estimate import estimate_plan
 from ..sampling.requests import LazyEngine, Plan, check_sampling_params, plan_for
@@ -204,8 +204,7 @@ class _Evaluation:
 
     def _claim(self, inputs: list[Path], overwrite: bool) -> None:
         run_dir.claim(self.out, self.config, RESULTS, overwrite, AFTER_SAMPLING, GROWING)
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        write_manifest(self.out, device, self.config.seed, inputs)
+        write_manifest(self.out, device_name(), self.config.seed, inputs)
 
     def _select_problems(self, problems: list[Problem]) -> dict[str, Problem]:
         """The problems within the limit that fit every checkpoint's context, in the order of sampling."""

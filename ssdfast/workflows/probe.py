@@ -6,8 +6,9 @@ import logging
 from pathlib import Path
 
 from .. import run_dir
-from ..config import BASELINE, ExecutionConfig, ManyProbesConfig, ProbeConfig
+from ..config import ExecutionConfig, ManyProbesConfig, ProbeConfig
 from ..distributed import is_first
+from ..probe_models import MODELS, finished_models
 from ..schemas import FailedTrace
 
 _log = logging.getLogger("ssdfast.probing")
@@ -41,14 +42,14 @@ def _write_trajectory(out: Path) -> None:
     """trajectory.json, unless it is that of the probes that are there."""
     from ..attribution.trajectory import trajectory
 
-    path, models = out / TRAJECTORY, out / "models"
-    summaries = sorted(file for file in models.glob("*/summary.json") if file.parent.name != BASELINE)
-    newest = max(file.stat().st_mtime_ns for file in (models, *summaries))
+    path, probes = out / TRAJECTORY, finished_models(out)
+    written = [out / MODELS, *(probe / "summary.json" for probe in probes.values())]
+    newest = max(file.stat().st_mtime_ns for file in written)
     if path.exists() and path.stat().st_mtime_ns > newest:
         return
     run_dir.remove(path)
     try:
-        result = trajectory({file.parent.name: file.parent for file in summaries})
+        result = trajectory(probes)
     except ValueError as error:
         _log.warning("there is no trajectory of the checkpoints: %s", error)
         return
