@@ -113,10 +113,7 @@ def main() -> None:
 
 
 def new_files() -> list[Path]:
-    """The files of a selection that are not links to the traces."""
-    return [
-        file for name in ("all", "correct") for file in (HOME / name).rglob("*.parquet") if file.stat().st_nlink == 1
-    ]
+    return [file for name in ("all", "correct") for file in (HOME / name).rglob("*.parquet")]
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from .messages import one_line
 from .run_dir import atomic, parquet_metadata
+from .selected_shard import ROWS_AT_ONCE, open_shard
 
 SCHEMA = pa.schema(
     [
@@ -53,7 +54,6 @@ MARK = ".unfinished"
 """The file beside the traces of a run from its first trace until each of its requests was tried."""
 REQUIRED = ("problem_id", "sample", "prompt_ids", "completion_ids")
 OPTIONAL = ("correct", "finish_reason")
-_ROWS_AT_ONCE = 64  # traces of 48k tokens are 200 kB each
 
 
 @dataclass(frozen=True)
@@ -190,11 +190,11 @@ def tables(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iter
     Raises ValueError for a file that is no complete Parquet file or lacks a column.
     """
     try:
-        with pq.ParquetFile(file.absolute()) as source:
-            names = source.schema_arrow.names
+        with open_shard(file) as shard:
+            names = shard.schema_arrow.names
             _check_columns(names, file, required)
             columns = [*required, *(name for name in optional if name in names)]
-            for batch in source.iter_batches(_ROWS_AT_ONCE, columns=columns):
+            for batch in shard.iter_batches(ROWS_AT_ONCE, columns=columns):
                 yield _conform(pa.Table.from_batches([batch]), file, required)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{file} is not a complete Parquet file ({one_line(error)}): write it again") from None

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from .. import traces
 from ..schemas import SamplingSummary
+from ..selected_shard import open_shard
 from .base import Result, check_columns, new_axes
 
 if TYPE_CHECKING:
@@ -55,12 +56,9 @@ class Traces(Result):
         Raises ValueError for a column that does not exist, and for a shard that is missing.
         """
         files = self.files
-        names = pq.read_schema(files[0]).names
+        names = self._columns
         check_columns(columns or (), names, self.directory)
-        table = pa.concat_tables(
-            [pq.read_table(file, columns=list(columns or names), partitioning=None) for file in files],
-            promote_options="default",
-        )
+        table = pa.concat_tables([_read(file, columns or names) for file in files], promote_options="default")
         summary = self.summary()
         if summary and len(table) != summary.traces:
             raise ValueError(
@@ -77,8 +75,7 @@ class Traces(Result):
         from .frame import Frame
 
         if columns is None:
-            names = pq.read_schema(self.files[0]).names
-            columns = [name for name in _SHORT if name in names]
+            columns = [name for name in _SHORT if name in self._columns]
         return Frame.from_arrow(self.arrow(columns))
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -89,9 +86,19 @@ class Traces(Result):
         ax.set_ylabel("traces")
         return ax
 
+    @property
+    def _columns(self) -> list[str]:
+        with open_shard(self.files[0]) as shard:
+            return list(shard.schema_arrow.names)
+
     def _lines(self) -> Sequence[str]:
         summary = self.summary()
         if not summary:
             return [f"{len(self):,} traces"]
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary.finish_reasons.items())
         return [f"{summary.traces:,} traces of {summary.tokens:,} tokens: {reasons}"]
+
+
+def _read(file: Path, columns: Sequence[str]) -> pa.Table:
+    with open_shard(file) as shard:
+        return shard.read(list(columns))

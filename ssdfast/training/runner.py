@@ -26,8 +26,9 @@ from ..manifest import write_manifest
 from ..processor import device_name
 from ..progress import progress
 from ..schemas import StepMetrics, TrainingRecord, read_metrics
+from ..selected_shard import with_sources
 from ..threads import set_threads
-from ..traces import files, traces_path
+from ..traces import files
 from .diagnostics import warmup_warning
 from .examples import Example
 from .filters import format_filters, read_training_examples
@@ -72,7 +73,7 @@ def train(
         def begin() -> None:
             run_dir.claim(out, config, RESULTS, overwrite)
             write_manifest(
-                out, device_name(), config.seed, [local_path(config.model), *files(traces_path(Path(config.traces)))]
+                out, device_name(), config.seed, [local_path(config.model), *with_sources(files(Path(config.traces)))]
             )
 
         return fit(config, out / "train", execution, begin, overwrite)

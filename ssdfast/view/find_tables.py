@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ..messages import one_line
 from ..schemas import vocabulary_file
+from ..selected_shard import open_shard, source_of
 from ..sharded_table import ShardedTable, baseline_name
 
 Kind = Literal["positions", "samples", "traces"]
@@ -33,6 +34,13 @@ class Table:
     """the vocabulary.json that its token ids belong to"""
     baseline: tuple[Path, ...] = ()
     """the files of the baseline's columns, where several models share them"""
+    sources: tuple[Path, ...] = ()
+    """for each of `files` the one that holds the traces which it selects"""
+
+    @property
+    def joined(self) -> bool:
+        """Whether columns are in other files."""
+        return bool(self.baseline or self.sources)
 
     @property
     def scalars(self) -> list[str]:
@@ -59,11 +67,15 @@ def find_tables(root: Path) -> list[Table]:
             continue
         schema = _schema(parquet[0])
         baseline = _baseline(parquet, schema)
+        sources = tuple(filter(None, map(source_of, parquet))) if source_of(parquet[0]) else ()
         if baseline:
             with ShardedTable(str(path.absolute())).open(str(parquet[0].absolute())) as shard:
                 schema = shard.schema_arrow
+        elif sources and all(file.resolve().is_relative_to(inside) for file in sources):
+            with open_shard(parquet[0]) as selected:
+                schema = selected.schema_arrow
         if kind := _kind(schema):
-            tables.append(Table(_name(kind, path, root), kind, parquet, schema, None, baseline))
+            tables.append(Table(_name(kind, path, root), kind, parquet, schema, None, baseline, sources))
     if not tables:
         raise ValueError(f"{root} holds no positions, graded samples or traces: name a run, or a directory of traces")
     any_vocabulary = next(iter(vocabularies.values()), None)

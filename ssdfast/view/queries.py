@@ -145,7 +145,7 @@ class Explorer:
             column = sort.removeprefix("-")
             self._check(table, [column])
             order = f"ORDER BY {identifier(column)} {'DESC' if sort[0] == '-' else 'ASC'} NULLS LAST"
-        elif table.baseline:  # a join keeps no order
+        elif table.joined:  # a join keeps no order
             order = f"ORDER BY {file}, file_row_number"
         sql = (
             f"SELECT {columns}, {file}, file_row_number FROM {source} {where} {order} LIMIT {PAGE} OFFSET {int(offset)}"
@@ -170,8 +170,8 @@ class Explorer:
         if not (number.isdecimal() and row_number.isdecimal() and int(number) < len(table.files)):
             raise ValueError(f"there is no row {key!r}")
         path = str(table.files[int(number)].resolve())
-        if table.baseline:
-            entries = one_row(Path(path), int(row_number))
+        if table.joined:
+            entries = one_row(table, Path(path), int(row_number))
         else:
             rows = f"read_parquet({quote(path)}, file_row_number = true) WHERE file_row_number = ?"
             entries = self._arrow(f"SELECT * EXCLUDE (file_row_number) FROM {rows}", [int(row_number)])
@@ -261,7 +261,7 @@ class Explorer:
         if (count := self.count(name, filters)) > limit:
             raise ValueError(f"{count:,} rows are more than the {limit:,} that can be exported: add a filter")
         where, values = self._where(name, filters)
-        order = "ORDER BY filename, file_row_number" if self.tables[name].baseline else ""
+        order = "ORDER BY filename, file_row_number" if self.tables[name].joined else ""
         sql = f"SELECT * EXCLUDE (filename, file_row_number) FROM t{self.places[name]} {where} {order}"
         rows = self._arrow(sql, values)
         return with_known(rows) if self.tables[name].baseline else rows

@@ -12,6 +12,7 @@ from ..evaluation.completions import problems_beside, problems_file, trace_files
 from ..problems.problem import Problem
 from ..problems.sources import load_problems
 from ..sampling.requests import Plan, input_files
+from ..selected_shard import with_sources
 
 
 def read_problems(config: EvalConfig) -> tuple[list[Problem], set[str]]:
@@ -43,7 +44,7 @@ def evaluation_files(config: EvalConfig) -> Iterator[Path]:
         path = Path(source.path)
         if not path.exists():
             raise ValueError(f"there are no completions at {path}: name a run, a directory of traces, or a file")
-        yield from [path] if path.suffix.lower() == ".jsonl" else trace_files(path)
+        yield from [path] if path.suffix.lower() == ".jsonl" else with_sources(trace_files(path))
         beside = problems_file(path)
         if beside and path.suffix.lower() != ".jsonl" and not config.problems.sources:
             yield beside

@@ -2,7 +2,7 @@
 
 The traces of each run are in traces/CHECKPOINT/SAMPLING, the graded samples in eval/samples.parquet, the numbers in
 eval/results.json and the plots in eval/*.svg. A run that was stopped continues with the traces that are missing. Traces
-get their grades as a column `correct`: those of a checkpoint in place, those of another run as a copy in traces/NAME.
+get their grades as a column `correct`: those of a checkpoint in place, those of another run in traces/NAME, by name.
 With other settings of grading nothing is sampled again, and with more samples or tokens only what is missing.
 """
 
@@ -72,12 +72,11 @@ def evaluate(
     out: Path,
     execution: EvalExecution | None = None,
     overwrite: bool = False,
-    copy_graded: bool = True,
+    of_others: bool = True,
 ) -> EvaluationResults:
     """Fill `out`; returns the content of eval/results.json. Does nothing more where that is there with these settings.
 
-    copy_graded: write the traces of other runs once more, with their grades; else the grades are in samples.parquet
-    alone.
+    of_others: write traces/NAME for the traces of other runs; else their grades are in samples.parquet alone.
     Raises ValueError for unusable settings, problems, models or completions, naming file, line and problem; RunError
     where traces failed, which the same command tries again.
     """
@@ -86,7 +85,7 @@ def evaluate(
     execution = execution or EvalExecution()
     check_summary_trackers(execution.report_to)
     with run_dir.lock(out):
-        return _Evaluation(config, out, execution, copy_graded).run(overwrite)
+        return _Evaluation(config, out, execution, of_others).run(overwrite)
 
 
 def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
@@ -106,8 +105,8 @@ def estimate(config: EvalConfig, execution: EvalExecution, out: Path) -> str:
 
 
 class _Evaluation:
-    def __init__(self, config: EvalConfig, out: Path, execution: EvalExecution, copy_graded: bool = True) -> None:
-        self.config, self.out, self.execution, self.copy_graded = config, out, execution, copy_graded
+    def __init__(self, config: EvalConfig, out: Path, execution: EvalExecution, of_others: bool = True) -> None:
+        self.config, self.out, self.execution, self.of_others = config, out, execution, of_others
         self.plans: dict[str, Plan] = {}
         self.skipped: list[str] = []
 
@@ -334,7 +333,7 @@ class _Evaluation:
         with run_dir.atomic(directory / "samples.parquet") as temporary:
             pq.write_table(table.replace_schema_metadata(run_dir.parquet_metadata()), temporary, compression="zstd")
         runs = split_by_run(table)
-        write_grades(self.out / "traces", config, table, self.copy_graded)
+        write_grades(self.out / "traces", config, table, self.of_others)
         strata = {name: (problem.source, problem.difficulty) for name, problem in self.problems.items()}
         values: dict[str, Any] = {
             "problems": max(len(set(rows["problem_id"].to_pylist())) for rows in runs.values()),

@@ -1,4 +1,4 @@
-"""Positions whose baseline's columns are in a table of their own are seen whole."""
+"""Tables with columns in files of their own are seen whole."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ssdfast.probing.runner import probe
 from ssdfast.sharded_table import ShardedTable
 from ssdfast.view.find_tables import find_tables
 from ssdfast.view.queries import Explorer
+from ssdfast.workflows.study import select_traces
 from tests import tiny
 
 
@@ -78,3 +79,21 @@ def test_a_baseline_of_other_positions_is_named(out, tmp_path):
             explorer.describe()
     finally:
         explorer.close()
+
+
+def test_selected_traces_have_the_columns_of_the_traces_themselves(tmp_path, monkeypatch):
+    whole = tiny.save_traces(tmp_path / "sample" / "traces", 5, finish_reason=["stop"] * 5)
+    table = select_traces.index(tmp_path / "sample" / "traces").take([1, 3, 3])
+    table = table.set_column(1, "sample", pa.array([0, 0, 1], pa.int32()))
+    select_traces.write(table.set_column(5, "correct", pa.array([True, None, False])), tmp_path / "select" / "traces")
+    explorer = Explorer(find_tables(tmp_path), tmp_path)
+    name = "traces of select/traces"
+    rows = explorer.rows(name, [], "", 0)
+    assert [(row["sample"], row["correct"]) for row in rows] == [(0, True), (0, None), (1, False)]
+    ids = pq.read_table(whole)["completion_ids"].take([1, 3, 3]).to_pylist()
+    assert [explorer.row(name, row["_row"])["completion_ids"] for row in rows] == ids
+    assert explorer.export(name, [], 10)["completion_ids"].to_pylist() == ids
+    assert explorer.count(name, [("correct", "=", "true")]) == 1
+    explorer.close()
+    with pytest.raises(ValueError, match="holds no positions"):  # what it selects from is elsewhere
+        find_tables(tmp_path / "select")

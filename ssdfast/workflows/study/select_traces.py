@@ -1,16 +1,13 @@
 """The traces that an arm trains on: graded, then all of them, the correct ones, or resampled to other lengths.
 
-They are selected in an index, a narrow table with a row per trace, so that token ids and top log-probabilities are read
-one shard at a time and only to be written. A shard that is selected whole is linked, not copied.
+They are selected in an index, a narrow table with a row per trace, and written as shards that name them, so that no
+token is copied.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ... import traces
-from ...run_dir import atomic
+from ...selected_shard import held_rows, open_shard, write_selected
 from ...traces import UNFINISHED
 
 INDEX = pa.schema(
@@ -33,7 +30,8 @@ INDEX = pa.schema(
         ("correct", pa.bool_()),  # null where the trace has no grade
         ("length", pa.int64()),  # of the completion, in tokens
         ("file", pa.string()),  # that holds the trace
-        ("row", pa.int64()),  # in the file
+        ("source_row", pa.int64()),  # in the file
+        ("source_sample", pa.int32()),  # its `sample` in the file
     ]
 )
 _NEAR_FRACTION = 0.02
@@ -61,12 +59,14 @@ def _grades(samples: Path) -> dict[tuple[str, int], bool]:
 
 
 def _index_of_file(file: Path) -> pa.Table:
-    names = [name for name in INDEX.names if name in pq.read_schema(file.absolute()).names]
-    table = pq.read_table(file.absolute(), columns=[*names, "completion_ids"], partitioning=None)
-    columns = {name: table[name] for name in names} | {
+    with open_shard(file) as shard:
+        names = [name for name in INDEX.names if name in shard.schema_arrow.names]
+        table = shard.read([*names, "completion_ids"])
+    source, held = held_rows(file)
+    columns = {name: table[name] for name in names} | {name: held[name] for name in held.column_names}
+    columns |= {
         "length": pc.list_value_length(table["completion_ids"]),
-        "file": pa.array([str(file)] * len(table)),
-        "row": pa.array(range(len(table))),
+        "file": pa.array([str(source)] * len(table)),
     }
     return pa.table(
         [columns.get(field.name, pa.nulls(len(table), field.type)).cast(field.type) for field in INDEX], schema=INDEX
@@ -125,49 +125,23 @@ def subsample(table: pa.Table, count: int, seed: int) -> pa.Table:
 
 
 def write(table: pa.Table, directory: Path) -> None:
-    """Write the traces of an index as a directory of traces, a shard for each file that they are in.
+    """Write the traces of an index as a directory of traces, a shard for each file that holds them.
 
     Raises ValueError for an empty table.
     """
     if not len(table):
         raise ValueError(f"no trace is left for {directory.parent.name}: sample more, or use another filter")
     for shard, (file, rows) in enumerate(_by_file(table)):
-        if _is_whole(file, rows):
-            _link(file, traces.shard_path(directory, shard))
-            continue
-        shard_table = pq.read_table(file.absolute(), partitioning=None).take(rows["row"])
-        shard_table = shard_table.set_column(
-            shard_table.column_names.index("sample"), INDEX.field("sample"), rows["sample"]
-        )
-        if "correct" in shard_table.column_names:
-            shard_table = shard_table.drop_columns(["correct"])
-        traces.write_shard(directory, shard, shard_table.append_column("correct", rows["correct"]))
+        write_selected(traces.shard_path(directory, shard), file, rows)
 
 
 def _by_file(table: pa.Table) -> Iterator[tuple[Path, pa.Table]]:
-    """The rows of each file, in the order of the table."""
-    start = 0
-    for file, group in groupby(table["file"].to_pylist()):
-        count = sum(1 for _ in group)
-        yield Path(file), table.slice(start, count)
-        start += count
-
-
-def _is_whole(file: Path, rows: pa.Table) -> bool:
-    """Whether these are all traces of the file, unchanged."""
-    there = _index_of_file(file)
-    return there.equals(rows.combine_chunks().cast(INDEX))
-
-
-def _link(file: Path, path: Path) -> None:
-    """One file with two names; a copy where the disk has no such thing. Shards are replaced, never changed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        path.unlink(missing_ok=True)
-        os.link(file, path)
-    except OSError:
-        with atomic(path) as temporary:
-            shutil.copyfile(file, temporary)
+    """The rows of each file in the order of the table, as long as they ascend."""
+    files = table["file"].combine_chunks().dictionary_encode()
+    code, row = files.indices.to_numpy(), table["source_row"].to_numpy()
+    starts = np.flatnonzero(np.concatenate([[True], (code[1:] != code[:-1]) | (row[1:] < row[:-1])]))
+    for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
+        yield Path(files[int(start)].as_py()), table.slice(start, end - start)
 
 
 def describe(table: pa.Table) -> dict[str, Any]:

@@ -303,7 +303,7 @@ class Stages:
 
         source = NamedPath(name="sampled", path=str(traces))
         config = EvalConfig(completions=(source,), **self.config.grading())
-        evaluate(config, directory, self._eval_execution, copy_graded=False)
+        evaluate(config, directory, self._eval_execution, of_others=False)
 
     def _graded(self, arm: str, seed: int) -> pa.Table:
         """The index of the samples that an arm trains on, with their grades."""
