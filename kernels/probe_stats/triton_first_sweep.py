@@ -19,12 +19,10 @@ d = x_b - x_a.
 import triton
 import triton.language as tl
 
-from .triton_math import A_D, A_DD, B_D
-from .triton_threads import T, add_chunk, finish_state, start_state
+from .triton_threads import T, add_chunk, finish_states, start_state
 from .triton_vectors import (
     LOWEST_SURE,
     PAD,
-    SCALE,
     aligned_words,
     count_halves,
     halves_above,
@@ -41,7 +39,7 @@ def first_sweep(
     a_ptr, b_ptr, token_ptr, token_z_ptr, state_ptr, group_max_ptr, group_sum_ptr,
     n_rows, vocab, parts, chunks, stride_a, stride_b, slots, model_slots,
     SCALES: tl.constexpr, ROOT_OF: tl.constexpr, POWERS: tl.constexpr, MODELS: tl.constexpr,
-    STEPS: tl.constexpr, PTX: tl.constexpr,
+    STEPS: tl.constexpr, PTX: tl.constexpr, BY_THREAD: tl.constexpr,
 ):  # fmt: skip
     """States of a part of one row, without the slots of classes.
 
@@ -49,7 +47,8 @@ def first_sweep(
     token_z_ptr: its logits, float32 [models, N]. state_ptr: float32 [N, slots, parts].
     group_*_ptr: float32 [models, N, parts * T]: a group's largest logit and its sum of e^(z - M), M the part's largest.
     SCALES: SCALE times each root. MODELS: 2 for both models with the sums of the pair. STEPS: vectors of a thread in a
-    chunk, of which a part has ``chunks``.
+    chunk, of which a part has ``chunks``. BY_THREAD: False for fewer and larger operations, which only the interpreter
+    wants.
     """
     ELEMENT: tl.constexpr = a_ptr.dtype.element_ty
     H: tl.constexpr = 4 // (ELEMENT.primitive_bitwidth // 8)
@@ -99,7 +98,9 @@ def first_sweep(
         a_z = _all_logits(a_w, ELEMENT)
         a_top = _top(a_w, a_z, ELEMENT, PTX)
         a_rank = _rank(a[1], a_w, a_z, tl.where(is_before, bars[0][0], bars[0][1]), ELEMENT, PTX)
-        a, b, pair = add_chunk(a, b, pair, a_z, b_z, a_top, b_top, a_rank, b_rank, SCALES, ROOT_OF, POWERS, MODELS, PTX)
+        a, b, pair = add_chunk(
+            a, b, pair, a_z, b_z, a_top, b_top, a_rank, b_rank, SCALES, ROOT_OF, POWERS, MODELS, PTX, BY_THREAD
+        )
         a_place += CHUNK // H
         b_place += CHUNK // H
 
@@ -108,14 +109,12 @@ def first_sweep(
     if (token_chunk >= whole_first) & (token_chunk < whole_end):
         for step in range(STEPS * H):
             ids = token_chunk * CHUNK + place + (step // H) * (T * 4 * H) + step % H - lead
-            ahead_a += tl.sum(((tl.load(a_ptr + ids).to(tl.float32) == z_token_a) & (ids < token)).to(tl.int32))
+            ahead_a += _how_many((tl.load(a_ptr + ids).to(tl.float32) == z_token_a) & (ids < token))
             if MODELS == 2:
-                ahead_b += tl.sum(((tl.load(b_ptr + ids).to(tl.float32) == z_token_b) & (ids < token)).to(tl.int32))
-    is_hard = tl.zeros([], tl.int32)
+                ahead_b += _how_many((tl.load(b_ptr + ids).to(tl.float32) == z_token_b) & (ids < token))
+    is_hard = tl.zeros([T], tl.int32)
     if whole_first < whole_end:
-        is_hard += tl.sum((a[0] <= LOWEST_SURE).to(tl.int32)) + tl.sum((b[0] <= LOWEST_SURE).to(tl.int32)) * (
-            MODELS - 1
-        )
+        is_hard += (a[0] <= LOWEST_SURE).to(tl.int32) + (b[0] <= LOWEST_SURE).to(tl.int32) * (MODELS - 1)
     before = tl.maximum(whole_first - first, 0)
     for index in range(before + end - whole_end):
         chunk = tl.where(index < before, first + index, whole_end + index - before)
@@ -124,44 +123,29 @@ def first_sweep(
             ids = chunk * CHUNK + place + (step // H) * (T * 4 * H) + step % H - lead
             live = (ids >= 0) & (ids < vocab)
             z = tl.load(a_ptr + ids, mask=live, other=0.0).to(tl.float32)
-            ahead_a += tl.sum((live & ((z > z_token_a) | ((z == z_token_a) & (ids < token)))).to(tl.int32))
-            is_hard += tl.sum((live & (z <= LOWEST_SURE)).to(tl.int32))
+            ahead_a += _how_many(live & ((z > z_token_a) | ((z == z_token_a) & (ids < token))))
+            is_hard += _how_many(live & (z <= LOWEST_SURE))
             a_z = a_z + (tl.where(live, z, PAD),)
             if MODELS == 2:
                 z = tl.load(b_ptr + ids, mask=live, other=0.0).to(tl.float32)
-                ahead_b += tl.sum((live & ((z > z_token_b) | ((z == z_token_b) & (ids < token)))).to(tl.int32))
-                is_hard += tl.sum((live & (z <= LOWEST_SURE)).to(tl.int32))
+                ahead_b += _how_many(live & ((z > z_token_b) | ((z == z_token_b) & (ids < token))))
+                is_hard += _how_many(live & (z <= LOWEST_SURE))
                 b_z = b_z + (tl.where(live, z, PAD),)
         a_top = _top((), a_z, tl.float32, 0)
         b_top = a_top
         if MODELS == 2:
             b_top = _top((), b_z, tl.float32, 0)
-        a, b, pair = add_chunk(a, b, pair, a_z, b_z, a_top, b_top, a[1], b[1], SCALES, ROOT_OF, POWERS, MODELS, PTX)
+        a, b, pair = add_chunk(
+            a, b, pair, a_z, b_z, a_top, b_top, a[1], b[1], SCALES, ROOT_OF, POWERS, MODELS, PTX, BY_THREAD
+        )
 
     live_tokens = tl.maximum(tl.minimum(end * CHUNK, lead + vocab) - tl.maximum(first * CHUNK, lead), 0)
     group = (row * parts + part) * T + tl.arange(0, T)
-    state_ptr += row * slots * parts + part
-    f_a, by_a = finish_state(
-        a, ahead_a, live_tokens, is_hard, state_ptr, parts, group_max_ptr + group, group_sum_ptr + group, SCALES,
-        ROOT_OF, POWERS,
-        PTX,
+    finish_states(
+        a, b, pair, ahead_a, ahead_b, is_hard, live_tokens, state_ptr + row * slots * parts + part, parts, model_slots,
+        group_max_ptr + group, group_sum_ptr + group, n_rows.to(tl.int64) * parts * T,
+        SCALES, ROOT_OF, POWERS, MODELS, PTX, BY_THREAD,
     )  # fmt: skip
-    if MODELS == 2:
-        group += n_rows.to(tl.int64) * parts * T
-        state_ptr += model_slots * parts
-        f_b, by_b = finish_state(
-            b, ahead_b, live_tokens, is_hard, state_ptr, parts, group_max_ptr + group, group_sum_ptr + group, SCALES,
-            ROOT_OF,
-            POWERS, PTX,
-        )  # fmt: skip
-        state_ptr += model_slots * parts
-        a_d, b_d, a_dd = pair
-        move = by_b - by_a
-        nats: tl.constexpr = POWERS[0] / SCALE
-        tl.store(state_ptr + A_D * parts, tl.sum((a_d + move * a[2]) * f_a) * nats)
-        tl.store(state_ptr + B_D * parts, tl.sum((b_d + move * b[2]) * f_b) * nats)
-        a_dd = (a_dd + move * (2 * a_d + move * a[2])) * f_a
-        tl.store(state_ptr + A_DD * parts, tl.sum(a_dd) * (nats * nats))
 
 
 @triton.jit
@@ -215,7 +199,14 @@ def _rank(rank, words, logits, bar, ELEMENT: tl.constexpr, PTX: tl.constexpr):
 
 @triton.jit
 def _count(rank, ELEMENT: tl.constexpr, PTX: tl.constexpr):
+    """The rank counts of each thread, int32 [T]."""
     if (PTX >= 90) & (ELEMENT != tl.float32):
-        return tl.sum(count_halves(rank))
+        return tl.sum(count_halves(rank), axis=1)
     else:
-        return tl.sum(rank)
+        return tl.sum(rank, axis=1)
+
+
+@triton.jit
+def _how_many(condition):
+    """Of each thread, int32 [T], of conditions [T, 4]."""
+    return tl.sum(condition.to(tl.int32), axis=1)

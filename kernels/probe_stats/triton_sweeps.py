@@ -19,7 +19,7 @@ from .triton_first_sweep import first_sweep
 from .triton_rows import ROW_SLOTS
 from .triton_second_sweep import second_sweep
 from .triton_threads import T
-from .triton_vectors import LOG2E_32, Machine
+from .triton_vectors import INTERPRETED, LOG2E_32, Machine
 
 PART_TOKENS = 1 << 16  # at most, of a program of a sweep
 
@@ -49,6 +49,7 @@ class Workspace:
         self.layout = Layout.from_spec(spec, pair)
         self.machine = Machine.for_device(logits_NV.device)
         self.warps = T.value // self.machine.warp
+        self.by_thread = not INTERPRETED.value
         roots, self.root_of, self.powers = few_exponentials(self.layout.rates)
         self.scales = tuple(float(np.float32(LOG2E_32 * root)) for root in roots)
         # As many vectors as the registers hold.
@@ -106,7 +107,7 @@ def _sweep_models(a: Tensor, b: Tensor | None, token: Tensor, token_z: Tensor, m
     grid, models = (a.shape[0] * sweep.parts,), 1 if b is None else 2
     first_sweep[grid](
         *arguments, SCALES=work.scales, ROOT_OF=work.root_of, POWERS=work.powers, MODELS=models, STEPS=sweep.steps,
-        PTX=work.machine.ptx, num_warps=work.warps,
+        PTX=work.machine.ptx, BY_THREAD=work.by_thread, num_warps=work.warps,
     )  # fmt: skip
     # More warps than the fast sweep has: each logit takes more registers, and few parts come here.
     first_sweep_exact[grid](*arguments, RATES=layout.rates, MODELS=models, STEPS=sweep.steps, num_warps=4 * work.warps)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import triton.language as tl
 
 from ssdfast.kernels import ProbeSpec, SamplingParams, probe_stats
 from ssdfast.kernels.probe_stats import triton as backend
+from ssdfast.kernels.probe_stats import triton_sweeps
 from ssdfast.kernels.probe_stats.state import JS, KL_AB, KL_BA
 from ssdfast.kernels.probe_stats.triton_sweeps import few_exponentials
 
@@ -21,6 +23,24 @@ def test_matches_oracle(case, dtype):
     a, b, token = make(case, dtype)
     got = probe_stats(a.to(DEVICE), b.to(DEVICE), token.to(DEVICE), case.spec, backend="triton")
     assert_matches_oracle(on_cpu(got), a, b, token, case.spec)
+
+
+@pytest.mark.parametrize("rates", [(), (0.4, 0.7, 1.0, 1.4, 2.0), tuple(0.3 + 0.1 * i for i in range(12))], ids=len)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("sweeps", [1, 2])
+def test_sums_of_a_thread_as_they_are_compiled(monkeypatch, rates, dtype, sweeps):
+    """The interpreter takes fewer and larger operations elsewhere."""
+    monkeypatch.setattr(triton_sweeps, "INTERPRETED", tl.constexpr(False))
+    g = torch.Generator().manual_seed(len(rates))
+    a = language_like(2, 5001, g).to(dtype)
+    a[1, :700] = -torch.inf  # a hard row
+    b, spec = (
+        (a.float() + torch.randn(2, 5001, generator=g)).to(dtype),
+        ProbeSpec(sweeps=sweeps, lse_temperatures=rates),
+    )
+    token = torch.tensor([4096, 3])
+    got = probe_stats(a.to(DEVICE), b.to(DEVICE), token.to(DEVICE), spec, backend="triton")
+    assert_matches_oracle(on_cpu(got), a, b, token, spec)
 
 
 def test_longest_list():
