@@ -11,7 +11,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # Tests run in so many processes, of up to 5 GB each; those of a file share their fixtures.
 WORKERS ?= 2
-PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# They start first, so that no process works on one of them alone at the end.
+LONG := $(addprefix tests/,test_quick_start.py workflows/study probing test_install.py training)
 
 .PHONY: demo test test-fast test-vllm lint docs bench claims clean
 .DELETE_ON_ERROR:
@@ -22,9 +24,9 @@ demo: $(VENV)/installed
 # The Triton interpreter has to be chosen before triton is imported, and then nothing can be compiled: one process each.
 test: $(VENV)/installed
 	@echo "All tests take about half an hour on two cores; make test-fast takes about two minutes."
-	$(PYTEST) -m "not interpreter and not aot" tests
-	TRITON_INTERPRET=1 $(PYTEST) -m interpreter tests/kernels
-	$(PYTEST) -m aot tests/kernels
+	$(PYTEST) -m "not interpreter and not aot" $(LONG) tests
+	TRITON_INTERPRET=1 $(PYTEST) --dist worksteal -m interpreter tests/kernels
+	$(PYTEST) --dist worksteal -m aot tests/kernels
 
 FAST := $(addprefix tests/,test_cli.py test_config.py test_loop_detection.py test_progress.py test_prompts.py test_prose.py \
 	test_reference.py test_run_dir.py test_sharded_table.py test_statistics.py test_threads.py test_traces.py evaluation/answers evaluation/stats \

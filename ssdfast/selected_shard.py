@@ -45,8 +45,12 @@ def write_selected(path: Path, source: Path, table: pa.Table) -> None:
 
 
 def source_of(file: Path) -> Path | None:
-    """The file that holds the traces of a shard, None for a shard that holds them itself."""
-    return _source(file, pq.read_schema(file.absolute()))
+    """The file that holds the traces of a shard, None for a shard that holds them itself.
+
+    Raises ValueError for a file that is not complete, or that names no other.
+    """
+    with _open(file) as own:
+        return _source(file, own.schema_arrow)
 
 
 def with_sources(files: Iterable[Path]) -> list[Path]:
@@ -113,6 +117,8 @@ class SelectedShard:
         """
         held = dict.fromkeys([*_KEYS, *(name for name in columns if name not in OWN)])
         rows = self._own["source_row"].to_numpy()
+        if (rows[:1] < 0).any() or (rows[1:] < rows[:-1]).any():
+            raise ValueError(f"{self._names[0]} selects rows that do not ascend from 0: select the traces again")
         start = done = 0
         for batch in self._holder.iter_batches(batch_size, columns=list(held)):
             end = int(rows.searchsorted(start + len(batch)))
@@ -142,7 +148,7 @@ class SelectedShard:
 
 
 def _source(file: Path, schema: pa.Schema) -> Path | None:
-    if "source_row" not in schema.names:
+    if "source_row" not in schema.names or "completion_ids" in schema.names:
         return None
     try:
         relative = json.loads(schema.metadata[PARQUET_KEY])["source"]

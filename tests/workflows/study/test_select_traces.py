@@ -146,6 +146,27 @@ def test_directories_move_together_and_a_source_that_is_gone_or_another_is_refus
         everything(moved / "out")
 
 
+@pytest.mark.parametrize("rows", [[-1, 0], [1, 0], [0, 4]])
+def test_rows_that_no_file_has_are_refused(tmp_path, rows):
+    source = shards(tmp_path / "traces", 1)
+    table = index(source).slice(0, 2)
+    table = table.set_column(INDEX.names.index("source_row"), "source_row", pa.array(rows))
+    selected_shard.write_selected(shard_path(tmp_path / "out", 0), shard_path(source, 0), table)
+    with pytest.raises(ValueError, match=r"rows that do not ascend from 0|no longer holds"):
+        everything(tmp_path / "out")
+
+
+def test_a_table_of_traces_may_have_a_column_of_that_name(tmp_path):
+    source = shards(tmp_path / "traces", 1)
+    table = pq.read_table(shard_path(source, 0))
+    write_shard(source, 0, table.append_column("source_row", pa.array(range(4))))
+    assert len(everything(source)) == 4
+    table = table.select(["problem_id", "sample"]).append_column("source_row", pa.array(range(4)))
+    pq.write_table(table, shard_path(source, 0))
+    with pytest.raises(ValueError, match="does not say of which file"):
+        everything(source)
+
+
 @given(st.lists(st.integers(0, 199), min_size=1, max_size=40), st.integers(1, 300))
 @settings(deadline=None, max_examples=30)
 def test_any_rows_are_read_in_any_batches(tmp_path_factory, rows, batch):
