@@ -19,6 +19,10 @@ FRESH = tempfile.TemporaryDirectory(prefix="ssdfast-build-")
 class BuildOrWarn(BuildExtension):
     """Leaves the extension out where it cannot be built: all kernels then run in plain torch."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.use_ninja = False  # not by with_options, which setuptools 77 does not take
+
     def build_extensions(self):
         try:
             super().build_extensions()
@@ -48,6 +52,6 @@ setup(
             py_limited_api=True,
         )
     ],
-    cmdclass={"build_ext": BuildOrWarn.with_options(use_ninja=False)},
+    cmdclass={"build_ext": BuildOrWarn},
     options={"bdist_wheel": {"py_limited_api": "cp39"}, "build": {"build_lib": FRESH.name}},
 )  # fmt: skip

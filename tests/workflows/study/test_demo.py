@@ -3,7 +3,6 @@
 import importlib.util
 import json
 
-import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
@@ -11,6 +10,7 @@ import torch
 from ssdfast import cli, models
 from ssdfast.problems.reasoning_gym import chain_sums
 from ssdfast.prompts import Prompter
+from ssdfast.results.traces import Traces
 from ssdfast.traces import read
 from ssdfast.workflows.study import demo
 
@@ -66,7 +66,7 @@ def test_the_demo_study_from_start_to_report(smollm2, tmp_path, capsys, monkeypa
     problems = {trace.problem_id for trace in read(selected)}
     assert len(problems) == 4
     assert not problems & {trace.problem_id for trace in read(probed)}
-    sampling = pq.read_table(selected).select(["temperature", "top_k", "top_p"]).to_pylist()
+    sampling = Traces(selected).arrow(["temperature", "top_k", "top_p"]).to_pylist()
     assert sampling == [{"temperature": 1.1, "top_k": 20, "top_p": 0.95}] * 4
     check_json_files(out)
 
