@@ -44,6 +44,7 @@ class Forecast:
         self.full = max(1, min(capacity, len(max_tokens)))
         self.max_tokens = sum(max_tokens) / max(1, len(max_tokens))
         self.speed, self._full_steps = Speed(), Speed()
+        self._before_first = True
         self._step = 0.0
         self._begun = [0.0] * self.full
         """The steps at which the traces of the batch began."""
@@ -55,7 +56,10 @@ class Forecast:
         self.speed.add(tokens)
         batch = max(1, len(self._begun))
         self._step += tokens / batch
-        self._full_steps.add(tokens * (_FIXED / batch + (1 - _FIXED) / self.full))
+        if self._before_first:  # prompts were read, and that is over
+            self._before_first, self._full_steps = False, Speed()
+        else:
+            self._full_steps.add(tokens * (_FIXED / batch + (1 - _FIXED) / self.full))
 
     def finish(self, completion: Completion) -> None:
         self.unfinished -= 1

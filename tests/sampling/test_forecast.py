@@ -10,12 +10,13 @@ from ssdfast.sampling.forecast import Forecast
 FIXED = 0.4
 
 
-def simulate(monkeypatch, lengths, limit, capacity, fixed=FIXED):
-    """[(seconds so far, seconds left as forecast)] at each step, and all seconds."""
+def simulate(monkeypatch, lengths, limit, capacity, fixed=FIXED, prompts=0.0):
+    """[(seconds so far, seconds left as forecast)] at each step, and all seconds. prompts: seconds before a token."""
     clock = [0.0]
     monkeypatch.setattr(run_stats.time, "monotonic", lambda: clock[0])
     forecast = Forecast([limit] * len(lengths), capacity)
     waiting, active, seen = list(lengths), [], []
+    clock[0] += prompts
     while waiting or active:
         while waiting and len(active) < capacity:
             active.append([waiting.pop(0), 0])
@@ -62,6 +63,12 @@ def test_a_batch_that_has_run_down_is_not_as_fast_as_a_full_one(monkeypatch, see
     seen, total = simulate(monkeypatch, lengths, 400, 64)
     at, left = next((at, left) for at, left in seen if at >= 0.6 * total)
     assert (total - at) / 1.5 <= left <= 1.5 * (total - at)
+
+
+def test_the_time_of_the_prompts_is_not_that_of_tokens(monkeypatch):
+    seen, total = simulate(monkeypatch, [30] * 64, 48, 64, prompts=10.0)
+    at, left = next((at, left) for at, left in seen if at >= 13)
+    assert left <= 1.8 * (total - at)  # with it, a token would seem to take four times as long
 
 
 def test_nothing_is_said_before_anything_is_known_and_nothing_is_left_at_the_end(monkeypatch):
