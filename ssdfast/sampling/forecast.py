@@ -3,8 +3,8 @@
 Lengths are taken to be Weibull, up to the maximum, with a fraction of traces that only the maximum ends, such as loops.
 A shape of 1 ends a trace at any token alike, larger ones end all at similar lengths. None of the three parameters is
 known, so each point of a grid has its own forecast, and its weight is its likelihood: of the lengths of the traces that
-ended, and of the others' being longer than they are so far. A step of n traces is taken to cost a part that does not
-depend on n (weights are read once) and a part in proportion to n.
+ended, and of the others' being longer than they are so far. Their weighted median is what is shown. A step of n traces
+is taken to cost a part that does not depend on n (weights are read once) and a part in proportion to n.
 
 Shape legend: K shapes, S scales, E fractions that never end, P points of length.
 """
@@ -24,9 +24,7 @@ _FIXED = 0.4
 CPU (0.42); on a GPU it is larger, and batches drain for a small part of a run."""
 _MIN_SECONDS = 1.0
 _SHAPES_K11 = np.array([0.7, 1.0, 2.0, 4.0])[:, None, None]
-_ENDLESS_E = np.array([0.0, 0.1, 0.3])
-_PRIOR_E = np.array([0.5, 0.25, 0.25])
-"""How likely these are before anything is known."""
+_ENDLESS_E = np.array([0.0, 0.05, 0.1, 0.2, 0.3, 0.5])
 _SCALES = 48
 """From 1 token to four times the maximum, evenly on a logarithmic scale: before the first trace ends, any length is as
 likely as its double."""
@@ -49,8 +47,8 @@ class Forecast:
         self._begun = [0.0] * self.full
         """The steps at which the traces of the batch began."""
         self._scales_S1 = np.geomspace(1, 4 * max(1.0, self.max_tokens), _SCALES)[:, None]
-        self._log_weight_KSE = np.zeros((len(_SHAPES_K11), _SCALES, 1)) + np.log(_PRIOR_E)
-        """By the prior and the traces that ended."""
+        self._log_weight_KSE = np.zeros((len(_SHAPES_K11), _SCALES, len(_ENDLESS_E)))
+        """By the traces that ended; before, all are as likely."""
 
     def add_tokens(self, tokens: int) -> None:
         self.speed.add(tokens)
@@ -87,8 +85,10 @@ class Forecast:
         ages_P = np.clip(self._step - np.array(self._begun), 0, self.max_tokens - 1)
         log_weight_KSE = self._log_weight_KSE + np.log(self._survival(ages_P)).sum(-1)
         weight_KSE = np.exp(log_weight_KSE - log_weight_KSE.max())
-        log_steps_KSE = np.log(self._steps(ages_P))
-        return float(np.exp((weight_KSE * log_steps_KSE).sum() / weight_KSE.sum())) / rate
+        steps = self._steps(ages_P).ravel()
+        order = np.argsort(steps)
+        below = np.cumsum(weight_KSE.ravel()[order])
+        return float(steps[order[np.searchsorted(below, below[-1] / 2)]]) / rate
 
     def _survival(self, lengths_P: np.ndarray) -> np.ndarray:
         """[K, S, E, P]: the probability that a trace is longer."""

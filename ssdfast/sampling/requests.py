@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,6 +117,8 @@ class LazyEngine:
 
     def __init__(self, config: SampleConfig, execution: SampleExecution, plan: Plan) -> None:
         self.config, self.execution, self.plan = config, execution, plan
+        self.load_seconds = 0.0
+        """how long the engine took to load; 0 before"""
         self._engine: Engine | None = None
         self._open = ExitStack()
 
@@ -128,7 +131,9 @@ class LazyEngine:
     def ready(self, rules: Rules) -> Engine:
         """The engine with these rules. Raises ValueError for one that is not installed or does not fit the plan."""
         if not self._engine:
+            begun = time.monotonic()
             self._engine = make_engine(self.config, self.execution, self.plan)
+            self.load_seconds = time.monotonic() - begun
             self._open.callback(self._engine.close)
             if self.config.engine == "transformers":
                 self._open.enter_context(free_cores_only(self.execution.num_threads))

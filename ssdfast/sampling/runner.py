@@ -71,10 +71,12 @@ def fill(
     what: str,
     problems_file: Path | None = None,
     runs_after: int = 0,
+    models_after: int = 0,
 ) -> str:
     """Sample the traces of the plan that `directory` lacks; returns the reason of the first failure, "" for none.
 
-    runs_after: how many runs like this one follow, which the time left counts.
+    runs_after, models_after: how many runs like this one follow, and how many models to load, which the time left
+    counts.
     problems_file: the file that the problems are written to, for grading. Nothing is written before the engine is
     ready. Raises ValueError where an earlier run had other problems.
     """
@@ -88,12 +90,12 @@ def fill(
         engine = lazy_engine.ready(plan.rules)
         if problems_file:
             write_problems(problems_file, plan.problems.values())
-        return _run(plan, engine, store, what, runs_after)
+        return _run(plan, engine, store, what, runs_after, models_after * lazy_engine.load_seconds)
     finally:
         store.close()
 
 
-def _run(plan: Plan, engine: Engine, store: TraceStore, what: str, runs_after: int) -> str:
+def _run(plan: Plan, engine: Engine, store: TraceStore, what: str, runs_after: int, loading_after: float) -> str:
     requests = [plan.requests[place] for place in store.todo]
     done = len(plan.requests) - len(requests)
     forecast, failure = Forecast([request.max_new_tokens for request in requests], engine.capacity), ""
@@ -103,7 +105,7 @@ def _run(plan: Plan, engine: Engine, store: TraceStore, what: str, runs_after: i
 
         def seconds_left() -> float | None:
             left = forecast.seconds_left()
-            return None if left is None else left + runs_after * (forecast.speed.seconds + left)
+            return None if left is None else left + runs_after * (forecast.speed.seconds + left) + loading_after
 
         def on_tokens(tokens: int) -> None:
             forecast.add_tokens(tokens)

@@ -240,11 +240,13 @@ class _Evaluation:
                 directories.append(self.out / "traces" / run.directory)
                 models_after = len(self.config.models) - 1 - self.config.models.index(model)
                 runs_after = (models_after + 1) * len(self.config.sampling_grid) - 1 - number
-                self._fill(run_plan, engines, directories[-1], str(run), runs_after)
+                self._fill(run_plan, engines, directories[-1], str(run), runs_after, models_after)
         return self._examine(model.name, plan, directories)
 
-    def _fill(self, plan: Plan, engines: LazyEngine, directory: Path, what: str, runs_after: int = 0) -> None:
-        if failure := fill(plan, engines, directory, f"sampling {what}", runs_after=runs_after):
+    def _fill(
+        self, plan: Plan, engines: LazyEngine, directory: Path, what: str, runs_after: int = 0, models_after: int = 0
+    ) -> None:
+        if failure := fill(plan, engines, directory, f"sampling {what}", None, runs_after, models_after):
             raise RunError(f"{what}: some traces failed, the first {failure}; the same command tries them again")
 
     def _examine(self, checkpoint: str, plan: Plan, directories: list[Path]) -> list[RunSamples]:

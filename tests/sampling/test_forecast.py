@@ -57,6 +57,21 @@ def test_after_a_fifth_the_time_left_is_within_a_factor_of_one_and_a_half(
     assert (total - at) / 1.5 <= left <= 1.5 * (total - at)
 
 
+@pytest.mark.parametrize("kind", ["short and long", "lognormal", "gamma", "loops"])
+@pytest.mark.parametrize("seed", range(2))
+def test_lengths_of_other_kinds_in_one_batch(monkeypatch, kind, seed):
+    rng, n = np.random.default_rng(seed), 64
+    lengths = {
+        "short and long": np.where(rng.random(n) < 0.5, rng.integers(20, 60, n), rng.integers(200, 400, n)),
+        "lognormal": rng.lognormal(4.5, 0.7, n),
+        "gamma": rng.gamma(3, 40, n),
+        "loops": np.where(rng.random(n) < 0.25, 400, rng.gamma(4, 20, n)),
+    }[kind]
+    seen, total = simulate(monkeypatch, [int(x) for x in np.clip(lengths, 1, 400)], 400, n)
+    at, left = next((at, left) for at, left in seen if at >= total / 5)
+    assert (total - at) / 1.5 <= left <= 1.5 * (total - at)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_batch_that_has_run_down_is_not_as_fast_as_a_full_one(monkeypatch, seed):
     lengths = lengths_of(np.random.default_rng(seed), 64, 100, 400)
