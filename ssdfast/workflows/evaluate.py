@@ -246,7 +246,8 @@ class _Evaluation:
     def _fill(
         self, plan: Plan, engines: LazyEngine, directory: Path, what: str, runs_after: int = 0, models_after: int = 0
     ) -> None:
-        if failure := fill(plan, engines, directory, f"sampling {what}", None, runs_after, models_after):
+        failure = fill(plan, engines, directory, f"sampling {what}", runs_after=runs_after, models_after=models_after)
+        if failure:
             raise RunError(f"{what}: some traces failed, the first {failure}; the same command tries them again")
 
     def _examine(self, checkpoint: str, plan: Plan, directories: list[Path]) -> list[RunSamples]:
