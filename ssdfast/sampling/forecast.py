@@ -42,7 +42,6 @@ class Forecast:
         self.full = max(1, min(capacity, len(max_tokens)))
         self.max_tokens = sum(max_tokens) / max(1, len(max_tokens))
         self.speed, self._full_steps = Speed(), Speed()
-        self._before_first = True
         self._step = 0.0
         self._begun = [0.0] * self.full
         """The steps at which the traces of the batch began."""
@@ -53,11 +52,11 @@ class Forecast:
     def add_tokens(self, tokens: int) -> None:
         self.speed.add(tokens)
         batch = max(1, len(self._begun))
-        self._step += tokens / batch
-        if self._before_first:  # prompts were read, and that is over
-            self._before_first, self._full_steps = False, Speed()
+        if not self._step:  # prompts were read, and that is over
+            self._full_steps = Speed()
         else:
             self._full_steps.add(tokens * (_FIXED / batch + (1 - _FIXED) / self.full))
+        self._step += tokens / batch
 
     def finish(self, completion: Completion) -> None:
         self.unfinished -= 1

@@ -67,7 +67,8 @@ def find_tables(root: Path) -> list[Table]:
             continue
         schema = _schema(parquet[0])
         baseline = _baseline(parquet, schema)
-        sources = tuple(filter(None, map(source_of, parquet))) if source_of(parquet[0]) else ()
+        sources = tuple(filter(None, map(source_of, parquet))) if "source_row" in schema.names else ()
+        sources = sources if len(sources) == len(parquet) else ()
         if baseline:
             with ShardedTable(str(path.absolute())).open(str(parquet[0].absolute())) as shard:
                 schema = shard.schema_arrow

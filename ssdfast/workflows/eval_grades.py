@@ -21,8 +21,7 @@ def write_grades(directory: Path, config: EvalConfig, samples: pa.Table, of_othe
     for those of another run, which is left as it is, in shards in directory/NAME that name its traces, unless its own
     grades are the same.
 
-    of_others: False leaves the traces of other runs without.
-
+    of_others: False writes no grades for the traces of other runs.
     samples: as `evaluation.samples.SCHEMA`.
     """
     for model in config.models:

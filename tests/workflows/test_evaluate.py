@@ -113,6 +113,18 @@ def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(inputs, monkeypatc
     assert as_json.evaluate(config, inputs / "out", FAST) == whole
 
 
+def test_each_run_knows_how_many_runs_and_models_follow(inputs, monkeypatch):
+    fill, after = evaluate.fill, []
+
+    def counted(*args, runs_after, models_after):
+        after.append((runs_after, models_after))
+        return fill(*args, runs_after=runs_after, models_after=models_after)
+
+    monkeypatch.setattr(evaluate, "fill", counted)
+    as_json.evaluate(config_of(inputs), inputs / "out", FAST)
+    assert after == [(3, 1), (2, 1), (1, 0), (0, 0)]
+
+
 def test_a_limit_is_inside_a_larger_one(inputs):
     asked = {}
     for limit in (4, 8):
