@@ -63,7 +63,7 @@ def machine() -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if ON_GPU else _processor(),
         "threads": torch.get_num_threads(),
-        "isa": torch.backends.cpu.get_cpu_capability(),
+        "isa": "AMX" if torch.cpu._is_amx_tile_supported() else torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": _commit(),
@@ -93,9 +93,15 @@ def _processor() -> str:
 
 
 def record(name: str, rows: list[dict[str, Any]]) -> Path:
-    """Writes one JSON line per row, with device and versions; those of a GPU go to a file of their own."""
+    """Writes one JSON line per row, with device and versions; those of a GPU go to a file of their own.
+
+    What another kind of processor has recorded there stays.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}{'-gpu' if FOR_GPU else ''}.jsonl"
     measured_on = machine()
-    path.write_text("".join(json.dumps({**measured_on, **row}) + "\n" for row in rows), encoding="utf-8")
+    before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    others = [r for r in before if any(r.get(key) != measured_on[key] for key in ("device", "isa"))]
+    lines = [json.dumps(r) + "\n" for r in [*others, *({**measured_on, **row} for row in rows)]]
+    path.write_text("".join(lines), encoding="utf-8")
     return path

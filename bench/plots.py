@@ -26,7 +26,7 @@ FIGURES = (
 
 
 def draw(records: list[Record], out: Path) -> Iterator[Path]:
-    """Writes one file per operation, shape and device, and one of scaling per operation and device; yields the paths.
+    """Writes one file per operation, shape and machine, and one of scaling per operation and machine; yields the paths.
 
     Any other SVG in `out` belongs to records that no longer exist, and is removed.
     """
@@ -37,8 +37,8 @@ def draw(records: list[Record], out: Path) -> Iterator[Path]:
             if measured(rows):
                 yield _save(_bars(name, measured(rows)), out / plot_name(rows[0]))
         for operation in OPERATIONS:
-            for device, rows in scaling(records, operation):
-                yield _save(_growth(operation, device, rows), out / scaling_plot_name(rows[0]))
+            for machine, rows in scaling(records, operation):
+                yield _save(_growth(operation, machine, rows), out / scaling_plot_name(rows[0]))
 
 
 def _save(figure: Figure, path: Path) -> Path:
@@ -72,7 +72,7 @@ def _bars(name: str, rows: list[Record]) -> Figure:
     return figure
 
 
-def _growth(operation: str, device: str, rows: list[Record]) -> Figure:
+def _growth(operation: str, machine: str, rows: list[Record]) -> Figure:
     """Time per row pair above, peak memory below, against each variable alone."""
     variables = list(dict.fromkeys(r["variable"] for r in rows))
     figure, axes = plt.subplots(2, len(variables), figsize=(2.75 * len(variables), 4.4), sharey="row", squeeze=False)
@@ -93,7 +93,7 @@ def _growth(operation: str, device: str, rows: list[Record]) -> Figure:
     for panel in axes[:, 0]:
         panel.set_ylim(bottom=0)
     base = ", ".join(f"{name} {value:,}" for name, value in _base(rows, variables).items())
-    figure.suptitle(f"{operation}, every column, bf16, two models, around {base}; {device}", fontsize=10.5)
+    figure.suptitle(f"{operation}, every column, bf16, two models, around {base}; {machine}", fontsize=10.5)
     figure.tight_layout()
     return figure
 

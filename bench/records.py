@@ -21,7 +21,7 @@ def read(results: Path) -> list[Record]:
 
 
 def groups(records: list[Record]) -> Iterator[tuple[str, list[Record]]]:
-    """The records of one operation at one shape on one device, fastest first, with a title that names all three."""
+    """The records of one operation at one shape on one machine, fastest first, with a title that names all three."""
     by_title: dict[str, list[Record]] = {}
     for r in records:
         if r.get("operation") in OPERATIONS and "provider" in r:
@@ -32,7 +32,12 @@ def groups(records: list[Record]) -> Iterator[tuple[str, list[Record]]]:
 
 def title(r: Record) -> str:
     sizes = ", ".join(f"{k} {value:,}" for k, value in zip(OPERATIONS[r["operation"]], r["shape"], strict=True))
-    return f"{r['operation']}: {sizes}, bf16, two models; {r['device']}"
+    return f"{r['operation']}: {sizes}, bf16, two models; {machine_name(r)}"
+
+
+def machine_name(r: Record) -> str:
+    """The device; of a CPU also its vector instructions, since makers give one name to several generations."""
+    return r["device"] if on_gpu(r) or "isa" not in r else f"{r['device']}, {r['isa']}"
 
 
 def measured(rows: list[Record]) -> list[Record]:
@@ -41,12 +46,12 @@ def measured(rows: list[Record]) -> list[Record]:
 
 
 def scaling(records: list[Record], operation: str) -> Iterator[tuple[str, list[Record]]]:
-    """Each device, and the operation's records in which one variable changes."""
-    by_device: dict[str, list[Record]] = {}
+    """Each machine, and the operation's records in which one variable changes."""
+    by_machine: dict[str, list[Record]] = {}
     for r in records:
         if "variable" in r and r["operation"] == operation:
-            by_device.setdefault(r["device"], []).append(r)
-    yield from by_device.items()
+            by_machine.setdefault(machine_name(r), []).append(r)
+    yield from by_machine.items()
 
 
 def on_gpu(r: Record) -> bool:
@@ -55,11 +60,15 @@ def on_gpu(r: Record) -> bool:
 
 def plot_name(r: Record) -> str:
     """The file name of the plot of a group of providers."""
-    return f"{r['operation']}-{'x'.join(map(str, r['shape']))}{'-gpu' if on_gpu(r) else ''}.svg"
+    return f"{r['operation']}-{'x'.join(map(str, r['shape']))}-{_machine_kind(r)}.svg"
 
 
 def scaling_plot_name(r: Record) -> str:
-    return f"{r['operation']}-scaling{'-gpu' if on_gpu(r) else ''}.svg"
+    return f"{r['operation']}-scaling-{_machine_kind(r)}.svg"
+
+
+def _machine_kind(r: Record) -> str:
+    return "gpu" if on_gpu(r) else r["isa"].lower()
 
 
 def format_time(r: Record) -> str:

@@ -85,8 +85,8 @@ def _provider_tables(rows: list[Record]) -> Iterator[str]:
 
 def _scaling_tables(rows: list[Record], operation: str) -> Iterator[str]:
     names = OPERATIONS[operation]
-    for device, group in records.scaling(rows, operation):
-        lines = [f"### {operation}, one variable at a time; {device}", ""]
+    for machine, group in records.scaling(rows, operation):
+        lines = [f"### {operation}, one variable at a time; {machine}", ""]
         lines += [f"| | {' | '.join(names)} | threads | time per row pair | peak extra memory |"]
         lines.append("|---|" + "---:|" * (len(names) + 3))
         for r in group:
@@ -99,29 +99,36 @@ def _scaling_tables(rows: list[Record], operation: str) -> Iterator[str]:
 
 
 def _claims(rows: list[Record], file: str) -> Iterator[str]:
-    """A table of the claims of one topic, on a CPU and on a GPU."""
-    claims = [r for r in rows if r["file"] in (file, f"{file}-gpu") and "bar" in r]
+    """A table of the claims of one topic: a column per machine, CPUs and GPUs."""
+    claims = [r for name in (file, f"{file}-gpu") for r in rows if r["file"] == name and "bar" in r]
     if not claims:
         return
-    lines = ["| claim | measured | bar | holds |", "|---|---:|---:|---|"]
-    for r in claims:
-        value = "not measured" if r["value"] is None else f"{r['value']:.3g} {r['unit']}".rstrip()
-        holds = {True: "yes", False: "**no**", None: ""}[r["holds"]]
-        lines.append(f"| {r['claim']} | {value} | {r['bar']:g} {r['unit']}".rstrip() + f" | {holds} |")
+    measured = [r for r in claims if r["value"] is not None]
+    machines = list(dict.fromkeys(map(records.machine_name, measured or claims)))
+    cells = {(r["claim"], records.machine_name(r)): _measured(r) for r in measured}
+    lines = [f"| claim | bar | {' | '.join(machines)} |", "|---|---:|" + "---:|" * len(machines)]
+    for claim, bar in dict.fromkeys((r["claim"], f"{r['bar']:g} {r['unit']}".rstrip()) for r in claims):
+        row = [cells.get((claim, machine), "") for machine in machines]
+        lines.append(f"| {claim} | {bar} | {' | '.join(row if any(row) else ['not measured', *row[1:]])} |")
     yield "\n".join(lines)
 
 
+def _measured(claim: Record) -> str:
+    value = f"{claim['value']:.3g} {claim['unit']}".rstrip()
+    return value if claim["holds"] else f"{value}, **missed**"
+
+
 def _summary(rows: list[Record]) -> str:
-    """One line per device: versions, commits and dates of its records."""
+    """One line per machine: versions, commits and dates of its records."""
     lines = []
-    for device in dict.fromkeys(r["device"] for r in rows if "device" in r):
-        of_device = [r for r in rows if r.get("device") == device]
+    for machine in dict.fromkeys(records.machine_name(r) for r in rows if "device" in r):
+        of_machine = [r for r in rows if "device" in r and records.machine_name(r) == machine]
         torches, pythons, commits, dates = (
-            sorted({str(r.get(key, "unknown")) for r in of_device}) for key in ("torch", "python", "commit", "date")
+            sorted({str(r.get(key, "unknown")) for r in of_machine}) for key in ("torch", "python", "commit", "date")
         )
         days = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
         versions = f"torch {', '.join(torches)}, Python {', '.join(pythons)}"
-        lines.append(f"- {device}: {versions}, {days}, commits {', '.join(commits)}")
+        lines.append(f"- {machine}: {versions}, {days}, commits {', '.join(commits)}")
     return "\n".join(lines)
 
 

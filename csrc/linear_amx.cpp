@@ -23,6 +23,7 @@
 #include <immintrin.h>
 
 #include "amx_tiles.h"
+#include "transpose8.h"
 
 namespace ssdfast::amx {
 namespace {
@@ -81,17 +82,10 @@ void multiply(const Entries& entries, const uint32_t* hidden, int64_t hidden_til
 
 // 8 x 8 floats turned: to[j * to_stride + i] = from[i * TILE_ROWS + j].
 inline void turn8(const float* from, float* to, int64_t to_stride) {
-  __m256 r[8], t[8];
-  for (int i = 0; i < 8; ++i) r[i] = _mm256_load_ps(from + i * TILE_ROWS);
-  for (int i = 0; i < 8; i += 2) t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-  for (int i = 0; i < 8; i += 4) {
-    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44), r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44), r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-  }
-  for (int i = 0; i < 4; ++i) {
-    _mm256_storeu_ps(to + i * to_stride, _mm256_permute2f128_ps(r[i], r[4 + i], 0x20));
-    _mm256_storeu_ps(to + (4 + i) * to_stride, _mm256_permute2f128_ps(r[i], r[4 + i], 0x31));
-  }
+  __m256i r[8];
+  for (int i = 0; i < 8; ++i) r[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(from + i * TILE_ROWS));
+  transpose8(r);
+  for (int i = 0; i < 8; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * to_stride), r[i]);
 }
 
 inline void turn16(const float* from, float* to, int64_t to_stride) {

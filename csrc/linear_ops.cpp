@@ -15,18 +15,15 @@ namespace {
 
 using torch::stable::Tensor;
 
-// `isa` is SSDFAST_CPU: forcing another instruction set also forces its product.
-bool multiplies_amx(bool bf16, const std::string& isa) {
+// The instruction set that multiplies, or "" for none. `isa` is SSDFAST_CPU: forcing another one also forces its product,
+// or that of the next lower one that has a product of this dtype.
+std::string multiplies_in(bool bf16, std::string isa) {
+  const bool any = isa.empty();
 #if defined(SSDFAST_HAS_AMX)
-  return bf16 && (isa.empty() || isa == "amx") && runs_here("amx");
-#else
-  return false;
+  if (bf16 && (any || isa == "amx") && runs_here("amx")) return "amx";
 #endif
-}
-
-bool multiplies(bool bf16, std::string isa) {
-  const bool avx512 = isa.empty() || isa == "avx512" || isa == "amx";
-  return multiplies_amx(bf16, isa) || (avx512 && (bf16 ? runs_avx512_bf16() : runs_here("avx512")));
+  if ((any || isa == "amx" || isa == "avx512") && (bf16 ? runs_avx512_bf16() : runs_here("avx512"))) return "avx512";
+  return isa != "portable" && runs_here("avx2") ? "avx2" : "";
 }
 
 // All panels, by as many threads as torch has.
@@ -52,13 +49,14 @@ void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out, std::
                       static_cast<float*>(out.data_ptr()),
                       out.stride(0),
                       halves == 1};
+  const std::string way = multiplies_in(job.bf16, isa);
 #if defined(SSDFAST_HAS_AMX)
-  if (multiplies_amx(job.bf16, isa)) return run<amx::PANEL>(job, amx::packed_size(job), amx::pack_hidden, amx::panels);
+  if (way == "amx") return run<amx::PANEL>(job, amx::packed_size(job), amx::pack_hidden, amx::panels);
 #endif
-  run<avx512::PANEL>(job, avx512::packed_size(job), avx512::pack_hidden, avx512::panels);
-#else
-  STD_TORCH_CHECK(false, "this processor has no AVX-512");
+  if (way == "avx512") return run<avx512::PANEL>(job, avx512::packed_size(job), avx512::pack_hidden, avx512::panels);
+  if (way == "avx2") return run<avx2::PANEL>(job, avx2::packed_size(job), avx2::pack_hidden, avx2::panels);
 #endif
+  STD_TORCH_CHECK(false, "this processor has neither AVX-512 nor AVX2");
 }
 
 }  // namespace
@@ -66,10 +64,10 @@ void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out, std::
 
 STABLE_TORCH_LIBRARY_FRAGMENT(ssdfast_cpu, m) {
   m.def("linear_logits(Tensor hidden, Tensor weight, Tensor(a!) out, str isa) -> ()");
-  m.def("multiplies(bool bf16, str isa) -> bool");
+  m.def("multiplies_in(bool bf16, str isa) -> str");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CPU, m) { m.impl("linear_logits", TORCH_BOX(&ssdfast::linear_logits)); }
 STABLE_TORCH_LIBRARY_IMPL(ssdfast_cpu, CompositeExplicitAutograd, m) {
-  m.impl("multiplies", TORCH_BOX(&ssdfast::multiplies));
+  m.impl("multiplies_in", TORCH_BOX(&ssdfast::multiplies_in));
 }

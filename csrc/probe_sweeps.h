@@ -54,22 +54,28 @@ struct Powers {
     for (size_t s = 0; s < plan.size(); ++s) sums[s] *= std::exp(shift * plan[s].beta);
   }
   void add(int count) {
-    for (size_t s = 0; s < plan.size(); ++s) {
+    for (int s = 0; s < static_cast<int>(plan.size()); ++s) {
       const int* factor = plan[s].factor;
       const float *f = power(std::max(0, factor[0])), *g = power(std::max(0, factor[1])), *h = power(std::max(0, factor[2]));
-      float* out = power(static_cast<int>(s) + 1);
-      F sum = load(&lanes[s * W]);
-      for (int i = 0; i < count; i += W) {
-        F e;
-        if (static_cast<int>(s) + 1 == root) e = load(out + i);
-        else if (factor[0] < 0) e = exp(load(&x[i]) * plan[s].beta);
-        else if (factor[2] < 0) e = load(f + i) * load(g + i);
-        else e = load(f + i) * load(g + i) * load(h + i);
-        store(out + i, e);
-        sum = sum + e;
-      }
-      store(&lanes[s * W], sum);
+      const float* root_e = power(s + 1);
+      const F beta = set(plan[s].beta);
+      if (s + 1 == root) add(s, count, [=](int i) { return load(root_e + i); });
+      else if (factor[0] < 0) add(s, count, [=, xs = x.data()](int i) { return exp(load(xs + i) * beta); });
+      else if (factor[2] < 0) add(s, count, [=](int i) { return load(f + i) * load(g + i); });
+      else add(s, count, [=](int i) { return load(f + i) * load(g + i) * load(h + i); });
     }
+  }
+  // A loop of its own for each kind of power: what is decided inside costs as much as a product.
+  template <class Fn>
+  void add(int s, int count, Fn power_at) {
+    float* out = power(s + 1);
+    F sum = load(&lanes[s * W]);
+    for (int i = 0; i < count; i += W) {
+      const F e = power_at(i);
+      store(out + i, e);
+      sum = sum + e;
+    }
+    store(&lanes[s * W], sum);
   }
   void flush() {
     for (size_t s = 0; s < plan.size(); ++s) sums[s] += sum(load(&lanes[s * W]));

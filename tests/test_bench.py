@@ -55,7 +55,7 @@ def run_report(results: Path, out: Path) -> dict[str, str]:
 
 def test_report_shows_what_was_recorded(results, tmp_path):
     files = run_report(results, tmp_path / "out")
-    bars, scaling = "bench/linear_probe_stats-64x1000x32.svg", "bench/linear_probe_stats-scaling.svg"
+    bars, scaling = "bench/linear_probe_stats-64x1000x32-avx2.svg", "bench/linear_probe_stats-scaling-avx2.svg"
     assert set(files) == {"benchmarks.md", bars, scaling}
     lines = files["benchmarks.md"].splitlines()
     quick, slow = (
@@ -66,7 +66,7 @@ def test_report_shows_what_was_recorded(results, tmp_path):
     assert "Timed on fewer rows: slow one on 16." in lines
     assert "| threads | 16 | 1,000 | 32 | 1 | 0.25 ms | 1.0 MiB |" in lines
     assert "ssdfast quick" in files[bars]
-    assert "- Testing, 2 cores: torch 2.13.0, " in files["benchmarks.md"]
+    assert "- Testing, 2 cores, AVX2: torch 2.13.0, " in files["benchmarks.md"]
     assert files["benchmarks.md"].count(f"]({bars})") == files["benchmarks.md"].count(f"]({scaling})") == 1
 
 
@@ -76,8 +76,31 @@ def test_page_holds_the_notes_and_the_claims_as_they_are(results, tmp_path):
     notes = "## By hand\n\n| a | b |\n|---|---|\n| 1 | 2 |"
     (results / "notes.md").write_text(notes + "\n")
     page = run_report(results, tmp_path / "out")["benchmarks.md"]
-    assert "| extra memory | 3 MB | 64 MB | yes |" in page.splitlines()
+    assert "| extra memory | 64 MB | 3 MB |" in page.splitlines()
     assert notes in page
+
+
+def test_each_machine_has_its_column_of_the_claims(results, tmp_path):
+    def row(claim, value, isa, name="claims-linear", **of):
+        holds = None if value is None else value <= 2
+        line = {"claim": claim, "value": value, "bar": 2, "unit": "x", "holds": holds, **MACHINE, "isa": isa, **of}
+        with (results / f"{name}.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    (results / "claims-linear.jsonl").unlink()
+    row("both", 1.0, "AVX512")
+    row("a GPU", None, "AVX512")
+    row("nowhere", None, "AVX512")
+    row("both", 3.0, "AVX2")
+    row("new", 1.5, "AVX2")
+    row("a GPU", 1.9, "AVX2", name="claims-linear-gpu", device="Some GPU")
+    lines = run_report(results, tmp_path / "out")["benchmarks.md"].splitlines()
+    device = MACHINE["device"]
+    at = lines.index(f"| claim | bar | {device}, AVX512 | {device}, AVX2 | Some GPU |")
+    assert lines[at + 2 : at + 6] == [
+        "| both | 2 x | 1 x | 3 x, **missed** |  |", "| a GPU | 2 x |  |  | 1.9 x |",
+        "| nowhere | 2 x | not measured |  |  |", "| new | 2 x |  | 1.5 x |  |",
+    ]  # fmt: skip
 
 
 def test_left_out_provider_has_no_figures(results, tmp_path):
@@ -148,6 +171,17 @@ def test_record_says_where_and_keeps_its_own_figures(monkeypatch, tmp_path):
     first, second = map(json.loads, rows)
     assert (first["threads"], second["threads"]) == (1000, torch.get_num_threads())
     assert first.keys() >= {"device", "torch", "commit", "date", "ms_per_row_pair"}
+
+
+def test_record_replaces_those_of_the_same_processor_alone(monkeypatch, tmp_path):
+    import common
+
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    elsewhere = {**common.machine(), "isa": "another", "value": 1}
+    (tmp_path / "claims.jsonl").write_text(json.dumps(elsewhere) + "\n")
+    for value in (2, 3):
+        path = common.record("claims", [{"value": value}])
+    assert [json.loads(line)["value"] for line in path.read_text().splitlines()] == [1, 3]
 
 
 def test_gate_tells_float32_logits_from_rounded_ones():

@@ -24,8 +24,9 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
     """Logits [N, V], float32, of hidden states [N, H] in bf16, fp16 or fp32, on the hidden states' device.
 
     out_NV: float32 [N, V] to write to, any row stride, or None for a new tensor.
-    On a CPU with AVX-512 (AMX or AVX512_BF16 for bf16) the product is that of csrc/; elsewhere, and in fp16, it is
-    torch's on float32 operands, with the head converted in slices of 4 MB. No gradient flows.
+    On a CPU with AVX2 or better the product of bf16 and fp32 is that of csrc/, whose sums do not depend on the other
+    rows; elsewhere, and in fp16, it is torch's on float32 operands, with the head converted in slices of 4 MB. No
+    gradient flows.
     Raises ValueError for operands that do not fit together, and for an ``out_NV`` of another shape, dtype or device.
     """
     check_model("", hidden_NH, head, empty_ok=True)
@@ -50,7 +51,7 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
         out_NV = hidden_NH.new_empty(shape, dtype=torch.float32)
     if hidden_NH.is_cuda:
         torch.mm(hidden_NH, weight_VH.T, out=out_NV)
-    elif multiplies(weight_VH.dtype):
+    elif multiplies_in(weight_VH.dtype):
         torch.ops.ssdfast_cpu.linear_logits(hidden_NH, weight_VH, out_NV, _forced())
     else:
         hidden_NH = hidden_NH.float()
@@ -60,11 +61,15 @@ def lm_head_logits(hidden_NH: Tensor, head: LmHead, out_NV: Tensor | None = None
     return head.finish_(out_NV)
 
 
-def multiplies(dtype: torch.dtype) -> bool:
-    """Whether csrc/ multiplies operands of this dtype here. SSDFAST_CPU other than amx and avx512 switches it off."""
+def multiplies_in(dtype: torch.dtype) -> str:
+    """The instruction set in which csrc/ multiplies operands of this dtype here: amx, avx512, avx2, or "" for none.
+
+    SSDFAST_CPU=portable switches it off; another value allows what is not above it.
+    """
     if dtype not in (torch.bfloat16, torch.float32) or not can_run("cpu"):
-        return False
-    return torch.ops.ssdfast_cpu.multiplies(dtype == torch.bfloat16, _forced())
+        return ""
+    name: str = torch.ops.ssdfast_cpu.multiplies_in(dtype == torch.bfloat16, _forced())
+    return name
 
 
 def _forced() -> str:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ..linear_probe_stats.head import LmHead
-from ..linear_probe_stats.logits import multiplies
+from ..linear_probe_stats.logits import multiplies_in
 from ..probe_stats.cpu import check_device  # its import loads the extension
 from .chunks import losses_and_gradients as sweep
 from .gradients import Gradients
 
 CHUNK_BYTES = 96 << 20  # of logits
+IN_BF16 = ("amx", "avx512")  # where torch too multiplies bf16 as such; AVX2 multiplies it as float32
 
 
 def losses_and_gradients(
@@ -31,7 +32,7 @@ def losses_and_gradients(
     bf16, fp16 or fp32. Raises ValueError for tensors that are not on the CPU.
     """
     check_device(hidden_NH)
-    in_bf16 = hidden_NH.dtype == torch.bfloat16 and multiplies(torch.bfloat16)
+    in_bf16 = hidden_NH.dtype == torch.bfloat16 and multiplies_in(torch.bfloat16) in IN_BF16
 
     def row_kernel(
         logits_BV: Tensor, ids_BK: Tensor, probs_BK: Tensor, weight_B: Tensor | None, loss_B: Tensor
