@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 
 # The Triton interpreter has to be chosen before triton is imported, and then nothing can be compiled: one process each.
 test: $(VENV)/installed
-	@echo "All tests take about 40 minutes on two cores; make test-fast takes about two minutes."
+	@echo "All tests take half an hour on two cores; make test-fast takes about two minutes."
 	$(PYTEST) -m "not interpreter and not aot" $(LONG) tests
 	TRITON_INTERPRET=1 $(PYTEST) --dist worksteal -m interpreter tests/kernels
 	$(PYTEST) --dist worksteal -m aot tests/kernels

@@ -95,13 +95,14 @@ def _processor() -> str:
 def record(name: str, rows: list[dict[str, Any]]) -> Path:
     """Writes one JSON line per row, with device and versions; those of a GPU go to a file of their own.
 
-    What another kind of processor has recorded there stays.
+    What another kind of processor has measured there stays.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}{'-gpu' if FOR_GPU else ''}.jsonl"
     measured_on = machine()
     before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    others = [r for r in before if any(r.get(key) != measured_on[key] for key in ("device", "isa"))]
+    elsewhere = [r for r in before if any(r.get(key) != measured_on[key] for key in ("device", "isa"))]
+    others = [r for r in elsewhere if r.get("value", 0) is not None]
     lines = [json.dumps(r) + "\n" for r in [*others, *({**measured_on, **row} for row in rows)]]
     path.write_text("".join(lines), encoding="utf-8")
     return path

@@ -177,8 +177,8 @@ def test_record_replaces_those_of_the_same_processor_alone(monkeypatch, tmp_path
     import common
 
     monkeypatch.setattr(common, "RESULTS", tmp_path)
-    elsewhere = {**common.machine(), "isa": "another", "value": 1}
-    (tmp_path / "claims.jsonl").write_text(json.dumps(elsewhere) + "\n")
+    elsewhere = [{**common.machine(), "isa": "another", "value": value} for value in (1, None)]
+    (tmp_path / "claims.jsonl").write_text("".join(json.dumps(r) + "\n" for r in elsewhere))
     for value in (2, 3):
         path = common.record("claims", [{"value": value}])
     assert [json.loads(line)["value"] for line in path.read_text().splitlines()] == [1, 3]
