@@ -37,7 +37,7 @@ CONTEXT = 640
 IN_FLIGHT = 128
 TOP = 5
 END = 1
-DRAWS = 20_000
+DRAWS = 8_000
 PROMPT = [5, 17, 60, 3]
 LOOPS = LoopRule(4, 64, 64)
 # All that a server might take from the model's directory in place of what it is asked for.
