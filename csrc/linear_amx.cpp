@@ -28,6 +28,7 @@
 namespace ssdfast::amx {
 namespace {
 
+constexpr int PANEL = 32;                 // vocabulary entries: two tiles
 constexpr int STEP = 32;                  // elements of H per product of tiles
 constexpr int64_t DEPTH = 640 / STEP;     // at most, in steps
 constexpr int SUMS = TILE_ROWS * TILE_ROWS;
@@ -131,8 +132,6 @@ void copy_padded(const uint16_t* from, int64_t stride, int64_t rows, int64_t cou
   }
 }
 
-}  // namespace
-
 int64_t packed_size(const LinearJob& job) { return (job.n + TILE_ROWS - 1) / TILE_ROWS * steps_of(job) * SUMS; }
 
 // packed[row tile][word][row]; what is beyond the last row, or beyond a row's end, is zero.
@@ -177,6 +176,10 @@ void panels(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t
     }
   }
 }
+
+}  // namespace
+
+const Product PRODUCT = {PANEL, packed_size, pack_hidden, panels};
 
 }  // namespace ssdfast::amx
 #if defined(__clang__)

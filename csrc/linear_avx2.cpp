@@ -23,7 +23,7 @@
 namespace ssdfast::avx2 {
 namespace {
 
-constexpr int STRIP = 4, VECTORS = PANEL / 8;
+constexpr int STRIP = 4, PANEL = 24, VECTORS = PANEL / 8;
 constexpr int LOAD = 16;  // halves that are loaded at a time
 
 // 8 rows of LOAD halves, of which `rows` rows and `halves` halves exist and the others are zero, as words:
@@ -131,11 +131,7 @@ struct Way {
 
 }  // namespace
 
-int64_t packed_size(const LinearJob& job) { return Panels<Way>::packed_size(job); }
-void pack_hidden(const LinearJob& job, uint32_t* packed) { Panels<Way>::pack_hidden(job, packed); }
-void panels(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t end) {
-  Panels<Way>::panels(job, packed, begin, end);
-}
+const Product PRODUCT = Panels<Way>::product();
 
 }  // namespace ssdfast::avx2
 #if defined(__clang__)

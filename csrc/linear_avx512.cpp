@@ -22,7 +22,7 @@
 namespace ssdfast::avx512 {
 namespace {
 
-constexpr int STRIP = 8, VECTORS = PANEL / 16;
+constexpr int STRIP = 8, PANEL = 48, VECTORS = PANEL / 16;
 
 // 16 rows of up to 16 words, transposed: to[word * PANEL + row]. What is beyond `elements` of 16 bits is zero.
 void transpose(const uint16_t* from, int64_t stride, int rows, int64_t elements, uint32_t* to) {
@@ -120,11 +120,7 @@ struct Way {
 
 }  // namespace
 
-int64_t packed_size(const LinearJob& job) { return Panels<Way>::packed_size(job); }
-void pack_hidden(const LinearJob& job, uint32_t* packed) { Panels<Way>::pack_hidden(job, packed); }
-void panels(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t end) {
-  Panels<Way>::panels(job, packed, begin, end);
-}
+const Product PRODUCT = Panels<Way>::product();
 
 }  // namespace ssdfast::avx512
 #if defined(__clang__)

@@ -18,30 +18,26 @@ struct LinearJob {
   bool bf16;
 };
 
-// Each way to multiply repacks the hidden states once, to packed_size(job) words; then `panels` computes the logits of
-// panels [begin, end), each of PANEL vocabulary entries.
-namespace avx512 {  // bf16 (with AVX512_BF16) and float32
-constexpr int PANEL = 48;
-int64_t packed_size(const LinearJob& job);
-void pack_hidden(const LinearJob& job, uint32_t* packed);
-void panels(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t end);
-}  // namespace avx512
+// A way to multiply: the hidden states are repacked once, to packed_size(job) words; then `panels` computes the logits of
+// panels [begin, end), each of `panel` vocabulary entries.
+struct Product {
+  int panel;
+  int64_t (*packed_size)(const LinearJob& job);
+  void (*pack_hidden)(const LinearJob& job, uint32_t* packed);
+  void (*panels)(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t end);
+};
 
-namespace avx2 {  // bf16 and float32
-constexpr int PANEL = 24;
-int64_t packed_size(const LinearJob& job);
-void pack_hidden(const LinearJob& job, uint32_t* packed);
-void panels(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t end);
-}  // namespace avx2
-
+namespace avx512 {
+extern const Product PRODUCT;  // bf16 (with AVX512_BF16) and float32
+}
+namespace avx2 {
+extern const Product PRODUCT;  // bf16 and float32
+}
 #if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
 #define SSDFAST_HAS_AMX
-namespace amx {  // bf16
-constexpr int PANEL = 32;
-int64_t packed_size(const LinearJob& job);
-void pack_hidden(const LinearJob& job, uint32_t* packed);
-void panels(const LinearJob& job, const uint32_t* packed, int64_t begin, int64_t end);
-}  // namespace amx
+namespace amx {
+extern const Product PRODUCT;  // bf16
+}
 #endif
 
 }  // namespace ssdfast

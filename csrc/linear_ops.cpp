@@ -27,12 +27,11 @@ std::string multiplies_in(bool bf16, std::string isa) {
 }
 
 // All panels, by as many threads as torch has.
-template <int PANEL, class Panels>
-void run(const LinearJob& job, int64_t packed_size, void (*pack_hidden)(const LinearJob&, uint32_t*), Panels panels) {
-  std::vector<uint32_t> packed(packed_size);
-  pack_hidden(job, packed.data());
-  torch::stable::parallel_for(0, (job.v + PANEL - 1) / PANEL, 1,
-                              [&](int64_t begin, int64_t end) { panels(job, packed.data(), begin, end); });
+void run(const LinearJob& job, const Product& product) {
+  std::vector<uint32_t> packed(product.packed_size(job));
+  product.pack_hidden(job, packed.data());
+  torch::stable::parallel_for(0, (job.v + product.panel - 1) / product.panel, 1,
+                              [&](int64_t begin, int64_t end) { product.panels(job, packed.data(), begin, end); });
 }
 
 // out[N, V] = hidden[N, H] . weight[V, H] transposed; unit stride along H and along V.
@@ -51,10 +50,10 @@ void linear_logits(const Tensor& hidden, const Tensor& weight, Tensor out, std::
                       halves == 1};
   const std::string way = multiplies_in(job.bf16, isa);
 #if defined(SSDFAST_HAS_AMX)
-  if (way == "amx") return run<amx::PANEL>(job, amx::packed_size(job), amx::pack_hidden, amx::panels);
+  if (way == "amx") return run(job, amx::PRODUCT);
 #endif
-  if (way == "avx512") return run<avx512::PANEL>(job, avx512::packed_size(job), avx512::pack_hidden, avx512::panels);
-  if (way == "avx2") return run<avx2::PANEL>(job, avx2::packed_size(job), avx2::pack_hidden, avx2::panels);
+  if (way == "avx512") return run(job, avx512::PRODUCT);
+  if (way == "avx2") return run(job, avx2::PRODUCT);
 #endif
   STD_TORCH_CHECK(false, "this processor has neither AVX-512 nor AVX2");
 }

@@ -85,6 +85,8 @@ struct Panels {
       }
     }
   }
+
+  static constexpr Product product() { return {PANEL, packed_size, pack_hidden, panels}; }
 };
 
 }  // namespace

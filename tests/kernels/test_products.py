@@ -29,10 +29,11 @@ extern "C" long product(const uint16_t* hidden, const uint16_t* weight, long n, 
   emulated::end = weight_end;
   emulated::loads_behind_end = 0;
   const LinearJob job{hidden, weight, n, v, h, stride_hidden, stride_weight, out, stride_out, true};
-  std::vector<uint32_t> packed(amx::packed_size(job), 0x7fc07fc0);
-  amx::pack_hidden(job, packed.data());
-  const long panels = (v + amx::PANEL - 1) / amx::PANEL;
-  for (long t = 0; t < threads; ++t) amx::panels(job, packed.data(), panels * t / threads, panels * (t + 1) / threads);
+  const Product& amx = amx::PRODUCT;
+  std::vector<uint32_t> packed(amx.packed_size(job), 0x7fc07fc0);
+  amx.pack_hidden(job, packed.data());
+  const long panels = (v + amx.panel - 1) / amx.panel;
+  for (long t = 0; t < threads; ++t) amx.panels(job, packed.data(), panels * t / threads, panels * (t + 1) / threads);
   return emulated::loads_behind_end;
 }
 """
