@@ -45,6 +45,22 @@ def test_on_other_instruction_sets(isa, dtype, monkeypatch):
             assert_matches(ask(p, "cpu"), p)
 
 
+@pytest.mark.parametrize("isa", ["avx2", "portable"])
+def test_gradients_in_the_logits_are_not_rounded_where_bf16_is_multiplied_as_float32(isa, monkeypatch):
+    if isa == "avx2" and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        pytest.skip("not on this processor")
+    monkeypatch.setenv("SSDFAST_CPU", isa)
+    add_rows, dtypes = gradients.Gradients.add_rows, set()
+
+    def recorded(self, rows_B, grad_BV, *operands):
+        dtypes.add(grad_BV.dtype)
+        add_rows(self, rows_B, grad_BV, *operands)
+
+    monkeypatch.setattr(gradients.Gradients, "add_rows", recorded)
+    ask(_case("K = 20").make().to(torch.bfloat16), "cpu")
+    assert dtypes == {torch.float32}
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_chunks_of_rows_give_the_same(dtype, monkeypatch):
     p = _case("K = 20").make().to(dtype)
