@@ -124,6 +124,11 @@ class ProbeSettings(Settings):
 class ProbeConfig(ProbeSettings, _Pair):
     """Two models, traces, and what to measure at the positions of the traces."""
 
+    def without_trained(self) -> ProbeConfig:
+        """What the baseline's columns depend on: no trained model, and no sampling parameters of its training."""
+        unrelated = ProbeConfig.model_fields["train_sampling"].default
+        return self.model_copy(update={"trained": "", "train_sampling": unrelated})
+
 
 class ManyProbesConfig(ProbeSettings, _Models):
     """A baseline and several trained models, traces, and what to measure at their positions."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from .base import Settings, load, unique
 from .conventions import ConventionsConfig
 from .evaluate import GRADING, EvalProblemsConfig, ExtractionConfig, Grader, SweepConfig
-from .probe import TokenClassConfig
+from .probe import BASELINE, ExecutionConfig, TokenClassConfig
 from .sample import ProblemsConfig, PromptConfig, SampleExecution
 from .sampling_params import PRESETS, EngineSamplingParams
 from .train import SCHEDULES, TrainConfig
@@ -122,8 +122,11 @@ class StudyConfig(Settings):
                 " that any training causes cannot be distinguished from self-distillation"
             )
         for name, arm in self.arms.items():
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"the arm {name!r} names a directory: use letters, digits, - and _ only")
+            if not _NAME.fullmatch(name) or name == BASELINE:
+                raise ValueError(
+                    f"the arm {name!r} names a directory beside {BASELINE!r}: give it another name of letters, digits,"
+                    " - and _"
+                )
             target = RECIPES[arm.recipe].get("match_lengths")
             if target and target not in self.arms:
                 raise ValueError(f"the arm {name} matches the lengths of the arm {target!r}, which does not exist")
@@ -201,5 +204,8 @@ class StudyExecution(Settings):
     """Run the stages of these arms only; another machine can run those of the others in the same directory."""
     estimate: bool = False
     """Print what is done and what remains, with tokens, times and memory, and stop."""
+    max_spill_gb: Annotated[float, Field(gt=0)] = ExecutionConfig.model_fields["max_spill_gb"].default
+    """The largest size of the baseline's hidden states on disk, which all probes share: positions x hidden size x 4
+    bytes. With more than that, every probe reads the traces with the baseline again."""
     engine_args: SampleExecution = SampleExecution()
     """How the sampling engine runs."""

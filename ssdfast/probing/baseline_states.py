@@ -38,6 +38,8 @@ from .reader import Reader
 
 _log = logging.getLogger("ssdfast.probing")
 
+_NONE_FAILED = json.dumps({})
+
 
 @dataclass
 class BaselineStates:
@@ -86,8 +88,9 @@ class BaselineStates:
         return width * self.plan.num_positions(index)
 
     def are_there(self, index: int) -> bool:
-        """Whether an earlier pass of the same baseline wrote those of a shard, and wrote them whole."""
-        return _fingerprint(self._file(index)) == self._wanted(index)
+        """Whether an earlier pass of the same baseline wrote those of a shard whole, and failed on no trace."""
+        metadata = _metadata(self._file(index))
+        return metadata.get("fingerprint") == self._wanted(index) and metadata["failed"] == _NONE_FAILED
 
     def write(self, index: int, base: Reader, advance: Callable[[int], object]) -> None:
         """Compute and write those of a shard, one tensor per trace, unless they are there."""
@@ -167,13 +170,13 @@ class BaselineStates:
         return self._names[index]
 
 
-def _fingerprint(file: Path) -> str | None:
-    """That a file of hidden states was written with; None where there is none, or one that is damaged."""
+def _metadata(file: Path) -> dict[str, str]:
+    """Of a file of hidden states; empty where there is none, or one that is damaged."""
     if not file.exists():
-        return None
+        return {}
     try:
         with safetensors.safe_open(file, "pt") as spilled:
-            return spilled.metadata()["fingerprint"]
+            return dict(spilled.metadata())
     except SafetensorError as error:
         _log.warning(f"{file} is damaged ({one_line(error, 120)}): it is made again")
-        return None
+        return {}

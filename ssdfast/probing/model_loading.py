@@ -95,6 +95,18 @@ class Prober:
         """
         yield from (self._with_both if self.loads_both else self._sequentially)(todo, advance)
 
+    def baseline_shards(
+        self, indices: Sequence[int], advance: Callable[[int], object]
+    ) -> Iterator[tuple[int, pa.Table, Failed]]:
+        """These shards of the baseline alone, with their indices; `advance` and deletion as in `shards`."""
+        base = load(self.baseline, self.plan.config.dtype) if indices else None
+        for index in indices:
+            assert base
+            self.states.write(index, base, advance)
+            table, failed = self._of_baseline(index, base.model.head)
+            yield index, table, failed
+            self.states.release(index, failed=bool(failed))
+
     def keep_only(self, target: Target) -> None:
         """Make shards of this target alone from now on; the model of another one is freed, the baseline stays."""
         if self.targets != [target]:

@@ -111,20 +111,18 @@ class Plan:
 
     def baseline_fingerprint(self, index: int) -> str:
         """The same of what the baseline's columns and hidden states of a shard depend on: on no trained model."""
-        unrelated = ProbeConfig.model_fields["train_sampling"].default
-        alone = self.config.model_copy(update={"trained": "", "train_sampling": unrelated})
-        return replace(self, config=alone).fingerprint(index) + f"-{len(self.texts)}"
+        return replace(self, config=self.config.without_trained()).fingerprint(index) + f"-{len(self.texts)}"
 
 
 def make_plan(config: ProbeConfig, baseline: ModelInfo, trained: Sequence[ModelInfo], rows: int | None = None) -> Plan:
     """Read all traces once and lay out the work; the same settings and traces give the same plan anywhere.
 
-    trained: all models that read the traces. rows: how many entries of the vocabulary are compared, where the shards
-    that are there already say so and all heads have as many.
+    trained: the other models that read the traces, if any. rows: how many entries of the vocabulary are compared, where
+    the shards that are there already say so and all heads have as many.
     Raises ValueError for models that do not fit together, for the first trace that does not fit them, and where
     nothing is left to score.
     """
-    shared = min(models.shared_vocabulary(baseline, model) for model in trained)
+    shared = min((models.shared_vocabulary(baseline, model) for model in trained), default=baseline.vocabulary)
     texts = token_texts(baseline.tokenizer, min(shared, rows or shared))
     with tempfile.TemporaryFile() as store:
         items, left_out = _survey(config, baseline, min(model.context for model in (baseline, *trained)), texts, store)

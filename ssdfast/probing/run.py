@@ -31,8 +31,16 @@ class Run:
     resolved: dict[str, Resolved]
 
     @staticmethod
-    def of(config: ProbeConfig | ManyProbesConfig, out: Path, execution: ExecutionConfig) -> Run:
-        """Raises ValueError as `resolve_train_sampling`, and for both models in memory with several trained ones."""
+    def of(
+        config: ProbeConfig | ManyProbesConfig, out: Path, execution: ExecutionConfig, baseline: Path | None = None
+    ) -> Run:
+        """baseline: of one trained model, the directory beside `out` that has the baseline's columns.
+
+        Raises ValueError as `resolve_train_sampling`, for both models in memory with several trained ones, and for a
+        `baseline` elsewhere.
+        """
+        if baseline and baseline.resolve().parent != out.resolve().parent:
+            raise ValueError(f"{baseline} does not lie beside {out}, where a reader of the positions looks for it")
         mismatch = execution.on_sampling_mismatch
         if isinstance(config, ManyProbesConfig) and execution.model_loading == "both":
             raise ValueError(
@@ -41,7 +49,8 @@ class Run:
         if isinstance(config, ProbeConfig):
             resolved = {"": resolve_train_sampling(config, mismatch)}
             config = resolved[""].config
-            return Run(config, out, execution, [Target("", config, out)], resolved)
+            shared = ShardedTable.from_run(baseline, None) if baseline else None
+            return Run(config, out, execution, [Target("", config, out, shared)], resolved)
         resolved = {model.name: resolve_train_sampling(config.pair(model.name), mismatch) for model in config.trained}
         shared = baseline_table(config, out)
         targets = [Target(name, pair.config, model_directory(out, name), shared) for name, pair in resolved.items()]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ from ..hub import local_path
 from ..manifest import input_hashes
 from ..progress import progress
 from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
-from ..sharded_table import ForeignShard, ShardedTable
+from ..sharded_table import ShardedTable
 from ..threads import set_threads
 from ..trackers import check_summary_trackers, report_summary
 from .model_loading import Prober
 from .plan import Plan
 from .position_stats import make_spec
 from .run import Run
-from .shard_worker import fingerprint, prepare, run_shards
+from .shard_worker import fingerprint, prepare, run_shards, unfinished
 from .summary import summarize
 from .targets import Target
 
@@ -41,6 +42,7 @@ def probe(
     out: Path,
     execution: ExecutionConfig | None = None,
     overwrite: bool = False,
+    baseline: Path | None = None,
 ) -> list[FailedTrace]:
     """Fill `out` with config.yaml, manifest.json, positions/shard-*.parquet, vocabulary.json and summary.json.
 
@@ -48,6 +50,9 @@ def probe(
     config.yaml, manifest.json, summary.json and the columns of each trained model in positions. A model that is added
     later is the only one that is computed; the baseline reads the traces again unless `execution.baseline_states` keeps
     its hidden states.
+
+    One model can do the same beside others in directories of their own: `baseline` is a directory beside `out` that
+    `probe_baseline` has filled, and `out` then has the trained model's own columns.
 
     Finishes an earlier run with the same settings, and tries again the traces that a model failed on; does nothing for
     a complete run. Returns trace_source, trace_id and reason of each trace that a model failed on; all others are in
@@ -57,7 +62,7 @@ def probe(
     execution = execution or ExecutionConfig()
     check_summary_trackers(execution.report_to)
     set_threads(execution.num_threads)
-    run = Run.of(config, out, execution)
+    run = Run.of(config, out, execution, baseline)
     with distributed.process_group() as team, run_dir.lock(out, team.first):
         done = team.from_first(lambda: run.is_done(overwrite))
         if not done:
@@ -80,8 +85,11 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
             (target.directory / "summary.json").unlink(missing_ok=True)  # of a run in which traces failed
         run_dir.sweep(prober.states.spill)
         shared = run.targets[0].baseline
-        of_baseline = _unfinished(plan, shared, plan.baseline_fingerprint) if shared else set()
-        return {target.name: sorted(of_baseline | _missing(plan, target)) for target in run.targets}
+        of_baseline = unfinished(plan, shared, plan.baseline_fingerprint) if shared else set()
+        return {
+            target.name: sorted(of_baseline | unfinished(plan, target.table, partial(fingerprint, plan, target)))
+            for target in run.targets
+        }
 
     todo = team.from_first(begin)
     prober.states.hashes = input_hashes(run.out, local_path(run.config.baseline))
@@ -103,36 +111,6 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
     team.wait()
     if team.first:
         _finish(run, prober)
-
-
-def _missing(plan: Plan, target: Target) -> set[int]:
-    return _unfinished(plan, target.table, lambda index: fingerprint(plan, target, index))
-
-
-def _unfinished(plan: Plan, table: ShardedTable, wanted: Callable[[int], str]) -> set[int]:
-    """The shards to make: those that are missing, truncated, or have traces that a model failed on.
-
-    wanted: the fingerprint of a shard. Raises ValueError for a shard of another run.
-    """
-    table.sweep()
-    todo = set()
-    for index in range(len(plan.shards)):
-        try:
-            metadata = table.metadata(index)
-        except ForeignShard:
-            raise
-        except ValueError as error:
-            _log.warning("%s: it is made again", error)
-            table.remove(index)
-            metadata = None
-        if metadata and metadata.fingerprint != wanted(index):
-            raise ValueError(
-                f"{table.root} holds shard {index} of a probe with other settings, other traces or another version:"
-                " choose another directory, or --overwrite it"
-            )
-        if metadata is None or metadata.failed:
-            todo.add(index)
-    return todo
 
 
 def _log_left_out(plan: Plan) -> None:
@@ -163,7 +141,8 @@ def _log_second_pass(prober: Prober, todo: Mapping[str, list[int]]) -> None:
     every = {index for indices in todo.values() for index in indices}
     was_read = table is not None and len(table.files()) == len(prober.plan.shards)
     if was_read and every and not any(map(prober.states.are_there, every)):
-        _log.info("the baseline reads the traces again: --baseline-states DIRECTORY keeps what it has read")
+        remedy = "" if prober.execution.baseline_states else ": --baseline-states DIRECTORY keeps what it has read"
+        _log.info("the baseline reads the traces again%s", remedy)
 
 
 def _finish(run: Run, prober: Prober) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from .. import models
-from ..config import ExecutionConfig
+from ..config import ExecutionConfig, ProbeConfig
 from ..run_dir import RunError
-from ..sharded_table import ShardedTable, ShardMetadata
+from ..sharded_table import ForeignShard, ShardedTable, ShardMetadata
 from .baseline_states import BaselineStates
-from .model_loading import FinishedShard, Prober
+from .model_loading import Failed, FinishedShard, Prober
 from .plan import Plan, make_plan
 from .table import column_metadata, of_baseline, of_trained
 from .targets import Target
 from .token_classes import classify
+
+_log = logging.getLogger("ssdfast.probing")
 
 # So many failed traces, without one that succeeds, are no accident of a trace.
 _HOPELESS = 8
@@ -29,17 +34,55 @@ def prepare(targets: Sequence[Target], execution: ExecutionConfig, out: Path) ->
     Raises ValueError as `make_plan`, and for models that are compared over other tokens than the shards that are there.
     """
     first = targets[0]
-    baseline = models.model_info(first.config.baseline)
     rows = None if first.baseline is None else _compared(first.baseline)
-    plan = make_plan(first.config, baseline, [target.trained for target in targets], rows)
-    if rows and len(plan.texts) != rows:
+    prober = _prober(first.config, targets, execution, out, rows)
+    if rows and len(prober.plan.texts) != rows:
         raise ValueError(
-            f"the models of {out} are compared over {rows:,} tokens, and lm_head has {len(plan.texts):,} rows in"
+            f"the models of {out} are compared over {rows:,} tokens, and lm_head has {len(prober.plan.texts):,} rows in"
             f" {' or '.join(target.config.trained for target in targets)}: choose another --out"
         )
-    classes = classify(baseline.tokenizer, plan.texts, first.config.token_classes)
+    return prober
+
+
+def prepare_baseline(config: ProbeConfig, execution: ExecutionConfig, out: Path) -> Prober:
+    """The same of a process that makes shards of the baseline alone."""
+    return _prober(config, [], execution, out, None)
+
+
+def _prober(
+    config: ProbeConfig, targets: Sequence[Target], execution: ExecutionConfig, out: Path, rows: int | None
+) -> Prober:
+    baseline = models.model_info(config.baseline)
+    plan = make_plan(config, baseline, [target.trained for target in targets], rows)
+    classes = classify(baseline.tokenizer, plan.texts, config.token_classes)
     states = BaselineStates(plan, baseline, execution, out / "spill")
     return Prober(plan, baseline, targets, classes, execution, states)
+
+
+def unfinished(plan: Plan, table: ShardedTable, wanted: Callable[[int], str]) -> set[int]:
+    """The shards to make: those that are missing, truncated, or have traces that a model failed on.
+
+    wanted: the fingerprint of a shard. Raises ValueError for a shard of another run.
+    """
+    table.sweep()
+    todo = set()
+    for index in range(len(plan.shards)):
+        try:
+            metadata = table.metadata(index)
+        except ForeignShard:
+            raise
+        except ValueError as error:
+            _log.warning("%s: it is made again", error)
+            table.remove(index)
+            metadata = None
+        if metadata and metadata.fingerprint != wanted(index):
+            raise ValueError(
+                f"{table.root} holds shard {index} of a probe with other settings, other traces or another version:"
+                " choose another directory, or --overwrite it"
+            )
+        if metadata is None or metadata.failed:
+            todo.add(index)
+    return todo
 
 
 def run_shards(prober: Prober, todo: Mapping[str, Sequence[int]], advance: Callable[[int], object]) -> None:
@@ -75,11 +118,16 @@ def _write(prober: Prober, shard: FinishedShard) -> None:
         return
     if not _is_there(target.baseline, index):
         table, failed = shard.of_baseline() if shard.failed else (of_baseline(shard.table), [])
-        shared: dict[str, Any] = {name: value for name, value in columns.items() if name != "train_sampling"}
-        shared["compared_tokens"] = len(prober.plan.texts)
-        shared_metadata = ShardMetadata(prober.plan.baseline_fingerprint(index), tuple(failed), shared)
-        target.baseline.write(index, table, shared_metadata)
+        write_baseline(prober, target.baseline, index, table, failed)
     target.table.write(index, of_trained(shard.table), replace(metadata, baseline=target.baseline.run_name))
+
+
+def write_baseline(prober: Prober, where: ShardedTable, index: int, table: pa.Table, failed: Failed) -> None:
+    """A shard of the columns that several trained models share."""
+    columns: dict[str, Any] = column_metadata(prober.plan.config, prober.classes)
+    del columns["train_sampling"]
+    columns["compared_tokens"] = len(prober.plan.texts)
+    where.write(index, table, ShardMetadata(prober.plan.baseline_fingerprint(index), tuple(failed), columns))
 
 
 def _is_there(table: ShardedTable, index: int) -> bool:

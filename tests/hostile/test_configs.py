@@ -37,7 +37,7 @@ FILES = [
     ("study", ARMS + "  ssd: {sampling: {top_p: 1}}", rf"unknown key 'arms.ssd.sampling' {ARM_ALLOWED}"),
     ("study", ARMS + "  mine: {training: {}}", r"the key 'arms.mine.recipe' is missing"),
     ("study", ARMS + "  mine: sdd", r"arms.mine.recipe: .*'ssd-soft'.*\(got 'sdd'\)"),
-    ("study", ARMS + "  'a/b': ssd", r"the arm 'a/b' names a directory: use letters"),
+    ("study", ARMS + "  'a/b': ssd", r"the arm 'a/b' names a directory beside 'baseline': give it another name"),
     ("study", ARMS + "  length-matched:", r"matches the lengths of the arm 'ssd', which does not exist"),
     ("study", "model: m\narms: [ssd]", r"the control 'control' is not among the arms ssd"),
     ("study", "model: m", r"the key 'arms' is missing"),

@@ -438,13 +438,17 @@ def test_a_shard_of_failures_alone_has_the_columns(tmp_path, monkeypatch):
     assert empty.schema.equals(full.schema)
 
 
-def test_models_that_fail_on_everything_stop_the_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("which", "mode"), [("trained", "both"), ("baseline", "sequential")])
+def test_models_that_fail_on_everything_stop_the_run_and_are_tried_again(tmp_path, monkeypatch, which, mode):
     config = config_of(tmp_path)
     ids = [[FAILING, 3]] * 9
     some = NamedPath(name="some", path=tiny.save_traces(tmp_path / "some", 9, completion_ids=ids))
-    fail_on(monkeypatch, config.trained)
-    with pytest.raises(RuntimeError, match=r"failed on all of the first \d+ traces: .*out of memory"):
-        probe(config.model_copy(update={"traces": (some,)}), tmp_path / "out")
+    config = config.model_copy(update={"traces": (some,)})
+    with monkeypatch.context() as broken:
+        fail_on(broken, getattr(config, which))
+        with pytest.raises(RuntimeError, match=r"failed on all of the first \d+ traces: .*out of memory"):
+            probe(config, tmp_path / "out", ExecutionConfig(model_loading=mode))
+    assert probe(config, tmp_path / "out", ExecutionConfig(model_loading=mode)) == []
 
 
 def test_traces_that_are_too_long_are_named_or_counted(tmp_path, caplog):

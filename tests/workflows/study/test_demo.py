@@ -54,7 +54,7 @@ def test_the_demo_study_from_start_to_report(smollm2, tmp_path, capsys, monkeypa
     printed = capsys.readouterr()
     assert f"report: {out / 'report.html'}" in printed.out
     assert "ssd: " in printed.out
-    assert "stage 1 of 18: " in printed.err
+    assert "stage 1 of 19: " in printed.err
 
     shift = json.loads((out / "attribution.json").read_text())["arms"]["ssd"]
     assert shift["seeds"] == 1

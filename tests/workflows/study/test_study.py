@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import ssdfast as ssd
 from ssdfast import cli
 from ssdfast.config import StudyExecution
 from ssdfast.probing import baseline_states, model_loading
@@ -117,6 +118,38 @@ def test_the_probes_of_a_study_share_the_pass_of_the_baseline(inputs, monkeypatc
     assert len(passes) == 3  # the baseline and two arms
     assert len(set(passes.values())) == 1
     assert not (inputs / "out" / "baseline_states").exists()
+
+
+def columns_of(out):
+    """Those in the shards of each probe of a study, by its name without the digest."""
+    shards = sorted(out.glob("probe/*/positions/shard-*.parquet"))
+    return {shard.parent.parent.name[:-11]: set(pq.read_schema(shard).names) for shard in shards}
+
+
+def test_the_columns_of_the_baseline_are_written_once(inputs, tmp_path):
+    out = inputs / "out"
+    found = study(read_study(file_of(inputs)), out)
+    columns = columns_of(out)
+    assert sorted(columns) == ["baseline", "control-0", "ssd-0"]
+    assert {"base_entropy", "base_top_ids", "correct", "position_class"} <= columns["baseline"]
+    assert columns["ssd-0"] & columns["baseline"] == {"trace_source", "trace_id", "position"}
+    probe = ssd.load(out).probe("ssd")
+    positions, summary = probe.positions(), probe.summary()
+    assert {"base_entropy", "kl_trained_base", "correct"} <= set(positions.columns)
+    assert len(positions) == summary.positions
+    moved = ssd.load(out.rename(tmp_path / "moved")).probe("ssd")
+    assert moved.positions().equals(positions)
+    assert found["arms"]["ssd"]["verdict"]["headline"] in (tmp_path / "moved" / "report.html").read_text()
+
+
+def test_a_small_disk_costs_time_and_changes_nothing(inputs, caplog):
+    config = read_study(file_of(inputs))
+    kept, spilled = inputs / "kept", inputs / "spilled"
+    whole, again = study(config, kept), study(config, spilled, StudyExecution(max_spill_gb=1e-9))
+    for name, arm in whole["arms"].items():
+        assert again["arms"][name]["by_group"] == arm["by_group"]
+    assert re.search(r"more than max_spill_gb = 1e-09: they are not kept in .*baseline_states", caplog.text)
+    assert columns_of(kept) == columns_of(spilled)
 
 
 def test_arms_that_draw_alike_share_their_traces_and_each_recipe_does_what_it_says(inputs):
@@ -261,6 +294,7 @@ def test_an_estimate_says_what_is_to_do_and_does_nothing(inputs, capsys):
         ({"arms": {"control": None, "mine": {"recipe": "ssd", "training": {"lrr": 1}}}}, "lrr"),
         ({"arms": {"control": None, "mine": {"recipe": "sdd"}}}, "arms.mine.recipe"),
         ({"arms": {"control": None, "a/b": {"recipe": "ssd"}}}, "the arm 'a/b' names a directory"),
+        ({"arms": {"control": None, "baseline": "ssd"}}, "the arm 'baseline' names a directory beside 'baseline'"),
         ({"preset": "maths"}, "unknown preset 'maths', choose from paper-4b-instruct, paper-30b-instruct"),
         (
             {"eval_problems": {}},
