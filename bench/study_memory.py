@@ -1,9 +1,10 @@
-"""Peak memory of what a study does with its traces: select them, and set a training up.
+"""Peak memory of what a study does with its traces and probes: select traces, set a training up, attribute shifts.
 
     python bench/study_memory.py
 
-2,000 synthetic traces of 4,000 tokens with their 20 most likely tokens, 1.3 GB: every trace as it is, the correct ones
-alone, and the traces of a training with soft labels. Each runs in a process of its own, whose imports are measured too.
+2,000 synthetic traces of 4,000 tokens with their 20 most likely tokens, 0.95 GB: every trace as it is, the correct ones
+alone, and the traces of a training with soft labels. Probes at 200 such traces, which is what a study takes of them:
+of two arms with one seed, and of four with five. Each runs in a process of its own, whose imports are measured too.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from common import ROOT, record
+from synthetic_probes import write_probes
 
 from ssdfast import traces
+from ssdfast.attribution.attribute import attribute
 from ssdfast.config import TrainingRunConfig
 from ssdfast.memory_usage import resident_bytes
 from ssdfast.models import model_info
@@ -81,10 +84,18 @@ def set_up_training() -> None:
     assert len(examples) == TRACES
 
 
+def attribute_arms(arms: int, seeds: int) -> None:
+    probes = iter(write_probes(HOME / "probes", arms * seeds, shards=25))
+    names = ["control", *(f"arm-{i}" for i in range(1, arms))]
+    attribute({name: [next(probes) for _ in range(seeds)] for name in names}, "control")
+
+
 STEPS: dict[str, Callable[[], None]] = {
     "select every trace": select_all,
     "select the correct ones": select_correct,
     "set up a training": set_up_training,
+    "attribute 2 probes": lambda: attribute_arms(2, 1),
+    "attribute 20 probes": lambda: attribute_arms(4, 5),
 }
 
 
@@ -96,6 +107,7 @@ def main() -> None:
     convert(HOME / "model")
     if not SAMPLES.exists():
         write_traces()
+    write_probes(HOME / "probes", 20, shards=25)
     rows = []
     for name in STEPS:
         for made in ("all", "correct"):

@@ -19,10 +19,14 @@ from . import position_groups
 from .arm_stats import arm_stats, describe_groups, describe_shift
 from .contrasts import compare_with_control
 from .load_probes import ArmProbe, concat, read_probes
+from .mixture_model import Shift
 from .power import component_tests
 from .single_component_fits import single_component_fits
 from .verdict import verdict
 from .verdict_rules import Design
+
+_SINGLE_FIT_POSITIONS = 50_000
+"""of all seeds of an arm: one component fitted to all classes of positions at once needs no more"""
 
 
 def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> AttributionResults:
@@ -54,8 +58,7 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> AttributionRe
         entries: dict[str, Any] = {}
         for name, arm in stats.items():
             shift = describe_shift(arm)
-            positions = concat([arm_probe.shift for arm_probe in arm.seeds])
-            shift["single_component_fits"] = single_component_fits(positions, train_sampling)
+            shift["single_component_fits"] = single_component_fits(_positions(arm.seeds), train_sampling)
             entries[name] = {
                 "seeds": len(arm.seeds),
                 "invalid": sum(arm_probe.invalid for arm_probe in arm.seeds),
@@ -75,6 +78,12 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> AttributionRe
         "arms": entries,
     }
     return AttributionResults.model_validate(results)
+
+
+def _positions(seeds: Sequence[ArmProbe]) -> Shift:
+    """All positions of all seeds, or a sample of at most `_SINGLE_FIT_POSITIONS`."""
+    step = -(-sum(len(arm_probe.trace_N) for arm_probe in seeds) // _SINGLE_FIT_POSITIONS)
+    return concat([arm_probe.positions(slice(i % step, None, step)) for i, arm_probe in enumerate(seeds)])
 
 
 def _load(arms: Mapping[str, Sequence[Path]]) -> dict[str, list[ArmProbe]]:

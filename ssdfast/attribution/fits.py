@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .estimates import Estimates, sum_by_problem
-from .load_probes import ArmProbe, take
-from .mixture_model import COMPONENTS, MixtureModel, Shift
+from .load_probes import ArmProbe
+from .mixture_model import COMPONENTS, MixtureModel
 from .position_groups import FIT_CLASSES
 from .shrinkage import shrinkage
 from .target_distribution import target_ratio
@@ -77,7 +77,7 @@ def fit(arm_probe: ArmProbe, problem_T: np.ndarray) -> Fit:
             continue
         theta_CD[c] = np.clip(theta_CD[c], model.low, model.high)
         weight_CD[c] = model.information() * len(rows_N) / total
-        columns = [np.ones(len(rows_N)), arm_probe.shift.kl_N[rows_N]]
+        columns = [np.ones(len(rows_N)), arm_probe.columns.kl_N[rows_N].astype(np.float64)]
         for u, subset in enumerate(_SUBSETS):
             columns.append(model.gain(theta_CD[c] * subset))
             slope_UCD[u, c] = model.slopes(theta_CD[c] * subset).sum(0) * subset / total
@@ -98,7 +98,7 @@ def residual_correlation(seeds: Sequence[ArmProbe], fits: Sequence[Fit]) -> floa
         return None
     residuals = []
     for seed, seed_fit in zip(seeds, fits, strict=True):
-        residual_NK = np.zeros_like(seed.shift.base_logp_NK)
+        residual_NK = np.zeros(seed.columns.base_logp_NK.shape)
         for (rows_N, model), theta_D in zip(_models(seed), seed_fit.theta_CD, strict=True):
             weight_NK = model.p_NK / model.p_NK.sum(1, keepdims=True)
             own_NK = model.residual(theta_D)
@@ -118,7 +118,7 @@ def _models(arm_probe: ArmProbe) -> list[tuple[np.ndarray, MixtureModel]]:
     models = []
     for name in FIT_CLASSES:
         rows_N = np.flatnonzero(arm_probe.fit_class_N == name)
-        shift: Shift = take(arm_probe.shift, rows_N)
+        shift = arm_probe.positions(rows_N)
         ratio_NK = target_ratio(shift.base_logp_NK, train.temperature, train.top_k, train.top_p)
         models.append((rows_N, MixtureModel(shift, ratio_NK)))
     return models

@@ -2,7 +2,8 @@
 
 The table is read once, one shard at a time. What stays in memory is the sums of each trace and, for the fits, all
 positions or a sample of about `FIT_POSITIONS`: it depends on the trace's name and the position, so it is the same for
-every model.
+every model. A study may have twenty probes, so the positions stay in the dtypes of the table, those of the baseline
+once for all, and a fit makes float64 of one probe at a time.
 
 Shape legend: T traces, G groups, W sums of a group, N positions of the fits.
 """
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from .metrics import sums_by_trace
 from .mixture_model import Shift
@@ -34,14 +36,21 @@ class ArmProbe:
     sums_TGW: np.ndarray
     invalid: int
     """positions without finite logits"""
-    shift: Shift
+    columns: Shift
+    """of the positions of the fits; float32 where the table has float32"""
     trace_N: np.ndarray
-    """of the positions in `shift`"""
+    """of these positions"""
     fit_class_N: np.ndarray
     """of these positions, the names in `position_groups.FIT_CLASSES`"""
 
+    def positions(self, rows_N: np.ndarray | slice = slice(None)) -> Shift:
+        """These positions of the fits, or all, in float64."""
+        return _as_float64(take(self.columns, rows_N))
+
     def select(self, traces: Sequence[Trace]) -> ArmProbe:
         """These traces, in this order."""
+        if traces == self.traces:
+            return self
         place = {trace: i for i, trace in enumerate(self.traces)}
         order = [place[trace] for trace in traces]
         new_T = np.full(len(self.traces), -1)
@@ -50,11 +59,17 @@ class ArmProbe:
         rows_N = np.flatnonzero(trace_N >= 0)
         rows_N = rows_N[np.argsort(trace_N[rows_N], kind="stable")]
         checksums = [self.checksums[i] for i in order]
-        shift = take(self.shift, rows_N)
+        columns = take(self.columns, rows_N)
         return ArmProbe(
-            self.probe, list(traces), checksums, self.sums_TGW[order], self.invalid, shift, trace_N[rows_N],
+            self.probe, list(traces), checksums, self.sums_TGW[order], self.invalid, columns, trace_N[rows_N],
             self.fit_class_N[rows_N],
         )  # fmt: skip
+
+    def sharing(self, first: ArmProbe) -> ArmProbe:
+        """The same with the arrays of `first` in the place of equal ones."""
+        columns = {name: _either(getattr(first.columns, name), getattr(self.columns, name)) for name in _FIELDS}
+        trace_N, fit_class_N = _either(first.trace_N, self.trace_N), _either(first.fit_class_N, self.fit_class_N)
+        return replace(self, columns=Shift(**columns), trace_N=trace_N, fit_class_N=fit_class_N)
 
 
 def read_probes(directories: Sequence[Path]) -> list[ArmProbe]:
@@ -77,14 +92,20 @@ def read_probes(directories: Sequence[Path]) -> list[ArmProbe]:
             raise ValueError(
                 f"{first.directory} and {probe.directory} differ in token_classes: probe all arms with one"
             )
-    loaded = [_load(probe) for probe in probes]
+    loaded: list[ArmProbe] = []
+    for probe in probes:
+        arm_probe = _load(probe)
+        loaded.append(arm_probe.sharing(loaded[0]) if loaded else arm_probe)
     common = set(loaded[0].traces).intersection(*(probe.traces for probe in loaded))
     traces = [trace for trace in loaded[0].traces if trace in common]
     if not traces:
         raise ValueError(
             f"{', '.join(map(str, directories))} have no trace in common: probe every arm on the same traces"
         )
-    selected = [probe.select(traces) for probe in loaded]
+    selected: list[ArmProbe] = []
+    while loaded:
+        arm_probe = loaded.pop(0).select(traces)
+        selected.append(arm_probe.sharing(selected[0]) if selected else arm_probe)
     for arm_probe in selected[1:]:
         for trace, ours, theirs in zip(traces, selected[0].checksums, arm_probe.checksums, strict=True):
             if ours != theirs:
@@ -111,6 +132,7 @@ def _load(probe: Probe) -> ArmProbe:
         traces += positions.traces
         checksums += positions.checksums
         invalid += shard_invalid
+    pa.default_memory_pool().release_unused()  # of the shards, some 80 MB
     if not traces:
         raise ValueError(f"{probe.directory} holds no position: probe traces that have completions")
     return ArmProbe(
@@ -120,6 +142,7 @@ def _load(probe: Probe) -> ArmProbe:
 
 
 _FIELDS = [field.name for field in fields(Shift)]
+_FLOAT32 = ("base_logp_NK", "trained_logp_NK", "trained_entropy_N", "kl_N")  # as the table has them
 
 
 def concat(shifts: Sequence[Shift]) -> Shift:
@@ -128,7 +151,7 @@ def concat(shifts: Sequence[Shift]) -> Shift:
     return Shift(**columns, beta_M=shifts[0].beta_M)
 
 
-def take(shift: Shift, rows_N: np.ndarray) -> Shift:
+def take(shift: Shift, rows_N: np.ndarray | slice) -> Shift:
     """Some of its positions."""
     return Shift(
         **{name: getattr(shift, name) if name == "beta_M" else getattr(shift, name)[rows_N] for name in _FIELDS}
@@ -140,7 +163,19 @@ def _shift(positions: Positions, rows_N: np.ndarray, beta_M: np.ndarray) -> Shif
         positions.base_logp_NK, positions.trained_logp_NK, positions.is_eos_NK, positions.columns["trained_entropy"],
         positions.columns["kl_trained_base"], positions.eos_mass_N2, positions.log_mass_NM, beta_M,
     )  # fmt: skip
-    return take(shift, rows_N)
+    sample = take(shift, rows_N)
+    columns = {name: getattr(sample, name) for name in _FIELDS}
+    return Shift(**{name: array.astype(np.float32) if name in _FLOAT32 else array for name, array in columns.items()})
+
+
+def _as_float64(shift: Shift) -> Shift:
+    columns = {name: getattr(shift, name) for name in _FIELDS}
+    return Shift(**{name: array.astype(np.float64) if name in _FLOAT32 else array for name, array in columns.items()})
+
+
+def _either(first: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """`first` where both are equal, of which `own` can then be forgotten."""
+    return first if np.array_equal(first, own) else own
 
 
 def _sample(positions: Positions, fraction: float) -> np.ndarray:

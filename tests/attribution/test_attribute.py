@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import fields
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ssdfast.attribution import load_probes, position_groups
+from ssdfast.attribution.attribute import _positions
 from ssdfast.attribution.load_probes import read_probes
 from ssdfast.attribution.metrics import METRICS, POSITIONS, ratios
 from ssdfast.attribution.power import component_tests
@@ -162,8 +165,58 @@ def test_a_large_probe_is_fitted_on_positions_drawn_alike(probes, monkeypatch):
     few = read_probes(list(probes.values()))
     assert 50 < len(few[0].trace_N) < 150
     assert (few[0].trace_N == few[1].trace_N).all()
-    assert (few[0].shift.base_logp_NK == few[1].shift.base_logp_NK).all()
+    assert (few[0].positions().base_logp_NK == few[1].positions().base_logp_NK).all()
     assert (few[0].sums_TGW == whole[0].sums_TGW).all()
+
+
+def test_probes_of_one_baseline_share_its_columns_in_memory_and_those_of_others_do_not(probes, tmp_path):
+    def rounded_otherwise(table):
+        name = "base_top_logprobs"
+        lists = table[name].combine_chunks()
+        values = np.nextafter(lists.flatten().to_numpy(), np.float32(-np.inf))
+        column = pa.FixedSizeListArray.from_arrays(pa.array(values), lists.type.list_size)
+        return table.set_column(table.column_names.index(name), name, column)
+
+    other = changed(probes["control"], tmp_path / "other", rounded_otherwise)
+    ssd, control, third = read_probes([probes["ssd"], probes["control"], other])
+    assert np.shares_memory(ssd.columns.base_logp_NK, control.columns.base_logp_NK)
+    assert np.shares_memory(ssd.columns.log_mass_NM, third.columns.log_mass_NM)
+    assert (ssd.columns.base_logp_NK > third.columns.base_logp_NK).all()
+    assert not np.shares_memory(control.columns.trained_logp_NK, third.columns.trained_logp_NK)
+    (alone,) = read_probes([other])
+    for field in fields(alone.columns):
+        assert np.array_equal(getattr(alone.columns, field.name), getattr(third.columns, field.name)), field.name
+
+
+def test_positions_of_the_fits_are_those_of_the_table(probes):
+    (one,) = read_probes([probes["ssd"]])
+    table = pq.read_table(ShardedTable(str(probes["ssd"] / "positions")).files()[0])
+    columns = one.positions()
+    for name, column in (("base_logp_NK", "base_top_logprobs"), ("trained_logp_NK", "trained_logprobs_at_base_top")):
+        values_NK = np.array(table[column].to_pylist())
+        assert getattr(columns, name).dtype == np.float64
+        assert (getattr(columns, name) == values_NK).all()
+    assert (columns.kl_N == table["kl_trained_base"].to_numpy()).all()
+    assert (one.positions(np.array([3, 1])).kl_N == columns.kl_N[[3, 1]]).all()
+
+
+def test_the_fits_of_many_seeds_take_positions_of_each(probes, monkeypatch):
+    seeds = [probes["ssd"], probes["control"], probes["ssd"]]
+    whole = attribute({"ssd": seeds, "control": [probes["control"]]}, "control")
+    loaded = read_probes(seeds)
+    assert len(_positions(loaded).kl_N) == 1200
+    monkeypatch.setattr("ssdfast.attribution.attribute._SINGLE_FIT_POSITIONS", 400)
+    few = _positions(loaded)
+    assert (few.kl_N == np.concatenate([loaded[i].positions().kl_N[i::3] for i in range(3)])).all()
+    assert len(few.kl_N) == 400
+    sampled = attribute({"ssd": seeds, "control": [probes["control"]]}, "control")
+    for name, fit in sampled["arms"]["ssd"]["shift"].pop("single_component_fits").items():
+        other = whole["arms"]["ssd"]["shift"]["single_component_fits"][name]
+        assert fit["unexplained_fraction"] == pytest.approx(other["unexplained_fraction"], abs=0.1), name
+    for arm in (whole["arms"]["ssd"], sampled["arms"]["ssd"]):
+        arm["shift"].pop("single_component_fits", None)
+        arm["verdict"] = arm["verdict"]["category"]  # its text quotes these fits
+    assert sampled["arms"]["ssd"] == whole["arms"]["ssd"]
 
 
 def test_invalid_positions_are_counted_and_left_out(probes, tmp_path):

@@ -30,7 +30,7 @@ def pair(tmp_path_factory):
     base = baseline(traces=40)
     logits_NV = PLANTED.logits(base)
     (one,) = read_probes([write(tmp_path_factory.mktemp("pair"), base, logits_NV)])
-    return base, logits_NV, one, MixtureModel(one.shift, target_ratio(one.shift.base_logp_NK, *SETTING))
+    return base, logits_NV, one, MixtureModel(one.positions(), target_ratio(one.positions().base_logp_NK, *SETTING))
 
 
 def gain_by_hand(base, logits_b_NV, theta) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_no_other_numbers_explain_more(pair):
 def test_components_and_residual_add_up_to_the_shift(pair):
     one = pair[2]
     value_X = fit(one, problems(one)).estimates.value_X
-    assert value_X[PARTS].sum() == pytest.approx(value_X[KL]) == pytest.approx(one.shift.kl_N.mean())
+    assert value_X[PARTS].sum() == pytest.approx(value_X[KL]) == pytest.approx(one.positions().kl_N.mean())
     assert (value_X[PARTS] > 0).all()
     assert (value_X[DROP_ONE] > 0).all()
 
@@ -156,7 +156,7 @@ def test_information_is_the_curvature_of_a_baseline_that_did_not_shift(pair):
     one, model = pair[2], pair[3]
     # That of the strength depends on the trained model as well.
     assert model.information()[1:] == pytest.approx(-np.diag(model.curvature(np.zeros(3)))[1:])
-    p_NK = np.exp(one.shift.base_logp_NK)
+    p_NK = np.exp(one.positions().base_logp_NK)
     chi_square_N = (p_NK * (model.ratio_NK - 1) ** 2).sum(1) + 1 - p_NK.sum(1)
     assert model.information()[0] == pytest.approx(chi_square_N.mean())
 
@@ -165,7 +165,7 @@ def test_a_full_strength_stays_a_distribution(tmp_path):
     base = baseline(traces=20)
     (one,) = read_probes([write(tmp_path, base, Planted(strength=1.0).logits(base))])
     assert (fit(one, problems(one)).theta_CD[:, 0] > 0.999).all()
-    found = single_component_fits(one.shift, TRAIN)
+    found = single_component_fits(one.positions(), TRAIN)
     assert found["ssd"]["unexplained_fraction"] < 0.02
     assert found["truncation"]["unexplained_fraction"] < 0.02
 
@@ -180,7 +180,7 @@ def test_the_search_finds_another_setting(tmp_path):
     )
     trained_NV = (0.6 * logp_NV.exp() + 0.4 * q_NV).log().float()
     (one,) = read_probes([write(tmp_path, base, trained_NV)])
-    found = single_component_fits(one.shift, TRAIN)
+    found = single_component_fits(one.positions(), TRAIN)
     assert found["truncation"]["temperature"] == pytest.approx(1.5, abs=0.05)
     assert (found["truncation"]["top_k"], found["truncation"]["top_p"]) == (20, 0.8)
     assert found["truncation"]["ssd_strength"] == pytest.approx(0.4, abs=0.01)
@@ -188,7 +188,7 @@ def test_the_search_finds_another_setting(tmp_path):
 
 
 def test_mixed_is_the_best_strength(pair):
-    shift = pair[2].shift
+    shift = pair[2].positions()
     ratio_NK = target_ratio(shift.base_logp_NK, *SETTING)
     s, gain = fit_mixture(shift, ratio_NK)
     model = MixtureModel(shift, ratio_NK)
@@ -201,7 +201,7 @@ def test_predictions_are_those_of_the_kernel(pair):
     """chi2 of the listed ratios, and of the rest with -1 each, is the column."""
     base, _, one, model = pair
     ratio_NK = model.ratio_NK
-    p_NK = np.exp(one.shift.base_logp_NK)
+    p_NK = np.exp(one.positions().base_logp_NK)
     chi2_N = (p_NK * (ratio_NK - 1) ** 2).sum(1) + 1 - p_NK.sum(1)
     want_N = (base.logp_NV.exp().double() * base.log_ratio_NV.double().expm1() ** 2).sum(1).numpy()
     assert chi2_N == pytest.approx(want_N, rel=1e-4, abs=1e-6)
