@@ -1,7 +1,8 @@
 """Last hidden states of selected rows, in memory that the chunk bounds and not the sequence.
 
 Sequences that fit into `chunk_tokens` go through the model together, padded on the right. Nothing masks the padding,
-because a causal model never attends to later tokens.
+because a causal model never attends to later tokens. The tokens with which all of them begin, such as the prompt of
+several samples or worked examples, are read once, and each sequence continues from their keys and values.
 
 A longer sequence is processed in chunks, by one of three strategies; `prepare` selects the first that reproduces this
 model's own hidden states:
@@ -13,7 +14,7 @@ model's own hidden states:
 * ``cache``: every chunk passes all layers, as in generation, and the cache holds the past of all layers.
 * ``whole``: no chunks, for a model that cannot continue from a cache.
 
-Shape legend: B sequences, L tokens of the longest, N selected rows, H hidden size.
+Shape legend: B sequences, L tokens of the longest, P tokens with which all begin, N selected rows, H hidden size.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -31,9 +33,18 @@ from transformers import DynamicCache
 from . import chunked_attention
 from .models import LanguageModel
 
-ChunkStrategy = Literal["layers", "cache", "whole"]
-
 _TRIAL_LENGTH, _TRIAL_CHUNK = 40, 16
+_LEAST_SAVED = 1 / 8
+"""of a batch's tokens: from then on a shared prefix is worth a second pass through the layers"""
+
+
+@dataclass(frozen=True)
+class ReadingStrategy:
+    """How a model reads sequences; from `prepare`."""
+
+    chunks: Literal["layers", "cache", "whole"]
+    shares_prefix: bool = False
+    """whether the tokens with which all sequences of a batch begin are read once"""
 
 
 @torch.inference_mode()
@@ -42,7 +53,7 @@ def hidden_states(
     sequences: Sequence[np.ndarray],
     rows: Sequence[np.ndarray],
     chunk_tokens: int,
-    strategy: ChunkStrategy,
+    strategy: ReadingStrategy,
 ) -> list[Tensor]:
     """The last hidden states [N, H] at `rows` of each sequence, in the model's dtype, after the final norm.
 
@@ -54,13 +65,19 @@ def hidden_states(
     for row_L, ids in zip(ids_BL, sequences, strict=True):
         row_L[: len(ids)] = torch.from_numpy(np.asarray(ids, np.int64))
     chunk = max(1, chunk_tokens // len(sequences))
-    hidden_BLH = _run(model, ids_BL.to(model.device), chunk, strategy)
+    ids_BL = ids_BL.to(model.device)
+    prefix = _prefix_length(sequences) if strategy.shares_prefix and length <= chunk else 0
+    if prefix:
+        hidden_BLH = _after_prefix(model.model.base_model, ids_BL, prefix)
+    else:
+        hidden_BLH = _run(model, ids_BL, chunk, strategy.chunks)
     return [hidden_LH[torch.from_numpy(r).to(model.device)] for hidden_LH, r in zip(hidden_BLH, rows, strict=True)]
 
 
 @torch.inference_mode()
-def prepare(model: LanguageModel) -> ChunkStrategy:
-    """The first strategy that leaves the hidden states of a short trial sequence unchanged.
+def prepare(model: LanguageModel) -> ReadingStrategy:
+    """The first way to read chunks that leaves the hidden states of a short trial sequence unchanged, and whether a
+    prefix can be shared.
 
     On a CPU the model gets an attention that needs no mask for the past, if the model supports it.
     """
@@ -69,20 +86,50 @@ def prepare(model: LanguageModel) -> ChunkStrategy:
     rounding = 1e-4 if model.head.weight_VH.dtype == torch.float32 else 3e-2
     own = model.model.config._attn_implementation
     attentions = [chunked_attention.NAME, own] if own == "sdpa" and model.device.type == "cpu" else [own]
-    strategies: tuple[ChunkStrategy, ...] = ("layers", "cache")
-    for name, strategy in itertools.product(attentions, strategies):
+    chunks: tuple[Literal["layers", "cache"], ...] = ("layers", "cache")
+
+    def reproduces(expected_BLH: Tensor, run: Callable[..., Tensor], *args: Any) -> bool:
         try:
-            model.model.set_attn_implementation(name)
-            actual_BLH = _run(model, ids_BL, _TRIAL_CHUNK, strategy).float()
+            actual_BLH = run(*args).float()
         except Exception:  # an architecture without such layers or such a cache can fail in any way
-            continue
-        if torch.allclose(actual_BLH, expected_BLH, rtol=rounding, atol=rounding * float(expected_BLH.abs().max())):
-            return strategy
+            return False
+        return torch.allclose(actual_BLH, expected_BLH, rtol=rounding, atol=rounding * float(expected_BLH.abs().max()))
+
+    def in_chunks(name: str, strategy: Literal["layers", "cache"]) -> Tensor:
+        model.model.set_attn_implementation(name)
+        return _run(model, ids_BL, _TRIAL_CHUNK, strategy)
+
+    for name, strategy in itertools.product(attentions, chunks):
+        if reproduces(expected_BLH, in_chunks, name, strategy):
+            two_BL = torch.cat([ids_BL, torch.cat([ids_BL[:, :_TRIAL_CHUNK], ids_BL[:, :-_TRIAL_CHUNK]], 1)])
+            expected_BLH = _run(model, two_BL, _TRIAL_LENGTH, "whole").float()
+            shares_prefix = reproduces(expected_BLH, _after_prefix, model.model.base_model, two_BL, _TRIAL_CHUNK)
+            return ReadingStrategy(strategy, shares_prefix)
     model.model.set_attn_implementation(own)
-    return "whole"
+    return ReadingStrategy("whole")
 
 
-def _run(model: LanguageModel, ids_BL: Tensor, chunk: int, strategy: ChunkStrategy) -> Tensor:
+def _prefix_length(sequences: Sequence[np.ndarray]) -> int:
+    """How many tokens to read once for all sequences: those with which all begin, or 0 where that saves little."""
+    shortest, longest = min(map(len, sequences)), max(map(len, sequences))
+    ids_BP = np.stack([ids[:shortest] for ids in sequences])
+    differ_P = (ids_BP != ids_BP[0]).any(0)
+    length = min(int(differ_P.argmax()) if differ_P.any() else shortest, longest - 1)
+    others = len(sequences) - 1
+    return length if others * length >= _LEAST_SAVED * len(sequences) * longest else 0
+
+
+def _after_prefix(base: Any, ids_BL: Tensor, prefix: int) -> Tensor:
+    sequences, length = ids_BL.shape
+    cache = DynamicCache(config=base.config)
+    prefix_1PH = _continue(base, ids_BL[:1], slice(0, prefix), cache)
+    first: Any = torch.zeros(sequences, dtype=torch.int64, device=ids_BL.device)
+    cache.reorder_cache(first)
+    rest_BLH = _continue(base, ids_BL, slice(prefix, length), cache)
+    return torch.cat([prefix_1PH.expand(sequences, -1, -1), rest_BLH], 1)
+
+
+def _run(model: LanguageModel, ids_BL: Tensor, chunk: int, strategy: Literal["layers", "cache", "whole"]) -> Tensor:
     base = model.model.base_model
     if strategy == "whole" or ids_BL.shape[1] <= chunk:
         hidden_BLH: Tensor = base(input_ids=ids_BL, use_cache=False).last_hidden_state

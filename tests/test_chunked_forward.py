@@ -1,5 +1,7 @@
 """Hidden states in chunks are those of one plain forward, and take the memory of a chunk."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdfast import chunked_attention, chunked_forward
+from ssdfast.chunked_forward import ReadingStrategy
 from ssdfast.kernels import LmHead
 from ssdfast.models import LanguageModel
 
@@ -26,6 +29,7 @@ SMALL = {
 SLIDING = {"sliding_window": 5, "head_dim": 8}
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 MIXED = ["linear_attention", "linear_attention", "full_attention", "linear_attention"]
+LAYERS = ReadingStrategy("layers")
 LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
 
 # How each takes a long sequence: the way, and whether with the attention that needs no mask.
@@ -69,7 +73,7 @@ def language_model(make, seed=0):
 @pytest.fixture(scope="module")
 def llama():
     model = language_model(ARCHITECTURES["llama"][0])
-    assert chunked_forward.prepare(model) == "layers"
+    assert chunked_forward.prepare(model) == ReadingStrategy("layers", shares_prefix=True)
     return model
 
 
@@ -84,10 +88,11 @@ def test_a_long_sequence_in_chunks_is_that_of_one_forward(name):
     model = language_model(make)
     ids = np.random.default_rng(0).integers(0, 96, 61)
     want = plain(model, ids.tolist())
-    assert chunked_forward.prepare(model) == way
+    strategy = chunked_forward.prepare(model)
+    assert strategy == ReadingStrategy(way, shares_prefix=way != "whole")
     assert (model.model.config._attn_implementation == chunked_attention.NAME) == own_attention
     rows = np.array([0, 15, 16, 17, 40, 60])
-    (got,) = chunked_forward.hidden_states(model, [ids], [rows], 16, way)
+    (got,) = chunked_forward.hidden_states(model, [ids], [rows], 16, strategy)
     torch.testing.assert_close(got, want[rows], rtol=1e-4, atol=1e-4)
 
 
@@ -97,9 +102,76 @@ def test_sequences_together_are_those_alone(llama, lengths, chunk, seed):
     rng = np.random.default_rng(seed)
     sequences = [rng.integers(0, 96, n) for n in lengths]
     rows = [np.sort(rng.permutation(n)[: rng.integers(1, n + 1)]) for n in lengths]
-    found = chunked_forward.hidden_states(llama, sequences, rows, chunk, "layers")
+    found = chunked_forward.hidden_states(llama, sequences, rows, chunk, LAYERS)
     for ids, mine, got in zip(sequences, rows, found, strict=True):
         torch.testing.assert_close(got, plain(llama, ids.tolist())[mine], rtol=1e-4, atol=1e-4)
+
+
+def samples_of(prefix, lengths, seed=0):
+    """Sequences with the same first tokens, and other ones after them."""
+    rng = np.random.default_rng(seed)
+    start, first = rng.integers(0, 96, prefix), rng.permutation(96)
+    return [
+        np.concatenate([start, first[i : i + 1], rng.integers(0, 96, n)])[: prefix + n] for i, n in enumerate(lengths)
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if ARCHITECTURES[name][1] != "whole"])
+def test_a_prefix_that_is_read_once_changes_nothing(name):
+    model = language_model(ARCHITECTURES[name][0])
+    strategy = chunked_forward.prepare(model)
+    sequences = samples_of(37, [9, 24, 1, 17])
+    rows = [np.arange(len(ids)) for ids in sequences]
+    with counted(model) as tokens:
+        found = chunked_forward.hidden_states(model, sequences, rows, 1000, strategy)
+    assert tokens == [(1, 37), (4, 24)]
+    for ids, got in zip(sequences, found, strict=True):
+        torch.testing.assert_close(got, plain(model, ids.tolist()), rtol=1e-4, atol=1e-4)
+
+
+@contextmanager
+def counted(model):
+    """The shapes of the ids that the model reads."""
+    shapes = []
+    embedding = model.model.get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda module, args, output: shapes.append(tuple(args[0].shape)))
+    try:
+        yield shapes
+    finally:
+        hook.remove()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    prefix=st.integers(0, 40),
+    lengths=st.lists(st.integers(0, 20), min_size=1, max_size=5),
+    chunk=st.sampled_from([10, 60, 1000]),
+    seed=st.integers(0, 99),
+)
+def test_sequences_with_a_common_prefix_are_those_alone(llama, prefix, lengths, chunk, seed):
+    sequences = [ids for ids in samples_of(prefix, lengths, seed) if len(ids)] or [np.array([3])]
+    rows = [np.arange(len(ids)) for ids in sequences]
+    strategy = ReadingStrategy("layers", shares_prefix=True)
+    for ids, got in zip(sequences, chunked_forward.hidden_states(llama, sequences, rows, chunk, strategy), strict=True):
+        torch.testing.assert_close(got, plain(llama, ids.tolist()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "read"),
+    [
+        ([np.arange(20)] * 3, [(1, 19), (3, 1)]),  # equal ones
+        ([np.arange(20), np.arange(20) + 20], [(2, 20)]),  # nothing in common
+        ([np.arange(40), np.append(np.arange(3), 50)], [(2, 40)]),  # too little
+        ([np.arange(40)], [(1, 40)]),
+        ([np.arange(30), np.arange(12)], [(1, 12), (2, 18)]),  # one is the other's beginning
+    ],
+)
+def test_a_prefix_is_read_once_where_that_saves_enough(llama, sequences, read):
+    strategy = ReadingStrategy("layers", shares_prefix=True)
+    rows = [np.arange(len(ids)) for ids in sequences]
+    with counted(llama) as tokens:
+        chunked_forward.hidden_states(llama, sequences, rows, 1000, strategy)
+    assert tokens == read
 
 
 def test_recurrent_layers_do_not_see_the_padding():
@@ -115,7 +187,7 @@ def test_recurrent_layers_do_not_see_the_padding():
 def test_the_model_is_left_as_it_was(llama):
     ids = list(range(50))
     before = plain(llama, ids)
-    chunked_forward.hidden_states(llama, [np.array(ids)], [np.arange(50)], 7, "layers")
+    chunked_forward.hidden_states(llama, [np.array(ids)], [np.arange(50)], 7, LAYERS)
     assert torch.equal(plain(llama, ids), before)
     assert not [layer for layer in llama.model.base_model.layers if "forward" in vars(layer)]
 
@@ -124,7 +196,7 @@ def test_layers_that_fail_leave_the_model_as_it_was(llama, monkeypatch):
     last = llama.model.base_model.layers[-1].mlp
     monkeypatch.setattr(last, "forward", lambda x: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        chunked_forward.hidden_states(llama, [np.arange(50)], [np.arange(50)], 7, "layers")
+        chunked_forward.hidden_states(llama, [np.arange(50)], [np.arange(50)], 7, LAYERS)
     monkeypatch.undo()
     assert not [layer for layer in llama.model.base_model.layers if "forward" in vars(layer)]
 
@@ -154,6 +226,6 @@ def test_only_one_layers_past_is_kept(llama, monkeypatch):
         return answer
 
     monkeypatch.setattr(hf.cache_utils.Cache, "update", counted)
-    chunked_forward.hidden_states(llama, [np.arange(50)], [np.arange(50)], 10, "layers")
+    chunked_forward.hidden_states(llama, [np.arange(50)], [np.arange(50)], 10, LAYERS)
     assert len(held) == 4 * 5
     assert set(held) == {1}

@@ -25,7 +25,9 @@ IDS = [3, 9, 4, 8, 8, 2, 70]
 
 
 def hidden_states(model, ids=IDS):
-    (hidden_NH,) = chunked_forward.hidden_states(model, [np.array(ids)], [np.arange(len(ids))], 64, "whole")
+    (hidden_NH,) = chunked_forward.hidden_states(
+        model, [np.array(ids)], [np.arange(len(ids))], 64, chunked_forward.ReadingStrategy("whole")
+    )
     return hidden_NH
 
 

@@ -205,6 +205,6 @@ def _bytes_per_token(loaded: Reader, config: ProbeConfig) -> int:
     settings = loaded.model.model.config.get_text_config()
     heads = getattr(settings, "num_key_value_heads", None) or settings.num_attention_heads
     size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
-    layers = {"layers": 1, "cache": settings.num_hidden_layers, "whole": 1}[loaded.way]
+    layers = {"layers": 1, "cache": settings.num_hidden_layers, "whole": 1}[loaded.way.chunks]
     # Keys and values are copied as they grow; hidden states are in flight, and stored for both models.
     return getattr(torch, config.dtype).itemsize * (4 * layers * heads * size + 3 * settings.hidden_size)

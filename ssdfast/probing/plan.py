@@ -1,7 +1,7 @@
 """The work of a probe, laid out before a model is loaded: which traces, in which batches, in which shard.
 
 The longest traces come first, so that what could run out of memory does so in the first minute, and batches hold traces
-of similar length.
+of similar length, or samples of one prompt, which the models then read once.
 
 The token ids of the traces wait in an unnamed file on disk: 10,000 traces of 20k tokens are 800 MB, and a shard needs a
 few of them from anywhere in the sources.
@@ -62,6 +62,9 @@ class LoadedTrace(NamedTuple):
         rows: np.ndarray = self.positions.astype(np.int64) + (self.item.prompt_tokens - 1)
         return rows
 
+
+_WORTH_SHARING = 7 / 8
+"""of the tokens of samples, in a batch of their own: at most so many are read"""
 
 Batch = tuple[TraceItem, ...]
 Shard = tuple[Batch, ...]
@@ -217,11 +220,35 @@ def _shards(config: ProbeConfig, items: list[TraceItem]) -> Iterator[Shard]:
 
 
 def _batches(max_batch_tokens: int, items: list[TraceItem]) -> Iterator[Batch]:
-    """Longest first, as many together as fit when padded to the longest; ties stay in the order of the sources."""
+    """Longest first; samples of one prompt together where that saves tokens, all others by length."""
+    by_prompt: dict[tuple[str, int], list[TraceItem]] = {}
+    for item in items:
+        by_prompt.setdefault((item.problem_id, item.prompt_tokens), []).append(item)
+    batches: list[Batch] = []
+    others: set[TraceItem] = set(items)
+    for samples in by_prompt.values():
+        for batch in _by_length(max_batch_tokens, samples):
+            tokens = sum(item.read_tokens for item in batch)
+            if _read_tokens(batch) <= _WORTH_SHARING * tokens:
+                batches.append(batch)
+                others -= set(batch)
+    batches += _by_length(max_batch_tokens, [item for item in items if item in others])
+    return iter(sorted(batches, key=lambda batch: -batch[0].read_tokens))
+
+
+def _read_tokens(samples: Batch) -> int:
+    """Of samples of one prompt, which is read once; the rest is padded to the longest."""
+    prompt = samples[0].prompt_tokens
+    return prompt + len(samples) * (samples[0].read_tokens - prompt)
+
+
+def _by_length(max_batch_tokens: int, items: list[TraceItem]) -> Iterator[Batch]:
+    """Longest first, as many together as fit when padded to the longest; ties stay in the order of the items."""
     batch: list[TraceItem] = []
     for item in sorted(items, key=lambda item: -item.read_tokens):
         if batch and batch[0].read_tokens * (len(batch) + 1) > max_batch_tokens:
             yield tuple(batch)
             batch = []
         batch.append(item)
-    yield tuple(batch)
+    if batch:
+        yield tuple(batch)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import config as settings
-from ..chunked_forward import ChunkStrategy, hidden_states
+from ..chunked_forward import ReadingStrategy, hidden_states
 from ..config import ProbeConfig
 from ..kernels import LmHead, ProbeSpec, SamplingParams, linear_probe_stats
 from ..messages import one_line
@@ -40,7 +40,7 @@ class Failure:
 
 
 def forward(
-    model: LanguageModel, way: ChunkStrategy, batch: Sequence[LoadedTrace], chunk_tokens: int
+    model: LanguageModel, way: ReadingStrategy, batch: Sequence[LoadedTrace], chunk_tokens: int
 ) -> Sequence[Tensor | Failure]:
     """The hidden states [S, H] of the scored positions of each trace of a batch, or why there are none.
 

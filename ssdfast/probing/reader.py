@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..chunked_forward import ChunkStrategy, prepare
+from ..chunked_forward import ReadingStrategy, prepare
 from ..models import LanguageModel
 
 
@@ -14,6 +14,6 @@ class Reader:
     model: LanguageModel
 
     @cached_property
-    def way(self) -> ChunkStrategy:
+    def way(self) -> ReadingStrategy:
         """Tried out when the model reads its first trace."""
         return prepare(self.model)
