@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -40,8 +38,6 @@ from ..evaluation.samples import (
     grade_runs,
     split_by_run,
 )
-from ..evaluation.stats.power import ALPHA
-from ..evaluation.stats.sequential import SequentialTest
 from ..evaluation.stats.subsets import stratified_subset
 from ..evaluation.summary import run_scores, summarize_run
 from ..extras import require
@@ -57,6 +53,7 @@ from ..schemas import EvaluationResults
 from ..trackers import check_summary_trackers, report_summary
 from .eval_grades import write_grades
 from .eval_inputs import check_same_prompts, evaluation_files, read_problems, restrict_plan
+from .eval_sequential import compare_in_batches
 
 RESULTS = ("traces", "eval", "problems.jsonl")
 AFTER_SAMPLING = (*GRADING, "baseline", "pass_at_k", "on_missing_samples", "on_prompt_mismatch")
@@ -274,59 +271,21 @@ class _Evaluation:
         return runs
 
     def _run_sequential(self) -> tuple[pa.Table, list[dict[str, Any]]]:
-        """Sample batch after batch of problems, until the comparison of every checkpoint is decided."""
-        config = self.config
-        (sampling,) = config.sampling_grid
-        models = {model.name: model for model in config.models}
-        baseline = config.baseline_name
-        alpha = ALPHA / (len(models) - 1)  # every checkpoint is a comparison of its own
-        open_tests = {
-            checkpoint: SequentialTest(len(self.problems), config.sequential.equivalence_margin, alpha)
-            for checkpoint in models
-            if checkpoint != baseline
-        }
-        tests, tables = dict(open_tests), []
-        batches = np.array_split(
-            np.array(list(self.problems), object), min(config.sequential.max_looks, len(self.problems))
+        (sampling,) = self.config.sampling_grid
+        models = {model.name: model for model in self.config.models}
+
+        def sample(checkpoint: str, batch: list[str], number: int, batches: int) -> list[RunSamples]:
+            plan = restrict_plan(self.plans[checkpoint], batch)
+            run = Run(checkpoint, KnownSamplingParams.from_config(sampling))
+            directory = self.out / "traces" / run.directory / f"batch-{number}"
+            model = self.config.sample_config(models[checkpoint].path)
+            with LazyEngine(model, self.execution, self.plans[checkpoint]) as engines:
+                self._fill(plan, engines, directory, f"{checkpoint}, batch {number} of {batches}")
+            return self._examine(checkpoint, plan, [directory])
+
+        return compare_in_batches(
+            self.config, list(self.problems), sample, lambda runs: grade_runs(runs, self.problems, self.pool)
         )
-        for number, batch in enumerate(batches, 1):
-            runs: list[RunSamples] = []
-            for checkpoint in (baseline, *open_tests):
-                plan = restrict_plan(self.plans[checkpoint], batch.tolist())
-                run = Run(checkpoint, KnownSamplingParams.from_config(sampling))
-                directory = self.out / "traces" / run.directory / f"batch-{number}"
-                model = config.sample_config(models[checkpoint].path)
-                with LazyEngine(model, self.execution, self.plans[checkpoint]) as engines:
-                    self._fill(plan, engines, directory, f"{checkpoint}, batch {number} of {len(batches)}")
-                runs += self._examine(checkpoint, plan, [directory])
-            check_prompts(runs, config.on_prompt_mismatch == "allow")
-            tables.append(grade_runs(runs, self.problems, self.pool))
-            means = {run.checkpoint: run_scores(rows).mean_P for run, rows in split_by_run(tables[-1]).items()}
-            for checkpoint, test in list(open_tests.items()):
-                look = test.look(means[checkpoint] - means[baseline])
-                difference = look.difference_pp
-                _log.info(
-                    f"{checkpoint} against {baseline} after {look.problems:,} problems: {difference.value:+.1f}"
-                    f" percentage points [{difference.ci_low:+.1f}, {difference.ci_high:+.1f}],"
-                    f" {look.decision.replace('_', ' ')}"
-                )
-                if look.stopped:
-                    del open_tests[checkpoint]
-            if not open_tests:
-                break
-        sequences = [
-            {
-                "baseline": baseline,
-                "run": checkpoint,
-                "equivalence_margin_pp": test.equivalence_margin_pp,
-                "alpha": test.alpha,
-                "max_problems": test.max_problems,
-                "max_looks": len(batches),
-                "looks": [asdict(look) for look in test.looks],
-            }
-            for checkpoint, test in tests.items()
-        ]
-        return pa.concat_tables(tables), sequences
 
     def _write_results(
         self, table: pa.Table, mismatches: dict[str, int], sequences: list[dict[str, Any]]

@@ -11,7 +11,7 @@ from ssdfast import cli
 from ssdfast.config import EvalConfig, EvalExecution, NamedPath, PromptConfig, SweepConfig
 from ssdfast.sampling import requests
 from ssdfast.traces import read
-from ssdfast.workflows import evaluate
+from ssdfast.workflows import eval_sequential, evaluate
 from tests import as_json
 
 from .. import tiny
@@ -162,7 +162,7 @@ def test_a_decided_question_is_sampled_no_further(inputs, monkeypatch):
     config = config_of(inputs, sweep=SweepConfig(), pass_at_k=(), sequential={"equivalence_margin": 1, "max_looks": 4})
     extra = NamedPath(name="never", path=str(inputs / "base"))
     config = config.model_copy(update={"models": (*config.models, extra)})
-    look, sequences = evaluate.SequentialTest.look, []
+    look, sequences = eval_sequential.SequentialTest.look, []
 
     def ending(self, differences):
         if self not in sequences:
@@ -173,7 +173,7 @@ def test_a_decided_question_is_sampled_no_further(inputs, monkeypatch):
         )
         return self.looks[-1]
 
-    monkeypatch.setattr(evaluate.SequentialTest, "look", ending)
+    monkeypatch.setattr(eval_sequential.SequentialTest, "look", ending)
     results = as_json.evaluate(config, inputs / "out", FAST)
     assert {arm["checkpoint"]: arm["problems"] for arm in results["runs"]} == {"base": 12, "trained": 12, "never": 3}
     assert {one["run"]: len(one["looks"]) for one in results["sequential"]} == {"trained": 4, "never": 1}
