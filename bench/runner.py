@@ -196,9 +196,9 @@ def _timed(run: str, args: list[str]) -> Run:
 def worst_column(probed: Path, scripted: Path) -> tuple[str, float]:
     """The column of two tables of the same traces in which most values differ, and their fraction.
 
-    Values differ when they are 1e-3 apart, absolute plus relative. A few do: products in another order change a float32
-    logit by 1e-5, which may decide where a nucleus ends. Ids count where no other token of the list is as likely:
-    SmolLM2 has tokens that never occurred, with equal rows of lm_head, and the script breaks ties at random.
+    Values differ when they are 1e-3 apart, absolute plus relative. A few may: products in another order change a
+    float32 logit by 1e-5, which can decide where a nucleus ends. Ids count where no other token of the list is as
+    likely: SmolLM2 has tokens that never occurred, with equal rows of lm_head, and the script breaks ties at random.
     """
     probe_table, script_table = (
         _by_trace(pq.ParquetDataset(sorted(directory.glob("*.parquet"))).read())

@@ -44,10 +44,17 @@ def one_model(logits_NV: Tensor, logp_NV: Tensor, token_N: Tensor, classes_V: Te
         "class_mass": mass_NC,
         "lse_T": torch.stack([(logits_NV / t).logsumexp(1) for t in TEMPERATURES], 1),
         "token_rank": (logp_NV > token_logprob_N1).sum(1),
-        "nucleus_size": (sorted_p_NV.cumsum(1) < TOP_P).sum(1) + 1,
+        "nucleus_size": nucleus_size(sorted_p_NV),
         "support_size": size_N,
         "top_ids": top_ids_NK,
     }
+
+
+def nucleus_size(sorted_p_NV: Tensor) -> Tensor:
+    """In float64 and over its own total: float32 probabilities add up to 1 ± 1e-6, and a nucleus of hundreds of tokens
+    would end one too early or too late."""
+    sum_NV = sorted_p_NV.cumsum(1, dtype=torch.float64)
+    return (sum_NV < TOP_P * sum_NV[:, -1:]).sum(1) + 1
 
 
 def support(top_logprobs_NK: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
