@@ -8,6 +8,7 @@ It computes on the tables of the probes; no model is loaded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def attribute(arms: Mapping[str, Sequence[Path]], control: str) -> AttributionRe
 
 def _positions(seeds: Sequence[ArmProbe]) -> Shift:
     """All positions of all seeds, or a sample of at most `_SINGLE_FIT_POSITIONS`."""
-    step = -(-sum(len(arm_probe.trace_N) for arm_probe in seeds) // _SINGLE_FIT_POSITIONS)
+    positions = sum(len(arm_probe.trace_N) for arm_probe in seeds)
+    step = max(1, math.ceil(positions / _SINGLE_FIT_POSITIONS))
     return concat([arm_probe.positions(slice(i % step, None, step)) for i, arm_probe in enumerate(seeds)])
 
 

@@ -135,6 +135,11 @@ def _load(probe: Probe) -> ArmProbe:
     pa.default_memory_pool().release_unused()  # of the shards, some 80 MB
     if not traces:
         raise ValueError(f"{probe.directory} holds no position: probe traces that have completions")
+    if not any(map(len, trace_indices)):
+        raise ValueError(
+            f"{probe.directory} has {invalid:,} positions and finite logits at none of them: train the model again,"
+            " since some of its weights are no numbers, or leave this probe out"
+        )
     return ArmProbe(
         probe, traces, checksums, np.concatenate(sums), invalid, concat(shifts), np.concatenate(trace_indices),
         np.concatenate(classes),

@@ -237,6 +237,16 @@ def test_invalid_positions_are_counted_and_left_out(probes, tmp_path):
     assert found["by_group"][0]["positions"] == 399
 
 
+def test_a_model_without_finite_logits_is_named(probes, tmp_path):
+    def spoil(table):
+        nan_N = pa.array(np.full(len(table), np.nan, np.float32))
+        return table.set_column(table.column_names.index("kl_trained_base"), "kl_trained_base", nan_N)
+
+    bad = changed(probes["ssd"], tmp_path / "bad", spoil)
+    with pytest.raises(ValueError, match=r"bad has 400 positions and finite logits at none of them: train the model"):
+        attribute({"ssd": [bad], "control": [probes["control"]]}, "control")
+
+
 def test_a_shift_smaller_than_the_controls_is_stated(probes):
     """The noisier model as the control: self-distillation is named all the same."""
     parts = {"ssd": 0.003, "temperature": -0.001, "eos_bias": 0.0, "residual": -0.04}
