@@ -35,7 +35,11 @@ from .models import LanguageModel
 
 _TRIAL_LENGTH, _TRIAL_CHUNK = 40, 16
 _LEAST_SAVED = 1 / 8
-"""of a batch's tokens: from then on a shared prefix is worth a second pass through the layers"""
+_PASS_TOKENS = {"cpu": 32, "cuda": 1024}
+"""A shared prefix costs a second pass through the layers. It is worth it from this fraction of a batch's tokens on, and
+from so many tokens on as a small pass takes the time of: reading the weights on a CPU, launching kernels on a GPU."""
+_BY_LENGTH = ("dynamic", "longrope")
+"""rotary embeddings that depend on the length of what is read, so that no part of it can be read alone"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def hidden_states(
         row_L[: len(ids)] = torch.from_numpy(np.asarray(ids, np.int64))
     chunk = max(1, chunk_tokens // len(sequences))
     ids_BL = ids_BL.to(model.device)
-    prefix = _prefix_length(sequences) if strategy.shares_prefix and length <= chunk else 0
+    prefix = _prefix_length(sequences, model.device) if strategy.shares_prefix and length <= chunk else 0
     if prefix:
         hidden_BLH = _after_prefix(model.model.base_model, ids_BL, prefix)
     else:
@@ -81,6 +85,8 @@ def prepare(model: LanguageModel) -> ReadingStrategy:
 
     On a CPU the model gets an attention that needs no mask for the past, if the model supports it.
     """
+    if _rotates_by_length(model.model.base_model.config):
+        return ReadingStrategy("whole")
     ids_BL = (torch.arange(_TRIAL_LENGTH, device=model.device) * 7919 % model.vocabulary)[None]
     expected_BLH = _run(model, ids_BL, _TRIAL_CHUNK, "whole").float()
     rounding = 1e-4 if model.head.weight_VH.dtype == torch.float32 else 3e-2
@@ -109,14 +115,21 @@ def prepare(model: LanguageModel) -> ReadingStrategy:
     return ReadingStrategy("whole")
 
 
-def _prefix_length(sequences: Sequence[np.ndarray]) -> int:
+def _rotates_by_length(config: Any) -> bool:
+    parameters = getattr(config, "rope_parameters", None) or {}
+    by_layer_type = [value for value in parameters.values() if isinstance(value, dict)]
+    return any(each.get("rope_type") in _BY_LENGTH for each in (parameters, *by_layer_type))
+
+
+def _prefix_length(sequences: Sequence[np.ndarray], device: torch.device) -> int:
     """How many tokens to read once for all sequences: those with which all begin, or 0 where that saves little."""
     shortest, longest = min(map(len, sequences)), max(map(len, sequences))
     ids_BP = np.stack([ids[:shortest] for ids in sequences])
     differ_P = (ids_BP != ids_BP[0]).any(0)
     length = min(int(differ_P.argmax()) if differ_P.any() else shortest, longest - 1)
-    others = len(sequences) - 1
-    return length if others * length >= _LEAST_SAVED * len(sequences) * longest else 0
+    saved = (len(sequences) - 1) * length
+    least = max(_LEAST_SAVED * len(sequences) * longest, _PASS_TOKENS.get(device.type, 0))
+    return length if saved >= least else 0
 
 
 def _after_prefix(base: Any, ids_BL: Tensor, prefix: int) -> Tensor:

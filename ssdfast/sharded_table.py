@@ -167,17 +167,19 @@ class ShardedTable:
                 return
             baseline = self.baseline_file(file, name)
             if not self._fs.exists(baseline):
+                directory = posixpath.dirname(posixpath.dirname(baseline))
                 raise ValueError(
                     f"{baseline} is missing, which has the baseline's columns of {file}: probe again with the same"
-                    " settings, which makes it again"
+                    f" settings, or in a study delete {directory} and start the study again"
                 )
+            failed = {(trace["trace_source"], trace["trace_id"]) for trace in self._metadata(file).failed}
+            self._metadata(baseline)  # names a file that is damaged
             with self._fs.open(baseline, "rb") as beside:
-                failed = {(trace["trace_source"], trace["trace_id"]) for trace in self._metadata(file).failed}
                 yield JoinedShard(own, pq.ParquetFile(beside), failed, (file, baseline))
 
     def baseline_file(self, file: str, name: str) -> str:
         """The file of the baseline's columns of one of `files`. name: `ShardMetadata.baseline`."""
-        if not _NAME.fullmatch(name):
+        if not is_run_name(name):
             raise ValueError(f"{file} names no directory beside its own but {name!r}: probe again with --overwrite")
         return f"{posixpath.dirname(posixpath.dirname(self._path))}/{name}/positions/{posixpath.basename(file)}"
 
@@ -201,6 +203,11 @@ class ShardedTable:
         finally:
             if self._fs.exists(temporary):
                 self._fs.rm_file(temporary)
+
+
+def is_run_name(name: str) -> bool:
+    """Whether a shard can name a directory beside its run's by this name."""
+    return bool(_NAME.fullmatch(name))
 
 
 def baseline_name(schema: pa.Schema) -> str:

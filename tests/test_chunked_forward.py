@@ -163,7 +163,8 @@ def test_sequences_with_a_common_prefix_are_those_alone(llama, prefix, lengths, 
         ([np.arange(20), np.arange(20) + 20], [(2, 20)]),  # nothing in common
         ([np.arange(40), np.append(np.arange(3), 50)], [(2, 40)]),  # too little
         ([np.arange(40)], [(1, 40)]),
-        ([np.arange(30), np.arange(12)], [(1, 12), (2, 18)]),  # one is the other's beginning
+        ([np.arange(90), np.arange(40)], [(1, 40), (2, 50)]),  # one is the other's beginning
+        ([np.arange(60), np.append(np.arange(20), 50)], [(2, 60)]),  # less than a pass costs
     ],
 )
 def test_a_prefix_is_read_once_where_that_saves_enough(llama, sequences, read):
@@ -172,6 +173,26 @@ def test_a_prefix_is_read_once_where_that_saves_enough(llama, sequences, read):
     with counted(llama) as tokens:
         chunked_forward.hidden_states(llama, sequences, rows, 1000, strategy)
     assert tokens == read
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+        {
+            "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4,
+            "original_max_position_embeddings": 32,
+        },
+    ],
+)  # fmt: skip
+def test_embeddings_that_depend_on_the_length_are_read_whole(rope):
+    config = hf.LlamaConfig(**SMALL, rope_parameters=rope)
+    model = language_model(lambda: hf.LlamaForCausalLM(config))
+    strategy = chunked_forward.prepare(model)
+    assert strategy == ReadingStrategy("whole")
+    ids = np.arange(60)
+    (got,) = chunked_forward.hidden_states(model, [ids], [np.arange(60)], 16, strategy)
+    torch.testing.assert_close(got, plain(language_model(lambda: hf.LlamaForCausalLM(config)), ids.tolist()))
 
 
 def test_recurrent_layers_do_not_see_the_padding():

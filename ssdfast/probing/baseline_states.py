@@ -136,18 +136,22 @@ class BaselineStates:
 
             yield batches()
 
-    def release(self, index: int, failed: bool) -> None:
-        """Remove those of a shard unless they stay. failed: whether a model failed on a trace, which is tried again."""
-        if failed or not self.stay:
+    def release(self, index: int) -> None:
+        """Remove those of a shard unless they stay."""
+        if not self.stay:
             self._file(index).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove those of all shards unless they stay."""
         for index in range(len(self.plan.shards)):
-            self.release(index, failed=False)
+            self.release(index)
+
+    def fingerprint(self, index: int) -> str:
+        """Of the baseline's columns of a shard, and of hidden states that do not stay."""
+        return self.plan.baseline_fingerprint(index, self.hashes)
 
     def _wanted(self, index: int) -> str:
-        return self._hash(index) if self.stay else self.plan.baseline_fingerprint(index)
+        return self._hash(index) if self.stay else self.fingerprint(index)
 
     def _file(self, index: int) -> Path:
         if self.stay:

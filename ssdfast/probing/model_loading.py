@@ -105,7 +105,7 @@ class Prober:
             self.states.write(index, base, advance)
             table, failed = self._of_baseline(index, base.model.head)
             yield index, table, failed
-            self.states.release(index, failed=bool(failed))
+            self.states.release(index)
 
     def keep_only(self, target: Target) -> None:
         """Make shards of this target alone from now on; the model of another one is freed, the baseline stays."""
@@ -152,7 +152,6 @@ class Prober:
         self, todo: Mapping[str, Sequence[int]], advance: Callable[[int], object]
     ) -> Iterator[FinishedShard]:
         last = {index: target.name for target in self.targets for index in todo[target.name]}
-        tried_again: set[int] = set()
         for group in self.states.groups(sorted(last)):
             base = load(self.baseline, self.plan.config.dtype)
             for index in group:
@@ -165,11 +164,9 @@ class Prober:
                 trained = load(target.trained, self.plan.config.dtype) if indices else None
                 for index in indices:
                     assert trained
-                    shard = self._finish(target, index, base_head, trained, advance)
-                    yield shard
-                    tried_again |= {index} if shard.failed else set()
+                    yield self._finish(target, index, base_head, trained, advance)
                     if last[index] == target.name:
-                        self.states.release(index, failed=index in tried_again)
+                        self.states.release(index)
                 del trained
                 _release()
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ class TraceItem(NamedTuple):
     problem_id: str
     offset: int
     prompt_tokens: int
+    prompt_hash: int
+    """of the prompt's ids, which samples of one prompt have in common"""
     completion_tokens: int
     num_positions: int
     """how many are scored"""
@@ -63,8 +66,8 @@ class LoadedTrace(NamedTuple):
         return rows
 
 
-_WORTH_SHARING = 7 / 8
-"""of the tokens of samples, in a batch of their own: at most so many are read"""
+_LEAST_SAVED = 1 / 4
+"""of `max_batch_tokens`, by a batch of samples of one prompt: small batches take as long as large ones"""
 
 Batch = tuple[TraceItem, ...]
 Shard = tuple[Batch, ...]
@@ -97,7 +100,7 @@ class Plan:
         return sum(item.num_positions for batch in self.shards[index] for item in batch)
 
     def load(self, item: TraceItem) -> LoadedTrace:
-        ids = self._ids[item.offset : item.offset + item.prompt_tokens + item.completion_tokens]
+        ids = self._ids_of(item)
         completion_ids = ids[item.prompt_tokens :]
         positions = _positions(self.config, completion_ids, self.texts, item)
         return LoadedTrace(item, ids[: item.prompt_tokens], completion_ids, positions)
@@ -112,9 +115,23 @@ class Plan:
         items = repr([[item._replace(offset=0) for item in batch] for batch in self.shards[index]])
         return hashlib.sha256(f"{settings}\n{items}".encode()).hexdigest()[:32]
 
-    def baseline_fingerprint(self, index: int) -> str:
-        """The same of what the baseline's columns and hidden states of a shard depend on: on no trained model."""
-        return replace(self, config=self.config.without_trained()).fingerprint(index) + f"-{len(self.texts)}"
+    def baseline_fingerprint(self, index: int, files: Mapping[str, str]) -> str:
+        """The same of what the baseline's columns and hidden states of a shard depend on: on no trained model, and on
+        what is read in place of where it is, since a study may move.
+
+        files: sha256 of each of the baseline's files, by name.
+        """
+        sources = tuple(source.model_copy(update={"path": ""}) for source in self.config.traces)
+        config = self.config.without_trained().model_copy(update={"baseline": "", "traces": sources})
+        digest = hashlib.sha256(replace(self, config=config).fingerprint(index).encode())
+        digest.update(repr((sorted(files.items()), len(self.texts))).encode())
+        for batch in self.shards[index]:
+            for item in batch:
+                digest.update(self._ids_of(item).tobytes())
+        return digest.hexdigest()[:32]
+
+    def _ids_of(self, item: TraceItem) -> np.ndarray:
+        return self._ids[item.offset : item.offset + item.prompt_tokens + item.completion_tokens]
 
 
 def make_plan(config: ProbeConfig, baseline: ModelInfo, trained: Sequence[ModelInfo], rows: int | None = None) -> Plan:
@@ -183,9 +200,10 @@ def _survey(
             if not completion_tokens:
                 left_out["empty"] += 1
                 continue
+            prompt_hash = zlib.crc32(np.asarray(trace.prompt_ids, np.int32).tobytes())
             item = TraceItem(
-                source.name, trace.trace_id, trace.problem_id, offset, prompt_tokens, completion_tokens, 0, 0,
-                trace.correct,
+                source.name, trace.trace_id, trace.problem_id, offset, prompt_tokens, prompt_hash, completion_tokens,
+                0, 0, trace.correct,
             )  # fmt: skip
             positions = _positions(config, trace.completion_ids, texts, item)
             if not len(positions):
@@ -221,15 +239,15 @@ def _shards(config: ProbeConfig, items: list[TraceItem]) -> Iterator[Shard]:
 
 def _batches(max_batch_tokens: int, items: list[TraceItem]) -> Iterator[Batch]:
     """Longest first; samples of one prompt together where that saves tokens, all others by length."""
-    by_prompt: dict[tuple[str, int], list[TraceItem]] = {}
+    by_prompt: dict[tuple[int, int], list[TraceItem]] = {}
     for item in items:
-        by_prompt.setdefault((item.problem_id, item.prompt_tokens), []).append(item)
+        by_prompt.setdefault((item.prompt_hash, item.prompt_tokens), []).append(item)
     batches: list[Batch] = []
     others: set[TraceItem] = set(items)
     for samples in by_prompt.values():
         for batch in _by_length(max_batch_tokens, samples):
-            tokens = sum(item.read_tokens for item in batch)
-            if _read_tokens(batch) <= _WORTH_SHARING * tokens:
+            saved = sum(item.read_tokens for item in batch) - _read_tokens(batch)
+            if saved >= _LEAST_SAVED * max_batch_tokens:
                 batches.append(batch)
                 others -= set(batch)
     batches += _by_length(max_batch_tokens, [item for item in items if item in others])

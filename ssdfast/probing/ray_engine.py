@@ -59,7 +59,14 @@ def run_on_ray(prober: Prober, out: Path, todo: Mapping[str, list[int]]) -> None
     done = ray.data.from_items(work, override_num_blocks=len(work)).map_batches(
         _Worker,
         batch_size=1,
-        fn_constructor_args=(targets, prober.execution, out.resolve(), os.getcwd(), torch.get_num_threads()),
+        fn_constructor_args=(
+            targets,
+            prober.execution,
+            out.resolve(),
+            prober.states.hashes,
+            os.getcwd(),
+            torch.get_num_threads(),
+        ),
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
         num_gpus=gpus,
@@ -71,7 +78,7 @@ def run_on_ray(prober: Prober, out: Path, todo: Mapping[str, list[int]]) -> None
             advance(2 * prober.plan.tokens(index))
             left[index] -= 1
             if not left[index]:
-                prober.states.release(index, failed=False)
+                prober.states.release(index)
     for target in prober.targets:  # the temporary files of actors that died
         target.table.sweep()
         if target.baseline:
@@ -80,12 +87,19 @@ def run_on_ray(prober: Prober, out: Path, todo: Mapping[str, list[int]]) -> None
 
 class _Worker:
     def __init__(
-        self, targets: list[Target], execution: ExecutionConfig, out: Path, directory: str, threads: int
+        self,
+        targets: list[Target],
+        execution: ExecutionConfig,
+        out: Path,
+        hashes: dict[str, str],
+        directory: str,
+        threads: int,
     ) -> None:
         os.chdir(directory)  # paths may be relative
         torch.set_num_threads(threads)  # Ray allows one, and the bits of a product may depend on it
         self.targets = {target.name: target for target in targets}
         self.prober = prepare(targets, execution.model_copy(update={"model_loading": "both"}), out)
+        self.prober.states.hashes = hashes
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         name = str(batch["name"][0])

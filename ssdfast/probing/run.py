@@ -12,7 +12,7 @@ from ..manifest import write_manifest
 from ..probe_models import MODELS, model_directory
 from ..processor import device_name
 from ..schemas import ProbeSummary
-from ..sharded_table import ShardedTable
+from ..sharded_table import ShardedTable, is_run_name
 from ..traces import traces_path
 from .recorded_sampling import Resolved, resolve_train_sampling
 from .targets import Target, baseline_table
@@ -39,8 +39,11 @@ class Run:
         Raises ValueError as `resolve_train_sampling`, for both models in memory with several trained ones, and for a
         `baseline` elsewhere.
         """
-        if baseline and baseline.resolve().parent != out.resolve().parent:
-            raise ValueError(f"{baseline} does not lie beside {out}, where a reader of the positions looks for it")
+        if baseline and (baseline.resolve().parent != out.resolve().parent or not is_run_name(baseline.name)):
+            raise ValueError(
+                f"{baseline} is not found by a reader of {out}: the baseline's columns lie beside the probe, in a"
+                " directory whose name has letters, digits, ., - and _"
+            )
         mismatch = execution.on_sampling_mismatch
         if isinstance(config, ManyProbesConfig) and execution.model_loading == "both":
             raise ValueError(
@@ -109,6 +112,9 @@ class Run:
             if not path.exists():
                 raise ValueError(f"{path} does not exist: name a model or traces that exist")
         summaries = [target.directory / "summary.json" for target in self.targets]
+        shared = self.targets[0].baseline if self.is_many else None
+        if shared and any(len(shared.files()) < len(target.table.files()) for target in self.targets):
+            return False
         if overwrite or not all(file.exists() and not ProbeSummary.read(file).failed for file in summaries):
             return False
         self.claim(overwrite)

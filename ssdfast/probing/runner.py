@@ -26,6 +26,7 @@ from ..schemas import FailedTrace, ProbeSummary, write_vocabulary
 from ..sharded_table import ShardedTable
 from ..threads import set_threads
 from ..trackers import check_summary_trackers, report_summary
+from .baseline_columns import check_baseline
 from .model_loading import Prober
 from .plan import Plan
 from .position_stats import make_spec
@@ -84,8 +85,11 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
         for target in run.targets:
             (target.directory / "summary.json").unlink(missing_ok=True)  # of a run in which traces failed
         run_dir.sweep(prober.states.spill)
+        prober.states.hashes = input_hashes(run.out, local_path(run.config.baseline))
         shared = run.targets[0].baseline
-        of_baseline = unfinished(plan, shared, plan.baseline_fingerprint) if shared else set()
+        if shared and not run.is_many:
+            check_baseline(prober, shared)
+        of_baseline = unfinished(plan, shared, prober.states.fingerprint) if shared and run.is_many else set()
         return {
             target.name: sorted(of_baseline | unfinished(plan, target.table, partial(fingerprint, plan, target)))
             for target in run.targets

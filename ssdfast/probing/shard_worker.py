@@ -127,7 +127,7 @@ def write_baseline(prober: Prober, where: ShardedTable, index: int, table: pa.Ta
     columns: dict[str, Any] = column_metadata(prober.plan.config, prober.classes)
     del columns["train_sampling"]
     columns["compared_tokens"] = len(prober.plan.texts)
-    where.write(index, table, ShardMetadata(prober.plan.baseline_fingerprint(index), tuple(failed), columns))
+    where.write(index, table, ShardMetadata(prober.states.fingerprint(index), tuple(failed), columns))
 
 
 def _is_there(table: ShardedTable, index: int) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ..config import read_yaml
 from ..number_format import format_interval
 from ..schemas import ProbeSummary, read_vocabulary, vocabulary_file
 from ..sharded_table import ShardedTable
@@ -45,6 +46,11 @@ class Probe(Result):
         """
         path = self.directory / "summary.json"
         if not path.exists():
+            config = self.directory / "config.yaml"
+            if config.exists() and read_yaml(config).get("trained") == "":
+                raise ValueError(
+                    f"{self.directory} has the baseline's columns of the probes beside it: load one of them"
+                )
             raise ValueError(
                 f"{self.directory} is a probe that is not finished: start the command that began it again, or `ssdfast"
                 f" probe --config {self.directory / 'config.yaml'} --out {self.directory}`"

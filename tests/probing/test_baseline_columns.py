@@ -8,6 +8,7 @@ import time
 import pyarrow as pa
 import pytest
 
+import ssdfast as ssd
 from ssdfast.config import ExecutionConfig, ProbeConfig
 from ssdfast.probing.baseline_columns import probe_baseline
 from ssdfast.probing.runner import probe
@@ -98,15 +99,58 @@ def test_a_trace_that_the_baseline_fails_on_is_named_and_tried_again(work, tmp_p
     assert len(table) == 8
 
 
+@pytest.mark.parametrize("change", ["gone", "truncated", "other weights", "other tokens"])
+def test_a_probe_does_not_repair_what_others_read(tmp_path, change):
+    settings, trained = settings_of(tmp_path)
+    config = ProbeConfig(**settings, trained=trained["a"])
+    probe_baseline(config, tmp_path / "x", ExecutionConfig())
+    shard = tmp_path / "x" / "positions" / "shard-00002.parquet"
+    if change == "gone":
+        shard.unlink()
+    elif change == "truncated":
+        shard.write_bytes(shard.read_bytes()[:-9])
+    elif change == "other weights":
+        tiny.save_model(tmp_path / "baseline", moved=0.01)
+    else:
+        table = tiny.trace_table(40, seed=5)
+        ids = [[(i + 1) % 90 for i in row] for row in table["prompt_ids"].to_pylist()]
+        tiny.save_traces(tmp_path / "many", 40, seed=5, prompt_ids=ids)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "x").rglob("*")}
+    with pytest.raises(ValueError, match=r"x/positions (lacks|has, .*,) shard \d of the baseline's columns: delete"):
+        probe(config, tmp_path / "a", baseline=tmp_path / "x")
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "x").rglob("*")} == before
+
+
+def test_a_trained_model_that_fails_leaves_the_states_to_the_others(work, tmp_path, monkeypatch, forwards):
+    path = tiny.save_traces(tmp_path / "t", 3, completion_ids=[[4, 5, 6], [4, FAILING, 6], [7, 8]])
+    traces = work[0]["a"].traces[0].model_copy(update={"path": path})
+    configs = {name: config.model_copy(update={"traces": (traces,)}) for name, config in work[0].items()}
+    kept = ExecutionConfig(baseline_states=str(tmp_path / "states"))
+    probe_baseline(configs["a"], tmp_path / "x", kept)
+    states = sorted((tmp_path / "states").iterdir())
+    with monkeypatch.context() as broken:
+        fail_on(broken, configs["a"].trained)
+        assert probe(configs["a"], tmp_path / "a", kept, baseline=tmp_path / "x")
+    assert sorted((tmp_path / "states").iterdir()) == states
+    forwards.clear()
+    assert probe(configs["a"], tmp_path / "a", kept, baseline=tmp_path / "x") == []
+    probe(configs["b"], tmp_path / "b", kept, baseline=tmp_path / "x")
+    assert configs["a"].baseline not in forwards
+
+
 def test_what_does_not_fit_is_refused(work, tmp_path):
     config = work[0]["a"]
     probe_baseline(config, tmp_path / "x", ExecutionConfig())
     other = config.model_copy(update={"top_logprobs": 40})
     with pytest.raises(ValueError, match=r"holds a run with other settings \(top_logprobs: 20 there, 40 here"):
         probe_baseline(other, tmp_path / "x", ExecutionConfig())
-    with pytest.raises(ValueError, match="other settings, other traces or another version"):
+    with pytest.raises(ValueError, match=r"x/positions has, of other traces or settings, shard 0 .*: delete .*/x, and"):
         probe(other, tmp_path / "a", baseline=tmp_path / "x")
-    with pytest.raises(ValueError, match=r"does not lie beside .*/deeper/a"):
+    with pytest.raises(ValueError, match=r"x is not found by a reader of .*/deeper/a"):
         probe(config, tmp_path / "deeper" / "a", baseline=tmp_path / "x")
+    with pytest.raises(ValueError, match="whose name has letters, digits"):
+        probe(config, tmp_path / "a", baseline=tmp_path / "my x")
+    with pytest.raises(ValueError, match=r"x has the baseline's columns of the probes beside it: load one of them"):
+        ssd.load(tmp_path / "x")
     with lock(tmp_path / "x"), pytest.raises(InUse):
         probe_baseline(config, tmp_path / "x", ExecutionConfig())

@@ -16,8 +16,8 @@ from .. import tiny
 
 
 def item(problem, sample, prompt, completion):
-    name = f"p{problem}"
-    return TraceItem("own", f"{name}#{sample}", name, 0, prompt, completion, completion, prompt + completion - 1, None)
+    name, read = f"p{problem}", prompt + completion - 1
+    return TraceItem("own", f"{name}#{sample}", name, 0, prompt, problem, completion, completion, read, None)
 
 
 def names(batches):
@@ -26,7 +26,8 @@ def names(batches):
 
 def test_samples_of_a_long_prompt_have_a_batch_of_their_own():
     items = [item(problem, sample, 50, 10 + problem) for sample in range(3) for problem in range(2)]
-    assert names(_batches(1000, items)) == [["p1#0", "p1#1", "p1#2"], ["p0#0", "p0#1", "p0#2"]]
+    assert names(_batches(400, items)) == [["p1#0", "p1#1", "p1#2"], ["p0#0", "p0#1", "p0#2"]]
+    assert names(_batches(410, items)) == [["p1#0", "p1#1", "p1#2", "p0#0", "p0#1", "p0#2"]], "it would save too little"
 
 
 def test_samples_of_a_short_prompt_go_by_length():
@@ -36,8 +37,9 @@ def test_samples_of_a_short_prompt_go_by_length():
 
 
 def test_a_long_sample_does_not_pad_the_short_ones():
-    items = [item(0, 0, 50, 900), item(0, 1, 50, 10), item(0, 2, 50, 12), item(1, 0, 50, 880)]
-    assert names(_batches(2000, items)) == [["p0#0", "p1#0"], ["p0#2", "p0#1"]]
+    short = [item(0, sample, 500, 10) for sample in range(1, 4)]
+    items = [item(0, 0, 500, 1500), *short, item(1, 0, 500, 1480)]
+    assert names(_batches(4000, items)) == [["p0#0", "p1#0"], ["p0#1", "p0#2", "p0#3"]]
 
 
 @given(
@@ -85,7 +87,8 @@ def test_samples_of_one_prompt_read_it_once_and_get_the_numbers_of_separate_prob
     def run(name, columns):
         path = tiny.save_traces(tmp_path / f"{name}-traces", len(columns["sample"]), **columns)
         source = NamedPath(name="own", path=path)
-        probe(ProbeConfig(baseline=baseline, trained=trained, traces=(source,)), tmp_path / name)
+        config = ProbeConfig(baseline=baseline, trained=trained, traces=(source,), max_batch_tokens=120)
+        probe(config, tmp_path / name)
         shards = ShardedTable.from_run(tmp_path / name, None).shards()
         return pa.concat_tables(shard.read() for shard in shards).to_pandas().set_index(["trace_id", "position"])
 

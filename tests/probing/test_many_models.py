@@ -279,6 +279,20 @@ def test_a_shard_of_the_baseline_that_is_gone_is_named_and_made_again(work, copy
     assert differing(copy, directory / "out", *MOVED) == []
 
 
+def test_a_finished_probe_makes_a_lost_shard_of_the_baseline_again(work, copy):
+    settings, directory = work
+    shard(copy, "baseline").unlink()
+    probe(config_of(settings), copy)
+    assert differing(copy, directory / "out", *MOVED) == []
+
+
+def test_a_damaged_shard_of_the_baseline_is_named(copy):
+    file = shard(copy, "baseline")
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"baseline/positions/shard-00002.parquet is not a whole shard of a probe"):
+        table_of(copy / "models" / "a")
+
+
 @pytest.mark.parametrize("change", ["order", "rows", "another shard"])
 def test_a_baseline_with_other_rows_is_not_joined(copy, change):
     file = shard(copy, "baseline")

@@ -253,6 +253,16 @@ def test_a_study_goes_on_by_another_path_and_in_another_place(inputs, monkeypatc
     assert [stage.directory.name for stage in graph.ordered(there)] == names
 
 
+def test_a_study_that_was_moved_probes_a_changed_arm_beside_the_old_columns(inputs, monkeypatch):
+    study(read_study(file_of(inputs)), inputs / "out")
+    moved, names = (inputs / "out").rename(inputs / "moved"), ran(monkeypatch)
+    study(read_study(file_of(inputs)), moved)
+    assert not names
+    changed = {"arms": {"ssd": {"training": {"learning_rate": 2e-3}}, "control": None}}
+    study(read_study(file_of(inputs, **changed)), moved)
+    assert sorted(names) == ["attribute", "compare", "eval ssd-0", "probe ssd-0", "train ssd-0"]
+
+
 def _study(file, out):
     study(read_study(file), out)
 
