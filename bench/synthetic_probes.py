@@ -19,11 +19,11 @@ def write_probes(directory: Path, count: int, shards: int) -> list[Path]:
 
     All shards of a model hold the same numbers under other names of traces and problems.
     """
-    base = synthetic.baseline(TRACES_OF_A_SHARD, TOKENS, per_problem=1, vocabulary=VOCABULARY)
     paths = [directory / f"model-{i}" for i in range(count)]
-    for i, path in enumerate(paths):
-        if (path / "summary.json").exists():
-            continue
+    missing = [(i, path) for i, path in enumerate(paths) if not (path / "summary.json").exists()]
+    if missing:
+        base = synthetic.baseline(TRACES_OF_A_SHARD, TOKENS, per_problem=1, vocabulary=VOCABULARY)
+    for i, path in missing:
         model = synthetic.Planted(strength=0.1 + 0.01 * i if i % 4 else 0.0, seed=i)
         pair = synthetic.write(path / "pair", base, model.logits(base))
         table = pq.read_table(pair / "positions").replace_schema_metadata(None)

@@ -110,7 +110,7 @@ def baseline(
             ids[3 * positions // 4] = CLOSE
         problem = f"p{index // per_problem}"
         name = f"{problem}#{index % per_problem}"
-        item = TraceItem("own", name, problem, 0, 1, positions, positions, positions, index % 3 > 0)
+        item = TraceItem("own", name, problem, 0, 1, 0, positions, positions, positions, index % 3 > 0)
         scored.append(LoadedTrace(item, np.zeros(1, np.int32), ids, np.arange(positions, dtype=np.int32)))
     return of_logits(z_NV, scored, classes(vocabulary))
 

@@ -39,7 +39,7 @@ def base(smollm2):
     length = completions.shape[1]
     scored = [
         LoadedTrace(
-            TraceItem("own", f"p{i}#0", f"p{i}", 0, 1, length, length, length, None),
+            TraceItem("own", f"p{i}#0", f"p{i}", 0, 1, 0, length, length, length, None),
             np.zeros(1, np.int32),
             one,
             np.arange(length, dtype=np.int32),
