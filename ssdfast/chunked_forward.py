@@ -33,6 +33,8 @@ from transformers import DynamicCache
 from . import chunked_attention
 from .models import LanguageModel
 
+ChunkStrategy = Literal["layers", "cache", "whole"]
+
 _TRIAL_LENGTH, _TRIAL_CHUNK = 40, 16
 _LEAST_SAVED = 1 / 8
 _PASS_TOKENS = {"cpu": 32, "cuda": 1024}
@@ -46,7 +48,7 @@ _BY_LENGTH = ("dynamic", "longrope")
 class ReadingStrategy:
     """How a model reads sequences; from `prepare`."""
 
-    chunks: Literal["layers", "cache", "whole"]
+    chunks: ChunkStrategy
     shares_prefix: bool = False
     """whether the tokens with which all sequences of a batch begin are read once"""
 
@@ -92,7 +94,7 @@ def prepare(model: LanguageModel) -> ReadingStrategy:
     rounding = 1e-4 if model.head.weight_VH.dtype == torch.float32 else 3e-2
     own = model.model.config._attn_implementation
     attentions = [chunked_attention.NAME, own] if own == "sdpa" and model.device.type == "cpu" else [own]
-    chunks: tuple[Literal["layers", "cache"], ...] = ("layers", "cache")
+    chunks: tuple[ChunkStrategy, ...] = ("layers", "cache")
 
     def reproduces(expected_BLH: Tensor, run: Callable[..., Tensor], *args: Any) -> bool:
         try:
@@ -101,7 +103,7 @@ def prepare(model: LanguageModel) -> ReadingStrategy:
             return False
         return torch.allclose(actual_BLH, expected_BLH, rtol=rounding, atol=rounding * float(expected_BLH.abs().max()))
 
-    def in_chunks(name: str, strategy: Literal["layers", "cache"]) -> Tensor:
+    def in_chunks(name: str, strategy: ChunkStrategy) -> Tensor:
         model.model.set_attn_implementation(name)
         return _run(model, ids_BL, _TRIAL_CHUNK, strategy)
 
@@ -142,7 +144,7 @@ def _after_prefix(base: Any, ids_BL: Tensor, prefix: int) -> Tensor:
     return torch.cat([prefix_1PH.expand(sequences, -1, -1), rest_BLH], 1)
 
 
-def _run(model: LanguageModel, ids_BL: Tensor, chunk: int, strategy: Literal["layers", "cache", "whole"]) -> Tensor:
+def _run(model: LanguageModel, ids_BL: Tensor, chunk: int, strategy: ChunkStrategy) -> Tensor:
     base = model.model.base_model
     if strategy == "whole" or ids_BL.shape[1] <= chunk:
         hidden_BLH: Tensor = base(input_ids=ids_BL, use_cache=False).last_hidden_state

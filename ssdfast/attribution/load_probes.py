@@ -45,7 +45,7 @@ class ArmProbe:
 
     def positions(self, rows_N: np.ndarray | slice = slice(None)) -> Shift:
         """These positions of the fits, or all, in float64."""
-        return _as_float64(take(self.columns, rows_N))
+        return _cast(take(self.columns, rows_N), np.float64)
 
     def select(self, traces: Sequence[Trace]) -> ArmProbe:
         """These traces, in this order."""
@@ -67,9 +67,11 @@ class ArmProbe:
 
     def sharing(self, first: ArmProbe) -> ArmProbe:
         """The same with the arrays of `first` in the place of equal ones."""
-        columns = {name: _either(getattr(first.columns, name), getattr(self.columns, name)) for name in _FIELDS}
+        columns = Shift(
+            **{name: _either(getattr(first.columns, name), getattr(self.columns, name)) for name in _FIELDS}
+        )
         trace_N, fit_class_N = _either(first.trace_N, self.trace_N), _either(first.fit_class_N, self.fit_class_N)
-        return replace(self, columns=Shift(**columns), trace_N=trace_N, fit_class_N=fit_class_N)
+        return replace(self, columns=columns, trace_N=trace_N, fit_class_N=fit_class_N)
 
 
 def read_probes(directories: Sequence[Path]) -> list[ArmProbe]:
@@ -168,14 +170,12 @@ def _shift(positions: Positions, rows_N: np.ndarray, beta_M: np.ndarray) -> Shif
         positions.base_logp_NK, positions.trained_logp_NK, positions.is_eos_NK, positions.columns["trained_entropy"],
         positions.columns["kl_trained_base"], positions.eos_mass_N2, positions.log_mass_NM, beta_M,
     )  # fmt: skip
-    sample = take(shift, rows_N)
-    columns = {name: getattr(sample, name) for name in _FIELDS}
-    return Shift(**{name: array.astype(np.float32) if name in _FLOAT32 else array for name, array in columns.items()})
+    return _cast(take(shift, rows_N), np.float32)
 
 
-def _as_float64(shift: Shift) -> Shift:
-    columns = {name: getattr(shift, name) for name in _FIELDS}
-    return Shift(**{name: array.astype(np.float64) if name in _FLOAT32 else array for name, array in columns.items()})
+def _cast(shift: Shift, dtype: type[np.floating]) -> Shift:
+    """The columns that the table has in float32 in this dtype."""
+    return replace(shift, **{name: getattr(shift, name).astype(dtype) for name in _FLOAT32})
 
 
 def _either(first: np.ndarray, own: np.ndarray) -> np.ndarray:

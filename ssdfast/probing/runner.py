@@ -78,7 +78,7 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
     plan = prober.plan
     make_spec(prober.classes, run.targets[0].config)
 
-    def begin() -> dict[str, list[int]]:
+    def begin() -> tuple[dict[str, str], dict[str, list[int]]]:
         for warning in dict.fromkeys(resolved.warning for resolved in run.resolved.values() if resolved.warning):
             _log.warning(warning)
         run.claim(overwrite)
@@ -90,13 +90,12 @@ def _make(run: Run, team: Ranks, overwrite: bool) -> None:
         if shared and not run.is_many:
             check_baseline(prober, shared)
         of_baseline = unfinished(plan, shared, prober.states.fingerprint) if shared and run.is_many else set()
-        return {
+        return prober.states.hashes, {
             target.name: sorted(of_baseline | unfinished(plan, target.table, partial(fingerprint, plan, target)))
             for target in run.targets
         }
 
-    todo = team.from_first(begin)
-    prober.states.hashes = input_hashes(run.out, local_path(run.config.baseline))
+    prober.states.hashes, todo = team.from_first(begin)
     if team.first:
         _log_left_out(plan)
         _log_padding(prober)
