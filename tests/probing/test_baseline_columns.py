@@ -113,8 +113,8 @@ def test_a_probe_does_not_repair_what_others_read(tmp_path, change):
         tiny.save_model(tmp_path / "baseline", moved=0.01)
     else:
         table = tiny.trace_table(40, seed=5)
-        ids = [[(i + 1) % 90 for i in row] for row in table["prompt_ids"].to_pylist()]
-        tiny.save_traces(tmp_path / "many", 40, seed=5, prompt_ids=ids)
+        ids = [[(i + 1) % 90 for i in row] for row in table["completion_ids"].to_pylist()]
+        tiny.save_traces(tmp_path / "many", 40, seed=5, completion_ids=ids)
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "x").rglob("*")}
     with pytest.raises(ValueError, match=r"x/positions (lacks|has, .*,) shard \d of the baseline's columns: delete"):
         probe(config, tmp_path / "a", baseline=tmp_path / "x")
